@@ -1,0 +1,108 @@
+"""Ids as they come in: strings, UUID objects, arrays of either, and out as canonical text."""
+
+from __future__ import annotations
+
+import re
+import uuid
+from collections.abc import Iterable
+from typing import Any, Final, TypeAlias
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from ngdata.errors import InvalidQueryError
+
+__all__ = ["Id", "Ids", "canonical_id", "canonical_ids", "unique_ids"]
+
+Id: TypeAlias = str | uuid.UUID
+Ids: TypeAlias = "Id | Iterable[Id] | pd.Series[Any] | pd.Index[Any] | np.ndarray[Any, Any]"
+
+_CANONICAL: Final = "^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$"
+_canonical = re.compile(_CANONICAL)
+
+
+def canonical_id(value: object, name: str = "id", place: str = "") -> str:
+    """Give one id as 36 lower-case characters.
+
+    Parameters
+    ----------
+    value : str or uuid.UUID
+    name, place : str
+        What the value is called and where it stands, for the error.
+
+    Raises
+    ------
+    InvalidQueryError
+        If the value is no UUID.
+
+    Examples
+    --------
+    >>> from ngdata.ids import canonical_id
+    >>> canonical_id("0000000000000000000000000000000A")
+    '00000000-0000-0000-0000-00000000000a'
+    """
+    if isinstance(value, uuid.UUID):
+        return str(value)
+    if isinstance(value, str):
+        if _canonical.match(value) and len(value) == 36:
+            return value
+        try:
+            return str(uuid.UUID(value))
+        except ValueError:
+            pass
+    raise InvalidQueryError(
+        f"{name}{place} is {value!r}, which is no id; an id is a UUID, as text or as uuid.UUID"
+    )
+
+
+def canonical_ids(values: object, name: str = "ids") -> list[str]:
+    """Give one id or many as a list of canonical text, in order, repeats kept.
+
+    Parameters
+    ----------
+    values : str, uuid.UUID, or an iterable, array, Series or Index of either
+    name : str
+        What the argument is called, for the error.
+
+    Raises
+    ------
+    InvalidQueryError
+        If a value is no UUID; its position is named.
+
+    Examples
+    --------
+    >>> from ngdata.ids import canonical_ids
+    >>> canonical_ids("00000000-0000-0000-0000-00000000000A")
+    ['00000000-0000-0000-0000-00000000000a']
+    """
+    if isinstance(values, str | uuid.UUID):
+        return [canonical_id(values, name)]
+    if isinstance(values, pd.DataFrame):
+        raise InvalidQueryError(
+            f"{name} is a DataFrame; pass the column that holds the ids, such as frame['token_id']"
+        )
+    if not isinstance(values, Iterable) or isinstance(values, bytes):
+        raise InvalidQueryError(f"{name} must be an id or a sequence of ids, not {values!r}")
+    items = np.atleast_1d(values).tolist() if isinstance(values, np.ndarray) else list(values)
+    if items and isinstance(items[0], str):
+        # Text is checked as a whole; only what is not canonical is looked at one by one.
+        try:
+            if pc.all(pc.match_substring_regex(pa.array(items, pa.string()), _CANONICAL)).as_py():
+                return items
+        except (pa.ArrowInvalid, pa.ArrowTypeError, UnicodeEncodeError):
+            pass
+    return [canonical_id(item, name, f"[{place}]") for place, item in enumerate(items)]
+
+
+def unique_ids(values: object, name: str = "ids") -> list[str]:
+    """Give the ids in the order they first come: one that is asked twice counts once.
+
+    Examples
+    --------
+    >>> from ngdata.ids import unique_ids
+    >>> len(unique_ids(["00000000-0000-0000-0000-00000000000a"] * 2))
+    1
+    """
+    return list(dict.fromkeys(canonical_ids(values, name)))

@@ -1,0 +1,135 @@
+"""The filters that token reads share, and the other conditions that are checked the same way."""
+
+from __future__ import annotations
+
+import difflib
+import math
+import numbers
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from ngdata.errors import InvalidQueryError
+from ngdata.query import Column
+from ngdata.query import literals as sql
+
+__all__ = [
+    "TokenFilter",
+    "any_of",
+    "choose",
+    "clause",
+    "positive",
+    "row_limit",
+    "smallest_weight",
+]
+
+
+@dataclass(frozen=True, slots=True)
+class TokenFilter:
+    """Which tokens are wanted, beside where they are.
+
+    Attributes
+    ----------
+    token_type : str or sequence of str or None
+        The type, or any of several.
+    flags : int or None
+        Keep tokens that have all of these bits.
+    min_weight : float or None
+        Keep tokens of at least this weight.
+    """
+
+    token_type: str | Sequence[str] | None = None
+    flags: int | None = None
+    min_weight: float | None = None
+
+    def conditions(self) -> list[str]:
+        """Give the SQL conditions; columns have the same names in every token relation."""
+        found = any_of("token_type", self.token_type)
+        if self.flags is not None:
+            if (
+                not isinstance(self.flags, numbers.Integral)
+                or isinstance(self.flags, bool)
+                or not 0 <= self.flags < 2**31
+            ):
+                raise InvalidQueryError(
+                    f"flags must be an integer from 0 to 2**31 - 1, not {self.flags!r}"
+                )
+            bits = sql.integer(int(self.flags))
+            found.append(f"flags::int8 & {bits} = {bits}")
+        return found + smallest_weight(self.min_weight)
+
+
+def any_of(column: str, wanted: str | Iterable[str] | None) -> list[str]:
+    """Give the condition that a text column is the one wanted, or one of several."""
+    if wanted is None:
+        return []
+    values = [wanted] if isinstance(wanted, str) else list(wanted)
+    for value in values:
+        if not isinstance(value, str):
+            raise InvalidQueryError(f"{column} must be text or a sequence of texts, not {wanted!r}")
+    if len(values) == 1:
+        return [f"{column} = {sql.text(values[0])}"]
+    return [f"{column} = ANY ({sql.text_array(values)})"]
+
+
+def smallest_weight(min_weight: float | None, column: str = "weight") -> list[str]:
+    """Give the condition that a weight is at least this."""
+    if min_weight is None:
+        return []
+    if (
+        not isinstance(min_weight, numbers.Real)
+        or isinstance(min_weight, bool)
+        or math.isnan(min_weight)
+    ):
+        raise InvalidQueryError(f"min_weight must be a number, not {min_weight!r}")
+    return [f"{column} >= {sql.float8(float(min_weight))}"]
+
+
+def row_limit(limit: int | None) -> str:
+    """Give the LIMIT clause, or nothing."""
+    if limit is None:
+        return ""
+    if not isinstance(limit, numbers.Integral) or isinstance(limit, bool) or limit < 0:
+        raise InvalidQueryError(f"limit must be None or an integer of at least 0, not {limit!r}")
+    # PostgreSQL takes no larger one, and no answer is longer.
+    return f" LIMIT {sql.integer(min(int(limit), 2**63 - 1))}"
+
+
+def positive(value: int, name: str, most: int = 2**31 - 1) -> int:
+    """Check a count that must be at least one."""
+    if not isinstance(value, numbers.Integral) or isinstance(value, bool) or not 1 <= value <= most:
+        raise InvalidQueryError(f"{name} must be an integer from 1 to {most}, not {value!r}")
+    return int(value)
+
+
+def clause(conditions: Sequence[str]) -> str:
+    """Give a WHERE clause of these conditions, or nothing."""
+    return f" WHERE {' AND '.join(conditions)}" if conditions else ""
+
+
+def choose(
+    offered: dict[Column, str], wanted: Sequence[str] | None, default: Sequence[str] | None = None
+) -> dict[Column, str]:
+    """Choose columns by name, in the order wanted.
+
+    Parameters
+    ----------
+    offered : dict of Column to str
+        Each column with the SQL expression that gives it.
+    wanted : sequence of str or None
+        Names; None means `default`, or all.
+    """
+    by_name = {column.name: column for column in offered}
+    if wanted is None:
+        wanted = list(by_name) if default is None else default
+    if isinstance(wanted, str) or not wanted or len(set(wanted)) != len(wanted):
+        raise InvalidQueryError(
+            f"columns must be a sequence of different column names, not {wanted!r}"
+        )
+    for name in wanted:
+        if name not in by_name:
+            near = difflib.get_close_matches(str(name), by_name, n=1)
+            hint = f"; did you mean {near[0]!r}?" if near else ""
+            raise InvalidQueryError(
+                f"there is no column {name!r} here, only {', '.join(by_name)}{hint}"
+            )
+    return {by_name[name]: offered[by_name[name]] for name in wanted}

@@ -1,0 +1,187 @@
+"""Reads of `tokens.spatial_index`: a box, a sphere, the nearest, a count, a histogram."""
+
+from __future__ import annotations
+
+import math
+import numbers
+from collections.abc import Sequence
+from typing import Final
+
+import numpy as np
+
+from ngdata.errors import InvalidQueryError
+from ngdata.levels import Level, level_index
+from ngdata.query import Column, Kind, Query
+from ngdata.query import literals as sql
+from ngdata.query.filters import TokenFilter, choose, clause, positive, row_limit
+from ngdata.query.space import Box, Point, as_point, point_sql, search_box
+
+__all__ = ["count", "density", "nearest", "region", "within_radius"]
+
+_INDEX: Final = ("tokens.spatial_index",)
+
+_COLUMNS: Final = {
+    Column("token_id", Kind.TEXT): "token_id::text",
+    Column("level", Kind.INTEGER): "level",
+    Column("x", Kind.FLOAT): "ST_X(geom)",
+    Column("y", Kind.FLOAT): "ST_Y(geom)",
+    Column("z", Kind.FLOAT): "ST_Z(geom)",
+    Column("token_type", Kind.TEXT): "token_type",
+    Column("weight", Kind.FLOAT): "weight",
+    Column("flags", Kind.INTEGER): "flags",
+    Column("timestamp", Kind.TIME): '"timestamp"',
+}
+_WITH_DISTANCE: Final = {**_COLUMNS, Column("distance", Kind.FLOAT): "distance"}
+
+
+def _select(chosen: dict[Column, str]) -> str:
+    return ", ".join(f'{expression} AS "{column.name}"' for column, expression in chosen.items())
+
+
+def region(
+    box: Box,
+    where: TokenFilter,
+    columns: Sequence[str] | None = None,
+    limit: int | None = None,
+) -> Query:
+    """Tokens in a closed box; a set, unless `limit` cuts it by id."""
+    chosen = choose(_COLUMNS, columns)
+    cut = row_limit(limit)
+    statement = (
+        f"SELECT {_select(chosen)} FROM tokens.spatial_index"
+        f"{clause(box.conditions() + where.conditions())}"
+    )
+    if cut:
+        # Inside, token_id is the uuid: its order is the order of its text, and cheaper.
+        statement += f" ORDER BY spatial_index.token_id{cut}"
+    return Query(statement, tuple(chosen), _INDEX)
+
+
+def count(box: Box, where: TokenFilter) -> Query:
+    """How many tokens a closed box holds."""
+    return Query(
+        'SELECT count(*) AS "count" FROM tokens.spatial_index'
+        f"{clause(box.conditions() + where.conditions())}",
+        (Column("count", Kind.INTEGER),),
+        _INDEX,
+    )
+
+
+def nearest(
+    point: object,
+    k: int,
+    level: Level,
+    where: TokenFilter,
+    max_distance: float | None = None,
+    columns: Sequence[str] | None = None,
+) -> Query:
+    """The k nearest tokens; a tie at the end is broken by id.
+
+    The index gives neighbors in order of ``<<->>``, but only if nothing else is in the ORDER BY,
+    and a plain LIMIT keeps any of the tied: so all that tie with the k-th are taken first.
+    """
+    centre = as_point(point)
+    chosen = choose(_WITH_DISTANCE, columns)
+    conditions = [f"level = {level_index(level)}", *where.conditions()]
+    if max_distance is not None:
+        conditions += _within(centre, _radius(max_distance, "max_distance"))
+    distance = f"geom <<->> {point_sql(centre)}"
+    most = positive(k, "k")
+    statement = (
+        f"SELECT {_select(chosen)} FROM (SELECT *, {distance} AS distance FROM tokens.spatial_index"
+        f"{clause(conditions)} ORDER BY {distance} FETCH FIRST {most} ROWS WITH TIES) AS nearest"
+        f" ORDER BY nearest.distance, nearest.token_id LIMIT {most}"
+    )
+    return Query(statement, tuple(chosen), _INDEX)
+
+
+def within_radius(
+    point: object,
+    radius: float,
+    level: Level,
+    where: TokenFilter,
+    columns: Sequence[str] | None = None,
+    limit: int | None = None,
+) -> Query:
+    """Tokens in a closed sphere, by distance, then id; `limit` cuts by id."""
+    centre = as_point(point)
+    chosen = choose(_WITH_DISTANCE, columns)
+    conditions = [
+        f"level = {level_index(level)}",
+        *_within(centre, _radius(radius, "radius")),
+        *where.conditions(),
+    ]
+    inside = (
+        f"SELECT *, geom <<->> {point_sql(centre)} AS distance FROM tokens.spatial_index"
+        f"{clause(conditions)}"
+    )
+    cut = row_limit(limit)
+    if cut:
+        inside += f" ORDER BY token_id{cut}"
+    statement = (
+        f"SELECT {_select(chosen)} FROM ({inside}) AS inside"
+        " ORDER BY inside.distance, inside.token_id"
+    )
+    return Query(statement, tuple(chosen), _INDEX)
+
+
+def density(
+    box: Box, bins: int | Sequence[int], where: TokenFilter
+) -> tuple[Query, tuple[np.ndarray, np.ndarray, np.ndarray]]:
+    """Tokens per cell of a grid over the box, and the edges of the cells on each axis.
+
+    The edges are those of `numpy.histogramdd`, which gives a box without extent on an axis one of
+    half a unit to either side; `width_bucket` with the edges themselves agrees with it in each
+    cell, where ``width_bucket(x, low, high, n)`` does not.
+    """
+    shape = [bins] * 3 if isinstance(bins, int | np.integer) else list(bins)
+    if len(shape) != 3:
+        raise InvalidQueryError(f"bins must be an integer or three integers, not {bins!r}")
+    x, y, z = (
+        _edges(low, high, positive(n, "bins", 100_000))
+        for low, high, n in zip(box.low, box.high, shape, strict=True)
+    )
+    # numpy closes the last cell: the upper face belongs to it.
+    cells = ", ".join(
+        f"least(width_bucket(ST_{axis}(geom), {sql.float8_array(edges)}), {len(edges) - 1}) - 1"
+        f' AS "{axis.lower()}"'
+        for axis, edges in zip("XYZ", (x, y, z), strict=True)
+    )
+    statement = (
+        f'SELECT {cells}, count(*) AS "count" FROM tokens.spatial_index'
+        f"{clause(box.conditions() + where.conditions())} GROUP BY 1, 2, 3 ORDER BY 1, 2, 3"
+    )
+    columns = tuple(Column(name, Kind.INTEGER) for name in ("x", "y", "z", "count"))
+    return Query(statement, columns, _INDEX), (x, y, z)
+
+
+def _edges(low: float, high: float, n: int) -> np.ndarray:
+    if not math.isfinite(high - low):
+        raise InvalidQueryError(
+            f"density needs a finite box, not one from {low!r} to {high!r}; find_in_region and "
+            "count_in_region take infinite bounds"
+        )
+    if low == high:
+        low, high = low - 0.5, high + 0.5
+    return np.linspace(low, high, n + 1)
+
+
+def _radius(value: float, name: str) -> float:
+    if (
+        not isinstance(value, numbers.Real)
+        or isinstance(value, bool)
+        or math.isnan(value)
+        or value < 0
+    ):
+        raise InvalidQueryError(f"{name} must be a number of at least 0, not {value!r}")
+    return float(value)
+
+
+def _within(centre: Point, radius: float) -> list[str]:
+    # The sum may round inwards by half an ulp; the sphere itself is compared in float64.
+    low = tuple(math.nextafter(c - radius, -math.inf) for c in centre)
+    high = tuple(math.nextafter(c + radius, math.inf) for c in centre)
+    return [
+        f"geom &&& {search_box(low, high)}",  # type: ignore[arg-type]
+        f"geom <<->> {point_sql(centre)} <= {sql.float8(radius)}",
+    ]

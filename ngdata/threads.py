@@ -1,0 +1,93 @@
+"""Blocking work beside an event loop, on daemon threads, and clean-up that nothing interrupts.
+
+Not `run_in_executor`: its threads are joined at interpreter exit, so a query under way would hold
+the exit until it ended.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import threading
+from collections.abc import Awaitable, Callable
+from queue import SimpleQueue
+from typing import Any, TypeVar
+
+__all__ = ["Worker", "in_daemon_thread", "uninterrupted"]
+
+T = TypeVar("T")
+
+_Job = tuple[Callable[[], Any], asyncio.AbstractEventLoop, "asyncio.Future[Any]"]
+
+
+class Worker:
+    """One daemon thread that does what it is given, one thing after the other."""
+
+    def __init__(self, name: str) -> None:
+        self._jobs: SimpleQueue[_Job | None] = SimpleQueue()
+        threading.Thread(target=self._work, name=name, daemon=True).start()
+
+    def submit(self, work: Callable[[], T]) -> asyncio.Future[T]:
+        """Hand over a piece of work; cancelling the future does not stop it."""
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[T] = loop.create_future()
+        self._jobs.put((work, loop, future))
+        return future
+
+    def stop(self) -> None:
+        """End the thread after what it already has."""
+        self._jobs.put(None)
+
+    def _work(self) -> None:
+        while (job := self._jobs.get()) is not None:
+            work, loop, future = job
+            result, error = None, None
+            try:
+                result = work()
+            except BaseException as caught:
+                error = caught
+            with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
+                loop.call_soon_threadsafe(_settle, future, result, error)
+            # Nothing of an answer stays alive while the thread waits.
+            del job, work, loop, future, result, error
+
+
+def _settle(future: asyncio.Future[Any], result: Any, error: BaseException | None) -> None:
+    if future.done():
+        return
+    if error is None:
+        future.set_result(result)
+    else:
+        future.set_exception(error)
+
+
+async def in_daemon_thread(work: Callable[[], T]) -> T:
+    """Await one piece of blocking work, on a thread of its own."""
+    worker = Worker("ngdata-once")
+    try:
+        return await worker.submit(work)
+    finally:
+        worker.stop()
+
+
+async def uninterrupted(work: Awaitable[T]) -> T:
+    """Await to the end, even if the waiting task is cancelled; then let the cancellation out.
+
+    For clean-up: a cancelled one leaks a connection or leaves a transaction open.
+    """
+    task = asyncio.ensure_future(work)
+    cancelled: asyncio.CancelledError | None = None
+    while not task.done():
+        try:
+            await asyncio.shield(task)
+        except asyncio.CancelledError as error:
+            if task.cancelled():
+                raise
+            cancelled = error
+        except BaseException:
+            break
+    if cancelled is not None:
+        if not task.cancelled():
+            task.exception()  # looked at, so that it is not reported as lost
+        raise cancelled
+    return task.result()
