@@ -23,8 +23,12 @@ LEVELS = range(8)
 
 _ATTRIBUTES = 'token_type, weight, flags, "timestamp"'
 
-# What the index holds of a token; the whole is compared as bytes, by which -0.0 is not 0.0.
-_IMAGE = 'ROW({0}.coord_x, {0}.coord_y, {0}.coord_z, {0}.token_type, {0}.weight, {0}.flags, {0}."timestamp")'
+# What the index holds of a token; compared whole, as bytes, by which -0.0 is not 0.0.  Without the
+# cast, two ROWs would be compared field by field, for which there is no such operator.
+_IMAGE = (
+    "ROW({0}.coord_x, {0}.coord_y, {0}.coord_z, {0}.token_type, {0}.weight, {0}.flags,"
+    ' {0}."timestamp")::record'
+)
 _DIFFERS = f"{_IMAGE.format('o')} OPERATOR(pg_catalog.*<>) {_IMAGE.format('n')}"
 
 
