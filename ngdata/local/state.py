@@ -1,0 +1,141 @@
+"""What a home remembers between processes, and the one lock over changing it.
+
+`state.json` says where things are. `host` stands there while the servers may run, and names the
+machine: a file of its own, so that its owner can remove it by hand when that machine is gone.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import fcntl
+import json
+import os
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from ngdata.errors import ConfigError
+
+__all__ = [
+    "NAMES",
+    "State",
+    "claim",
+    "load",
+    "locked",
+    "refuse_elsewhere",
+    "release",
+    "running_on",
+    "save",
+]
+
+_FORMAT: Final = 1
+_STATE: Final = "state.json"
+_HOST: Final = "host"
+_LOCK: Final = "lock"
+
+#: All that ngdata itself puts into a home.
+NAMES: Final = frozenset({_STATE, _STATE + ".new", _HOST, _HOST + ".new", _LOCK, "servers"})
+
+
+@dataclass(frozen=True)
+class State:
+    """Where a home's servers keep their things.
+
+    Attributes
+    ----------
+    servers : str
+        The directory of the data and the logs.
+    sockets : str or None
+        The directory of the sockets, while the servers run.
+    user : str
+        Whom `servers` belongs to.
+    durable : bool
+        Whether the data survive a crash of the machine.
+    """
+
+    servers: str
+    sockets: str | None
+    user: str
+    durable: bool
+
+
+@contextmanager
+def locked(home: Path) -> Iterator[None]:
+    """Hold the home's lock: over init, migrate, start and stop.
+
+    The kernel lets it go when the process dies, and no server inherits it.
+    """
+    # Opened anew each time: the lock belongs to the open file, so threads exclude each other too.
+    descriptor = os.open(home / _LOCK, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def load(home: Path) -> State | None:
+    """Read the state; None where there is none yet."""
+    path = home / _STATE
+    try:
+        fields = json.loads(path.read_text("utf-8"))
+    except FileNotFoundError:
+        return None
+    except ValueError:
+        fields = None
+    if not isinstance(fields, dict) or fields.pop("format", None) != _FORMAT:
+        raise ConfigError(
+            f"{path} was not written by this version of ngdata; use the ngdata that wrote it, or "
+            "set NGDATA_HOME to another directory"
+        )
+    return State(**fields)
+
+
+def save(home: Path, state: State) -> None:
+    """Write the state: the whole of it, or nothing."""
+    text = json.dumps({"format": _FORMAT} | dataclasses.asdict(state), indent=2)
+    _replace(home / _STATE, text + "\n")
+
+
+def _replace(path: Path, text: str) -> None:
+    new = path.with_name(path.name + ".new")
+    descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600)
+    with open(descriptor, "w", encoding="utf-8") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    new.replace(path)
+
+
+def refuse_elsewhere(home: Path) -> None:
+    """Refuse a home whose servers may run on another machine.
+
+    Two servers on one data directory destroy it, and a process id says nothing across machines.
+    """
+    here, there = socket.gethostname(), running_on(home)
+    if there not in (None, here):
+        raise ConfigError(
+            f"the servers of {home} run on the machine {there!r}, and this is {here!r}; run "
+            f"`ngdata down` there, or if that machine is gone remove {home / _HOST}"
+        )
+
+
+def claim(home: Path) -> None:
+    """Note that this machine runs the servers."""
+    _replace(home / _HOST, socket.gethostname() + "\n")
+
+
+def running_on(home: Path) -> str | None:
+    """Give the name of the machine that may run the servers."""
+    try:
+        return (home / _HOST).read_text("utf-8").strip() or None
+    except FileNotFoundError:
+        return None
+
+
+def release(home: Path) -> None:
+    """Note that no machine runs the servers."""
+    (home / _HOST).unlink(missing_ok=True)
