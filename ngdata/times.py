@@ -62,14 +62,16 @@ def as_utc(value: object, name: str) -> dt.datetime:
         if isinstance(value, dt.datetime):
             if value.utcoffset() is None:
                 raise InvalidQueryError(
-                    f"{name}={value} has no time zone; say which it is, for instance "
+                    f"{name} is {value}, which has no time zone; say which it is, for instance "
                     f"pd.Timestamp({str(value)!r}, tz='UTC')"
                 )
             return value.astimezone(dt.UTC)
     except (OverflowError, ValueError) as error:
         if isinstance(error, InvalidQueryError):
             raise
-        raise InvalidQueryError(f"{name}={value!r} is no time that can be used: {error}") from None
+        raise InvalidQueryError(
+            f"{name} is {value!r}, which is no time that can be used: {error}"
+        ) from None
     raise InvalidQueryError(
         f"{name} must be a datetime or Timestamp with a time zone, or an integer of milliseconds "
         f"since the epoch, not {value!r}"
@@ -95,5 +97,7 @@ def first_microsecond(value: object, name: str) -> dt.datetime:
         try:
             return floor + _MICROSECOND
         except OverflowError:
-            raise InvalidQueryError(f"{name}={value!r} lies beyond the year 9999") from None
+            raise InvalidQueryError(
+                f"{name} is {value!r}, which lies beyond the year 9999"
+            ) from None
     return floor
