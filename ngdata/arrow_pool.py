@@ -7,13 +7,15 @@ again: a cancel request that comes late would hit the next query.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import TypeVar
 
 import adbc_driver_postgresql.dbapi as adbc
+import pyarrow as pa
 
-from ngdata.errors import DatabaseUnavailable
+from ngdata.slots import Slots
 from ngdata.threads import Worker, in_daemon_thread, uninterrupted
 
 __all__ = ["ArrowConnection", "ArrowPool"]
@@ -34,20 +36,65 @@ class ArrowConnection:
         self._uri = uri
         self._worker = Worker("ngdata-read")
         self._connection: adbc.Connection | None = None
-        self.used = False
         self.broken = False
 
-    async def run(self, work: Callable[[adbc.Cursor], T]) -> T:
-        """Do blocking work with a cursor; cancelling the task cancels it on the server."""
+    async def read(self, statement: str) -> pa.Table:
+        """Read a whole answer; cancelling the task cancels the query on the server."""
+
+        def work() -> pa.Table:
+            with self._opened().cursor() as cursor:
+                cursor.execute(statement)
+                return cursor.fetch_arrow_table()
+
+        return await self._do(work)
+
+    async def read_in_parts(self, statement: str, rows: int) -> AsyncIterator[pa.Table]:
+        """Read an answer as it comes, `rows` rows at a time, a little ahead of the caller at most.
+
+        Ending the iteration early cancels the query on the server.
+        """
+
+        def start() -> tuple[adbc.Cursor, pa.RecordBatchReader]:
+            cursor = self._opened().cursor()
+            cursor.execute(statement)
+            return cursor, cursor.fetch_record_batch()
+
+        def following() -> pa.RecordBatch | None:
+            # A future cannot carry a StopIteration.
+            return next(batches, None)
+
+        cursor, batches = await self._do(start)
+        finished = False
+        rest = batches.schema.empty_table()
+        try:
+            while not finished:
+                batch = await self._do(following)
+                if batch is None:
+                    finished = True
+                else:
+                    rest = pa.concat_tables([rest, pa.Table.from_batches([batch])])
+                while rest.num_rows >= rows or (finished and rest.num_rows):
+                    part, rest = rest.slice(0, rows), rest.slice(rows)
+                    yield part
+        finally:
+            if finished:
+                await uninterrupted(self._do(cursor.close))
+            else:
+                self.broken = True
+                await uninterrupted(self._stopped(self._worker.submit(cursor.close)))
+
+    def _opened(self) -> adbc.Connection:
+        if self._connection is None:
+            self._connection = _open(self._uri)
+        return self._connection
+
+    async def _do(self, work: Callable[[], T]) -> T:
         wanted = True
 
         def job() -> T:
-            if self._connection is None:
-                self._connection = _open(self._uri)
             if not wanted:
                 raise asyncio.CancelledError
-            with self._connection.cursor() as cursor:
-                return work(cursor)
+            return work()
 
         future = self._worker.submit(job)
         try:
@@ -55,26 +102,22 @@ class ArrowConnection:
         except asyncio.CancelledError:
             wanted = False
             self.broken = True
-            await uninterrupted(self._cancel(future))
+            await uninterrupted(self._stopped(future))
             raise
         except Exception:
             self.broken = True
             raise
-        finally:
-            self.used = True
 
-    async def _cancel(self, future: asyncio.Future[T]) -> None:
+    async def _stopped(self, future: asyncio.Future[T]) -> None:
+        """Cancel what runs on the server until the thread is done with it, for 5 s at most."""
+        future.add_done_callback(lambda f: f.cancelled() or f.exception())
         # Asked again until it ends: a request that comes before the query does nothing.
-        for _ in range(100):
-            if self._connection is not None:
-                await in_daemon_thread(self._connection.adbc_cancel)
-            done, _pending = await asyncio.wait([future], timeout=0.05)
-            if done:
-                break
-        if future.done() and not future.cancelled():
-            future.exception()
-        else:
-            future.add_done_callback(lambda f: f.cancelled() or f.exception())
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(5):
+                while not future.done():
+                    if self._connection is not None:
+                        await in_daemon_thread(self._connection.adbc_cancel)
+                    await asyncio.wait([future], timeout=0.05)
 
     def close(self) -> None:
         """Close it behind whatever the thread still does; does not wait."""
@@ -113,46 +156,24 @@ class ArrowPool:
 
     def __init__(self, uri: str, most: int, patience: float) -> None:
         self._uri = uri
-        self._most = most
-        self._patience = patience
-        self._free = asyncio.Semaphore(most)
+        self._slots = Slots(most, patience, "reading")
         self._idle: list[ArrowConnection] = []
-        self._in_use = 0
-        self._waiting = 0
         self._closed = False
 
     @asynccontextmanager
     async def connection(self, fresh: bool = False) -> AsyncIterator[ArrowConnection]:
         """Lend a connection; a `fresh` one was never used, and the idle ones are given up."""
-        await self._take()
-        try:
+        async with self._slots.one():
             if fresh:
                 self._drop_idle()
             lent = self._idle.pop() if self._idle else ArrowConnection(self._uri)
-            self._in_use += 1
             try:
                 yield lent
             finally:
-                self._in_use -= 1
                 if lent.broken or self._closed:
                     lent.close()
                 else:
                     self._idle.append(lent)
-        finally:
-            self._free.release()
-
-    async def _take(self) -> None:
-        self._waiting += 1
-        try:
-            async with asyncio.timeout(self._patience):
-                await self._free.acquire()
-        except TimeoutError:
-            raise DatabaseUnavailable(
-                f"all {self._most} connections for reading were in use for {self._patience:g} s; "
-                "close iterators that are not read to their end, or allow more with pool_max_size"
-            ) from None
-        finally:
-            self._waiting -= 1
 
     def _drop_idle(self) -> None:
         while self._idle:
@@ -160,15 +181,10 @@ class ArrowPool:
 
     def status(self) -> dict[str, int]:
         """Count the connections."""
-        return {
-            "size": self._in_use + len(self._idle),
-            "in_use": self._in_use,
-            "idle": len(self._idle),
-            "waiting": self._waiting,
-            "limit": self._most,
-        }
+        return self._slots.status(idle=len(self._idle))
 
     def close(self) -> None:
         """Close what is idle now, and what is in use when it comes back."""
         self._closed = True
+        self._slots.close()
         self._drop_idle()

@@ -1,0 +1,94 @@
+"""A bound on how many connections are out at once, with a wait that ends.
+
+Each use of a connection passes here, so this is also where a client that went astray, into another
+event loop or a forked child, is told so.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from ngdata.errors import DatabaseUnavailable, NGDataError
+
+__all__ = ["Slots"]
+
+
+class Slots:
+    """So many may be taken at once; who comes later waits its turn.
+
+    Parameters
+    ----------
+    most : int
+    patience : float
+        Seconds to wait for a slot.
+    purpose : str
+        What the connections are for, as the error says it.
+    """
+
+    def __init__(self, most: int, patience: float, purpose: str) -> None:
+        self._most = most
+        self._patience = patience
+        self._purpose = purpose
+        self._free = asyncio.Semaphore(most)
+        self._closed = False
+        self._process = os.getpid()
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._taken = 0
+        self._waiting = 0
+
+    @asynccontextmanager
+    async def one(self) -> AsyncIterator[None]:
+        """Take a slot for the length of the body."""
+        self._refuse_wrong_callers()
+        self._waiting += 1
+        try:
+            async with asyncio.timeout(self._patience):
+                await self._free.acquire()
+        except TimeoutError:
+            raise DatabaseUnavailable(
+                f"all {self._most} connections for {self._purpose} were in use for "
+                f"{self._patience:g} s; close iterators that are not read to their end, or allow "
+                "more with pool_max_size"
+            ) from None
+        finally:
+            self._waiting -= 1
+        self._taken += 1
+        try:
+            yield
+        finally:
+            self._taken -= 1
+            self._free.release()
+
+    def close(self) -> None:
+        """Let nobody in any more; who is in may end."""
+        self._closed = True
+
+    def _refuse_wrong_callers(self) -> None:
+        if self._closed:
+            raise NGDataError("this client is closed; open a new one with ngdata.connect()")
+        if self._process != os.getpid():
+            raise NGDataError(
+                "this client was opened before the process forked, and its connections belong to "
+                "the parent; open a new one in the child"
+            )
+        loop = asyncio.get_running_loop()
+        if self._loop is None:
+            self._loop = loop
+        elif self._loop is not loop:
+            raise NGDataError(
+                "this client was opened in another event loop, to which its connections belong; "
+                "open one with connect_async() in each loop, or use the sync ngdata.connect()"
+            )
+
+    def status(self, idle: int) -> dict[str, int]:
+        """Count the connections, `idle` of which are open and not in use."""
+        return {
+            "size": self._taken + idle,
+            "in_use": self._taken,
+            "idle": idle,
+            "waiting": self._waiting,
+            "limit": self._most,
+        }
