@@ -17,6 +17,8 @@ Every text names the value and the next step; none ever holds a password.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 __all__ = [
     "ConfigError",
     "DatabaseUnavailable",
@@ -62,6 +64,13 @@ class NotFoundError(NGDataError, KeyError):
     def __init__(self, message: str, missing: tuple[str, ...] = ()) -> None:
         super().__init__(message)
         self.missing = missing
+
+    @classmethod
+    def of(cls, what: str, missing: Sequence[str]) -> NotFoundError:
+        """Say which ids name nothing."""
+        few = ", ".join(missing[:3]) + (", ..." if len(missing) > 3 else "")
+        count = f"{len(missing)} {what} ids name" if len(missing) > 1 else f"{what} id names"
+        return cls(f"{count} nothing in the store: {few}", tuple(missing))
 
     # KeyError shows its argument's repr, which would put quotes around a sentence.
     __str__ = Exception.__str__

@@ -1,0 +1,188 @@
+"""Tokens on their way in: frames and arguments to rows of `tokens.tokens`."""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Mapping
+from typing import Any, Final, NamedTuple
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from ngdata.errors import InvalidQueryError
+from ngdata.levels import LEVELS, level_index
+from ngdata.query.space import MOST, as_point
+from ngdata.store import incoming as column
+
+__all__ = ["RECORD_BYTES", "RELATION", "Change", "as_coords", "changes", "one_row", "rows"]
+
+RELATION: Final = "tokens.tokens"
+RECORD_BYTES: Final = 64
+_MOST_FLAGS: Final = 2**31 - 1
+
+_POINT: Final = ("x", "y", "z")
+_OPTIONAL: Final = (
+    "token_id",
+    "token_type",
+    "weight",
+    "flags",
+    "timestamp",
+    "metadata",
+    "binary_data",
+)
+
+_SQL_TYPES: Final = {
+    "token_type": "text",
+    "weight": "float8",
+    "flags": "int4",
+    "timestamp": "timestamptz",
+    "metadata": "text::jsonb",
+    "binary_data": "text::bytea",
+}
+
+
+class Change(NamedTuple):
+    """A column, or an element of an array in it, the type of what is bound, and that value."""
+
+    target: str
+    sql_type: str
+    value: Any
+
+
+def rows(frame: column.Frame, level: Any, coords: Any) -> pa.Table:
+    """Check a frame of tokens; their points are its columns x, y, z or the array `coords`.
+
+    Raises
+    ------
+    InvalidQueryError, IntegrityError
+        The first bad value, with its row.
+    """
+    if coords is None:
+        taken = column.incoming(frame, _POINT, _OPTIONAL)
+        points = np.full((len(taken), 8, 3), np.nan)
+        points[:, level_index(level)] = np.column_stack(
+            [_axis(taken[axis], axis) for axis in _POINT]
+        )
+    else:
+        taken = column.incoming(frame, (), _OPTIONAL)
+        points = as_coords(coords, len(taken))
+    return _table(taken, points)
+
+
+def one_row(coords: Any, values: dict[str, Any]) -> pa.Table:
+    """Check one token; `coords` is 8x3, or ``{level: (x, y, z)}``."""
+    return _table(column.one_row(values), as_points(coords))
+
+
+def changes(coords: Any, attributes: dict[str, Any]) -> list[Change]:
+    """Check what an update names; a level by itself leaves the others alone."""
+    single = column.one_row(attributes)
+    table = pa.table({name: _attribute(name, single[name]) for name in attributes})
+    checked = table.to_pylist()[0] if attributes else {}
+    found = [Change(f'"{name}"', _SQL_TYPES[name], value) for name, value in checked.items()]
+    if coords is not None:
+        points = as_points(coords)[0]
+        named = map(level_index, coords) if isinstance(coords, Mapping) else range(8)
+        found += [
+            Change(f"coord_{axis}[{level + 1}]", "float8", None if np.isnan(value) else value)
+            for level in named
+            for axis, value in zip(_POINT, points[level].tolist(), strict=True)
+        ]
+    if not found:
+        raise InvalidQueryError(
+            "update names nothing to change; give coords=, token_type=, weight=, flags=, "
+            "timestamp=, metadata= or binary_data="
+        )
+    return found
+
+
+def as_points(coords: Any) -> np.ndarray:
+    """Check the coordinates of one token, as an array of shape (1, 8, 3)."""
+    return _by_level(coords) if isinstance(coords, Mapping) else as_coords([coords], 1)
+
+
+def _axis(values: pd.Series[Any], name: str) -> np.ndarray:
+    taken = column.floats(values, name)
+    bad = ~(np.abs(taken) <= MOST)
+    if bad.any():
+        row = int(bad.argmax())
+        column.refuse(name, row, values.iloc[row], f"a number of at most {MOST:g} in size")
+    return taken
+
+
+def as_coords(coords: Any, count: int) -> np.ndarray:
+    """Check an (n, 8, 3) array: each level of a token wholly NaN, or wholly in bounds."""
+    try:
+        points = np.array(coords, dtype=np.float64)
+    except (TypeError, ValueError):
+        raise InvalidQueryError(
+            "coords must be numbers, 8 levels of (x, y, z) for each token, with NaN where undefined"
+        ) from None
+    if points.shape != (count, 8, 3):
+        raise InvalidQueryError(
+            f"coords must have the shape ({count}, 8, 3): tokens, levels, axes; "
+            f"this has {points.shape}"
+        )
+    undefined = np.isnan(points)
+    bad = (undefined.any(axis=2) != undefined.all(axis=2)) | (np.abs(points) > MOST).any(axis=2)
+    if bad.any():
+        row, level = np.unravel_index(int(bad.argmax()), bad.shape)
+        raise InvalidQueryError(
+            f"coords[{row}, {level}] ({LEVELS[int(level)]}) is {points[row, level].tolist()}: a "
+            f"level is three finite numbers of at most {MOST:g} in size, or NaN on all three axes"
+        )
+    return points
+
+
+def _by_level(coords: Mapping[Any, Any]) -> np.ndarray:
+    points = np.full((1, 8, 3), np.nan)
+    seen: set[int] = set()
+    for level, point in coords.items():
+        index = level_index(level)
+        if index in seen:
+            raise InvalidQueryError(f"coords names the level {LEVELS[index]} twice")
+        seen.add(index)
+        if point is not None:
+            points[0, index] = as_point(point, f"coords[{level!r}]")
+    return points
+
+
+def _table(taken: pd.DataFrame, points: np.ndarray) -> pa.Table:
+    columns: dict[str, Any] = {"id": column.keys(taken, "token_id")}
+    for axis, name in enumerate(("coord_x", "coord_y", "coord_z")):
+        columns[name] = _as_array_text(points[:, :, axis])
+    for name in taken.columns:
+        if name not in (*_POINT, "token_id"):
+            columns[name] = _attribute(str(name), taken[name])
+    return pa.table(columns)
+
+
+def _attribute(name: str, values: pd.Series[Any]) -> pa.Array:
+    match name:
+        case "token_type":
+            return column.texts(values, name, "default")
+        case "weight":
+            return pa.array(column.floats(values, name, 1.0))
+        case "flags":
+            return column.integers(values, name, 0, 0, _MOST_FLAGS)
+        case "timestamp":
+            return column.times(values, name, dt.datetime.now(dt.UTC))
+        case "metadata":
+            return column.dicts(values, name)
+        case "binary_data":
+            return column.blobs(values, name, RECORD_BYTES)
+    raise InvalidQueryError(f"a token has no attribute {name!r}")
+
+
+def _as_array_text(axis: np.ndarray) -> pa.Array:
+    """Eight columns as PostgreSQL's array text; Arrow writes a float so that it reads back."""
+    levels = [
+        pa.array(np.ascontiguousarray(values), mask=np.isnan(values)).cast(pa.string())
+        for values in axis.T
+    ]
+    joined = pc.binary_join_element_wise(
+        *levels, ",", null_handling="replace", null_replacement="NULL"
+    )
+    return pc.binary_join_element_wise("{", joined, "}", "")
