@@ -1,1 +1,19 @@
-"""Spatial token graphs as pandas frames: exact 3D regions, neighbors and events from PostGIS."""
+"""Spatial token graphs as pandas frames: exact 3D regions, neighbors and events from PostGIS.
+
+Examples
+--------
+>>> import ngdata
+>>> ng = ngdata.connect()
+>>> ng.tokens.find_in_region((0, 0, 0), (0, 0, 0)).empty
+True
+>>> ng.close()
+"""
+
+from ngdata import errors
+from ngdata.client import AsyncClient
+from ngdata.connecting import connect, connect_async
+from ngdata.sync.client import Client
+
+__all__ = ["AsyncClient", "Client", "connect", "connect_async", "errors"]
+
+__version__ = "0.1.0"

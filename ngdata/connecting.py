@@ -1,0 +1,117 @@
+"""`connect` and `connect_async`: the two ways in."""
+
+from __future__ import annotations
+
+from ngdata.client import AsyncClient
+from ngdata.config import load_settings
+from ngdata.sync.client import Client
+
+__all__ = ["connect", "connect_async"]
+
+
+def connect(
+    database_url: str | None = None,
+    *,
+    redis_url: str | None = None,
+    pool_min_size: int | None = None,
+    pool_max_size: int | None = None,
+    connect_timeout: float | None = None,
+    pool_timeout: float | None = None,
+    statement_timeout: float | None = None,
+    application_name: str | None = None,
+) -> Client:
+    """Open a client; with nothing configured, start or join the embedded server.
+
+    Works in a script, in a notebook, and from several threads at once.
+
+    Parameters
+    ----------
+    database_url : str, optional
+        ``postgresql://user:password@host:port/database``; else ``NGDATA_DATABASE_URL``, else
+        ``POSTGRES_HOST`` and its companions, from the environment or a `.env` file.
+    redis_url : str, optional
+        ``redis://...`` or ``unix://...``; else ``NGDATA_REDIS_URL``, else ``REDIS_HOST``.
+    pool_min_size, pool_max_size : int, optional
+        Connections kept (5) and allowed (20), each for reads and for writes.
+    connect_timeout : float, optional
+        Seconds until a server that does not answer counts as unavailable (10).
+    pool_timeout : float, optional
+        Seconds to wait for a connection while all are in use (30).
+    statement_timeout : float, optional
+        Seconds after which the server stops a query (never).
+    application_name : str, optional
+        What the server's activity views show (``ngdata``).
+
+    Returns
+    -------
+    Client
+        Also a context manager, which closes it.
+
+    Raises
+    ------
+    ConfigError
+        A setting, or this machine, is not as it must be.
+    DatabaseUnavailable
+        No server answers.
+    SchemaVersionError
+        The database's schema is missing, older or newer.
+
+    Examples
+    --------
+    >>> import ngdata
+    >>> with ngdata.connect() as ng:
+    ...     count = ng.tokens.count_in_region((0, 0, 0), (1, 1, 1))
+    """
+    return Client(
+        load_settings(
+            database_url=database_url,
+            redis_url=redis_url,
+            pool_min_size=pool_min_size,
+            pool_max_size=pool_max_size,
+            connect_timeout=connect_timeout,
+            pool_timeout=pool_timeout,
+            statement_timeout=statement_timeout,
+            application_name=application_name,
+        )
+    )
+
+
+async def connect_async(
+    database_url: str | None = None,
+    *,
+    redis_url: str | None = None,
+    pool_min_size: int | None = None,
+    pool_max_size: int | None = None,
+    connect_timeout: float | None = None,
+    pool_timeout: float | None = None,
+    statement_timeout: float | None = None,
+    application_name: str | None = None,
+) -> AsyncClient:
+    """Open a client whose methods are awaited; see `connect` for the parameters and errors.
+
+    Returns
+    -------
+    AsyncClient
+        Also an async context manager, which closes it.
+
+    Examples
+    --------
+    >>> import asyncio, ngdata
+    >>> async def count():
+    ...     async with await ngdata.connect_async() as ang:
+    ...         return await ang.tokens.count_in_region((0, 0, 0), (0, 0, 0))
+    >>> asyncio.run(count())
+    0
+    """
+    return await AsyncClient.open(
+        load_settings(
+            database_url=database_url,
+            redis_url=redis_url,
+            pool_min_size=pool_min_size,
+            pool_max_size=pool_max_size,
+            connect_timeout=connect_timeout,
+            pool_timeout=pool_timeout,
+            statement_timeout=statement_timeout,
+            application_name=application_name,
+        )
+    )

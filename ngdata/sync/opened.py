@@ -1,0 +1,38 @@
+"""What is the sync client's own: how it is opened, and its three namespaces."""
+
+from __future__ import annotations
+
+from types import TracebackType
+from typing import Self
+
+from ngdata.background_loop import background_loop
+from ngdata.client import AsyncClient
+from ngdata.config import Settings
+from ngdata.sync.experience import Experience
+from ngdata.sync.graph import Graph
+from ngdata.sync.tokens import Tokens
+from ngdata.sync.twin import Twin
+
+__all__ = ["Opened"]
+
+
+class Opened(Twin[AsyncClient]):
+    """A twin of a client that was opened on the background loop."""
+
+    def __init__(self, settings: Settings) -> None:
+        loop = background_loop()
+        super().__init__(loop.run(AsyncClient.open(settings)), loop)
+        self.tokens = Tokens(self._twin.tokens, loop)
+        self.graph = Graph(self._twin.graph, loop)
+        self.experience = Experience(self._twin.experience, loop)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._loop.run(self._twin.close())
