@@ -1,0 +1,175 @@
+"""The command `ngdata`: the embedded servers, the schema of any database, psql, the demo.
+
+An error of ngdata ends a command with its text on stderr and exit code 1, without a traceback.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib.metadata
+import json
+import os
+from pathlib import Path
+from typing import Annotated, Any
+from urllib.parse import parse_qsl, quote, unquote, urlencode, urlsplit, urlunsplit
+
+import typer
+from typer.core import TyperGroup
+
+from ngdata import address, local
+from ngdata.config import load_settings
+from ngdata.errors import NGDataError
+from ngdata.servers import located
+
+__all__ = ["app"]
+
+NOT_RUNNING = 3
+
+
+class _Commands(TyperGroup):
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except NGDataError as error:
+            typer.echo(f"ngdata: {error}", err=True)
+            raise typer.Exit(1) from None
+
+
+app = typer.Typer(
+    cls=_Commands,
+    help="Spatial token graphs as pandas frames, on PostGIS.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(importlib.metadata.version("ngdata"))
+        raise typer.Exit
+
+
+@app.callback()
+def _main(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Show it.")
+    ] = False,
+) -> None:
+    pass
+
+
+@app.command()
+def up() -> None:
+    """Start the embedded servers, or join them, migrated to the newest schema."""
+    addresses = local.up()
+    typer.echo(f"running: {address.shown(addresses.database_url)}")
+    typer.echo("stop it with `ngdata down`; `ngdata status` tells more")
+
+
+@app.command()
+def down() -> None:
+    """Stop the embedded servers; the data stay."""
+    typer.echo("stopped" if local.down() else "nothing was running")
+
+
+@app.command()
+def status(
+    as_json: Annotated[
+        bool, typer.Option("--json", help="For programs: whole URLs, sizes in bytes.")
+    ] = False,
+) -> None:
+    """Look at the embedded servers and start nothing; exit code 3 if they do not run."""
+    found = local.status()
+    if as_json:
+        typer.echo(json.dumps(_as_json(found), indent=2))
+    else:
+        _print_status(found)
+    if not found.running:
+        raise typer.Exit(NOT_RUNNING)
+
+
+@app.command()
+def migrate() -> None:
+    """Bring the configured database to the newest schema; with none configured, the embedded."""
+    from ngdata.schema import HEAD, upgrade
+
+    url = _configured_url()
+    upgrade(url)
+    typer.echo(f"{address.shown(url)} is at revision {HEAD}")
+
+
+@app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
+def psql(context: typer.Context) -> None:
+    """Open psql on the configured database; what follows goes to psql."""
+    from ngdata.local.binaries import find_psql
+
+    url, password = _without_password(_configured_url())
+    # In the environment: a command line can be read by every user of the machine.
+    environment = dict(os.environ) if password is None else os.environ | {"PGPASSWORD": password}
+    program = find_psql()
+    os.execve(program, [str(program), url, *context.args], environment)  # noqa: S606 - no shell
+
+
+@app.command()
+def demo() -> None:
+    """Load a real nervous system and show it as frames."""
+    from ngdata.demo import run
+
+    run()
+
+
+def _configured_url() -> str:
+    url = located(load_settings()).database_url
+    assert url is not None
+    return url.get_secret_value()
+
+
+def _without_password(url: str) -> tuple[str, str | None]:
+    """Take the password out of a URL, wherever it stands in it."""
+    parts = urlsplit(url)
+    user, at, hosts = parts.netloc.rpartition("@")
+    user, colon, password = user.partition(":")
+    query = parse_qsl(parts.query, keep_blank_values=True)
+    passwords = [unquote(password)] if colon else []
+    passwords += [value for name, value in query if name == "password"]
+    rest = urlencode([(n, v) for n, v in query if n != "password"], quote_via=quote)
+    plain = urlunsplit(parts._replace(netloc=user + at + hosts, query=rest))
+    # libpq lets the query's word stand.
+    return plain, passwords[-1] if passwords else None
+
+
+def _as_json(found: local.Status) -> dict[str, Any]:
+    fields = dataclasses.asdict(found)
+    addresses = fields.pop("addresses") or {"database_url": None, "redis_url": None}
+    both = addresses | fields
+    return {name: str(v) if isinstance(v, Path) else v for name, v in both.items()}
+
+
+def _print_status(found: local.Status) -> None:
+    state = "running" if found.running else "not running; `ngdata up` starts them"
+    rows: list[tuple[str, object]] = [("servers", state), ("home", found.home)]
+    if found.addresses is not None:
+        rows += [
+            ("database", address.shown(found.addresses.database_url)),
+            ("redis", found.addresses.redis_url),
+        ]
+    rows += [
+        ("PostgreSQL", found.postgres),
+        ("PostGIS", found.postgis),
+        ("Redis", found.redis),
+        ("schema", found.revision),
+        ("data and logs", found.directory),
+        ("run as user", found.server_user),
+        ("database size", _megabytes(found.database_bytes)),
+        ("cache size", _megabytes(found.redis_bytes)),
+    ]
+    if found.durable is False:
+        rows.append(("durable", "no: a crash of the machine may lose data"))
+    for name, value in rows:
+        if value is not None:
+            typer.echo(f"{name:<15}{value}")
+
+
+def _megabytes(size: int | None) -> str | None:
+    return None if size is None else f"{size / 1e6:.1f} MB"
