@@ -1,0 +1,54 @@
+# make demo: from a bare machine to frames of real neurons.  make test: everything that is checked.
+#
+# Both install what is missing (scripts/install-system-packages) and a virtual environment, pinned
+# by hash; when nothing has changed since, that takes a moment.
+
+PYTHON ?= python3
+RUN := .venv/bin/python -m
+INSTALL := $(RUN) pip install --quiet --disable-pip-version-check
+EDITABLE := $(INSTALL) --no-deps --no-build-isolation --editable .
+
+.PHONY: demo test lint format requirements clean system
+
+demo: system .venv/.run
+	@.venv/bin/ngdata demo
+
+test: lint
+	$(RUN) pytest
+
+lint: system .venv/.dev
+	$(RUN) ruff check .
+	$(RUN) ruff format --check .
+	$(RUN) mypy
+
+format: system .venv/.dev
+	$(RUN) ruff check --fix .
+	$(RUN) ruff format .
+
+# Pins anew what pyproject.toml asks for; needs uv.
+requirements:
+	scripts/compile-requirements
+
+# The data stay; `ngdata status` says where.
+clean:
+	-test ! -x .venv/bin/ngdata || .venv/bin/ngdata down
+	rm -rf .venv
+
+system:
+	@PYTHON="$(PYTHON)" scripts/install-system-packages
+
+# One made without pip, or cut short, is made again.
+.venv/.made: | system
+	$(PYTHON) -m venv --clear .venv
+	@touch $@
+
+.venv/.run: requirements.txt pyproject.toml .venv/.made
+	$(INSTALL) --require-hashes --requirement requirements.txt
+	$(EDITABLE)
+	@touch $@
+
+# A superset of what a run needs.
+.venv/.dev: requirements-dev.txt requirements.txt pyproject.toml .venv/.made
+	$(INSTALL) --require-hashes --requirement requirements-dev.txt
+	$(EDITABLE)
+	@touch .venv/.run $@
