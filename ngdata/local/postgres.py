@@ -217,7 +217,6 @@ def _settings(durable: bool) -> dict[str, str]:
         "maintenance_work_mem": f"{min(256, max(32, memory // 16))}MB",
         "max_wal_size": "4GB",
         "fsync": "on" if durable else "off",
-        "synchronous_commit": "on" if durable else "off",
         "full_page_writes": "on" if durable else "off",
     }
     # Docker's 64 MB of shared memory are too little for parallel queries.

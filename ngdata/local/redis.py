@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+import psutil
+
 from ngdata.errors import DatabaseUnavailable
 from ngdata.local.account import Account
 from ngdata.local.processes import end, working_in
@@ -61,7 +63,7 @@ class Redis:
 
     def _ask(self, command: str) -> str:
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
-            connection.settimeout(2)
+            connection.settimeout(1)
             try:
                 connection.connect(str(self.socket))
                 connection.sendall(f"{command}\r\nQUIT\r\n".encode())
@@ -77,7 +79,7 @@ class Redis:
         if self.answers():
             return
         # One that hangs would keep its memory for ever once another has its socket.
-        self.stop()
+        end(self._processes(), (signal.SIGKILL, 5))
         settings = _SETTINGS | {"unixsocket": str(self.socket)}
         options = [part for name, value in settings.items() for part in (f"--{name}", value)]
         script = 'umask 077; cd -- "$1" && shift && exec "$@"'
@@ -95,6 +97,9 @@ class Redis:
 
     def stop(self) -> bool:
         """End it, if it runs."""
-        found = working_in(self.directory, "redis", "valkey")
+        found = self._processes()
         end(found, (signal.SIGTERM, 10), (signal.SIGKILL, 5))
         return bool(found)
+
+    def _processes(self) -> list[psutil.Process]:
+        return working_in(self.directory, "redis", "valkey")

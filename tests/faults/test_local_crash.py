@@ -1,0 +1,239 @@
+"""The embedded servers after things went wrong: what is killed, stale, half made or raced for."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import adbc_driver_postgresql.dbapi as adbc
+import psutil
+import pytest
+
+from ngdata import local
+from ngdata.local import state
+from ngdata.local.account import account_for
+from ngdata.local.postgres import Postgres
+from ngdata.local.processes import working_in
+from ngdata.local.server import _reachable
+
+UP = """
+import sys
+from pathlib import Path
+from ngdata import local
+print(local.up(Path(sys.argv[1]), durable=False))
+"""
+
+
+@pytest.fixture
+def new_home() -> Iterator[Path]:
+    yield from _home()
+
+
+@pytest.fixture(scope="module")
+def home() -> Iterator[Path]:
+    """One home for the module; a test leaves it as it likes."""
+    yield from _home()
+
+
+def _home() -> Iterator[Path]:
+    path = Path(tempfile.mkdtemp(prefix="ngdata crash "))
+    yield path
+    local.down(path)
+    shutil.rmtree(path)
+
+
+@pytest.fixture
+def running(home) -> tuple[local.Addresses, Postgres]:
+    """The home's servers, up, with a row to keep."""
+    addresses = local.up(home, durable=False)
+    query(addresses.database_url, "DROP TABLE IF EXISTS public.kept")
+    query(addresses.database_url, "CREATE TABLE public.kept AS SELECT 7 AS x")
+    return addresses, _reachable(home, state.load(home)).postgres
+
+
+def query(url: str, sql: str):
+    with adbc.connect(url, autocommit=True) as connection, connection.cursor() as cursor:
+        cursor.execute(sql)
+        return cursor.fetchone()
+
+
+def works(home: Path, addresses: local.Addresses) -> bool:
+    return local.status(home).running and query(
+        addresses.database_url, "SELECT x FROM public.kept"
+    ) == (7,)
+
+
+def wait_until(condition: Callable[[], object], seconds: float = 60) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "the state did not come"
+        time.sleep(0.005)
+
+
+def kill_postmaster(postgres: Postgres) -> int:
+    postmaster = postgres.postmaster()
+    assert postmaster is not None
+    postmaster.kill()
+    wait_until(lambda: postgres.postmaster() is None)
+    return postmaster.pid
+
+
+def test_a_killed_postgresql_comes_back_at_the_same_address(home, running):
+    addresses, postgres = running
+    kill_postmaster(postgres)
+    assert not local.status(home).running
+    assert local.up(home, durable=False) == addresses
+    assert works(home, addresses)
+
+
+def test_a_killed_redis_comes_back_and_leaves_postgresql_alone(home, running):
+    addresses, postgres = running
+    before = postgres.postmaster()
+    (redis,) = working_in(postgres.directory, "redis", "valkey")
+    redis.kill()
+    wait_until(lambda: not working_in(postgres.directory, "redis", "valkey"))
+    assert not local.status(home).running
+    assert local.up(home, durable=False) == addresses
+    assert works(home, addresses)
+    assert postgres.postmaster() == before
+
+
+def test_a_redis_that_hangs_is_replaced(home, running):
+    addresses, postgres = running
+    (redis,) = working_in(postgres.directory, "redis", "valkey")
+    redis.suspend()
+    assert local.up(home, durable=False) == addresses
+    assert works(home, addresses)
+    (other,) = working_in(postgres.directory, "redis", "valkey")
+    assert other.pid != redis.pid
+
+
+def test_both_killed_and_stopped_by_down(home, running):
+    _, postgres = running
+    kill_postmaster(postgres)
+    for redis in working_in(postgres.directory, "redis", "valkey"):
+        redis.kill()
+    local.down(home)
+    addresses = local.up(home, durable=False)
+    assert works(home, addresses)
+
+
+def test_a_stale_pid_file_whose_number_now_is_somebody_elses(home, running):
+    addresses, postgres = running
+    old = kill_postmaster(postgres)
+    account = account_for()
+    # Of the same user: PostgreSQL itself would take this one for its own and refuse to start.
+    user = account.uid if os.geteuid() == 0 else None
+    with subprocess.Popen(["sleep", "600"], user=user, cwd="/") as stranger:
+        try:
+            text = (postgres.data / "postmaster.pid").read_text()
+            account.write(
+                postgres.data / "postmaster.pid", text.replace(str(old), str(stranger.pid), 1)
+            )
+            assert local.up(home, durable=False) == addresses
+            assert works(home, addresses)
+            local.down(home)
+            assert stranger.poll() is None
+        finally:
+            stranger.kill()
+
+
+def test_a_backend_that_outlives_its_killed_server_is_ended(home, running):
+    addresses, postgres = running
+
+    def count_for_ever() -> None:
+        with pytest.raises(adbc.Error):
+            query(addresses.database_url, "SELECT count(*) FROM generate_series(1, 1e15)")
+
+    reader = threading.Thread(target=count_for_ever)
+    reader.start()
+    active = "SELECT count(*) FROM pg_stat_activity WHERE query LIKE '%1e15%' AND state = 'active'"
+    wait_until(lambda: query(addresses.database_url, active)[0] > 1)  # it counts itself
+    kill_postmaster(postgres)
+    orphans = working_in(postgres.data, "postgres")
+    assert orphans
+    assert local.up(home, durable=False) == addresses
+    reader.join(60)
+    assert not reader.is_alive()
+    assert not any(process.is_running() and not is_zombie(process) for process in orphans)
+    assert works(home, addresses)
+
+
+def is_zombie(process: psutil.Process) -> bool:
+    try:
+        return process.status() == psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return True
+
+
+def making(home: Path) -> bool:
+    return any((home / "servers").glob("data.new-*/base"))
+
+
+def made(home: Path) -> bool:
+    return (home / "servers/data/PG_VERSION").exists()
+
+
+def started(home: Path) -> bool:
+    return (home / "servers/data/postmaster.pid").exists()
+
+
+@pytest.mark.parametrize("moment", [making, made, started])
+def test_a_client_killed_on_the_way_leaves_nothing_half_made(new_home, moment):
+    with subprocess.Popen([sys.executable, "-c", UP, new_home], stdout=subprocess.PIPE) as client:
+        wait_until(lambda: moment(new_home) or client.poll() is not None)
+        assert client.poll() is None
+        client.send_signal(signal.SIGKILL)
+    addresses = local.up(new_home, durable=False)
+    assert query(addresses.database_url, "SELECT count(*) FROM tokens.tokens") == (0,)
+    assert local.status(new_home).running
+    assert {path.name for path in (new_home / "servers").iterdir()} <= {
+        "data",
+        "postgres.log",
+        "redis.log",
+        "redis.pid",
+    }
+    servers = _reachable(new_home, state.load(new_home))
+    assert len(working_in(servers.redis.directory, "redis", "valkey")) == 1
+
+
+def test_processes_that_start_at_once_all_win(new_home):
+    clients = [
+        subprocess.Popen(
+            [sys.executable, "-c", UP, new_home],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for _ in range(3)
+    ]
+    # That they end at all shows too that no server holds their pipes.
+    answers = [client.communicate(timeout=120) for client in clients]
+    assert [client.returncode for client in clients] == [0, 0, 0], answers
+    assert set(answers) == {(f"{local.up(new_home, durable=False)}\n", "")}
+
+
+def test_threads_that_start_at_once_all_win(home):
+    local.down(home)
+    with ThreadPoolExecutor(6) as threads:
+        found = list(threads.map(lambda _: local.up(home, durable=False), range(6)))
+    assert len(set(found)) == 1
+    assert local.status(home).running
+
+
+def test_start_and_stop_at_once_end_in_one_of_the_two(home):
+    with ThreadPoolExecutor(4) as threads:
+        calls = [threads.submit(call, home) for call in (local.down, local.up) * 2]
+    for call in calls:
+        call.result()
+    addresses = local.up(home, durable=False)
+    assert query(addresses.database_url, "SELECT 1") == (1,)
