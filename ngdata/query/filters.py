@@ -7,6 +7,7 @@ import math
 import numbers
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from ngdata.errors import InvalidQueryError
 from ngdata.query import Column
@@ -15,6 +16,7 @@ from ngdata.query import literals as sql
 __all__ = [
     "TokenFilter",
     "any_of",
+    "as_float",
     "choose",
     "clause",
     "positive",
@@ -62,10 +64,10 @@ def any_of(column: str, wanted: str | Iterable[str] | None) -> list[str]:
     """Give the condition that a text column is the one wanted, or one of several."""
     if wanted is None:
         return []
-    values = [wanted] if isinstance(wanted, str) else list(wanted)
-    for value in values:
-        if not isinstance(value, str):
-            raise InvalidQueryError(f"{column} must be text or a sequence of texts, not {wanted!r}")
+    values = [wanted] if isinstance(wanted, str) else _listed(wanted)
+    if values is None or not all(isinstance(value, str) for value in values):
+        name = column.rpartition(".")[2]
+        raise InvalidQueryError(f"{name} must be text or a sequence of texts, not {wanted!r}")
     if len(values) == 1:
         return [f"{column} = {sql.text(values[0])}"]
     return [f"{column} = ANY ({sql.text_array(values)})"]
@@ -75,13 +77,21 @@ def smallest_weight(min_weight: float | None, column: str = "weight") -> list[st
     """Give the condition that a weight is at least this."""
     if min_weight is None:
         return []
-    if (
-        not isinstance(min_weight, numbers.Real)
-        or isinstance(min_weight, bool)
-        or math.isnan(min_weight)
-    ):
+    least = as_float(min_weight)
+    if least is None:
         raise InvalidQueryError(f"min_weight must be a number, not {min_weight!r}")
-    return [f"{column} >= {sql.float8(float(min_weight))}"]
+    return [f"{column} >= {sql.float8(least)}"]
+
+
+def as_float(value: object) -> float | None:
+    """Give a number as float64, or None for what is none: text, a truth value, NaN, 10**400."""
+    if not isinstance(value, numbers.Real) or isinstance(value, bool):
+        return None
+    try:
+        found = float(value)
+    except (OverflowError, TypeError):
+        return None
+    return None if math.isnan(found) else found
 
 
 def row_limit(limit: int | None) -> str:
@@ -121,15 +131,23 @@ def choose(
     by_name = {column.name: column for column in offered}
     if wanted is None:
         wanted = list(by_name) if default is None else default
-    if isinstance(wanted, str) or not wanted or len(set(wanted)) != len(wanted):
+    names = None if isinstance(wanted, str) else _listed(wanted)
+    if not names or len(set(map(str, names))) != len(names):
         raise InvalidQueryError(
             f"columns must be a sequence of different column names, not {wanted!r}"
         )
-    for name in wanted:
-        if name not in by_name:
+    for name in names:
+        if not isinstance(name, str) or name not in by_name:
             near = difflib.get_close_matches(str(name), by_name, n=1)
             hint = f"; did you mean {near[0]!r}?" if near else ""
             raise InvalidQueryError(
                 f"there is no column {name!r} here, only {', '.join(by_name)}{hint}"
             )
-    return {by_name[name]: offered[by_name[name]] for name in wanted}
+    return {by_name[name]: offered[by_name[name]] for name in names}
+
+
+def _listed(values: Any) -> list[Any] | None:
+    try:
+        return list(values)
+    except TypeError:
+        return None

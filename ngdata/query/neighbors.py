@@ -68,7 +68,7 @@ def neighbors(
     neighborhood and not the number of paths in it.  A start that is no token gives a row with
     `unknown` set.
     """
-    if direction not in _BRANCHES:
+    if not isinstance(direction, str) or direction not in _BRANCHES:
         near = difflib.get_close_matches(str(direction), _BRANCHES, n=1)
         hint = f"; did you mean {near[0]!r}?" if near else ""
         raise InvalidQueryError(

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
-import numbers
+import sys
 from collections.abc import Sequence
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 
@@ -13,7 +13,7 @@ from ngdata.errors import InvalidQueryError
 from ngdata.levels import Level, level_index
 from ngdata.query import Column, Kind, Query
 from ngdata.query import literals as sql
-from ngdata.query.filters import TokenFilter, choose, clause, positive, row_limit
+from ngdata.query.filters import TokenFilter, as_float, choose, clause, positive, row_limit
 from ngdata.query.space import Box, Point, as_point, point_sql, search_box
 
 __all__ = ["count", "density", "nearest", "region", "within_radius"]
@@ -131,15 +131,23 @@ def density(
     """Tokens per cell of a grid over the box, and the edges of the cells on each axis.
 
     The edges are those of `numpy.histogramdd`, which gives a box without extent on an axis one of
-    half a unit to either side; `width_bucket` with the edges themselves agrees with it in each
+    half a unit to either side, and counts what is there; `width_bucket` with the edges themselves agrees with it in each
     cell, where ``width_bucket(x, low, high, n)`` does not.
     """
-    shape = [bins] * 3 if isinstance(bins, int | np.integer) else list(bins)
+    given: Any = bins.tolist() if isinstance(bins, np.ndarray) else bins
+    several = isinstance(given, Sequence) and not isinstance(given, str)
+    shape = list(given) if several else [given] * 3
     if len(shape) != 3:
         raise InvalidQueryError(f"bins must be an integer or three integers, not {bins!r}")
     x, y, z = (
         _edges(low, high, positive(n, "bins", 100_000))
         for low, high, n in zip(box.low, box.high, shape, strict=True)
+    )
+    # On an axis without extent the cells reach further than the box.
+    grid = Box(
+        (float(x[0]), float(y[0]), float(z[0])),
+        (float(x[-1]), float(y[-1]), float(z[-1])),
+        box.level,
     )
     # numpy closes the last cell: the upper face belongs to it.
     cells = ", ".join(
@@ -149,7 +157,7 @@ def density(
     )
     statement = (
         f'SELECT {cells}, count(*) AS "count" FROM tokens.spatial_index'
-        f"{clause(box.conditions() + where.conditions())} GROUP BY 1, 2, 3 ORDER BY 1, 2, 3"
+        f"{clause(grid.conditions() + where.conditions())} GROUP BY 1, 2, 3 ORDER BY 1, 2, 3"
     )
     columns = tuple(Column(name, Kind.INTEGER) for name in ("x", "y", "z", "count"))
     return Query(statement, columns, _INDEX), (x, y, z)
@@ -166,22 +174,30 @@ def _edges(low: float, high: float, n: int) -> np.ndarray:
     return np.linspace(low, high, n + 1)
 
 
+def _below(value: float) -> float:
+    return math.nextafter(value, -math.inf)
+
+
+def _above(value: float) -> float:
+    return math.nextafter(value, math.inf)
+
+
 def _radius(value: float, name: str) -> float:
-    if (
-        not isinstance(value, numbers.Real)
-        or isinstance(value, bool)
-        or math.isnan(value)
-        or value < 0
-    ):
+    found = as_float(value)
+    if found is None or found < 0:
         raise InvalidQueryError(f"{name} must be a number of at least 0, not {value!r}")
-    return float(value)
+    return found
 
 
 def _within(centre: Point, radius: float) -> list[str]:
-    # The sum may round inwards by half an ulp; the sphere itself is compared in float64.
-    low = tuple(math.nextafter(c - radius, -math.inf) for c in centre)
-    high = tuple(math.nextafter(c + radius, math.inf) for c in centre)
+    # A computed distance may be some ulps of itself too small, and below 1e-160, where squares
+    # vanish, anything: the box holds every point whose distance can come out as the radius.  That
+    # is more than nextafter(c - radius): where this cancels to 0, a point at -1e-20 belongs to it.
+    reach = radius * (1 + 8 * sys.float_info.epsilon) + 1e-160
+    x, y, z = centre
+    low = (_below(x - reach), _below(y - reach), _below(z - reach))
+    high = (_above(x + reach), _above(y + reach), _above(z + reach))
     return [
-        f"geom &&& {search_box(low, high)}",  # type: ignore[arg-type]
+        f"geom &&& {search_box(low, high)}",
         f"geom <<->> {point_sql(centre)} <= {sql.float8(radius)}",
     ]

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import math
+import numbers
 from dataclasses import dataclass
+from decimal import Decimal
 from typing import Any, Final, TypeAlias
 
 import numpy as np
@@ -14,7 +16,7 @@ from ngdata.errors import InvalidQueryError
 from ngdata.levels import Level, level_index
 from ngdata.query import literals as sql
 
-__all__ = ["MOST", "Box", "Point", "Window", "as_point", "point_sql", "search_box"]
+__all__ = ["MOST", "Box", "Point", "Window", "as_point", "is_number", "point_sql", "search_box"]
 
 MOST: Final = 1e37
 """The largest coordinate: beyond, the float32 boxes of the index break."""
@@ -33,9 +35,7 @@ def _three(value: object, name: str) -> Point:
         array: np.ndarray[Any, Any] = np.asarray(value)
     except ValueError:
         array = np.empty(0)
-    # Decimals and fractions are numbers; text and None are not.
-    numeric = not any(v is None or isinstance(v, str) for v in array.flat)
-    if array.shape == (3,) and array.dtype.kind == "O" and numeric:
+    if array.shape == (3,) and array.dtype.kind == "O" and all(map(is_number, array)):
         with contextlib.suppress(TypeError, ValueError, OverflowError):
             array = array.astype(np.float64)
     if array.shape != (3,) or array.dtype.kind not in "iuf":
@@ -44,6 +44,12 @@ def _three(value: object, name: str) -> Point:
     if math.isnan(x) or math.isnan(y) or math.isnan(z):
         raise InvalidQueryError(f"{name} must not contain NaN, as {value!r} does")
     return x, y, z
+
+
+def is_number(value: object) -> bool:
+    """Tell whether a value is a number: decimals and fractions are, text and truth values not."""
+    number = isinstance(value, numbers.Real | Decimal)
+    return number and not isinstance(value, bool | np.timedelta64)
 
 
 def as_point(value: object, name: str = "point") -> Point:
