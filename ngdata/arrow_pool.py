@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import TypeVar
 
@@ -48,7 +48,7 @@ class ArrowConnection:
 
         return await self._do(work)
 
-    async def read_in_parts(self, statement: str, rows: int) -> AsyncIterator[pa.Table]:
+    async def read_in_parts(self, statement: str, rows: int) -> AsyncGenerator[pa.Table, None]:
         """Read an answer as it comes, `rows` rows at a time, a little ahead of the caller at most.
 
         Ending the iteration early cancels the query on the server.

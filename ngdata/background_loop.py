@@ -22,6 +22,10 @@ __all__ = ["BackgroundLoop", "background_loop"]
 
 T = TypeVar("T")
 
+# A wait without end is deaf to Ctrl-C where a library has its own handler of signals (Polars does,
+# and ADBC imports Polars where it is installed).
+_STEP = 0.1
+
 # What an interrupted call may take to clean up before the interrupt is passed on regardless.
 _PATIENCE = 2.0
 
@@ -59,14 +63,15 @@ class BackgroundLoop:
 
         self._loop.call_soon_threadsafe(start)
         try:
-            return done.result()
+            while not done.done():
+                wait_for([done], timeout=_STEP)
         except BaseException:
-            if not done.done():
-                # Behind `start`, so the task is there.
-                self._loop.call_soon_threadsafe(lambda: tasks[0].cancel())
-                with contextlib.suppress(BaseException):
-                    wait_for([done], timeout=_PATIENCE)
+            # Behind `start`, so the task is there.
+            self._loop.call_soon_threadsafe(lambda: tasks[0].cancel())
+            with contextlib.suppress(BaseException):
+                wait_for([done], timeout=_PATIENCE)
             raise
+        return done.result()
 
     def iterate(self, items: AsyncGenerator[T, None]) -> Iterator[T]:
         """Iterate here over what comes there; leaving early ends it there."""

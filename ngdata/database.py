@@ -109,8 +109,9 @@ class Database:
                     raw = await pooled.get_raw_connection()
                     connection: Any = raw.driver_connection
                     transaction = connection.transaction()
-                    await uninterrupted(transaction.start())
                     try:
+                        # Cancelled here, it has started all the same, and is rolled back.
+                        await uninterrupted(transaction.start())
                         yield connection
                     except BaseException:
                         await uninterrupted(_roll_back(pooled, connection, transaction))

@@ -6,7 +6,7 @@ The read itself is asked for its query, so the plan is of exactly what would run
 from __future__ import annotations
 
 import inspect
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncGenerator, Iterator
 from dataclasses import dataclass
 from typing import Any, NoReturn, cast
 
@@ -69,7 +69,7 @@ class _QueryTaker(Reader):
     async def table(self, query: Query) -> NoReturn:
         raise _TakenQuery(query)
 
-    async def frames(self, query: Query, rows: int) -> AsyncIterator[pd.DataFrame]:
+    async def frames(self, query: Query, rows: int) -> AsyncGenerator[pd.DataFrame, None]:
         raise _TakenQuery(query)
         yield  # makes this an iterator, as the real one is
 

@@ -22,6 +22,13 @@ Ids: TypeAlias = "Id | Iterable[Id] | pd.Series[Any] | pd.Index[Any] | np.ndarra
 _CANONICAL: Final = "^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$"
 _canonical = re.compile(_CANONICAL)
 
+# uuid.UUID would also take 0x..., underscores, and digits of other scripts.
+_accepted = re.compile(
+    r"(?:urn:uuid:)?(?P<open>\{)?[0-9a-f]{8}(?P<dash>-?)(?:[0-9a-f]{4}(?P=dash)){3}[0-9a-f]{12}"
+    r"(?(open)\})",
+    re.IGNORECASE | re.ASCII,
+)
+
 
 def canonical_id(value: object, name: str = "id", place: str = "") -> str:
     """Give one id as 36 lower-case characters.
@@ -48,10 +55,8 @@ def canonical_id(value: object, name: str = "id", place: str = "") -> str:
     if isinstance(value, str):
         if _canonical.match(value) and len(value) == 36:
             return value
-        try:
-            return str(uuid.UUID(value))
-        except ValueError:
-            pass
+        if _accepted.fullmatch(value):
+            return str(uuid.UUID(value.lower()))
     raise InvalidQueryError(
         f"{name}{place} is {value!r}, which is no id; an id is a UUID, as text or as uuid.UUID"
     )
@@ -79,13 +84,13 @@ def canonical_ids(values: object, name: str = "ids") -> list[str]:
     """
     if isinstance(values, str | uuid.UUID):
         return [canonical_id(values, name)]
-    if isinstance(values, pd.DataFrame):
+    if isinstance(values, pd.DataFrame) or hasattr(values, "column_names"):
         raise InvalidQueryError(
-            f"{name} is a DataFrame; pass the column that holds the ids, such as frame['token_id']"
+            f"{name} is a whole table; pass the column that holds the ids, such as frame['token_id']"
         )
     if not isinstance(values, Iterable) or isinstance(values, bytes):
         raise InvalidQueryError(f"{name} must be an id or a sequence of ids, not {values!r}")
-    items = np.atleast_1d(values).tolist() if isinstance(values, np.ndarray) else list(values)
+    items = _listed(values)
     if items and isinstance(items[0], str):
         # Text is checked as a whole; only what is not canonical is looked at one by one.
         try:
@@ -94,6 +99,13 @@ def canonical_ids(values: object, name: str = "ids") -> list[str]:
         except (pa.ArrowInvalid, pa.ArrowTypeError, UnicodeEncodeError):
             pass
     return [canonical_id(item, name, f"[{place}]") for place, item in enumerate(items)]
+
+
+def _listed(values: Iterable[Any]) -> list[Any]:
+    if isinstance(values, np.ndarray):
+        return list(np.atleast_1d(values).tolist())
+    # What iterating over Arrow gives is no text yet.
+    return list(getattr(values, "to_pylist", values.__iter__)())
 
 
 def unique_ids(values: object, name: str = "ids") -> list[str]:

@@ -5,7 +5,8 @@ A cache will stand here, in front of the database; the callers will not notice.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
 
 import adbc_driver_postgresql.dbapi as adbc
 import pandas as pd
@@ -54,9 +55,11 @@ class Reader:
         async with self._database.arrow.connection(fresh) as connection:
             return await connection.read(statement)
 
-    async def frames(self, query: Query, rows: int) -> AsyncIterator[pd.DataFrame]:
+    async def frames(self, query: Query, rows: int) -> AsyncGenerator[pd.DataFrame, None]:
         """Read an answer in frames of `rows` rows while the server sends it."""
         with translated(self._database.where):
             async with self._database.arrow.connection() as connection:
-                async for table in connection.read_in_parts(query.sql, rows):
-                    yield to_frame(table, query.columns)
+                # Closed here: a part read later would end the connection's next query.
+                async with aclosing(connection.read_in_parts(query.sql, rows)) as tables:
+                    async for table in tables:
+                        yield to_frame(table, query.columns)

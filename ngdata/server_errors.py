@@ -116,7 +116,7 @@ def _message(error: BaseException) -> str:
         error = error.orig
     text = str(error)
     # ADBC shows the whole statement behind the server's words, and its own layers before them.
-    text = text.split("\n\nQuery was:")[0].split("\nLINE ")[0]
+    text = text.split("\n\nQuery was:")[0].split("\nLINE ")[0].split(". SQLSTATE: ")[0]
     for mark in ("ERROR:  ", "FATAL:  ", "failed: "):
         if mark in text:
             text = text.split(mark, 1)[1]

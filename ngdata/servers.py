@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pydantic import SecretStr
 
-from ngdata import local
+from ngdata.local import up
 from ngdata.config import Settings
 
 __all__ = ["located"]
@@ -22,7 +22,7 @@ def located(settings: Settings) -> Settings:
     """
     if settings.database_url is not None:
         return settings
-    addresses = local.up()
+    addresses = up()
     return settings.model_copy(
         update={
             "database_url": SecretStr(addresses.database_url),

@@ -10,14 +10,18 @@ import asyncio
 import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import Final
 
 from ngdata.errors import DatabaseUnavailable, NGDataError
 
 __all__ = ["Slots"]
 
+# Seconds until an interrupt is noticed, at most.
+_TICK: Final = 0.1
+
 
 class Slots:
-    """So many may be taken at once; who comes later waits its turn.
+    """So many may be taken at once, in the loop it was made in; who comes later waits its turn.
 
     Parameters
     ----------
@@ -35,7 +39,8 @@ class Slots:
         self._free = asyncio.Semaphore(most)
         self._closed = False
         self._process = os.getpid()
-        self._loop: asyncio.AbstractEventLoop | None = None
+        self._loop = asyncio.get_running_loop()
+        self._tick: asyncio.TimerHandle | None = None
         self._taken = 0
         self._waiting = 0
 
@@ -56,11 +61,20 @@ class Slots:
         finally:
             self._waiting -= 1
         self._taken += 1
+        if self._tick is None:
+            self._look_for_interrupts()
         try:
             yield
         finally:
             self._taken -= 1
             self._free.release()
+
+    def _look_for_interrupts(self) -> None:
+        # ipykernel hands an interrupt of an awaited cell to a loop that may sleep in its selector
+        # until something else happens: so something happens, while a connection is in use.
+        self._tick = (
+            self._loop.call_later(_TICK, self._look_for_interrupts) if self._taken else None
+        )
 
     def close(self) -> None:
         """Let nobody in any more; who is in may end."""
@@ -74,10 +88,7 @@ class Slots:
                 "this client was opened before the process forked, and its connections belong to "
                 "the parent; open a new one in the child"
             )
-        loop = asyncio.get_running_loop()
-        if self._loop is None:
-            self._loop = loop
-        elif self._loop is not loop:
+        if self._loop is not asyncio.get_running_loop():
             raise NGDataError(
                 "this client was opened in another event loop, to which its connections belong; "
                 "open one with connect_async() in each loop, or use the sync ngdata.connect()"

@@ -53,10 +53,13 @@ def as_utc(value: object, name: str) -> dt.datetime:
     if isinstance(value, bool | np.bool_) or is_missing(value):
         raise InvalidQueryError(f"{name} must be a time, not {value!r}")
     try:
-        if isinstance(value, numbers.Integral):
+        if isinstance(value, numbers.Integral) and not isinstance(value, np.timedelta64):
             return _EPOCH + dt.timedelta(milliseconds=int(value))
         if isinstance(value, np.datetime64 | str):
-            value = pd.Timestamp(value)
+            stamp = pd.Timestamp(value)
+            if is_missing(stamp):
+                raise InvalidQueryError(f"{name} must be a time, not {value!r}")
+            value = stamp
         if isinstance(value, pd.Timestamp):
             value = value.to_pydatetime(warn=False)
         if isinstance(value, dt.datetime):
@@ -69,8 +72,10 @@ def as_utc(value: object, name: str) -> dt.datetime:
     except (OverflowError, ValueError) as error:
         if isinstance(error, InvalidQueryError):
             raise
+        # pandas cannot write a Timestamp beyond Python's years.
+        shown = f"{value.asm8} UTC" if isinstance(value, pd.Timestamp) else repr(value)
         raise InvalidQueryError(
-            f"{name} is {value!r}, which is no time that can be used: {error}"
+            f"{name} is {shown}, which is no time that can be used: {error}"
         ) from None
     raise InvalidQueryError(
         f"{name} must be a datetime or Timestamp with a time zone, or an integer of milliseconds "

@@ -291,7 +291,7 @@ class AsyncTokens(Namespace):
             cells[axis] = centres[cells[axis].to_numpy()]
         return cells
 
-    async def iter_region(
+    def iter_region(
         self,
         min_coords: ArrayLike,
         max_coords: ArrayLike,
@@ -312,11 +312,11 @@ class AsyncTokens(Namespace):
         chunk_rows : int
             Rows in each frame but the last.
 
-        Yields
-        ------
-        pandas.DataFrame
-            As `find_in_region` gives them; together one answer, of one moment.  An empty region
-            yields nothing.
+        Returns
+        -------
+        iterator of pandas.DataFrame
+            Frames as `find_in_region` gives them; together one answer, of one moment.  An empty
+            region gives none.  Leaving the iteration early stops the query on the server.
 
         Examples
         --------
@@ -327,8 +327,7 @@ class AsyncTokens(Namespace):
         where = TokenFilter(token_type, flags, min_weight)
         box = Box.of(min_coords, max_coords, level)
         rows = positive(chunk_rows, "chunk_rows")
-        async for frame in self._reader.frames(regions.region(box, where, columns), rows):
-            yield frame
+        return self._reader.frames(regions.region(box, where, columns), rows)
 
     async def create(
         self,

@@ -10,7 +10,9 @@ import ast
 import subprocess
 import sys
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeAlias
+
+Method: TypeAlias = ast.AsyncFunctionDef | ast.FunctionDef
 
 ROOT: Final = Path(__file__).resolve().parent.parent
 CLASSES: Final = {
@@ -47,7 +49,7 @@ def generate() -> dict[Path, str]:
 def _sync_module(module: str, class_name: str) -> str:
     tree = ast.parse((ROOT / "ngdata" / f"{module}.py").read_text())
     found = next(n for n in tree.body if isinstance(n, ast.ClassDef) and n.name == class_name)
-    methods = [n for n in found.body if isinstance(n, ast.AsyncFunctionDef) and _public(n)]
+    methods = [n for n in found.body if isinstance(n, Method) and _public(n)]
     sync_name = class_name.removeprefix("Async")
     is_client = module == "client"
     summary = (ast.get_docstring(tree) or "").splitlines()[0].replace("`client.", "`Client.")
@@ -75,7 +77,7 @@ def _sync_module(module: str, class_name: str) -> str:
     return f'{head}{chr(10).join(needed + own)}\n\n__all__ = ["{sync_name}"]\n\n{text}\n'
 
 
-def _public(method: ast.AsyncFunctionDef) -> bool:
+def _public(method: Method) -> bool:
     return not method.name.startswith("_") and not method.decorator_list
 
 
@@ -98,7 +100,7 @@ def _unwrapped(text: str) -> str:
     raise ValueError(text)
 
 
-def _method(method: ast.AsyncFunctionDef) -> str:
+def _method(method: Method) -> str:
     arguments = method.args
     passed = [a.arg for a in arguments.args[1:]]
     passed += [f"*{arguments.vararg.arg}"] if arguments.vararg else []

@@ -333,11 +333,11 @@ class Tokens(Twin[AsyncTokens]):
         chunk_rows : int
             Rows in each frame but the last.
 
-        Yields
-        ------
-        pandas.DataFrame
-            As `find_in_region` gives them; together one answer, of one moment.  An empty region
-            yields nothing.
+        Returns
+        -------
+        iterator of pandas.DataFrame
+            Frames as `find_in_region` gives them; together one answer, of one moment.  An empty
+            region gives none.  Leaving the iteration early stops the query on the server.
 
         Examples
         --------

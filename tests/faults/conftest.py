@@ -1,0 +1,93 @@
+"""What the fault tests share: reads that hang until they are told not to, and who is left behind."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+
+import adbc_driver_postgresql.dbapi as adbc
+import pytest
+
+OURS = "backend_type = 'client backend' AND application_name = 'ngdata'"
+
+
+class Server:
+    """The server as an outsider sees it."""
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+        self._connection = adbc.connect(url + "&application_name=observer", autocommit=True)
+
+    def count(self, condition: str) -> int:
+        with self._connection.cursor() as cursor:
+            cursor.execute(f"SELECT count(*) FROM pg_stat_activity WHERE {OURS} AND {condition}")
+            return cursor.fetchone()[0]
+
+    def busy(self) -> int:
+        """Count our backends that run something or have a transaction open."""
+        return self.count("(state <> 'idle' OR xact_start IS NOT NULL)")
+
+    def until_busy(self, many: int = 1) -> None:
+        wait_until(lambda: self.busy() >= many)
+
+    def until_idle(self) -> None:
+        wait_until(lambda: self.busy() == 0)
+
+    @contextmanager
+    def locked(self, table: str, mode: str = "ACCESS EXCLUSIVE") -> Iterator[None]:
+        """Hold a lock, so that whoever needs the table hangs."""
+        with adbc.connect(self.url + "&application_name=holder") as holder:
+            with holder.cursor() as cursor:
+                cursor.execute(f"LOCK TABLE {table} IN {mode} MODE")
+            yield
+            holder.rollback()
+
+    def close(self) -> None:
+        self._connection.close()
+
+
+def wait_until(condition: Callable[[], bool], seconds: float = 20) -> None:
+    """Wait for a state that must come; how long it takes is not what is tested."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "the state did not come"
+        time.sleep(0.02)
+
+
+@pytest.fixture
+def observed(database_url: str) -> Iterator[Server]:
+    """The server of an empty store, seen from outside; at the end nothing of ours is under way."""
+    server = Server(database_url)
+    server.until_idle()
+    yield server
+    server.until_idle()
+    server.close()
+
+
+@pytest.fixture
+def script(database_url: str) -> Callable[[str], AbstractContextManager[subprocess.Popen[str]]]:
+    """Run Python code as a program of its own, with URL set."""
+
+    @contextmanager
+    def running(code: str) -> Iterator[subprocess.Popen[str]]:
+        head = f"import ngdata\nURL = {database_url!r}\n"
+        process = subprocess.Popen(
+            [sys.executable, "-c", head + code],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        try:
+            yield process
+        finally:
+            process.kill()
+            process.communicate()
+
+    return running
+
+
+__all__ = ["Server", "observed", "script", "wait_until"]

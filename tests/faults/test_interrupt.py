@@ -1,0 +1,234 @@
+"""Interrupts, cancellations and timeouts: the server lets go, and the client works on."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import threading
+
+import pandas as pd
+import pytest
+
+import ngdata
+from ngdata.errors import QueryTimeout
+
+BOX = ((-1, -1, -1), (1, 1, 1))
+POINTS = pd.DataFrame({"x": [0.0, 0.5], "y": [0.0, 0.5], "z": [0.0, 0.5]})
+
+
+def test_cancelled_read_leaves_the_server_idle_and_the_client_usable(observed):
+    async def main():
+        async with await ngdata.connect_async(observed.url) as ang:
+            await ang.tokens.bulk_create(POINTS)
+            with observed.locked("tokens.spatial_index"):
+                for _ in range(3):
+                    read = asyncio.create_task(ang.tokens.find_in_region(*BOX))
+                    await asyncio.to_thread(observed.until_busy)
+                    read.cancel()
+                    with pytest.raises(asyncio.CancelledError):
+                        await read
+                    assert observed.busy() == 0
+            assert len(await ang.tokens.find_in_region(*BOX)) == 2
+            status = await ang.pool_status()
+            assert status["read"]["in_use"] == status["write"]["in_use"] == 0
+
+    asyncio.run(main())
+    observed.until_idle()
+
+
+def test_cancelled_read_that_computes_is_stopped_too(observed):
+    """Without a lock to wait for: the server is in the middle of a join of many rows."""
+    ids = [f"00000000-0000-4000-8000-{n:012d}" for n in range(300)]
+
+    async def main():
+        async with await ngdata.connect_async(observed.url) as ang:
+            await ang.tokens.bulk_create(
+                {"token_id": ids, "x": range(300), "y": range(300), "z": range(300)}
+            )
+            pairs = [(a, b) for a in ids for b in ids]
+            await ang.graph.bulk_create(
+                {"source_id": [a for a, _ in pairs], "target_id": [b for _, b in pairs]}
+            )
+            read = asyncio.create_task(ang.graph.get_neighbors(ids, "both", depth=32))
+            await asyncio.to_thread(observed.until_busy)
+            read.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await read
+            assert observed.busy() == 0
+
+    asyncio.run(main())
+
+
+def test_a_timeout_around_a_call_cancels_it(observed):
+    async def main():
+        async with await ngdata.connect_async(observed.url) as ang:
+            with observed.locked("tokens.spatial_index"):
+                with pytest.raises(TimeoutError):
+                    async with asyncio.timeout(0.5):
+                        await ang.tokens.find_in_region(*BOX)
+                assert observed.busy() == 0
+            assert (await ang.tokens.find_in_region(*BOX)).empty
+
+    asyncio.run(main())
+
+
+def test_statement_timeout_is_a_query_timeout_for_reads_and_writes(observed):
+    with ngdata.connect(observed.url, statement_timeout=0.3) as ng:
+        with observed.locked("tokens.tokens"):
+            with pytest.raises(QueryTimeout, match="allow it more time"):
+                ng.tokens.get([])
+            with pytest.raises(QueryTimeout, match="allow it more time"):
+                ng.tokens.bulk_create(POINTS)
+        ng.tokens.bulk_create(POINTS)
+        assert len(ng.tokens.find_in_region(*BOX)) == 2
+
+
+def test_cancelled_write_leaves_nothing_behind(observed):
+    async def main():
+        async with await ngdata.connect_async(observed.url) as ang:
+            with observed.locked("tokens.tokens", "EXCLUSIVE"):
+                write = asyncio.create_task(ang.tokens.bulk_create(POINTS))
+                await asyncio.to_thread(observed.until_busy)
+                write.cancel()
+                with pytest.raises(asyncio.CancelledError):
+                    await write
+                assert observed.busy() == 0
+            assert await ang.tokens.count_in_region(*BOX) == 0
+            await ang.tokens.bulk_create(POINTS)
+            assert await ang.tokens.count_in_region(*BOX) == 2
+
+    asyncio.run(main())
+
+
+def test_cancelling_while_all_connections_are_in_use_is_quick_and_leaks_none(observed):
+    async def main():
+        async with await ngdata.connect_async(observed.url, pool_max_size=2) as ang:
+            with observed.locked("tokens.spatial_index"):
+                reads = [asyncio.create_task(ang.tokens.find_in_region(*BOX)) for _ in range(6)]
+                await asyncio.to_thread(observed.until_busy, 2)
+                assert (await ang.pool_status())["read"]["waiting"] == 4
+                for read in reads:
+                    read.cancel()
+                await asyncio.gather(*reads, return_exceptions=True)
+                assert observed.busy() == 0
+            assert (await ang.pool_status())["read"]["in_use"] == 0
+            answers = await asyncio.gather(*(ang.tokens.find_in_region(*BOX) for _ in range(6)))
+            assert all(answer.empty for answer in answers)
+            assert (await ang.pool_status())["read"]["size"] <= 2
+
+    asyncio.run(main())
+
+
+def test_cancelling_at_any_moment_leaves_no_connection_behind(observed):
+    """Cancelled after more and more turns of the loop: while connecting, sending, cleaning up."""
+
+    async def main():
+        async with await ngdata.connect_async(observed.url, pool_max_size=3) as ang:
+            for turns in range(60):
+                write = asyncio.create_task(ang.tokens.create({0: (0, 0, 0)}))
+                read = asyncio.create_task(ang.tokens.find_in_region(*BOX))
+                for _ in range(turns):
+                    await asyncio.sleep(0)
+                for task in (write, read):
+                    task.cancel()
+                await asyncio.gather(write, read, return_exceptions=True)
+            status = await ang.pool_status()
+            assert status["read"]["in_use"] == status["write"]["in_use"] == 0
+            assert status["read"]["size"] <= 3
+            assert status["write"]["size"] <= 3
+            there = await ang.tokens.count_in_region(*BOX)
+            await ang.tokens.create({0: (0, 0, 0)})
+            assert await ang.tokens.count_in_region(*BOX) == there + 1
+
+    asyncio.run(main())
+    observed.until_idle()
+
+
+def test_an_iterator_left_early_frees_its_connection(observed):
+    with ngdata.connect(observed.url, pool_max_size=1) as ng:
+        many = 50_000
+        ng.tokens.bulk_create({"x": [0.0] * many, "y": range(many), "z": [0.0] * many})
+        box = ((0, 0, 0), (0, many, 0))
+        for part in ng.tokens.iter_region(*box, chunk_rows=1000):
+            assert len(part) == 1000
+            break
+        assert ng.tokens.count_in_region(*box) == many
+        iterator = ng.tokens.iter_region(*box, chunk_rows=1000)
+        next(iterator)
+        del iterator
+        assert sum(map(len, ng.tokens.iter_region(*box, chunk_rows=999))) == many
+        assert ng.pool_status()["read"]["in_use"] == 0
+
+
+INTERRUPTED = """
+ng = ngdata.connect(URL)
+ng.tokens.get([])
+print("ready", flush=True)
+try:
+    ng.tokens.find_in_region((0, 0, 0), (1, 1, 1))
+except KeyboardInterrupt:
+    print("interrupted", flush=True)
+input()
+print(len(ng.tokens.find_in_region((0, 0, 0), (1, 1, 1))), ng.pool_status()["read"]["in_use"])
+"""
+
+
+def test_ctrl_c_in_a_script_stops_the_query_and_the_client_works_on(observed, script):
+    with script(INTERRUPTED) as program:
+        with observed.locked("tokens.spatial_index"):
+            assert program.stdout.readline() == "ready\n"
+            observed.until_busy()
+            program.send_signal(signal.SIGINT)
+            assert program.stdout.readline() == "interrupted\n"
+            assert observed.busy() == 0
+        out, err = program.communicate("\n", timeout=20)
+        assert (program.returncode, out, err) == (0, "0 0\n", "")
+
+
+INTERRUPTED_ASYNC = """
+import asyncio
+async def main():
+    async with await ngdata.connect_async(URL) as ang:
+        print("ready", flush=True)
+        await ang.tokens.{call}
+try:
+    asyncio.run(main())
+except KeyboardInterrupt:
+    print("interrupted", flush=True)
+"""
+
+
+@pytest.mark.parametrize("call", ["find_in_region((0, 0, 0), (1, 1, 1))", "create({0: (0, 0, 0)})"])
+def test_ctrl_c_in_asyncio_run_stops_what_is_under_way(observed, script, call):
+    with (
+        observed.locked("tokens.spatial_index"),
+        script(INTERRUPTED_ASYNC.format(call=call)) as program,
+    ):
+        assert program.stdout.readline() == "ready\n"
+        observed.until_busy()
+        program.send_signal(signal.SIGINT)
+        assert program.stdout.readline() == "interrupted\n"
+        assert observed.count("true") == 0
+        assert program.wait(20) == 0
+
+
+def test_an_interrupt_of_one_thread_leaves_the_others_alone(observed):
+    with ngdata.connect(observed.url) as ng:
+        ng.tokens.bulk_create(POINTS)
+        found = []
+        with observed.locked("tokens.spatial_index"):
+            others = [
+                threading.Thread(target=lambda: found.append(len(ng.tokens.find_in_region(*BOX))))
+                for _ in range(3)
+            ]
+            for other in others:
+                other.start()
+            observed.until_busy(3)
+            timer = threading.Timer(0.3, signal.raise_signal, [signal.SIGINT])
+            timer.start()
+            with pytest.raises(KeyboardInterrupt):
+                ng.tokens.find_in_region(*BOX)
+            assert observed.busy() == 3
+        for other in others:
+            other.join()
+        assert found == [2, 2, 2]

@@ -1,0 +1,112 @@
+"""A real Jupyter kernel: both clients inside its running loop, interrupts, and its end."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+from jupyter_client.manager import start_new_kernel
+
+READY = """
+import ngdata
+ng = ngdata.connect(URL)
+ang = await ngdata.connect_async(URL)
+ng.tokens.bulk_create({"x": [0, 1], "y": [0, 1], "z": [0, 1]})
+box = ((0, 0, 0), (1, 1, 1))
+"""
+
+
+class Notebook:
+    """Cells, one after the other, in one kernel."""
+
+    def __init__(self) -> None:
+        self.manager, self.client = start_new_kernel(kernel_name="python3")
+
+    def send(self, code: str) -> str:
+        return self.client.execute(code)
+
+    def reply(self, sent: str) -> dict:
+        """Wait for a cell's end; what it printed or showed comes with it."""
+        shown = ""
+        while True:
+            message = self.client.get_iopub_msg(timeout=60)
+            if message["parent_header"].get("msg_id") != sent:
+                continue
+            content = message["content"]
+            if message["msg_type"] == "status" and content["execution_state"] == "idle":
+                break
+            shown += content.get("text", "") + content.get("data", {}).get("text/plain", "")
+        while True:
+            message = self.client.get_shell_msg(timeout=60)
+            if message["parent_header"].get("msg_id") == sent:
+                return {**message["content"], "shown": shown}
+
+    def run(self, code: str) -> str:
+        reply = self.reply(self.send(code))
+        assert reply["status"] == "ok", reply
+        return reply["shown"]
+
+    def close(self) -> None:
+        self.client.stop_channels()
+        self.manager.shutdown_kernel(now=True)
+        # Its sockets, which stay open otherwise.
+        self.manager.cleanup_resources()
+        self.manager.context.destroy()
+
+
+@pytest.fixture
+def notebook(observed):
+    opened = Notebook()
+    try:
+        opened.run(f"URL = {observed.url!r}" + READY)
+        yield opened
+    finally:
+        opened.close()
+
+
+def test_both_clients_work_in_cells_without_a_patched_loop(notebook):
+    assert notebook.run("len(ng.tokens.find_in_region(*box))") == "2"
+    assert notebook.run("len(await ang.tokens.find_in_region(*box))") == "2"
+    assert notebook.run("'nest_asyncio' in __import__('sys').modules") == "False"
+    assert "token_id" in notebook.run("ng.tokens.find_in_region(*box)")
+
+
+@pytest.mark.parametrize(
+    "cell", ["ng.tokens.find_in_region(*box)", "await ang.tokens.find_in_region(*box)"]
+)
+def test_an_interrupt_stops_the_query_and_the_same_client_works_on(notebook, observed, cell):
+    with observed.locked("tokens.spatial_index"):
+        for _ in range(2):
+            sent = notebook.send(cell)
+            observed.until_busy()
+            notebook.manager.interrupt_kernel()
+            reply = notebook.reply(sent)
+            assert (reply["status"], reply["ename"]) in {
+                ("error", "KeyboardInterrupt"),
+                ("error", "CancelledError"),
+            }
+            observed.until_idle()
+    assert notebook.run(f"len({cell})") == "2"
+    assert notebook.run("ng.pool_status()['read']['in_use']") == "0"
+
+
+def test_tab_completion_and_help_show_the_real_methods(notebook):
+    reply = notebook.client.complete("ng.tokens.find_", 15)
+    while True:
+        message = notebook.client.get_shell_msg(timeout=60)
+        if message["parent_header"].get("msg_id") == reply:
+            break
+    found = {match.rpartition(".")[2] for match in message["content"]["matches"]}
+    assert {"find_in_region", "find_nearest", "find_within"} <= found
+    shown = notebook.run("import inspect; print(inspect.signature(ng.tokens.find_nearest))")
+    assert "point" in shown
+    assert "max_distance" in shown
+
+
+def test_an_idle_client_does_not_keep_the_kernel_alive(notebook, observed):
+    notebook.client.shutdown()
+    deadline = time.monotonic() + 30
+    while notebook.manager.is_alive():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    observed.until_idle()
