@@ -32,7 +32,11 @@ _IMAGE = (
 _DIFFERS = f"{_IMAGE.format('o')} OPERATOR(pg_catalog.*<>) {_IMAGE.format('n')}"
 
 
-def _insert(postgis: str, rows: str) -> str:
+# One statement may delete a token and insert it again (WITH), and either trigger may be first: so
+# what comes replaces what is there, and what is there goes only if the token no longer has it.
+
+
+def _come(postgis: str, rows: str) -> str:
     # ORDER BY geom is the order of the Hilbert curve: neighbors in space share pages.
     return f"""
         INSERT INTO tokens.spatial_index (level, token_id, geom, {_ATTRIBUTES})
@@ -45,30 +49,36 @@ def _insert(postgis: str, rows: str) -> str:
             WHERE n.coord_x[l.level + 1] IS NOT NULL
         ) AS points
         ORDER BY level, geom
+        ON CONFLICT (token_id, level) DO UPDATE SET geom = excluded.geom,
+            token_type = excluded.token_type, weight = excluded.weight, flags = excluded.flags,
+            "timestamp" = excluded."timestamp"
+    """
+
+
+def _go(rows: str) -> str:
+    return f"""
+        DELETE FROM tokens.spatial_index AS s USING {rows} AS o
+        WHERE s.token_id = o.id AND NOT EXISTS (
+            SELECT FROM tokens.tokens AS t
+            WHERE t.id = s.token_id AND t.coord_x[s.level + 1] IS NOT NULL
+        )
     """
 
 
 def _triggers(postgis: str) -> dict[str, tuple[str, list[str]]]:
     """Give, for each event, the transition tables and what is to be done."""
     # Joined on the id, a row whose id changed has no counterpart: it differs from all NULL.
-    gone = f"""
-        DELETE FROM tokens.spatial_index AS s
-        USING old_rows AS o LEFT JOIN new_rows AS n ON n.id = o.id
-        WHERE s.token_id = o.id AND {_DIFFERS}
-    """
-    come = (
-        f"(SELECT n.* FROM new_rows AS n LEFT JOIN old_rows AS o ON o.id = n.id WHERE {_DIFFERS})"
+    old = (
+        f"(SELECT o.id FROM old_rows AS o LEFT JOIN new_rows AS n ON n.id = o.id WHERE {_DIFFERS})"
     )
+    new = f"(SELECT n.* FROM new_rows AS n LEFT JOIN old_rows AS o ON o.id = n.id WHERE {_DIFFERS})"
     return {
-        "insert": ("REFERENCING NEW TABLE AS new_rows", [_insert(postgis, "new_rows")]),
+        "insert": ("REFERENCING NEW TABLE AS new_rows", [_come(postgis, "new_rows")]),
         "update": (
             "REFERENCING OLD TABLE AS old_rows NEW TABLE AS new_rows",
-            [gone, _insert(postgis, come)],
+            [_go(old), _come(postgis, new)],
         ),
-        "delete": (
-            "REFERENCING OLD TABLE AS old_rows",
-            ["DELETE FROM tokens.spatial_index AS s USING old_rows AS o WHERE s.token_id = o.id"],
-        ),
+        "delete": ("REFERENCING OLD TABLE AS old_rows", [_go("old_rows")]),
         "truncate": ("", ["TRUNCATE tokens.spatial_index"]),
     }
 

@@ -111,6 +111,11 @@ _CHANGED = """
         IS DISTINCT FROM (n.trajectory_id, n."timestamp", n.reward)
 """
 
+# One statement may do several of these (an upsert, a WITH), and the triggers then see each other's
+# rows: what was read again has the new events in it already.  So the adding that follows in the
+# same transaction is read again too, once.
+_NOTE = "PERFORM set_config('ngdata.read_again', 'on', true);"
+
 # The deferred key is looked at now: rows that wait for the commit would forbid a TRUNCATE before it.
 _CHECK = """
     SET CONSTRAINTS experience.fk_experience_events_trajectory_id IMMEDIATE;
@@ -124,6 +129,12 @@ _TRIGGERS = {
         f"""
         IF EXISTS (SELECT FROM new_rows WHERE trajectory_id IS NOT NULL) THEN
             EXECUTE $sql${_ADD}$sql$;
+            IF current_setting('ngdata.read_again', true) = 'on' THEN
+                EXECUTE $sql$ SELECT array_agg(DISTINCT trajectory_id) FROM new_rows $sql$
+                INTO trajectories;
+                EXECUTE $sql${_READ_AGAIN}$sql$ USING trajectories;
+                PERFORM set_config('ngdata.read_again', '', true);
+            END IF;
         END IF;
         {_CHECK}
         """,
@@ -150,9 +161,17 @@ _TRIGGERS = {
                 WHERE t.id = trajectory FOR NO KEY UPDATE;
                 trajectories := trajectories || trajectory;
             END LOOP;
-            EXECUTE $sql${_READ_AGAIN}$sql$ USING trajectories;
+            IF trajectories <> ARRAY[]::uuid[] THEN
+                EXECUTE $sql${_READ_AGAIN}$sql$ USING trajectories;
+                {_NOTE}
+            END IF;
+            BEGIN
+                {_CHECK}
+            EXCEPTION WHEN foreign_key_violation THEN
+                -- The same statement inserts an event whose trajectory is yet to be made.
+                NULL;
+            END;
         END IF;
-        {_CHECK}
         """,
     ),
     "delete": (
@@ -167,6 +186,7 @@ _TRIGGERS = {
                 ) AS locked
             $sql$ INTO trajectories;
             EXECUTE $sql${_READ_AGAIN}$sql$ USING trajectories;
+            {_NOTE}
         END IF;
         """,
     ),
