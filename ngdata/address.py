@@ -51,8 +51,12 @@ def checked(url: str) -> str:
         )
     found = f"postgresql://{rest}"
     try:
-        urlsplit(found)
-        parse_qsl(urlsplit(found).query, strict_parsing=True) if "?" in rest else None
+        parts = urlsplit(found)
+        if parts.query:
+            parse_qsl(parts.query, strict_parsing=True)
+        for host in parts.netloc.rpartition("@")[2].split(","):
+            # A password with a slash in it would be read as a port up to there.
+            int(host.rpartition("]")[2].partition(":")[2] or 0)
     except ValueError:
         raise ConfigError(
             f"{shown(found)} cannot be read as a URL; write characters such as @ : / ? # % in a "

@@ -58,8 +58,10 @@ class Reader:
     async def frames(self, query: Query, rows: int) -> AsyncGenerator[pd.DataFrame, None]:
         """Read an answer in frames of `rows` rows while the server sends it."""
         with translated(self._database.where):
-            async with self._database.arrow.connection() as connection:
-                # Closed here: a part read later would end the connection's next query.
-                async with aclosing(connection.read_in_parts(query.sql, rows)) as tables:
-                    async for table in tables:
-                        yield to_frame(table, query.columns)
+            # The parts are closed here: left to later, that would end the connection's next query.
+            async with (
+                self._database.arrow.connection() as connection,
+                aclosing(connection.read_in_parts(query.sql, rows)) as tables,
+            ):
+                async for table in tables:
+                    yield to_frame(table, query.columns)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pydantic import SecretStr
 
-from ngdata.local import up
 from ngdata.config import Settings
+from ngdata.local import up
 
 __all__ = ["located"]
 
