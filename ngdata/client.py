@@ -49,10 +49,24 @@ class AsyncClient:
     async def open(cls, settings: Settings) -> Self:
         """Connect; with no database configured, start or join the embedded one.
 
+        Parameters
+        ----------
+        settings : Settings
+            As `ngdata.config.load_settings` fills them.
+
+        Returns
+        -------
+        AsyncClient
+
         Raises
         ------
         ConfigError, DatabaseUnavailable, SchemaVersionError
             What stands in the way, and what to do about it.
+
+        Examples
+        --------
+        >>> from ngdata.config import load_settings
+        >>> ang = await ngdata.AsyncClient.open(load_settings(pool_max_size=4))
         """
         settings = await in_daemon_thread(lambda: located(settings))
         database = Database(settings)

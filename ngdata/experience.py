@@ -90,7 +90,8 @@ class AsyncExperience(Namespace):
 
         Examples
         --------
-        >>> len(await ang.experience.get_recent_events(1)) <= 1
+        >>> last = await ang.experience.get_recent_events(3)
+        >>> last.timestamp.is_monotonic_increasing
         True
         """
         return await self._reader.frame(events.recent(count))

@@ -98,8 +98,9 @@ class AsyncGraph(Namespace):
         Examples
         --------
         >>> near = await ang.tokens.find_nearest((0, 0, 0), k=1)
-        >>> len(await ang.graph.get_degree(near.token_id))
-        1
+        >>> degrees = await ang.graph.get_degree(near.token_id)
+        >>> degrees.columns.tolist()
+        ['token_id', 'in_degree', 'out_degree', 'total_degree']
         """
         asked = None if ids is None else unique_ids(ids)
         return await self._known(neighbors.degree(asked))
@@ -185,8 +186,10 @@ class AsyncGraph(Namespace):
         Examples
         --------
         >>> a, b = (await ang.tokens.find_nearest((0, 0, 0), k=2)).token_id
-        >>> len(await ang.graph.create_connection(a, b, "spatial", 0.8))
-        36
+        >>> made = await ang.graph.create_connection(a, b, "spatial", 0.8)
+        >>> edges = await ang.graph.connections(a, b, connection_type="spatial")
+        >>> edges.weight.tolist()
+        [0.8]
         """
         values = {
             "source_id": source_id,

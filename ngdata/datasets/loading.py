@@ -53,8 +53,8 @@ def load_celegans(ng: Client) -> pd.DataFrame:
     >>> from ngdata.datasets import load_celegans
     >>> neurons = load_celegans(ng)
     >>> neurons.loc[neurons.neuron == "AVAL", ["neuron", "x", "y", "z"]]
-       neuron    x        y      z
-    54   AVAL -0.7 -274.775  37.75
+       neuron     x      y       z
+    53   AVAL -0.55 -271.5  37.983
     """
     if not isinstance(ng, Client):
         raise InvalidQueryError(

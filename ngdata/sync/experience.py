@@ -96,7 +96,8 @@ class Experience(Twin[AsyncExperience]):
 
         Examples
         --------
-        >>> lenng.experience.get_recent_events(1) <= 1
+        >>> last = ng.experience.get_recent_events(3)
+        >>> last.timestamp.is_monotonic_increasing
         True
         """
         return self._loop.run(self._twin.get_recent_events(count))

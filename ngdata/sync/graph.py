@@ -105,8 +105,9 @@ class Graph(Twin[AsyncGraph]):
         Examples
         --------
         >>> near = ng.tokens.find_nearest((0, 0, 0), k=1)
-        >>> lenng.graph.get_degree(near.token_id)
-        1
+        >>> degrees = ng.graph.get_degree(near.token_id)
+        >>> degrees.columns.tolist()
+        ['token_id', 'in_degree', 'out_degree', 'total_degree']
         """
         return self._loop.run(self._twin.get_degree(ids))
 
@@ -183,8 +184,10 @@ class Graph(Twin[AsyncGraph]):
         Examples
         --------
         >>> a, b = ng.tokens.find_nearest((0, 0, 0), k=2).token_id
-        >>> lenng.graph.create_connection(a, b, "spatial", 0.8)
-        36
+        >>> made = ng.graph.create_connection(a, b, "spatial", 0.8)
+        >>> edges = ng.graph.connections(a, b, connection_type="spatial")
+        >>> edges.weight.tolist()
+        [0.8]
         """
         return self._loop.run(
             self._twin.create_connection(
