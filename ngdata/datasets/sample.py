@@ -80,7 +80,7 @@ def _tokens(rows: pd.DataFrame, token_type: str, described: list[str]) -> pd.Dat
 def _synapses(edges: pd.DataFrame, neurons: pd.DataFrame) -> pd.DataFrame:
     """Give the edges as published; a gap junction stands there once each way.
 
-    So electrical connections are not made bidirectional, which would count them twice: 24 pairs
+    So electrical connections are not made bidirectional, which would count them twice: 12 pairs
     were counted differently from the two sides, and 5 from one side only.
     """
     token = neurons.set_index("neuron").token_id
