@@ -6,7 +6,8 @@ from typing import Any, Final
 
 import pyarrow as pa
 
-from ngdata.store import incoming as column
+from ngdata.store import columns as column
+from ngdata.store.incoming import Frame, incoming
 
 __all__ = ["RELATION", "rows"]
 
@@ -27,7 +28,7 @@ _OPTIONAL: Final = (
 )
 
 
-def rows(frame: column.Frame) -> pa.Table:
+def rows(frame: Frame) -> pa.Table:
     """Check a frame of events.
 
     Raises
@@ -35,7 +36,7 @@ def rows(frame: column.Frame) -> pa.Table:
     InvalidQueryError, IntegrityError
         The first bad value, with its row.
     """
-    taken = column.incoming(frame, _REQUIRED, _OPTIONAL)
+    taken = incoming(frame, _REQUIRED, _OPTIONAL)
     columns: dict[str, Any] = {"id": column.keys(taken, "event_id")}
     for name in taken.columns:
         values = taken[name]
@@ -51,7 +52,7 @@ def rows(frame: column.Frame) -> pa.Table:
             case "priority":
                 columns[name] = pa.array(column.floats(values, name), from_pandas=True)
             case "sequence_number":
-                columns[name] = column.integers(values, name, None, -(2**31), 2**31 - 1)
+                columns[name] = column.integers(values, name, None, -(2**63), 2**63 - 1)
             case "state_before" | "state_after" | "action" | "metadata":
                 columns[name] = column.dicts(values, name)
     return pa.table(columns)

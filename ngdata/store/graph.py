@@ -6,7 +6,8 @@ from typing import Any, Final
 
 import pyarrow as pa
 
-from ngdata.store import incoming as column
+from ngdata.store import columns as column
+from ngdata.store.incoming import Frame, incoming
 
 __all__ = ["RELATION", "rows"]
 
@@ -23,7 +24,7 @@ _OPTIONAL: Final = (
 )
 
 
-def rows(frame: column.Frame) -> pa.Table:
+def rows(frame: Frame) -> pa.Table:
     """Check a frame of connections.
 
     Raises
@@ -31,7 +32,7 @@ def rows(frame: column.Frame) -> pa.Table:
     InvalidQueryError, IntegrityError
         The first bad value, with its row.
     """
-    taken = column.incoming(frame, _REQUIRED, _OPTIONAL)
+    taken = incoming(frame, _REQUIRED, _OPTIONAL)
     columns: dict[str, Any] = {"id": column.keys(taken, "connection_id")}
     for name in taken.columns:
         values = taken[name]

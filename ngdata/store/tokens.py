@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime as dt
 from collections.abc import Mapping
 from typing import Any, Final, NamedTuple
@@ -13,8 +14,10 @@ import pyarrow.compute as pc
 
 from ngdata.errors import InvalidQueryError
 from ngdata.levels import LEVELS, level_index
-from ngdata.query.space import MOST, as_point
-from ngdata.store import incoming as column
+from ngdata.query.space import MOST, as_point, is_number
+from ngdata.store import columns as column
+from ngdata.store.incoming import Frame, incoming
+from ngdata.store.incoming import one_row as of_one_row
 
 __all__ = ["RECORD_BYTES", "RELATION", "Change", "as_coords", "changes", "one_row", "rows"]
 
@@ -51,7 +54,7 @@ class Change(NamedTuple):
     value: Any
 
 
-def rows(frame: column.Frame, level: Any, coords: Any) -> pa.Table:
+def rows(frame: Frame, level: Any, coords: Any) -> pa.Table:
     """Check a frame of tokens; their points are its columns x, y, z or the array `coords`.
 
     Raises
@@ -60,25 +63,28 @@ def rows(frame: column.Frame, level: Any, coords: Any) -> pa.Table:
         The first bad value, with its row.
     """
     if coords is None:
-        taken = column.incoming(frame, _POINT, _OPTIONAL)
+        taken = incoming(frame, _POINT, _OPTIONAL)
         points = np.full((len(taken), 8, 3), np.nan)
         points[:, level_index(level)] = np.column_stack(
             [_axis(taken[axis], axis) for axis in _POINT]
         )
     else:
-        taken = column.incoming(frame, (), _OPTIONAL)
+        taken = incoming(frame, (), _OPTIONAL)
+        if taken.shape == (0, 0):
+            # The coordinates alone say how many there are.
+            taken = pd.DataFrame(index=range(np.shape(coords)[0] if np.ndim(coords) else 0))
         points = as_coords(coords, len(taken))
     return _table(taken, points)
 
 
 def one_row(coords: Any, values: dict[str, Any]) -> pa.Table:
     """Check one token; `coords` is 8x3, or ``{level: (x, y, z)}``."""
-    return _table(column.one_row(values), as_points(coords))
+    return _table(of_one_row(values), as_points(coords))
 
 
 def changes(coords: Any, attributes: dict[str, Any]) -> list[Change]:
     """Check what an update names; a level by itself leaves the others alone."""
-    single = column.one_row(attributes)
+    single = of_one_row(attributes)
     table = pa.table({name: _attribute(name, single[name]) for name in attributes})
     checked = table.to_pylist()[0] if attributes else {}
     found = [Change(f'"{name}"', _SQL_TYPES[name], value) for name, value in checked.items()]
@@ -114,12 +120,7 @@ def _axis(values: pd.Series[Any], name: str) -> np.ndarray:
 
 def as_coords(coords: Any, count: int) -> np.ndarray:
     """Check an (n, 8, 3) array: each level of a token wholly NaN, or wholly in bounds."""
-    try:
-        points = np.array(coords, dtype=np.float64)
-    except (TypeError, ValueError):
-        raise InvalidQueryError(
-            "coords must be numbers, 8 levels of (x, y, z) for each token, with NaN where undefined"
-        ) from None
+    points = _numeric(coords)
     if points.shape != (count, 8, 3):
         raise InvalidQueryError(
             f"coords must have the shape ({count}, 8, 3): tokens, levels, axes; "
@@ -134,6 +135,23 @@ def as_coords(coords: Any, count: int) -> np.ndarray:
             f"level is three finite numbers of at most {MOST:g} in size, or NaN on all three axes"
         )
     return points
+
+
+def _numeric(coords: Any) -> np.ndarray:
+    # asarray first: to convert at once would make numbers of text, truth values and dates.
+    bad: object = coords
+    with contextlib.suppress(TypeError, ValueError, OverflowError):
+        array: np.ndarray[Any, Any] = np.asarray(coords)
+        values = array.flat if array.dtype.kind not in "iuf" else ()
+        strange = [value for value in values if value is not None and not is_number(value)]
+        if not strange:
+            with np.errstate(over="ignore"):
+                return np.array(array, dtype=np.float64)
+        bad = strange[0]
+    raise InvalidQueryError(
+        "coords must be numbers, 8 levels of (x, y, z) for each token, with NaN where undefined, "
+        f"not {column.shown(bad)}"
+    )
 
 
 def _by_level(coords: Mapping[Any, Any]) -> np.ndarray:
