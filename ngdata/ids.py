@@ -94,7 +94,8 @@ def canonical_ids(values: object, name: str = "ids") -> list[str]:
     if items and isinstance(items[0], str):
         # Text is checked as a whole; only what is not canonical is looked at one by one.
         try:
-            if pc.all(pc.match_substring_regex(pa.array(items, pa.string()), _CANONICAL)).as_py():
+            match = pc.match_substring_regex(pa.array(items, pa.string()), _CANONICAL)
+            if pc.all(match, skip_nulls=False).as_py():
                 return items
         except (pa.ArrowInvalid, pa.ArrowTypeError, UnicodeEncodeError):
             pass

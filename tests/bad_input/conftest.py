@@ -1,0 +1,40 @@
+"""A small store that must be as it was, whatever a test has tried."""
+
+import math
+
+import adbc_driver_postgresql.dbapi as adbc
+import pytest
+
+import ngdata
+
+POINTS = {"x": [0.0, 1.0, 2.0], "y": [0.0, 1.0, 2.0], "z": [0.0, 1.0, 2.0]}
+
+
+@pytest.fixture(scope="module")
+def small_store(server):
+    """A client, and the ids of three tokens; between two there is a connection, and an event."""
+    tables = "tokens.tokens, graph.connections, experience.experience_events"
+    with adbc.connect(server.database_url, autocommit=True) as connection:
+        connection.execute(f"TRUNCATE {tables}, experience.experience_trajectories").close()
+    with ngdata.connect(server.database_url) as client:
+        ids = client.tokens.bulk_create(POINTS).tolist()
+        client.graph.create_connection(ids[0], ids[1])
+        client.experience.create_event("seen", 0, token_id=ids[0])
+        yield client, ids
+
+
+@pytest.fixture
+def ng(small_store):
+    return small_store[0]
+
+
+@pytest.fixture
+def ids(small_store):
+    client, made = small_store
+    yield made
+    found = client.tokens.find_in_region((-math.inf,) * 3, (math.inf,) * 3)
+    assert sorted(found.token_id) == sorted(made)
+    assert sorted(found.x) == [0, 1, 2]
+    assert found.weight.tolist() == [1, 1, 1]
+    assert len(client.graph.connections()) == 1
+    assert len(client.experience.get_events()) == 1

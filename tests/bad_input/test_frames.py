@@ -1,0 +1,319 @@
+"""What cannot be written: the error names column, row and value, and nothing is written."""
+
+import datetime as dt
+import math
+import uuid
+from decimal import Decimal
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pytest
+
+from ngdata.errors import IntegrityError, InvalidQueryError, NotFoundError
+
+NOBODY = "00000000-0000-4000-8000-00000000dead"
+ZERO, ONE = (0, 0, 0), (1, 1, 1)
+POINTS = {"x": [0.0, 1.0, 2.0], "y": [0.0, 1.0, 2.0], "z": [0.0, 1.0, 2.0]}
+NAIVE = dt.datetime(2024, 1, 1)
+
+
+def refused(match):
+    return pytest.raises(InvalidQueryError, match=match)
+
+
+BAD_TOKENS = [
+    ("x", math.nan, "x in row 1 must be a number of at most 1e[+]37 in size, not nan"),
+    ("y", None, "y in row 1 must be a number of at most 1e[+]37"),
+    ("z", 1.1e37, "z in row 1 must be a number of at most 1e[+]37"),
+    ("x", math.inf, "x in row 1 must be finite, not inf"),
+    ("x", "1.5", "x in row 1 must be a number, not '1.5'"),
+    ("x", True, "x in row 1 must be a number, not True"),
+    ("x", 1j, "x in row 1 must be a number, not 1j"),
+    ("x", 10**400, "x in row 1 must be finite, not 1000"),
+    ("x", [1.0], r"x in row 1 must be a number, not \[1.0\]"),
+    ("weight", "heavy", "weight in row 1 must be a number, not 'heavy'"),
+    ("weight", math.inf, "weight in row 1 must be finite"),
+    ("weight", False, "weight in row 1 must be a number, not False"),
+    ("weight", NAIVE, "weight in row 1 must be a number"),
+    ("weight", np.complex128(1), "weight in row 1 must be a number"),
+    ("weight", np.array([1.0]), "weight in row 1 must be a number"),
+    ("weight", np.timedelta64(1, "s"), "weight in row 1 must be a number"),
+    ("flags", -1, "flags in row 1 must be an integer from 0 to 2147483647, not -1"),
+    ("flags", 2**31, "flags in row 1 .* not 2147483648"),
+    ("flags", 10**5000, "flags in row 1 .* not a int too large to show"),
+    ("flags", 1.5, "flags in row 1 .* not 1.5"),
+    ("flags", True, "flags in row 1 .* not True"),
+    ("flags", "1", "flags in row 1 .* not '1'"),
+    ("flags", math.inf, "flags in row 1 .* not inf"),
+    ("flags", Decimal(1), "flags in row 1 .* not Decimal"),
+    ("token_type", 5, "token_type in row 1 must be text, not 5"),
+    ("token_type", b"a", "token_type in row 1 must be text, not b'a'"),
+    ("token_type", "a\0", "token_type in row 1 must be valid Unicode without NUL"),
+    ("token_type", "\udc80", "token_type in row 1 must be valid Unicode without NUL"),
+    ("token_id", "x", "token_id in row 1 is 'x', which is no id"),
+    ("token_id", 5, "token_id in row 1 is 5, which is no id"),
+    ("metadata", [1], r"metadata in row 1 must be a dict, not \[1\]"),
+    ("metadata", "{}", "metadata in row 1 must be a dict, not '{}'"),
+    ("metadata", 5, "metadata in row 1 must be a dict, not 5"),
+    ("metadata", {"a": math.nan}, "metadata in row 1 cannot be written as JSON"),
+    ("metadata", {"a": [np.array([math.inf])]}, "metadata in row 1 cannot be written as JSON"),
+    ("metadata", {"a": "\0"}, "metadata in row 1 cannot be written as JSON .*NUL"),
+    ("metadata", {"\0": 1}, "metadata in row 1 cannot be written as JSON .*NUL"),
+    ("metadata", {"a": "\\\0"}, "metadata in row 1 cannot be written as JSON .*NUL"),
+    ("metadata", {"a": "\ud800"}, "metadata in row 1 cannot be written as JSON .*surrogates"),
+    ("metadata", {"a": {1}}, "metadata in row 1 cannot be written as JSON .*set has no form"),
+    ("metadata", {"a": NAIVE}, "metadata in row 1 cannot be written as JSON .*datetime has no"),
+    ("metadata", {(1, 2): 3}, "metadata in row 1 cannot be written as JSON .*keys"),
+    (
+        "metadata",
+        {"a": 10**5000},
+        "metadata in row 1 cannot be written as JSON .*too large to show",
+    ),
+    ("binary_data", b"x" * 63, "binary_data in row 1 must be 64 bytes"),
+    ("binary_data", "x" * 64, "binary_data in row 1 must be 64 bytes"),
+    ("binary_data", b"", "binary_data in row 1 must be 64 bytes"),
+]
+
+
+@pytest.mark.parametrize(("name", "value", "match"), BAD_TOKENS, ids=range(len(BAD_TOKENS)))
+def test_columns_of_tokens(ng, ids, name, value, match):
+    good = {"metadata": {}, "token_type": "a", "binary_data": None, "token_id": None}.get(name, 1)
+    frame = pd.DataFrame(POINTS, index=[5, 6, 7])
+    column = pd.Series([good, None, good], index=frame.index, dtype=object)
+    column.iat[1] = value
+    frame[name] = column
+    with refused(match):
+        ng.tokens.bulk_create(frame)
+    if name in "xyz":
+        return
+    alone = match.replace("in row 1", "in row 0")
+    with refused(alone):
+        ng.tokens.create({0: ONE}, **{name: value})
+    if name != "token_id":
+        with refused(alone):
+            ng.tokens.update(ids[0], **{name: value})
+
+
+def test_json_nested_too_deeply(ng, ids):
+    deep = {}
+    for _ in range(100_000):
+        deep = {"a": deep}
+    with refused("metadata in row 0 cannot be written as JSON .*recursion.*too large to show"):
+        ng.tokens.create({}, metadata=deep)
+
+
+@pytest.mark.parametrize(
+    ("frame", "match"),
+    [
+        (POINTS | {"wieght": [1, 1, 1]}, "no column 'wieght'.*did you mean 'weight'"),
+        (POINTS | {"level": [0, 0, 0]}, "no column 'level' to write, only x, y, z, token_id"),
+        (POINTS | {0: [0, 0, 0]}, "no column 0 to write"),
+        ({"x": [1]}, "the frame lacks the column y, z"),
+        ({"x": [1], "y": [1, 2], "z": [1]}, "the columns make no frame"),
+        ({"x": 1, "y": 1, "z": 1}, "the columns make no frame"),
+        ({"x": np.zeros((2, 2)), "y": [1, 2], "z": [1, 2]}, "the columns make no frame"),
+        (pd.DataFrame([[1, 2, 3, 4]], columns=[*"xyzx"]), "a column stands twice among x, y, z, x"),
+        (pd.DataFrame([[1, 2, 3]]), "no column 0 to write"),
+        (pd.Series([1.0], name="x"), "not Series"),
+        (pa.array([1.0]), "DoubleArray|makes no frame"),
+        ([(0, 0, 0)], "not list"),
+        (None, "not NoneType"),
+        ("frame", "not str"),
+    ],
+)
+def test_frames_of_tokens(ng, ids, frame, match):
+    with refused(match):
+        ng.tokens.bulk_create(frame)
+
+
+def coords(**changes):
+    found = np.full((2, 8, 3), np.nan)
+    found[:, 0] = 1
+    for place, value in changes.items():
+        found[tuple(map(int, place[1:]))] = value
+    return found
+
+
+@pytest.mark.parametrize(
+    ("given", "match"),
+    [
+        (coords()[:1], r"shape \(2, 8, 3\): tokens, levels, axes; this has \(1, 8, 3\)"),
+        (coords()[0], r"this has \(8, 3\)"),
+        (np.zeros((2, 3, 8)), r"this has \(2, 3, 8\)"),
+        (np.zeros((2, 3)), r"this has \(2, 3\)"),
+        (5, r"this has \(\)"),
+        (coords(_150=1.0), r"coords\[1, 5\] \(social\) is \[1.0, nan, nan\]: .*NaN on all three"),
+        (coords(_002=math.nan), r"coords\[0, 0\] \(physical\) is \[1.0, 1.0, nan\]"),
+        (coords(_102=math.inf), r"coords\[1, 0\] \(physical\) is .*at most 1e[+]37"),
+        (coords(_102=-1.1e37), r"coords\[1, 0\] .*at most 1e[+]37"),
+        (coords().astype(str), "coords must be numbers.* not '1.0'"),
+        (coords().astype(complex), "coords must be numbers"),
+        (np.ones((2, 8, 3), bool), "coords must be numbers.* not True"),
+        (np.ones((2, 8, 3), "M8[s]"), "coords must be numbers"),
+        ([[[10**400] * 3] * 8] * 2, "coords must be numbers"),
+        ([[[1, 2, 3]] * 8, [[1, 2]] * 8], "coords must be numbers"),
+        ("abc", "coords must be numbers"),
+    ],
+)
+def test_arrays_of_coords(ng, ids, given, match):
+    with refused(match):
+        ng.tokens.bulk_create({"weight": [1.0, 2.0]}, coords=given)
+
+
+@pytest.mark.parametrize(
+    ("given", "match"),
+    [
+        ({8: ONE}, "level must be an integer from 0 to 7"),
+        ({"phys": ONE}, "did you mean 'physical'"),
+        ({0: ONE, "physical": ONE}, "coords names the level physical twice"),
+        ({0: (1, 2)}, r"coords\[0\] must be three numbers"),
+        ({"motor": (1, 2, math.nan)}, r"coords\['motor'\] must not contain NaN"),
+        ({0: (1, 2, math.inf)}, r"coords\[0\] must be finite"),
+        ({0: "abc"}, r"coords\[0\] must be three numbers"),
+        (ONE, r"this has \(1, 3\)"),
+        ([1, 2, "3"], "coords must be numbers"),
+    ],
+)
+def test_coords_of_one(ng, ids, given, match):
+    with refused(match):
+        ng.tokens.create(given)
+    with refused(match):
+        ng.tokens.update(ids[0], coords=given)
+
+
+def test_coords_together_with_points(ng, ids):
+    with refused("no column 'x' to write, only token_id"):
+        ng.tokens.bulk_create(POINTS, coords=np.zeros((3, 8, 3)))
+
+
+@pytest.mark.parametrize("level", [8, "nowhere", None, True])
+def test_the_level_of_a_frame(ng, ids, level):
+    with refused("level"):
+        ng.tokens.bulk_create(POINTS, level=level)
+
+
+def test_an_id_twice_in_a_frame(ng, ids):
+    again = uuid.uuid4()
+    frame = POINTS | {"token_id": [str(again), None, str(again).upper()]}
+    with pytest.raises(IntegrityError, match=f"token_id {again} stands in rows 0 and 2; nothing"):
+        ng.tokens.bulk_create(frame)
+    edges = {"source_id": ids, "target_id": ids, "connection_id": [again, again, uuid.uuid4()]}
+    with pytest.raises(IntegrityError, match=f"connection_id {again} stands in rows 0 and 1"):
+        ng.graph.bulk_create(edges)
+    events = {"event_type": ["a"] * 2, "timestamp": [0, 0], "event_id": [again.hex, again.urn]}
+    with pytest.raises(IntegrityError, match=f"event_id {again} stands in rows 0 and 1"):
+        ng.experience.bulk_create(events)
+
+
+def test_an_id_that_is_there_already(ng, ids):
+    frame = POINTS | {"token_id": [None, None, ids[1]]}
+    with pytest.raises(IntegrityError, match=f"id {ids[1]} in row 2 is there already; nothing was"):
+        ng.tokens.bulk_create(frame)
+    with pytest.raises(IntegrityError, match=f"{ids[1]} in row 0 is there already"):
+        ng.tokens.create({}, token_id=ids[1])
+    [edge] = ng.graph.connections().connection_id
+    with pytest.raises(IntegrityError, match=f"{edge} in row 0 is there already"):
+        ng.graph.create_connection(ids[0], ids[1], connection_id=edge)
+    [event] = ng.experience.get_events().event_id
+    with pytest.raises(IntegrityError, match=f"{event} in row 0 is there already"):
+        ng.experience.create_event("seen", event_id=event)
+
+
+def test_dangling_ends(ng, ids):
+    with pytest.raises(
+        IntegrityError, match=f"target_id {NOBODY} in row 1 names no token; nothing"
+    ):
+        ng.graph.bulk_create({"source_id": ids, "target_id": [ids[0], NOBODY, ids[1]]})
+    with pytest.raises(IntegrityError, match=f"source_id {NOBODY} in row 0 names no token"):
+        ng.graph.create_connection(NOBODY, ids[0])
+    with pytest.raises(IntegrityError, match=f"token_id {NOBODY} in row 1 names no token"):
+        ng.experience.bulk_create(
+            {"event_type": ["a"] * 2, "timestamp": [0, 0], "token_id": [ids[0], NOBODY]}
+        )
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "match"),
+    [
+        ("source_id", None, "source_id in row 1 must be an id, not None"),
+        ("target_id", math.nan, "target_id in row 1 must be an id, not nan"),
+        ("target_id", "x", "target_id in row 1 is 'x', which is no id"),
+        ("weight", "1", "weight in row 1 must be a number"),
+        ("weight", math.inf, "weight in row 1 must be finite"),
+        ("decay_rate", -math.inf, "decay_rate in row 1 must be finite"),
+        ("bidirectional", 1, "bidirectional in row 1 must be True or False, not 1"),
+        ("bidirectional", "yes", "bidirectional in row 1 must be True or False, not 'yes'"),
+        ("connection_type", 1, "connection_type in row 1 must be text, not 1"),
+        ("metadata", [], r"metadata in row 1 must be a dict, not \[\]"),
+        ("kind", "a", "no column 'kind' to write"),
+    ],
+)
+def test_columns_of_connections(ng, ids, name, value, match):
+    frame = pd.DataFrame({"source_id": ids, "target_id": ids})
+    column = frame[name] if name in frame else pd.Series([None] * 3, dtype=object)
+    column = column.astype(object)
+    column[1] = value
+    frame[name] = column
+    with refused(match):
+        ng.graph.bulk_create(frame)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "match"),
+    [
+        ("event_type", None, "event_type in row 1 must be given"),
+        ("event_type", 1, "event_type in row 1 must be text, not 1"),
+        ("timestamp", None, "timestamp in row 1 must be given"),
+        ("token_id", "x", "token_id in row 1 is 'x', which is no id"),
+        ("trajectory_id", 5, "trajectory_id in row 1 is 5, which is no id"),
+        ("reward", math.inf, "reward in row 1 must be finite"),
+        ("reward", "1", "reward in row 1 must be a number"),
+        ("priority", math.inf, "priority in row 1 must be finite"),
+        ("sequence_number", 2**63, "sequence_number in row 1 must be an integer from -9223"),
+        ("sequence_number", 0.5, "sequence_number in row 1 must be an integer"),
+        ("sequence_number", True, "sequence_number in row 1 must be an integer"),
+        ("state_before", "s", "state_before in row 1 must be a dict, not 's'"),
+        ("state_after", {"a": math.nan}, "state_after in row 1 cannot be written as JSON"),
+        ("action", ["go"], r"action in row 1 must be a dict, not \['go'\]"),
+        ("agent", "me", "no column 'agent' to write"),
+    ],
+)
+def test_columns_of_events(ng, ids, name, value, match):
+    frame = pd.DataFrame({"event_type": ["a", "b", "c"], "timestamp": [0, 1, 2]})
+    column = frame[name] if name in frame else pd.Series([None] * 3, dtype=object)
+    column = column.astype(object)
+    column[1] = value
+    frame[name] = column
+    with refused(match):
+        ng.experience.bulk_create(frame)
+
+
+def test_updates_that_name_nothing_or_nobody(ng, ids):
+    with refused("update names nothing to change; give coords="):
+        ng.tokens.update(ids)
+    with refused("update names nothing to change"):
+        ng.tokens.update(ids, coords={})
+    with pytest.raises(NotFoundError):
+        ng.tokens.update([*ids, NOBODY], weight=5, coords={0: (9, 9, 9)})
+    assert ng.tokens.get(ids).weight.tolist() == [1, 1, 1]
+    assert ng.tokens.find_nearest((9, 9, 9), 1).x.tolist() == [2]
+
+
+def test_frames_without_rows(ng, ids):
+    empty = pd.DataFrame(POINTS)[:0]
+    for made, name in (
+        (ng.tokens.bulk_create({"x": [], "y": [], "z": []}), "token_id"),
+        (ng.tokens.bulk_create(empty), "token_id"),
+        (ng.tokens.bulk_create(pd.DataFrame(), coords=np.zeros((0, 8, 3))), "token_id"),
+        (ng.tokens.bulk_create(pa.table(empty)), "token_id"),
+        (ng.graph.bulk_create({"source_id": [], "target_id": []}), "connection_id"),
+        (ng.experience.bulk_create({"event_type": [], "timestamp": []}), "event_id"),
+    ):
+        assert (len(made), made.dtype, made.name) == (0, "str", name)
+    assert ng.tokens.get([]).empty
+    assert ng.tokens.update([], weight=5) == ng.tokens.delete([]) == 0
+    assert ng.graph.get_neighbors([]).empty
+    assert ng.graph.get_degree([]).empty
+    assert ng.experience.get_events(token_ids=[]).empty
+    assert ng.tokens.find_in_region(ZERO, ONE, token_type=[]).empty
