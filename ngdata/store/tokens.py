@@ -70,8 +70,8 @@ def rows(frame: Frame, level: Any, coords: Any) -> pa.Table:
         )
     else:
         taken = incoming(frame, (), _OPTIONAL)
-        if taken.shape == (0, 0):
-            # The coordinates alone say how many there are.
+        if taken.shape == (0, 0) and not isinstance(frame, pd.DataFrame):
+            # Without columns, and without an index, the coordinates say how many there are.
             taken = pd.DataFrame(index=range(np.shape(coords)[0] if np.ndim(coords) else 0))
         points = as_coords(coords, len(taken))
     return _table(taken, points)
