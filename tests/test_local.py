@@ -189,6 +189,9 @@ def test_a_data_directory_that_is_none(empty_home):
     (data / "PG_VERSION").write_text("my notes\n")
     with pytest.raises(ConfigError, match="PG_VERSION has no number"):
         local.up(empty_home)
+    (data / "PG_VERSION").unlink()
+    with pytest.raises(ConfigError, match="PG_VERSION has no number"):
+        local.up(empty_home)
 
 
 def test_a_server_that_does_not_start_shows_its_log(empty_home):

@@ -80,11 +80,11 @@ class Postgres:
 
     def major(self) -> int | None:
         """Give the major version that the data are of; None if there are none yet."""
+        if not self.data.exists():
+            return None
         try:
             return int((self.data / "PG_VERSION").read_text("ascii"))
-        except FileNotFoundError:
-            return None
-        except ValueError:
+        except (OSError, ValueError):
             raise ConfigError(
                 f"{self.data} holds no data that PostgreSQL can use: PG_VERSION has no number; "
                 "restore it, or set NGDATA_HOME to another directory"
@@ -115,9 +115,6 @@ class Postgres:
             pid = self._launch(installation)
         else:
             postmaster.send_signal(signal.SIGHUP)
-        if durable:
-            # What was written while nobody asked for durability may not be on the disk yet.
-            os.sync()
         self._wait(pid)
         here = f"SELECT 1 FROM pg_database WHERE datname = '{DATABASE}'"
         if ask(self.url_of("postgres"), here) is None:

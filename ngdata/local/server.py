@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 import socket
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -246,13 +247,20 @@ def _start(home: Path, durable: bool) -> Addresses:
         servers.stop()
         sockets = directories.made_sockets(account)
         servers = _Servers.of(directory, sockets, account)
+    made = servers.postgres.major() is not None
     if known is not None and servers.postgres.postmaster() is not None:
         durable = durable or known.durable
-    state.save(home, State(str(directory), str(sockets), account.name, durable))
-    if servers.postgres.major() is None:
+    # Durable only once it is true: what was written without is yet to reach the disk.
+    before = durable and (known is None or known.durable or not made)
+    noted = State(str(directory), str(sockets), account.name, before)
+    state.save(home, noted)
+    if not made:
         servers.postgres.create(postgres, durable)
     servers.redis.start(redis)
     servers.postgres.start(postgres, durable)
+    if durable and not before:
+        os.sync()
+        state.save(home, dataclasses.replace(noted, durable=True))
     _migrate(servers.postgres.url)
     return servers.addresses
 
