@@ -3,8 +3,8 @@
 Why literals: the reading driver uses COPY only for a statement without parameters, which is 1.4
 times faster.  Each value is written as quoted text with a cast (``'1.5'::float8``), so that
 infinities, NaN and the smallest floats arrive bit for bit, whatever PostgreSQL would take a bare
-number for.  The connection forces ``standard_conforming_strings``, without which a backslash could
-end a literal.
+number for.  What a backslash means inside plain quotes is the server's setting, so text that has
+one is written as ``E'...'``, where it means the same everywhere.
 """
 
 from __future__ import annotations
@@ -25,7 +25,10 @@ _quote = String().literal_processor(asyncpg.dialect())
 
 def _literal(value: str, sql_type: str) -> str:
     assert _quote is not None
-    return f"{_quote(value)}::{sql_type}"
+    quoted = _quote(value)
+    if "\\" in value:
+        quoted = "E" + quoted.replace("\\", "\\\\")
+    return f"{quoted}::{sql_type}"
 
 
 def text(value: str) -> str:
