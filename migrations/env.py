@@ -17,10 +17,10 @@ from typing import Any
 import asyncpg
 from alembic import context
 from sqlalchemy import Connection, NullPool, text
-from sqlalchemy.ext.asyncio import create_async_engine
 
 from ngdata import address
 from ngdata.config import load_settings
+from ngdata.database import engine_of
 from ngdata.store.models import Base
 
 _SCHEMAS = {table.schema for table in Base.metadata.tables.values()}
@@ -104,11 +104,7 @@ def database_url() -> str:
 async def connect_and_run(url: str) -> None:
     """Connect as the client does: any address that libpq takes will do."""
     arguments = address.asyncpg_arguments(address.checked(url), {}, 10.0, "ngdata migrate")
-    engine = create_async_engine(
-        "postgresql+asyncpg://",
-        async_creator=lambda: asyncpg.connect(**arguments),
-        poolclass=NullPool,
-    )
+    engine = engine_of(lambda: asyncpg.connect(**arguments), poolclass=NullPool)
     async with engine.connect() as connection:
         await connection.run_sync(run_online)
     await engine.dispose()

@@ -116,7 +116,9 @@ def libpq_url(url: str, settings: dict[str, str], connect_timeout: float, name: 
     parts = urlsplit(url)
     query = dict(parse_qsl(parts.query))
     ours = " ".join(f"-c {key}={value}" for key, value in settings.items())
-    query["options"] = f"{query.get('options', '')} {ours}".strip()
+    # PgBouncer lets nobody in who brings this word, even with nothing behind it.
+    if ours:
+        query["options"] = f"{query.get('options', '')} {ours}".strip()
     query.setdefault("application_name", name)
     # libpq takes whole seconds, and reads 1 as 2.
     query.setdefault("connect_timeout", str(max(2, round(connect_timeout))))
@@ -134,4 +136,6 @@ def asyncpg_arguments(
         "dsn": urlunsplit(parts._replace(query=urlencode(query, quote_via=quote))),
         "server_settings": settings,
         "timeout": connect_timeout,
+        # Then a statement has no name that another client of a pooler could have taken.
+        "statement_cache_size": 0,
     }

@@ -2,6 +2,9 @@
 
 A read that is cancelled is cancelled on the server, and its connection is closed rather than used
 again: a cancel request that comes late would hit the next query.
+
+ADBC asks for an answer's columns and then for its rows, in steps that belong together only on one
+server connection: behind a pooler, each read is a transaction.
 """
 
 from __future__ import annotations
@@ -10,7 +13,7 @@ import asyncio
 import contextlib
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import adbc_driver_postgresql.dbapi as adbc
 import pyarrow as pa
@@ -28,14 +31,19 @@ SELECT CASE WHEN current_setting('server_version_num')::int >= 150000
             THEN set_config('client_connection_check_interval', '1000', false) END
 """
 
+# In parts, the server is never far ahead of the reader.
+_SMALL_BATCHES = {"adbc.postgresql.batch_size_hint_bytes": str(1 << 20)}
+
 
 class ArrowConnection:
     """One ADBC connection and the thread that alone uses it."""
 
-    def __init__(self, uri: str) -> None:
+    def __init__(self, uri: str, pooled: bool) -> None:
         self._uri = uri
+        self._pooled = pooled
         self._worker = Worker("ngdata-read")
         self._connection: adbc.Connection | None = None
+        self._future: asyncio.Future[Any] | None = None
         self.broken = False
 
     async def read(self, statement: str) -> pa.Table:
@@ -43,8 +51,11 @@ class ArrowConnection:
 
         def work() -> pa.Table:
             with self._opened().cursor() as cursor:
+                self._begin(cursor)
                 cursor.execute(statement)
-                return cursor.fetch_arrow_table()
+                table = cursor.fetch_arrow_table()
+                self._commit(cursor)
+                return table
 
         return await self._do(work)
 
@@ -56,12 +67,18 @@ class ArrowConnection:
 
         def start() -> tuple[adbc.Cursor, pa.RecordBatchReader]:
             cursor = self._opened().cursor()
+            self._begin(cursor)
+            cursor.adbc_statement.set_options(**_SMALL_BATCHES)
             cursor.execute(statement)
             return cursor, cursor.fetch_record_batch()
 
         def following() -> pa.RecordBatch | None:
             # A future cannot carry a StopIteration.
             return next(batches, None)
+
+        def end() -> None:
+            self._commit(cursor)
+            cursor.close()
 
         cursor, batches = await self._do(start)
         finished = False
@@ -78,15 +95,24 @@ class ArrowConnection:
                     yield part
         finally:
             if finished:
-                await uninterrupted(self._do(cursor.close))
+                await uninterrupted(self._do(end))
             else:
                 self.broken = True
                 await uninterrupted(self._stopped(self._worker.submit(cursor.close)))
 
     def _opened(self) -> adbc.Connection:
         if self._connection is None:
-            self._connection = _open(self._uri)
+            self._connection = _open(self._uri, self._pooled)
         return self._connection
+
+    def _begin(self, cursor: adbc.Cursor) -> None:
+        if self._pooled:
+            cursor.executescript("BEGIN READ ONLY")
+
+    def _commit(self, cursor: adbc.Cursor) -> None:
+        # A read that failed closes its connection, and so needs no rollback.
+        if self._pooled:
+            cursor.executescript("COMMIT")
 
     async def _do(self, work: Callable[[], T]) -> T:
         wanted = True
@@ -96,7 +122,7 @@ class ArrowConnection:
                 raise asyncio.CancelledError
             return work()
 
-        future = self._worker.submit(job)
+        future = self._future = self._worker.submit(job)
         try:
             return await asyncio.shield(future)
         except asyncio.CancelledError:
@@ -119,6 +145,12 @@ class ArrowConnection:
                         await in_daemon_thread(self._connection.adbc_cancel)
                     await asyncio.wait([future], timeout=0.05)
 
+    def cut(self) -> None:
+        """Make a wait for the server fail; the thread is left to it, and nobody uses it again."""
+        self.broken = True
+        if self._future is not None and not self._future.done():
+            self._future.set_exception(ConnectionError("the connection was given up"))
+
     def close(self) -> None:
         """Close it behind whatever the thread still does; does not wait."""
 
@@ -130,8 +162,10 @@ class ArrowConnection:
         self._worker.stop()
 
 
-def _open(uri: str) -> adbc.Connection:
+def _open(uri: str, pooled: bool) -> adbc.Connection:
     connection = adbc.connect(uri, autocommit=True)
+    if pooled:
+        return connection  # the setting would go to whoever is lent the server's connection next
     try:
         with connection.cursor() as cursor:
             cursor.execute(_ON_CONNECT)
@@ -152,6 +186,11 @@ class ArrowPool:
         How many there may be at once.
     patience : float
         Seconds to wait for one when all are in use.
+
+    Attributes
+    ----------
+    pooled : bool
+        Whether a pooler stands between; found out before the first connection is opened.
     """
 
     def __init__(self, uri: str, most: int, patience: float) -> None:
@@ -159,6 +198,7 @@ class ArrowPool:
         self._slots = Slots(most, patience, "reading")
         self._idle: list[ArrowConnection] = []
         self._closed = False
+        self.pooled = False
 
     @asynccontextmanager
     async def connection(self, fresh: bool = False) -> AsyncIterator[ArrowConnection]:
@@ -166,7 +206,7 @@ class ArrowPool:
         async with self._slots.one():
             if fresh:
                 self._drop_idle()
-            lent = self._idle.pop() if self._idle else ArrowConnection(self._uri)
+            lent = self._idle.pop() if self._idle else ArrowConnection(self._uri, self.pooled)
             try:
                 yield lent
             finally:

@@ -2,13 +2,17 @@
 
 Reads go through ADBC (`ngdata.arrow_pool`), writes through asyncpg in SQLAlchemy's pool, which the
 entities share.  What the drivers raise leaves here as an error of `ngdata.errors`.
+
+A pooler such as PgBouncer may stand in between and give each transaction another of the server's
+connections.  So statements are prepared without a name, within a transaction, and nothing is left
+set for later behind a pooler; a setting that must last is refused there, with the way round it.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -18,19 +22,23 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_en
 from ngdata import address
 from ngdata.arrow_pool import ArrowPool
 from ngdata.config import Settings
-from ngdata.errors import SchemaVersionError
+from ngdata.errors import ConfigError, SchemaVersionError
 from ngdata.schema import HEAD, VERSION_TABLE
 from ngdata.server_errors import translated
 from ngdata.slots import Slots
 from ngdata.threads import uninterrupted
 
-__all__ = ["Database"]
-
-# Literals are quoted for this; without it a backslash could end one (ngdata/query/literals.py).
-_SESSION = {"standard_conforming_strings": "on"}
+__all__ = ["Database", "engine_of", "revision_of"]
 
 # A backend then notices within a second that its client is gone.
 _NOTICE_LOST_CLIENTS = "SELECT set_config('client_connection_check_interval', '1000', false)"
+
+_POOLER = (
+    "{where} is reached through a connection pooler, which lends a server's connection for one "
+    "transaction and keeps no setting for a client ({found}). Leave it out and set it for the "
+    "user, as its owner or a superuser: ALTER ROLE ... SET {name} = ...; or connect to the server "
+    "itself"
+)
 
 
 class Database:
@@ -46,9 +54,10 @@ class Database:
         assert settings.database_url is not None
         url = settings.database_url.get_secret_value()
         self.where = address.shown(url)
-        session = dict(_SESSION)
+        session: dict[str, str] = {}
         if settings.statement_timeout is not None:
             session["statement_timeout"] = str(max(1, round(settings.statement_timeout * 1000)))
+        self._session = session
         way = (url, session, settings.connect_timeout, settings.application_name)
         self._arguments = address.asyncpg_arguments(*way)
         self.arrow = ArrowPool(
@@ -56,9 +65,8 @@ class Database:
         )
         kept = max(1, min(settings.pool_min_size, settings.pool_max_size))
         self._writers = Slots(settings.pool_max_size, settings.pool_timeout, "writing")
-        self.engine: AsyncEngine = create_async_engine(
-            "postgresql+asyncpg://",
-            async_creator=self._connect,
+        self.engine = engine_of(
+            self._connect,
             pool_size=kept,
             max_overflow=settings.pool_max_size - kept,
             pool_pre_ping=True,
@@ -66,11 +74,26 @@ class Database:
         )
 
     async def _connect(self) -> asyncpg.Connection[Any]:
-        connection: asyncpg.Connection[Any] = await asyncpg.connect(**self._arguments)
+        try:
+            connection: asyncpg.Connection[Any] = await asyncpg.connect(**self._arguments)
+        except asyncpg.ProtocolViolationError as error:
+            raise self._refused(str(error)) from None
+        # A pooler gives its clients numbers of its own; only a server gives its process's.
+        own = f"SELECT WHERE pg_backend_pid() = {connection.get_server_pid()}"
+        if await connection.execute(own) == "SELECT 0":
+            self.arrow.pooled = True
+            if self._session:
+                await connection.close()
+                raise self._refused("it would be passed over in silence")
+            return connection
         # Servers before 14, and systems that cannot look, have no such setting.
         with contextlib.suppress(asyncpg.PostgresError):
             await connection.execute(_NOTICE_LOST_CLIENTS)
         return connection
+
+    def _refused(self, found: str) -> ConfigError:
+        name = next(iter(self._session), "name")
+        return ConfigError(_POOLER.format(where=self.where, found=found, name=name))
 
     async def check(self) -> None:
         """Raise unless the server answers and has the schema of this ngdata.
@@ -118,7 +141,8 @@ class Database:
                         raise
                     await uninterrupted(transaction.commit())
                 finally:
-                    await uninterrupted(pooled.close())
+                    if pooled.sync_connection is not None:
+                        await uninterrupted(pooled.close())
 
     def pool_status(self) -> dict[str, dict[str, int]]:
         """Count the connections of both pools."""
@@ -133,6 +157,18 @@ class Database:
         self.arrow.close()
         self._writers.close()
         await uninterrupted(self.engine.dispose())
+
+
+def engine_of(connect: Callable[[], Awaitable[Any]], **options: Any) -> AsyncEngine:
+    """Make an engine of asyncpg's connections whose statements have no names."""
+
+    def adapted() -> Any:
+        dbapi: Any = engine.dialect.dbapi
+        # A cached one would run whatever was prepared last.
+        return dbapi.connect(async_creator_fn=connect, prepared_statement_cache_size=0)
+
+    engine = create_async_engine("postgresql+asyncpg://", creator=adapted, **options)
+    return engine
 
 
 async def revision_of(connection: asyncpg.Connection[Any]) -> str | None:

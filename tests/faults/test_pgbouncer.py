@@ -1,0 +1,253 @@
+"""PgBouncer in transaction mode between the client and the server.
+
+Two server connections serve all clients, so whatever a client left on one, or expected to find
+there, would show at once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import pwd
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from urllib.parse import quote, unquote, urlsplit
+
+import adbc_driver_postgresql.dbapi as adbc
+import numpy as np
+import pandas as pd
+import pytest
+
+import ngdata
+from ngdata import schema
+from ngdata.errors import ConfigError, DatabaseUnavailable, IntegrityError, QueryTimeout
+from tests.conftest import execute
+from tests.faults.conftest import wait_until
+
+PASSWORD = "pass:word@bouncer"
+CONFIGURATION = """
+[databases]
+* = host={sockets} port=5432 user=ngdata
+[pgbouncer]
+listen_addr =
+listen_port = 6432
+unix_socket_dir = {directory}
+auth_type = scram-sha-256
+auth_file = {directory}/users
+pool_mode = transaction
+default_pool_size = 2
+logfile = {directory}/log
+pidfile = {directory}/pid
+{more}
+"""
+
+
+class PgBouncer:
+    """One in front of a server, for as long as the fixture lives."""
+
+    def __init__(self, database_url: str, more: str = "") -> None:
+        parts = urlsplit(database_url)
+        sockets = unquote(parts.query.split("host=")[1].split("&")[0])
+        self.directory = Path(tempfile.mkdtemp(prefix="bouncer"))
+        self.url = (
+            f"postgresql://ngdata:{quote(PASSWORD, safe='')}@{parts.path}"
+            f"?host={quote(str(self.directory))}&port=6432"
+        )
+        text = CONFIGURATION.format(sockets=sockets, directory=self.directory, more=more)
+        (self.directory / "pgbouncer.ini").write_text(text)
+        (self.directory / "users").write_text(f'"ngdata" "{PASSWORD}"\n')
+        # It refuses to run as root, and the server lets in the user that it runs as itself.
+        user = {}
+        if os.geteuid() == 0:
+            account = pwd.getpwnam("postgres")
+            user = {"user": account.pw_uid, "group": account.pw_gid, "extra_groups": []}
+            for path in (self.directory, *self.directory.iterdir()):
+                os.chown(path, account.pw_uid, account.pw_gid)
+        program = shutil.which("pgbouncer", path=f"{os.environ['PATH']}:/usr/sbin")
+        assert program, "install pgbouncer: scripts/install-system-packages --for-tests"
+        self.process = subprocess.Popen(
+            [program, "--quiet", self.directory / "pgbouncer.ini"], cwd="/", **user
+        )
+        wait_until((self.directory / ".s.PGSQL.6432").exists)
+
+    def close(self) -> None:
+        self.process.terminate()
+        self.process.wait()
+        shutil.rmtree(self.directory)
+
+
+@pytest.fixture
+def bouncer(database_url: str) -> Iterator[PgBouncer]:
+    started = PgBouncer(database_url)
+    yield started
+    started.close()
+
+
+@pytest.fixture
+def through(bouncer: PgBouncer) -> Iterator[ngdata.Client]:
+    """A client that knows no other way than through PgBouncer."""
+    with ngdata.connect(bouncer.url) as client:
+        yield client
+
+
+def points(many: int, **more: object) -> pd.DataFrame:
+    x, y, z = np.random.default_rng(1).random((3, many))
+    return pd.DataFrame({"x": x, "y": y, "z": z} | more)
+
+
+def test_what_is_written_is_read(through, database_url):
+    ids = through.tokens.bulk_create(points(2_000, token_type="back\\slash's"))
+    box = ((0.0, 0.0, 0.0), (0.5, 1.0, 1.0))
+    found = through.tokens.find_in_region(*box, token_type="back\\slash's")
+    with ngdata.connect(database_url) as direct:
+        expected = direct.tokens.find_in_region(*box)
+    pd.testing.assert_frame_equal(
+        found.sort_values("token_id", ignore_index=True),
+        expected.sort_values("token_id", ignore_index=True),
+    )
+    assert 0 < len(found) < 2_000
+    assert sum(map(len, through.tokens.iter_region(*box, chunk_rows=100))) == len(found)
+    one, two = ids[:2]
+    through.graph.create_connection(one, two, weight=2.0)
+    assert list(through.graph.get_neighbors(one)["neighbor_id"]) == [two]
+    through.experience.create_event("seen", token_id=one, reward=1.5, state_after={"a": 1})
+    assert through.experience.get_recent_events()["state_after"].tolist() == [{"a": 1}]
+    assert through.explain(through.tokens.find_nearest, (0, 0, 0), k=1).uses_spatial_index
+    assert through.tokens.delete([one]) == 1
+    assert through.health()["ok"]
+
+
+def test_a_failed_write_writes_nothing(through):
+    [known] = through.tokens.bulk_create(points(1))
+    with pytest.raises(IntegrityError, match=known):
+        through.tokens.bulk_create(points(2).assign(token_id=[None, known]))
+    assert through.tokens.count_in_region((0, 0, 0), (1, 1, 1)) == 1
+
+
+def test_many_clients_share_two_connections_and_answers_stay_apart(bouncer):
+    """Answers of other columns, at once: the columns of one must not be taken for another's."""
+
+    async def reads(client, number):
+        for _ in range(10):
+            count = await client.tokens.count_in_region((0, 0, 0), (1, 1, 1))
+            box = await client.tokens.find_in_region((0, 0, 0), (1, 1, 1), limit=number + 1)
+            events = await client.experience.get_recent_events(number + 1)
+            assert (count, len(box), len(events)) == (50, number + 1, number + 1)
+            assert await client.experience.create_event("more")
+
+    async def all_at_once():
+        clients = [await ngdata.connect_async(bouncer.url) for _ in range(4)]
+        await clients[0].tokens.bulk_create(points(50))
+        for _ in clients:
+            await clients[0].experience.create_event("first")
+        await asyncio.gather(*(reads(c, n) for n, c in enumerate(clients) for _ in range(3)))
+        for client in clients:
+            await client.close()
+
+    asyncio.run(all_at_once())
+
+
+def test_nothing_is_left_for_the_next_client(bouncer):
+    """PgBouncer itself carries a client's encoding and name to the connection that it is lent."""
+    settings = (
+        "SELECT name FROM pg_settings WHERE source = 'session'"
+        " AND name NOT IN ('client_encoding', 'application_name')"
+    )
+    with ngdata.connect(bouncer.url) as client:
+        client.tokens.bulk_create(points(10))
+        client.tokens.find_in_region((0, 0, 0), (1, 1, 1))
+    assert execute(bouncer.url, settings) == []
+    assert execute(bouncer.url, "SELECT name FROM pg_prepared_statements") == []
+
+
+def test_a_cancelled_query_ends_on_the_server_and_the_client_works_on(bouncer, database_url):
+    ours = "pid <> pg_backend_pid() AND application_name = 'ngdata' AND state <> 'idle'"
+    count = f"SELECT count(*) FROM pg_stat_activity WHERE {ours}"
+
+    async def read_and_write():
+        client = await ngdata.connect_async(bouncer.url)
+        holder = adbc.connect(database_url)
+        with holder.cursor() as cursor:
+            cursor.execute("LOCK TABLE tokens.tokens, tokens.spatial_index")
+        for work in (
+            client.tokens.find_in_region((0, 0, 0), (1, 1, 1)),
+            client.tokens.create({0: (0.5, 0.5, 0.5)}),
+        ):
+            task = asyncio.create_task(work)
+            while execute(database_url, count + " AND wait_event_type = 'Lock'") != [(1,)]:
+                await asyncio.sleep(0.02)
+            task.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await task
+            wait_until(lambda: execute(database_url, count) == [(0,)])
+        holder.rollback()
+        holder.close()
+        assert await client.tokens.count_in_region((0, 0, 0), (1, 1, 1)) == 0
+        await client.tokens.create({0: (0.5, 0.5, 0.5)})
+        assert await client.tokens.count_in_region((0, 0, 0), (1, 1, 1)) == 1
+        await client.close()
+
+    asyncio.run(read_and_write())
+
+
+def test_an_iteration_left_early_gives_its_connection_back(through, database_url):
+    through.tokens.bulk_create(points(3_000))
+    for _ in range(4):  # more often than there are connections
+        for frame in through.tokens.iter_region((0, 0, 0), (1, 1, 1), chunk_rows=10):
+            assert len(frame) == 10
+            break
+    assert through.tokens.count_in_region((0, 0, 0), (1, 1, 1)) == 3_000
+
+
+def test_the_pool_limit_is_ours(bouncer):
+    with ngdata.connect(bouncer.url, pool_max_size=1, pool_timeout=0.1) as client:
+        client.tokens.bulk_create(points(3_000))
+        frames = client.tokens.iter_region((0, 0, 0), (1, 1, 1), chunk_rows=10)
+        next(frames)
+        with pytest.raises(DatabaseUnavailable, match="pool_max_size"):
+            client.tokens.count_in_region((0, 0, 0), (1, 1, 1))
+        frames.close()
+        assert client.tokens.count_in_region((0, 0, 0), (1, 1, 1)) == 3_000
+
+
+@pytest.mark.parametrize("more", ["", "ignore_startup_parameters = statement_timeout"])
+def test_a_setting_that_would_not_last_is_refused_at_connect(database_url, more):
+    bouncer = PgBouncer(database_url, more)
+    try:
+        with pytest.raises(ConfigError, match=r"ALTER ROLE .* SET statement_timeout") as caught:
+            ngdata.connect(bouncer.url, statement_timeout=5)
+        assert PASSWORD not in str(caught.value)
+        assert "pooler" in str(caught.value)
+    finally:
+        bouncer.close()
+
+
+def test_the_way_round_it_works(bouncer, database_url):
+    execute(database_url, "ALTER ROLE ngdata SET statement_timeout = '100ms'")
+    try:
+        with ngdata.connect(bouncer.url) as client, adbc.connect(database_url) as holder:
+            with holder.cursor() as cursor:
+                cursor.executescript("BEGIN; LOCK TABLE tokens.spatial_index")
+            with pytest.raises(QueryTimeout):
+                client.tokens.find_in_region((0, 0, 0), (1, 1, 1))
+    finally:
+        execute(database_url, "ALTER ROLE ngdata RESET statement_timeout")
+
+
+def test_migrations_pass_through(bouncer, empty_database):
+    """From one process after the other: each counts what it prepares from one."""
+    url = bouncer.url.replace("/ngdata?", f"{urlsplit(empty_database).path}?")
+    for _ in range(2):
+        subprocess.run(
+            [sys.executable, "-c", "from ngdata.cli import app; app(['migrate'])"],
+            env=os.environ | {"NGDATA_DATABASE_URL": url},
+            check=True,
+        )
+    schema.downgrade(url, "0001")
+    schema.upgrade(url)
+    with ngdata.connect(url) as client:
+        assert client.health()["database"]["revision"] == schema.HEAD
