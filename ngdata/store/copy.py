@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import re
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from typing import Any, Final
 
 import asyncpg
@@ -34,6 +34,7 @@ async def copy_into(
     *,
     where: str,
     progress: bool | None = None,
+    place: Callable[[int], str] = "row {}".format,
 ) -> None:
     """Write all rows, or fail; the caller's transaction decides what stays.
 
@@ -49,6 +50,8 @@ async def copy_into(
         The server's address, for errors.
     progress : bool or None
         Show a bar: always, never, or (None) if it takes longer than two seconds.
+    place : callable
+        What an error calls a row, by its number in `rows`.
 
     Raises
     ------
@@ -76,7 +79,7 @@ async def copy_into(
                 table, schema_name=schema, columns=rows.column_names, source=parts(), format="csv"
             )
         except asyncpg.IntegrityConstraintViolationError as error:
-            raise _explained(error, rows, where) from None
+            raise _explained(error, rows, where, place) from None
 
 
 def _as_csv(batch: pa.RecordBatch) -> bytes:
@@ -86,7 +89,10 @@ def _as_csv(batch: pa.RecordBatch) -> bytes:
 
 
 def _explained(
-    error: asyncpg.IntegrityConstraintViolationError, rows: pa.Table, where: str
+    error: asyncpg.IntegrityConstraintViolationError,
+    rows: pa.Table,
+    where: str,
+    place: Callable[[int], str],
 ) -> Exception:
     """Say which id in which row is meant, which the server's detail names in any language."""
     found = _AN_ID.search(error.detail or "")
@@ -100,7 +106,7 @@ def _explained(
             if row >= 0:
                 what = "names no token" if foreign else "is there already"
                 explained = IntegrityError(
-                    f"{name} {found[0]} in row {row} {what}; nothing was written"
+                    f"{name} {found[0]} in {place(row)} {what}; nothing was written"
                 )
                 explained.sqlstate = error.sqlstate
                 return explained
