@@ -119,6 +119,52 @@ def demo() -> None:
     run()
 
 
+_File = Annotated[Path, typer.Argument(help="Records end to end.", exists=True, dir_okay=False)]
+_SkipBad = Annotated[
+    bool, typer.Option("--skip-bad", help="Leave out records that cannot be stored (NaN).")
+]
+_Quiet = Annotated[bool, typer.Option("--quiet", help="Show no progress.")]
+
+
+@app.command()
+def load_tokens(
+    file: _File,
+    dialect: Annotated[str, typer.Option(help="Who wrote it: python or rust.")] = "python",
+    skip_bad: _SkipBad = False,
+    quiet: _Quiet = False,
+) -> None:
+    """Write a file of 64-byte token records into the configured store: all, or nothing."""
+    _load(file, "tokens", skip_bad, quiet, dialect)
+
+
+@app.command()
+def load_connections(file: _File, skip_bad: _SkipBad = False, quiet: _Quiet = False) -> None:
+    """Write a file of 32-byte connection records into the store, after their tokens."""
+    _load(file, "connections", skip_bad, quiet)
+
+
+@app.command()
+def load_events(file: _File, skip_bad: _SkipBad = False, quiet: _Quiet = False) -> None:
+    """Write a file of 128-byte event records into the store; an episode is a trajectory."""
+    _load(file, "events", skip_bad, quiet)
+
+
+def _load(file: Path, kind: Any, skip_bad: bool, quiet: bool, dialect: Any = "python") -> None:
+    from ngdata.connecting import connect
+    from ngdata.loading import load_records
+
+    with connect() as ng:
+        loaded = load_records(
+            ng,
+            file,
+            kind,
+            dialect=dialect,
+            on_bad="skip" if skip_bad else "raise",
+            progress=not quiet,
+        )
+    typer.echo(str(loaded))
+
+
 def _configured_url() -> str:
     url = located(load_settings()).database_url
     assert url is not None
