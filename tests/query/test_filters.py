@@ -1,0 +1,62 @@
+"""Conditions and columns as SQL."""
+
+import numpy as np
+import pytest
+
+from ngdata.query import Column, Kind, filters
+from ngdata.query.filters import TokenFilter
+
+
+def test_no_filter_is_no_condition():
+    assert TokenFilter().conditions() == []
+    assert filters.clause([]) == filters.row_limit(None) == ""
+
+
+def test_each_filter():
+    assert TokenFilter("it's", 6, 0.1).conditions() == [
+        "token_type = 'it''s'::text",
+        "flags::int8 & '6'::int8 = '6'::int8",
+        "weight >= '0.1'::float8",
+    ]
+    assert filters.clause(["a", "b"]) == " WHERE a AND b"
+
+
+def test_one_of_several():
+    assert filters.any_of("c.kind", ["a"]) == ["c.kind = 'a'::text"]
+    assert filters.any_of("c.kind", iter(["a", "b"])) == [
+        "c.kind = ANY (ARRAY['a'::text, 'b'::text]::text[])"
+    ]
+    assert filters.any_of("c.kind", []) == ["c.kind = ANY (ARRAY[]::text[])"]
+
+
+def test_a_column_is_named_without_its_table():
+    with pytest.raises(ValueError, match=r"^connection_type must be text"):
+        filters.any_of("c.connection_type", 5)
+
+
+@pytest.mark.parametrize(
+    ("value", "found"),
+    [(1, 1.0), (np.float32(0.5), 0.5), (-np.inf, -np.inf), (2**53 + 1, 2.0**53)],
+)
+def test_as_float(value, found):
+    assert filters.as_float(value) == found
+
+
+@pytest.mark.parametrize(
+    "value", [True, np.True_, "1", None, np.nan, 10**400, 1j, [1], np.timedelta64(1, "s")]
+)
+def test_no_float(value):
+    assert filters.as_float(value) is None
+
+
+def test_limits_beyond_what_the_server_takes():
+    assert filters.row_limit(10**30) == " LIMIT '9223372036854775807'::int8"
+    assert filters.row_limit(0) == " LIMIT '0'::int8"
+
+
+def test_columns_in_the_order_wanted():
+    a, b = Column("a", Kind.TEXT), Column("b", Kind.FLOAT)
+    offered = {a: "t.a", b: "t.b"}
+    assert filters.choose(offered, None) == offered
+    assert filters.choose(offered, None, ("b",)) == {b: "t.b"}
+    assert list(filters.choose(offered, np.array(["b", "a"])).items()) == [(b, "t.b"), (a, "t.a")]

@@ -1,0 +1,87 @@
+"""Points and boxes as SQL; that the server answers as NumPy does is in properties/."""
+
+import math
+import re
+from decimal import Decimal
+from fractions import Fraction
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ngdata.query.filters import TokenFilter
+from ngdata.query.regions import within_radius
+from ngdata.query.space import Box, as_point, search_box
+
+NUMBERS = st.floats(allow_nan=False)
+
+
+@pytest.mark.parametrize(
+    "point",
+    [
+        (1, 2, 3),
+        [1.0, 2, 3],
+        np.array([1, 2, 3], np.uint8),
+        np.array([1, 2, 3], np.float16),
+        pd.Series([1, 2, 3], index=["x", "y", "z"]),
+        pd.DataFrame({"x": [1], "y": [2], "z": [3]}).loc[0],
+        (Decimal(1), Fraction(4, 2), np.int64(3)),
+        range(1, 4),
+    ],
+)
+def test_points_in_every_form(point):
+    found = as_point(point)
+    assert found == (1.0, 2.0, 3.0)
+    assert {type(v) for v in found} == {float}
+
+
+def test_a_box_leaves_infinite_sides_out_of_the_exact_comparison():
+    box = Box.of((-math.inf, 0, -math.inf), (math.inf, math.inf, 1), "motor")
+    level, index, *exact = box.conditions()
+
+    assert level == "level = 2"
+    assert index.startswith("geom &&& ST_MakeLine(")
+    assert exact == ["ST_Y(geom) >= '0.0'::float8", "ST_Z(geom) <= '1.0'::float8"]
+
+
+@given(st.tuples(NUMBERS, NUMBERS, NUMBERS), st.tuples(NUMBERS, NUMBERS, NUMBERS))
+def test_no_bound_reaches_the_maximum_of_float32(low, high):
+    written = [float(v) for v in re.findall(r"'([^']+)'::float8", search_box(low, high))]
+    for bound, found in zip((*low, *high), written, strict=True):
+        assert found == bound if abs(bound) <= 1e38 else found == math.copysign(1e38, bound)
+
+
+@pytest.mark.parametrize(
+    ("window", "level"),
+    [(((0, 0, 0), (1, 1, 1)), 0), ([(0, 0, 0), (1, 1, 1), "social"], 5)],
+)
+def test_a_window(window, level):
+    assert Box.within(window) == Box((0.0, 0.0, 0.0), (1.0, 1.0, 1.0), level)
+
+
+@pytest.mark.parametrize("window", [None, "ab", (), ((0, 0, 0),), ((0, 0, 0), (1, 1, 1), 0, 0), 5])
+def test_no_window(window):
+    with pytest.raises(ValueError, match=r"within must be \(min_coords, max_coords\)"):
+        Box.within(window)
+
+
+@given(st.tuples(*[st.floats(-1e37, 1e37)] * 3), st.floats(0, allow_infinity=True), st.data())
+def test_what_is_at_the_radius_is_in_the_box_that_the_index_searches(centre, radius, data):
+    query = within_radius(centre, radius, 0, TokenFilter())
+    box = re.search(r"ST_MakeLine\((.*?)\)\)", query.sql)[1]
+    bounds = [float(v) for v in re.findall(r"'([^']+)'::float8", box)]
+    axis = data.draw(st.integers(0, 2))
+    c = centre[axis]
+    # The outermost coordinates with this distance, by bisection over all floats.
+    for sign, bound in ((-1, bounds[axis]), (1, bounds[3 + axis])):
+        near, far = c, sign * 1e37
+        for _ in range(2200):
+            middle = near + (far - near) / 2
+            if middle in (near, far):
+                break
+            with np.errstate(under="ignore"):
+                inside = math.sqrt((middle - c) * (middle - c)) <= radius
+            near, far = (middle, far) if inside else (near, middle)
+        assert sign * near <= sign * bound
