@@ -13,11 +13,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any
 
 import asyncpg
-from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
+from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, create_async_engine
 
 from ngdata import address
 from ngdata.arrow_pool import ArrowPool
@@ -25,8 +25,12 @@ from ngdata.config import Settings
 from ngdata.errors import ConfigError, SchemaVersionError
 from ngdata.schema import HEAD, VERSION_TABLE
 from ngdata.server_errors import translated
+from ngdata.session import open_session
 from ngdata.slots import Slots
+from ngdata.store.jsonb import json_text
 from ngdata.threads import uninterrupted
+from ngdata.transaction import Transaction
+from ngdata.watch import while_alive
 
 __all__ = ["Database", "engine_of", "revision_of"]
 
@@ -57,6 +61,8 @@ class Database:
         session: dict[str, str] = {}
         if settings.statement_timeout is not None:
             session["statement_timeout"] = str(max(1, round(settings.statement_timeout * 1000)))
+        self._most = settings.pool_max_size
+        self._patience = settings.connect_timeout
         self._session = session
         way = (url, session, settings.connect_timeout, settings.application_name)
         self._arguments = address.asyncpg_arguments(*way)
@@ -69,8 +75,8 @@ class Database:
             self._connect,
             pool_size=kept,
             max_overflow=settings.pool_max_size - kept,
-            pool_pre_ping=True,
             hide_parameters=True,
+            json_serializer=json_text,
         )
 
     async def _connect(self) -> asyncpg.Connection[Any]:
@@ -94,6 +100,17 @@ class Database:
     def _refused(self, found: str) -> ConfigError:
         name = next(iter(self._session), "name")
         return ConfigError(_POOLER.format(where=self.where, found=found, name=name))
+
+    def while_alive(self, cut: Callable[[], None]) -> AbstractAsyncContextManager[None]:
+        """Cut the body's connection when the server no longer answers anybody."""
+        return while_alive(self._probe, self._patience, self.where, cut)
+
+    async def _probe(self) -> None:
+        try:
+            connection = await asyncpg.connect(**self._arguments)
+        except asyncpg.PostgresError:
+            return  # it says no, so it lives
+        await connection.close(timeout=self._patience)
 
     async def check(self) -> None:
         """Raise unless the server answers and has the schema of this ngdata.
@@ -125,24 +142,19 @@ class Database:
         """
         with translated(self.where):
             # Waiting for a turn can be cancelled at once; what follows must end orderly.
-            async with self._writers.one():
-                pooled = self.engine.connect()
+            transaction = Transaction(self.engine, self._most)
+            async with self._writers.one(), self.while_alive(transaction.cut):
                 try:
-                    await uninterrupted(pooled.start())
-                    raw = await pooled.get_raw_connection()
-                    connection: Any = raw.driver_connection
-                    transaction = connection.transaction()
-                    try:
-                        # Cancelled here, it has started all the same, and is rolled back.
-                        await uninterrupted(transaction.start())
-                        yield connection
-                    except BaseException:
-                        await uninterrupted(_roll_back(pooled, connection, transaction))
-                        raise
+                    # Cancelled here, it has begun all the same, and is rolled back.
+                    await uninterrupted(transaction.begin())
+                    yield transaction.connection
                     await uninterrupted(transaction.commit())
                 finally:
-                    if pooled.sync_connection is not None:
-                        await uninterrupted(pooled.close())
+                    await uninterrupted(transaction.end())
+
+    def session(self) -> AbstractAsyncContextManager[AsyncSession]:
+        """Lend a session of entities, committed at the end, or rolled back whole."""
+        return open_session(self, self._writers)
 
     def pool_status(self) -> dict[str, dict[str, int]]:
         """Count the connections of both pools."""
@@ -156,7 +168,9 @@ class Database:
         """Close what is idle now, and what is in use when it comes back."""
         self.arrow.close()
         self._writers.close()
-        await uninterrupted(self.engine.dispose())
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(self._patience):
+                await uninterrupted(self.engine.dispose())
 
 
 def engine_of(connect: Callable[[], Awaitable[Any]], **options: Any) -> AsyncEngine:
@@ -177,17 +191,3 @@ async def revision_of(connection: asyncpg.Connection[Any]) -> str | None:
         return None
     found: str | None = await connection.fetchval(f"SELECT version_num FROM {VERSION_TABLE}")
     return found
-
-
-async def _roll_back(
-    pooled: AsyncConnection, connection: asyncpg.Connection[Any], transaction: Any
-) -> None:
-    # asyncpg first waits until the server has let go of a cancelled statement.
-    try:
-        if not connection.is_closed():
-            async with asyncio.timeout(5):
-                await transaction.rollback()
-            return
-    except (TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError, OSError):
-        connection.terminate()
-    await pooled.invalidate()

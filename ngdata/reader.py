@@ -52,7 +52,10 @@ class Reader:
             return await self._read(query.sql, fresh=True)
 
     async def _read(self, statement: str, fresh: bool) -> pa.Table:
-        async with self._database.arrow.connection(fresh) as connection:
+        async with (
+            self._database.arrow.connection(fresh) as connection,
+            self._database.while_alive(connection.cut),
+        ):
             return await connection.read(statement)
 
     async def frames(self, query: Query, rows: int) -> AsyncGenerator[pd.DataFrame, None]:

@@ -24,7 +24,7 @@ from ngdata.errors import (
     SchemaVersionError,
 )
 
-__all__ = ["is_lost_connection", "sqlstate_of", "translate", "translated"]
+__all__ = ["DRIVER_ERRORS", "is_lost_connection", "sqlstate_of", "translate", "translated"]
 
 DRIVER_ERRORS: Final = (
     adbc_driver_manager.Error,
@@ -42,6 +42,7 @@ _BY_SQLSTATE: Final[dict[str, tuple[type[NGDataError], str]]] = {
     "22": (InvalidQueryError, "the server could not use a value"),
     "23": (IntegrityError, "nothing was written"),
     "23514": (InvalidQueryError, "the database refuses such a value; nothing was written"),
+    "25P03": (DatabaseUnavailable, "the server ended a transaction that lay idle; try again"),
     "25006": (ConfigError, "this connection may only read"),
     "28": (ConfigError, "the server does not let this user in; check user and password"),
     "3D000": (ConfigError, "there is no such database on the server; create it, or check the URL"),

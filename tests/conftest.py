@@ -108,6 +108,12 @@ def backends(url: str, condition: str = "state <> 'idle'") -> int:
     return int(counted[0][0])
 
 
+@pytest.fixture(name="execute")
+def _execute() -> Any:
+    """The function, for tests that cannot import it."""
+    return execute
+
+
 def run(work: Any) -> Any:
     """Run async code in an event loop of its own."""
     return asyncio.run(work)

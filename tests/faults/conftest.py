@@ -57,6 +57,12 @@ def wait_until(condition: Callable[[], bool], seconds: float = 20) -> None:
         time.sleep(0.02)
 
 
+@pytest.fixture(name="wait_until")
+def _wait_until() -> Callable[..., None]:
+    """The function, for tests that cannot import it."""
+    return wait_until
+
+
 @pytest.fixture
 def observed(database_url: str) -> Iterator[Server]:
     """The server of an empty store, seen from outside; at the end nothing of ours is under way."""

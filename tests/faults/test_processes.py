@@ -23,9 +23,9 @@ if child == 0:
         try:
             call()
         except ngdata.errors.NGDataError as error:
-            print(error)
+            print(error, flush=True)
     with ngdata.connect(URL) as other:
-        print(other.tokens.get([]).shape)
+        print(other.tokens.get([]).shape, flush=True)
     os._exit(0)
 os.waitpid(child, 0)
 print(ng.tokens.get([]).shape)
