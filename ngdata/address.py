@@ -6,12 +6,25 @@ thing; `asyncpg` takes the few parameters that it lacks as settings, or not at a
 
 from __future__ import annotations
 
+import re
+from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any, Final
-from urllib.parse import parse_qsl, quote, unquote, urlencode, urlsplit, urlunsplit
+from urllib.parse import quote
 
+from ngdata import tls
 from ngdata.errors import ConfigError
+from ngdata.url import URL
 
-__all__ = ["asyncpg_arguments", "checked", "compose", "libpq_url", "quoted", "shown"]
+__all__ = [
+    "asyncpg_arguments",
+    "checked",
+    "compose",
+    "libpq_url",
+    "quoted",
+    "shown",
+    "with_parameters",
+]
 
 _SCHEMES: Final = ("postgresql", "postgres")
 
@@ -28,46 +41,57 @@ _LIBPQ_ONLY: Final = frozenset(
         "keepalives_interval",
         "load_balance_hosts",
         "require_auth",
+        "sslcertmode",
+        "sslcompression",
+        "sslsni",
         "tcp_user_timeout",
     }
 )
 
 
 def checked(url: str) -> str:
-    """Check that a URL is one for PostgreSQL, and take SQLAlchemy's spelling too.
+    """Check that a URL is one for PostgreSQL, and make it mean one thing to both drivers.
+
+    SQLAlchemy's spelling is taken too.  A user or password in the query stands, as in libpq, and
+    moves to the front.  What the TLS parameters may be is told by `ngdata.tls.checked`.
 
     Examples
     --------
     >>> from ngdata.address import checked
-    >>> checked("postgresql+asyncpg://me@db.example/neurograph")
-    'postgresql://me@db.example/neurograph'
+    >>> checked("postgresql+asyncpg://me@db.example/neurograph?password=p@ss")
+    'postgresql://me:p%40ss@db.example/neurograph'
     """
-    scheme, separator, rest = url.partition("://")
+    scheme, separator, rest = url.strip().partition("://")
     plain = scheme.lower().partition("+")[0]
     if not separator or plain not in _SCHEMES:
         raise ConfigError(
             f"a database URL begins with postgresql://, not {scheme[:20]!r}; for instance "
             "postgresql://user:password@host:5432/database"
         )
-    found = f"postgresql://{rest}"
-    try:
-        parts = urlsplit(found)
-        if parts.query:
-            parse_qsl(parts.query, strict_parsing=True)
-        for host in parts.netloc.rpartition("@")[2].split(","):
-            # A password with a slash in it would be read as a port up to there.
-            int(host.rpartition("]")[2].partition(":")[2] or 0)
-    except ValueError:
-        raise ConfigError(
-            f"{shown(found)} cannot be read as a URL; write characters such as @ : / ? # % in a "
-            "user, password or path as %40 %3A %2F %3F %23 %25"
-        ) from None
-    return found
+    found = URL.parse(f"postgresql://{rest}")
+    query = dict(found.query)
+    user, password = query.pop("user", found.user), query.pop("password", found.password)
+    certificates = tls.checked(query)
+    query = {name: value for name, value in query.items() if name not in tls.FIELDS}
+    return str(replace(found, user=user, password=password, query=query | certificates))
 
 
 def quoted(text: str, safe: str = "") -> str:
     """Escape a part of a URL."""
     return quote(text, safe=safe)
+
+
+def with_parameters(url: str, parameters: Mapping[str, str]) -> str:
+    """Set parameters of a URL, in place of what it may have under these names.
+
+    Examples
+    --------
+    >>> from ngdata.address import with_parameters
+    >>> with_parameters("postgresql://db.example/neurograph", {"sslmode": "require"})
+    'postgresql://db.example/neurograph?sslmode=require'
+    """
+    found = URL.parse(url)
+    return str(replace(found, query=found.query | dict(parameters)))
 
 
 def compose(
@@ -81,15 +105,12 @@ def compose(
     >>> compose("/run/postgresql", 5432, "neurograph", "me", None)
     'postgresql://me@/neurograph?host=%2Frun%2Fpostgresql&port=5432'
     """
-    who = "" if user is None else quoted(user)
-    if password is not None:
-        who += ":" + quoted(password)
-    at = f"{who}@" if who else ""
     path = "/" + quoted(database or "")
     if host.startswith("/"):
-        return f"postgresql://{at}{path}?{urlencode({'host': host, 'port': port})}"
+        query = {"host": host, "port": str(port)}
+        return str(URL("postgresql", "", path, user, password, query))
     place = f"[{host}]" if ":" in host else quoted(host)
-    return f"postgresql://{at}{place}:{port}{path}"
+    return str(URL("postgresql", f"{place}:{port}", path, user, password))
 
 
 def shown(url: str) -> str:
@@ -101,20 +122,22 @@ def shown(url: str) -> str:
     >>> shown("postgresql://me:secret@db.example:5432/neurograph?sslmode=require")
     'postgresql://me@db.example:5432/neurograph'
     """
-    rest = url.partition("://")[2]
-    # A password with an unescaped @ must not show either: the last @ of all ends it.
-    before, _, behind = rest.rpartition("@")
-    user = before.partition(":")[0]
-    behind, _, query = behind.partition("?")
-    at = f"{user}@" if user else ""
-    sockets = [unquote(v) for k, v in parse_qsl(query) if k == "host"]
-    return f"postgresql://{at}{behind.partition('#')[0]}" + "".join(f" in {s}" for s in sockets)
+    try:
+        found = URL.parse(url)
+    except ConfigError:
+        # With an unescaped character in the password: the last @ of all ends it.
+        before, _, behind = url.partition("://")[2].rpartition("@")
+        user = before.partition(":")[0]
+        at = f"{user}@" if user else ""
+        return f"postgresql://{at}{re.split('[?#]', behind)[0]}"
+    sockets = f" in {found.query['host']}" if "host" in found.query else ""
+    return str(URL("postgresql", found.hosts, found.path, found.user)) + sockets
 
 
 def libpq_url(url: str, settings: dict[str, str], connect_timeout: float, name: str) -> str:
     """Give the URL for libpq; the session's settings stand behind the URL's own options."""
-    parts = urlsplit(url)
-    query = dict(parse_qsl(parts.query))
+    found = URL.parse(url)
+    query = dict(found.query)
     ours = " ".join(f"-c {key}={value}" for key, value in settings.items())
     # PgBouncer lets nobody in who brings this word, even with nothing behind it.
     if ours:
@@ -122,18 +145,18 @@ def libpq_url(url: str, settings: dict[str, str], connect_timeout: float, name: 
     query.setdefault("application_name", name)
     # libpq takes whole seconds, and reads 1 as 2.
     query.setdefault("connect_timeout", str(max(2, round(connect_timeout))))
-    return urlunsplit(parts._replace(query=urlencode(query, quote_via=quote)))
+    return str(replace(found, query=query))
 
 
 def asyncpg_arguments(
     url: str, settings: dict[str, str], connect_timeout: float, name: str
 ) -> dict[str, Any]:
     """Give the arguments for `asyncpg.connect`."""
-    parts = urlsplit(url)
-    query = {k: v for k, v in parse_qsl(parts.query) if k not in _LIBPQ_ONLY}
+    found = URL.parse(url)
+    query = {k: v for k, v in found.query.items() if k not in _LIBPQ_ONLY}
     query.setdefault("application_name", name)
     return {
-        "dsn": urlunsplit(parts._replace(query=urlencode(query, quote_via=quote))),
+        "dsn": str(replace(found, query=query)),
         "server_settings": settings,
         "timeout": connect_timeout,
         # Then a statement has no name that another client of a pooler could have taken.

@@ -14,10 +14,10 @@ from pathlib import Path
 from typing import Any, Final
 
 import yaml
-from dotenv import dotenv_values
 
 from ngdata.errors import ConfigError
 from ngdata.interpolation import ReferenceProblem, interpolate, is_reference
+from ngdata.origins import variables
 
 __all__ = ["load_config_file", "settings_of"]
 
@@ -148,7 +148,7 @@ def load_config_file(path: str | os.PathLike[str]) -> dict[str, Any]:
             f"{file} must hold a mapping `database`, with `postgres` and `redis` under it"
         )
     _checked_keys(loaded, _KEYS, "", str(file))
-    found: dict[str, Any] = _resolved(loaded, "", str(file), _variables())
+    found: dict[str, Any] = _resolved(loaded, "", str(file), variables())
     return found
 
 
@@ -221,14 +221,6 @@ def _parsed(file: Path) -> Any:
         raise ConfigError(f"{file}{where} is not YAML: {problem}") from None
     except yaml.YAMLError:
         raise ConfigError(f"{file} is not YAML: it holds characters that no text has") from None
-
-
-def _variables() -> dict[str, str]:
-    try:
-        from_file = dotenv_values(".env")
-    except UnicodeDecodeError:
-        raise ConfigError("the file .env here is not UTF-8 text") from None
-    return {name: v for name, v in from_file.items() if v is not None} | dict(os.environ)
 
 
 def _resolved(value: Any, path: str, source: str, variables: Mapping[str, str]) -> Any:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import os
+
 from ngdata.client import AsyncClient
 from ngdata.config import load_settings
 from ngdata.sync.client import Client
+from ngdata.tls import Mode
 
 __all__ = ["connect", "connect_async"]
 
@@ -13,12 +16,19 @@ def connect(
     database_url: str | None = None,
     *,
     redis_url: str | None = None,
+    config: str | os.PathLike[str] | None = None,
     pool_min_size: int | None = None,
     pool_max_size: int | None = None,
     connect_timeout: float | None = None,
     pool_timeout: float | None = None,
     statement_timeout: float | None = None,
     application_name: str | None = None,
+    read_only: bool | None = None,
+    ssl_mode: Mode | None = None,
+    ssl_cert: str | os.PathLike[str] | None = None,
+    ssl_key: str | os.PathLike[str] | None = None,
+    ssl_root_cert: str | os.PathLike[str] | None = None,
+    default_ttl: int | None = None,
 ) -> Client:
     """Open a client; with nothing configured, start or join the embedded server.
 
@@ -30,7 +40,11 @@ def connect(
         ``postgresql://user:password@host:port/database``; else ``NGDATA_DATABASE_URL``, else
         ``POSTGRES_HOST`` and its companions, from the environment or a `.env` file.
     redis_url : str, optional
-        ``redis://...`` or ``unix://...``; else ``NGDATA_REDIS_URL``, else ``REDIS_HOST``.
+        ``redis://...``, ``rediss://...`` (TLS) or ``unix://...``; else ``NGDATA_REDIS_URL``, else
+        ``REDIS_HOST``.
+    config : path, optional
+        A `database.yaml`, for all that neither arguments nor environment nor `.env` say; else
+        ``NGDATA_CONFIG``.
     pool_min_size, pool_max_size : int, optional
         Connections kept (5) and allowed (20), each for reads and for writes.
     connect_timeout : float, optional
@@ -41,6 +55,19 @@ def connect(
         Seconds after which the server stops a query (never).
     application_name : str, optional
         What the server's activity views show (``ngdata``).
+    read_only : bool, optional
+        True: the server refuses this client's writes, with ConfigError.
+    ssl_mode : {"disable", "allow", "prefer", "require", "verify-ca", "verify-full"}, optional
+        Whether the connections to PostgreSQL are encrypted (``require``), and by whom
+        (``verify-full``: the server of that name); ``verify-full`` if there is an `ssl_root_cert`,
+        else ``prefer``.
+    ssl_cert, ssl_key : path, optional
+        This client's own certificate, and its key.
+    ssl_root_cert : path, optional
+        The authority that signed the server's certificate; ``system``: those that this machine
+        trusts.
+    default_ttl : int, optional
+        Seconds that a result in Redis is kept (3600).
 
     Returns
     -------
@@ -66,12 +93,19 @@ def connect(
         load_settings(
             database_url=database_url,
             redis_url=redis_url,
+            config=config,
             pool_min_size=pool_min_size,
             pool_max_size=pool_max_size,
             connect_timeout=connect_timeout,
             pool_timeout=pool_timeout,
             statement_timeout=statement_timeout,
             application_name=application_name,
+            read_only=read_only,
+            ssl_mode=ssl_mode,
+            ssl_cert=ssl_cert,
+            ssl_key=ssl_key,
+            ssl_root_cert=ssl_root_cert,
+            default_ttl=default_ttl,
         )
     )
 
@@ -80,12 +114,19 @@ async def connect_async(
     database_url: str | None = None,
     *,
     redis_url: str | None = None,
+    config: str | os.PathLike[str] | None = None,
     pool_min_size: int | None = None,
     pool_max_size: int | None = None,
     connect_timeout: float | None = None,
     pool_timeout: float | None = None,
     statement_timeout: float | None = None,
     application_name: str | None = None,
+    read_only: bool | None = None,
+    ssl_mode: Mode | None = None,
+    ssl_cert: str | os.PathLike[str] | None = None,
+    ssl_key: str | os.PathLike[str] | None = None,
+    ssl_root_cert: str | os.PathLike[str] | None = None,
+    default_ttl: int | None = None,
 ) -> AsyncClient:
     """Open a client whose methods are awaited; see `connect` for the parameters and errors.
 
@@ -107,11 +148,18 @@ async def connect_async(
         load_settings(
             database_url=database_url,
             redis_url=redis_url,
+            config=config,
             pool_min_size=pool_min_size,
             pool_max_size=pool_max_size,
             connect_timeout=connect_timeout,
             pool_timeout=pool_timeout,
             statement_timeout=statement_timeout,
             application_name=application_name,
+            read_only=read_only,
+            ssl_mode=ssl_mode,
+            ssl_cert=ssl_cert,
+            ssl_key=ssl_key,
+            ssl_root_cert=ssl_root_cert,
+            default_ttl=default_ttl,
         )
     )

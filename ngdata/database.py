@@ -61,6 +61,8 @@ class Database:
         session: dict[str, str] = {}
         if settings.statement_timeout is not None:
             session["statement_timeout"] = str(max(1, round(settings.statement_timeout * 1000)))
+        if settings.read_only:
+            session["default_transaction_read_only"] = "on"
         self._most = settings.pool_max_size
         self._patience = settings.connect_timeout
         self._session = session

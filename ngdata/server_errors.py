@@ -14,6 +14,7 @@ import adbc_driver_manager
 import asyncpg
 import sqlalchemy.exc
 
+from ngdata import tls
 from ngdata.errors import (
     ConfigError,
     DatabaseUnavailable,
@@ -71,6 +72,9 @@ def is_lost_connection(error: BaseException) -> bool:
     """Tell whether the connection itself is gone, so that a read may be tried on another."""
     code = sqlstate_of(error)
     if code is None:
+        # The next one would not be any better.
+        if tls.explanation(str(error)) is not None:
+            return False
         return isinstance(
             error, adbc_driver_manager.OperationalError | OSError | asyncpg.InterfaceError
         )
@@ -93,7 +97,9 @@ def translate(error: BaseException, where: str = "the database") -> NGDataError:
     message = _message(error)
     if code is None:
         found: NGDataError
-        if "URI" in message or ("invalid" in message.lower() and "connect" in message.lower()):
+        if (meaning := tls.explanation(message)) is not None:
+            found = ConfigError(f"{where} cannot be reached by TLS: {meaning} ({message})")
+        elif "URI" in message or ("invalid" in message.lower() and "connect" in message.lower()):
             found = ConfigError(f"{where} cannot be used as an address: {message}")
         else:
             found = DatabaseUnavailable(
