@@ -28,6 +28,10 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import BIGINT, BYTEA, DOUBLE_PRECISION, JSONB, TIMESTAMP
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
+from ngdata.errors import InvalidQueryError
+from ngdata.ids import Id, canonical_id
+from ngdata.store.entity import Entity
+
 __all__ = [
     "Base",
     "ConnectionModel",
@@ -44,6 +48,11 @@ _Coords: ARRAY[float] = ARRAY(DOUBLE_PRECISION(), dimensions=1)
 
 _GENERATED: Final = text("gen_random_uuid()")
 _NOW: Final = text("now()")
+
+
+def _now() -> dt.datetime:
+    # Not the server's now(), which is one for all that a transaction writes.
+    return dt.datetime.now(dt.UTC)
 
 
 class Base(DeclarativeBase):
@@ -81,7 +90,7 @@ def _finite_time(column: str = "timestamp") -> CheckConstraint:
     return CheckConstraint(f'isfinite("{column}")', name=f"{column}_finite")
 
 
-class TokenModel(Base):
+class TokenModel(Entity, Base):
     """`tokens.tokens`: a point on up to eight levels; the truth that the index is derived from.
 
     The names of the CHECKs on coordinates are in the order in which the server looks at them: the
@@ -125,7 +134,7 @@ class TokenModel(Base):
     coord_z: Mapped[list[float | None]]
     flags: Mapped[int] = mapped_column(Integer, server_default=text("0"))
     weight: Mapped[float] = mapped_column(server_default=text("1"))
-    timestamp: Mapped[dt.datetime] = mapped_column(server_default=_NOW)
+    timestamp: Mapped[dt.datetime] = mapped_column(insert_default=_now, server_default=_NOW)
     token_type: Mapped[str] = mapped_column(server_default=text("'default'"))
     metadata_: Mapped[dict[str, Any] | None] = mapped_column("metadata")
     created_at: Mapped[dt.datetime] = mapped_column(server_default=_NOW)
@@ -160,7 +169,7 @@ class SpatialIndexModel(Base):
     timestamp: Mapped[dt.datetime]
 
 
-class ConnectionModel(Base):
+class ConnectionModel(Entity, Base):
     """`graph.connections`: a directed edge; parallel ones and loops are legal.
 
     The partial indexes serve the way back over a bidirectional connection, past the many that
@@ -202,8 +211,15 @@ class ConnectionModel(Base):
     metadata_: Mapped[dict[str, Any] | None] = mapped_column("metadata")
     created_at: Mapped[dt.datetime] = mapped_column(server_default=_NOW)
 
+    def other_end(self, token_id: Id) -> uuid.UUID:
+        """Give the end that is not this token: its neighbor, whichever way the connection goes."""
+        here = uuid.UUID(canonical_id(token_id, "token_id"))
+        if here not in (self.source_id, self.target_id):
+            raise InvalidQueryError(f"connection {self.id} has no end at {here}")
+        return self.target_id if here == self.source_id else self.source_id
 
-class GraphSnapshotModel(Base):
+
+class GraphSnapshotModel(Entity, Base):
     """`graph.graph_snapshots`: what the graph was at one time, and a few figures of it."""
 
     __tablename__ = "graph_snapshots"
@@ -225,7 +241,7 @@ class GraphSnapshotModel(Base):
     metadata_: Mapped[dict[str, Any] | None] = mapped_column("metadata")
 
 
-class TrajectoryModel(Base):
+class TrajectoryModel(Entity, Base):
     """`experience.experience_trajectories`: triggers keep times, count and total to its events."""
 
     __tablename__ = "experience_trajectories"
@@ -242,7 +258,7 @@ class TrajectoryModel(Base):
     created_at: Mapped[dt.datetime] = mapped_column(server_default=_NOW)
 
 
-class EventModel(Base):
+class EventModel(Entity, Base):
     """`experience.experience_events`: what happened.
 
     An event is a fact that outlives what it names: it stays, without the name, when the token or
@@ -265,7 +281,7 @@ class EventModel(Base):
         primary_key=True, insert_default=uuid.uuid4, server_default=_GENERATED
     )
     event_type: Mapped[str]
-    timestamp: Mapped[dt.datetime] = mapped_column(server_default=_NOW)
+    timestamp: Mapped[dt.datetime] = mapped_column(insert_default=_now, server_default=_NOW)
     token_id: Mapped[uuid.UUID | None] = mapped_column(
         ForeignKey(TokenModel.id, ondelete="SET NULL", onupdate="CASCADE")
     )
