@@ -13,6 +13,8 @@ EDITABLE := $(INSTALL) --no-deps --no-build-isolation --editable .
 demo: system .venv/.run
 	@.venv/bin/ngdata demo
 
+# Reaches all that it needs, so `system` knows.
+test: WANTED := --for-tests
 test: lint
 	$(RUN) pytest
 
@@ -35,7 +37,7 @@ clean:
 	rm -rf .venv
 
 system:
-	@PYTHON="$(PYTHON)" scripts/install-system-packages
+	@PYTHON="$(PYTHON)" scripts/install-system-packages $(WANTED)
 
 # One made without pip, or cut short, is made again.
 .venv/.made: | system
