@@ -5,7 +5,7 @@ import datetime as dt
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ngdata.errors import InvalidQueryError
@@ -15,6 +15,7 @@ NANOSECONDS = st.integers(-(2**62), 2**62)
 EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
 
 
+@settings(deadline=None, derandomize=True, database=None)
 @given(NANOSECONDS)
 def test_down_to_the_microsecond_and_up_for_a_bound(nanoseconds):
     stamp = pd.Timestamp(nanoseconds, unit="ns", tz="Asia/Kathmandu")
@@ -27,6 +28,7 @@ def test_down_to_the_microsecond_and_up_for_a_bound(nanoseconds):
     )
 
 
+@settings(deadline=None, derandomize=True, database=None)
 @given(
     st.datetimes(
         timezones=st.timezones(),
@@ -50,6 +52,7 @@ def test_the_hour_that_comes_twice():
     assert as_utc(second, "t") - as_utc(first, "t") == dt.timedelta(hours=1)
 
 
+@settings(deadline=None, derandomize=True, database=None)
 @given(st.integers(-62_135_596_800_000, 253_402_300_799_999))
 def test_integers_are_milliseconds(milliseconds):
     expected = EPOCH + dt.timedelta(milliseconds=milliseconds)

@@ -8,7 +8,7 @@ from fractions import Fraction
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ngdata.query.filters import TokenFilter
@@ -46,6 +46,7 @@ def test_a_box_leaves_infinite_sides_out_of_the_exact_comparison():
     assert exact == ["ST_Y(geom) >= '0.0'::float8", "ST_Z(geom) <= '1.0'::float8"]
 
 
+@settings(deadline=None, derandomize=True, database=None)
 @given(st.tuples(NUMBERS, NUMBERS, NUMBERS), st.tuples(NUMBERS, NUMBERS, NUMBERS))
 def test_no_bound_reaches_the_maximum_of_float32(low, high):
     written = [float(v) for v in re.findall(r"'([^']+)'::float8", search_box(low, high))]
@@ -67,6 +68,7 @@ def test_no_window(window):
         Box.within(window)
 
 
+@settings(deadline=None, derandomize=True, database=None)
 @given(st.tuples(*[st.floats(-1e37, 1e37)] * 3), st.floats(0, allow_infinity=True), st.data())
 def test_what_is_at_the_radius_is_in_the_box_that_the_index_searches(centre, radius, data):
     query = within_radius(centre, radius, 0, TokenFilter())

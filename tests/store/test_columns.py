@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ngdata.errors import IntegrityError, InvalidQueryError
@@ -16,6 +16,7 @@ from ngdata.store.incoming import incoming, one_row
 EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
 
 
+@settings(deadline=None, derandomize=True, database=None)
 @given(
     st.lists(st.integers(-(2**60), 2**60) | st.none(), min_size=1), st.sampled_from(["ns", "us"])
 )

@@ -5,7 +5,7 @@ import math
 import re
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ngdata.store.jsonb import json_text
@@ -13,6 +13,7 @@ from ngdata.store.jsonb import json_text
 TEXTS = st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]))
 
 
+@settings(deadline=None, derandomize=True, database=None)
 @given(st.dictionaries(TEXTS, st.floats(allow_nan=False, allow_infinity=False) | TEXTS))
 def test_floats_stay_floats(value):
     text = json_text(value)
