@@ -149,7 +149,7 @@ def connection_rows(frame: pd.DataFrame, numbers: np.ndarray | None = None) -> p
             "target_id": frame.target_id.array,
             "connection_type": [f"type_{kind}" for kind in frame.type],
             "weight": frame.pull_strength.array,
-            "bidirectional": frame.flags.to_numpy() & CONNECTION_FLAGS["bidirectional"] != 0,
+            "bidirectional": frame["flags"].to_numpy() & CONNECTION_FLAGS["bidirectional"] != 0,
             "metadata": fields.objects(described.to_dict("records"), len(frame)),
         }
     )

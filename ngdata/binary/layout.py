@@ -185,8 +185,8 @@ def check(records: np.ndarray, numbers: np.ndarray | None = None) -> None:
     number = place if numbers is None else int(numbers[place])
     raise InvalidQueryError(
         f"{name_of(records.dtype)} record {number} (the first is 0): {_flaw(records[place])}; "
-        "mend or leave out such records (on_bad='skip' does, when a file is loaded), or look at "
-        "them as they are with ngdata.binary.as_records"
+        "mend such records, leave them out (load_records(..., on_bad='skip') or --skip-bad), or "
+        "look at them as they are with ngdata.binary.as_records"
     )
 
 

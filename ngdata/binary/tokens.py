@@ -258,7 +258,7 @@ def token_rows(frame: pd.DataFrame) -> tuple[pd.DataFrame, np.ndarray]:
     1
     """
     by_id = frame.entity_type.to_numpy()
-    kinds = np.where(by_id == 0, entity_types(frame.flags.to_numpy()), by_id)
+    kinds = np.where(by_id == 0, entity_types(frame["flags"].to_numpy()), by_id)
     names = pa.array(["default", *(f"entity_{kind}" for kind in range(1, 16))], pa.large_string())
     rows = frame[_STORED].copy()
     rows.insert(1, "token_type", names.take(pa.array(kinds)).to_pandas().to_numpy())
