@@ -72,13 +72,13 @@ def is_lost_connection(error: BaseException) -> bool:
     """Tell whether the connection itself is gone, so that a read may be tried on another."""
     code = sqlstate_of(error)
     if code is None:
-        # The next one would not be any better.
-        if tls.explanation(str(error)) is not None:
-            return False
-        return isinstance(
+        # Where TLS fails, the next connection would not be any better.
+        return _tls_failure(error) is None and isinstance(
             error, adbc_driver_manager.OperationalError | OSError | asyncpg.InterfaceError
         )
-    return code[:2] == "08" or code in ("57P01", "57P02", "57P05", "25P03")
+    if code[:2] == "08":
+        return _tls_failure(error) is None
+    return code in ("57P01", "57P02", "57P05", "25P03")
 
 
 def translate(error: BaseException, where: str = "the database") -> NGDataError:
@@ -95,11 +95,11 @@ def translate(error: BaseException, where: str = "the database") -> NGDataError:
         return error
     code = sqlstate_of(error)
     message = _message(error)
+    if (meaning := _tls_failure(error)) is not None:
+        return ConfigError(f"{where} cannot be reached by TLS: {meaning} ({message})")
     if code is None:
         found: NGDataError
-        if (meaning := tls.explanation(message)) is not None:
-            found = ConfigError(f"{where} cannot be reached by TLS: {meaning} ({message})")
-        elif "URI" in message or ("invalid" in message.lower() and "connect" in message.lower()):
+        if "URI" in message or ("invalid" in message.lower() and "connect" in message.lower()):
             found = ConfigError(f"{where} cannot be used as an address: {message}")
         else:
             found = DatabaseUnavailable(
@@ -116,6 +116,15 @@ def translate(error: BaseException, where: str = "the database") -> NGDataError:
     found = kind(f"{message} ({where}, SQLSTATE {code}): {hint}")
     found.sqlstate = code
     return found
+
+
+def _tls_failure(error: BaseException | None) -> str | None:
+    # A server that refuses a certificate hangs up; asyncpg then has OpenSSL's error as the cause.
+    while error is not None and sqlstate_of(error) in (None, "08003"):
+        if (meaning := tls.explanation(str(error))) is not None:
+            return meaning
+        error = error.__cause__
+    return None
 
 
 def _message(error: BaseException) -> str:

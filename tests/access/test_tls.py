@@ -1,0 +1,254 @@
+"""TLS on a real server, with an authority made for the test; both drivers must do the same."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import traceback
+from pathlib import Path
+
+import pytest
+
+import ngdata
+from ngdata import tls
+from ngdata.config import load_settings
+from ngdata.database import Database
+from ngdata.errors import ConfigError, NGDataError
+from ngdata.server_errors import translated
+
+ENCRYPTED = "SELECT ssl FROM pg_stat_ssl WHERE pid = pg_backend_pid()"
+CHECKED = ("verify-ca", "verify-full")
+
+
+@pytest.fixture(autouse=True)
+def _no_certificates_at_home(monkeypatch, tmp_path):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture
+def presenting(tcp_server):
+    """The server's own certificate, after a test that changed it."""
+    yield tcp_server.use
+    tcp_server.use(tcp_server.authority.directory / "localhost.crt")
+
+
+async def by_each_driver(**arguments):
+    """Connect for writing and for reading, and tell whether it was encrypted, or the error."""
+    database = Database(load_settings(**arguments))
+    found = {}
+    try:
+        try:
+            async with database.transaction() as connection:
+                found["write"] = await connection.fetchval(ENCRYPTED)
+        except NGDataError as error:
+            found["write"] = error
+        try:
+            with translated(database.where):
+                async with database.arrow.connection() as reading:
+                    found["read"] = (await reading.read(ENCRYPTED)).to_pydict()["ssl"][0]
+        except NGDataError as error:
+            found["read"] = error
+    finally:
+        await database.close()
+    return found
+
+
+def encrypted(**arguments):
+    """Whether both drivers came in by TLS; they must agree."""
+    found = asyncio.run(by_each_driver(**arguments))
+    assert not any(isinstance(answer, Exception) for answer in found.values()), found
+    assert found["read"] == found["write"]
+    return found["read"]
+
+
+def refused(match, by_server=False, **arguments):
+    """Both drivers refuse, with the same words, and show no password."""
+    found = asyncio.run(by_each_driver(**arguments))
+    # libpq gives no SQLSTATE for a server's no; whoever opens a client hears it from asyncpg.
+    for kind, answer in found.items():
+        expected = NGDataError if by_server and kind == "read" else ConfigError
+        assert isinstance(answer, expected), found
+        text = "".join(traceback.format_exception(answer))
+        assert match in text
+        assert "sesame" not in text
+
+
+def test_by_default_it_is_encrypted_and_nothing_is_checked(tcp_server):
+    assert encrypted(database_url=tcp_server.url(host="127.0.0.1"))
+
+
+@pytest.mark.parametrize(
+    ("mode", "is_encrypted"),
+    [("disable", False), ("allow", False), ("prefer", True), ("require", True)],
+)
+def test_modes_that_check_nothing(tcp_server, mode, is_encrypted):
+    url = tcp_server.url(host="127.0.0.1")
+    assert encrypted(database_url=url, ssl_mode=mode) == is_encrypted
+    assert encrypted(database_url=f"{url}?sslmode={mode}") == is_encrypted
+
+
+@pytest.mark.parametrize("mode", ["require", *CHECKED])
+def test_the_right_authority(tcp_server, mode):
+    root = tcp_server.authority.certificate
+    assert encrypted(database_url=tcp_server.url(), ssl_mode=mode, ssl_root_cert=root)
+    assert encrypted(database_url=tcp_server.url(sslmode=mode, sslrootcert=root))
+
+
+@pytest.mark.parametrize("mode", ["require", *CHECKED])
+def test_the_wrong_authority(tcp_server, mode):
+    refused(
+        "not signed by the authority in ssl_root_cert",
+        database_url=tcp_server.url(),
+        ssl_mode=mode,
+        ssl_root_cert=tcp_server.impostor.certificate,
+    )
+
+
+def test_the_authorities_of_this_machine(tcp_server):
+    refused("not signed by", database_url=tcp_server.url(), ssl_root_cert="system")
+
+
+def test_another_host_name(tcp_server):
+    url, root = tcp_server.url(host="127.0.0.1"), tcp_server.authority.certificate
+    refused("for another host name", database_url=url, ssl_root_cert=root)
+    assert encrypted(database_url=url, ssl_mode="verify-ca", ssl_root_cert=root)
+
+
+@pytest.mark.parametrize(
+    ("common_name", "alternative", "host", "fits"),
+    [
+        ("localhost", None, "localhost", True),
+        ("elsewhere.example", None, "localhost", False),
+        ("localhost", "DNS:elsewhere.example", "localhost", False),
+        ("server", "IP:127.0.0.1", "127.0.0.1", True),
+    ],
+)
+def test_names_in_a_certificate(tcp_server, presenting, common_name, alternative, host, fits):
+    presenting(tcp_server.authority.sign("other", common_name, alternative))
+    arguments = {
+        "database_url": tcp_server.url(host=host),
+        "ssl_root_cert": tcp_server.authority.certificate,
+    }
+    if fits:
+        assert encrypted(**arguments)
+    else:
+        refused("for another host name", **arguments)
+
+
+@pytest.mark.parametrize("mode", ["require", *CHECKED])
+def test_a_server_without_tls(tcp_server, presenting, mode):
+    presenting(None)
+    root = None if mode == "require" else tcp_server.authority.certificate
+    url = tcp_server.url()
+    refused("the server does not speak TLS", database_url=url, ssl_mode=mode, ssl_root_cert=root)
+    assert not encrypted(database_url=url)
+
+
+def test_a_server_that_insists(tcp_server):
+    tcp_server.run("CREATE DATABASE tls_only")
+    try:
+        url = tcp_server.url(database="tls_only")
+        assert encrypted(database_url=url, ssl_mode="require")
+        refused("pg_hba.conf", by_server=True, database_url=url, ssl_mode="disable")
+    finally:
+        tcp_server.run("DROP DATABASE tls_only WITH (FORCE)")
+
+
+def test_a_certificate_of_ones_own(tcp_server):
+    root = tcp_server.authority.certificate
+    url = tcp_server.url("bearer", None)
+    own = tcp_server.authority.sign("bearer", "bearer")
+    key = own.with_suffix(".key")
+    assert encrypted(database_url=url, ssl_root_cert=root, ssl_cert=own, ssl_key=key)
+    assert encrypted(database_url=url, ssl_mode="require", ssl_cert=own, ssl_key=key)
+
+    refused("valid client certificate", by_server=True, database_url=url, ssl_root_cert=root)
+    for authority, name, match in (
+        (tcp_server.impostor, "bearer", "does not accept this client's certificate"),
+        (tcp_server.authority, "somebody", "authentication failed for user"),
+    ):
+        other = authority.sign(f"other {name}", name)
+        refused(
+            match,
+            by_server=name != "bearer",
+            database_url=url,
+            ssl_root_cert=root,
+            ssl_cert=other,
+            ssl_key=other.with_suffix(".key"),
+        )
+
+
+def test_the_whole_client_by_tls(tcp_server, monkeypatch):
+    monkeypatch.setenv("NGDATA_SSL_ROOT_CERT", str(tcp_server.authority.certificate))
+    with ngdata.connect(tcp_server.url(), ssl_mode="verify-full") as ng:
+        token = ng.tokens.create({0: (1, 2, 3)})
+        assert list(ng.tokens.find_in_region((0, 0, 0), (9, 9, 9))["token_id"]) == [token]
+        assert ng.tokens.delete([token]) == 1
+    with pytest.raises(ConfigError, match="another host name"):
+        ngdata.connect(tcp_server.url(host="127.0.0.1"))
+
+
+def test_the_authority_at_home(tcp_server, tmp_path):
+    """Both drivers look in ~/.postgresql, and what they find there is used."""
+    place = tmp_path / ".postgresql" / "root.crt"
+    place.parent.mkdir()
+    url = tcp_server.url()
+    for mode in CHECKED:
+        with pytest.raises(ConfigError, match="needs to know whom to trust"):
+            load_settings(database_url=url, ssl_mode=mode)
+    assert encrypted(database_url=url, ssl_mode="require")
+
+    place.write_bytes(tcp_server.authority.certificate.read_bytes())
+    assert encrypted(database_url=url, ssl_mode="verify-full")
+    place.write_bytes(tcp_server.impostor.certificate.read_bytes())
+    refused("not signed by", database_url=url, ssl_mode="require")
+
+
+@pytest.fixture
+def pair(tcp_server, tmp_path):
+    """A certificate and its key, to be spoiled."""
+    made = tcp_server.authority.sign("spoiled", "bearer")
+    for suffix in (".crt", ".key"):
+        path = tmp_path / f"own{suffix}"
+        path.write_bytes(made.with_suffix(suffix).read_bytes())
+        path.chmod(0o600)
+    return {"sslcert": str(tmp_path / "own.crt"), "sslkey": str(tmp_path / "own.key")}
+
+
+def test_files_that_cannot_be_used(pair, tcp_server, tmp_path):
+    def problem(match, **parameters):
+        with pytest.raises(ConfigError, match=match):
+            tls.checked(parameters)
+
+    assert tls.checked(pair) == pair
+    problem("ssl_mode is one of disable, .*, not 'full'", sslmode="full")
+    problem("ssl_root_cert: .*/none cannot be read", sslrootcert=str(tmp_path / "none"))
+    problem("ssl_root_cert: .* cannot be read: Is a directory", sslrootcert=str(tmp_path))
+    problem("holds no certificate in PEM form", sslrootcert=pair["sslkey"])
+    problem("ssl_mode prefer checks no certificate", sslmode="prefer", sslrootcert=pair["sslcert"])
+    problem("set ssl_mode to verify-full", sslmode="verify-ca", sslrootcert="system")
+    problem("ssl_cert is of no use without ssl_key", sslcert=pair["sslcert"])
+    problem("ssl_key is of no use without ssl_cert", sslkey=pair["sslkey"])
+    other = tcp_server.authority.sign("stranger", "bearer").with_suffix(".key")
+    problem("do not belong together", sslcert=pair["sslcert"], sslkey=str(other))
+    os.chmod(pair["sslkey"], 0o644)
+    problem("can be read by others; run `chmod 600`", **pair)
+    # Whoever switches TLS off need not remove the rest.
+    assert tls.checked({"sslmode": "disable", "sslrootcert": "none"}) == {"sslmode": "disable"}
+
+
+def test_a_key_with_a_password(pair):
+    key = Path(pair["sslkey"])
+    locked = key.with_name("locked.key")
+    os.system(f"openssl ec -aes128 -passout pass:sesame -in {key} -out {locked} 2>/dev/null")
+    locked.chmod(0o600)
+    arguments = pair | {"sslkey": str(locked)}
+    assert tls.checked(arguments | {"sslpassword": "sesame"}) == arguments
+    with pytest.raises(ConfigError, match="encrypted with another password"):
+        tls.checked(arguments)
+
+
+def test_a_home_that_is_written_short(pair, monkeypatch):
+    monkeypatch.setenv("HOME", str(Path(pair["sslcert"]).parent))
+    assert tls.checked({"sslcert": "~/own.crt", "sslkey": "~/own.key"}) == pair
