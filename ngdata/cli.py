@@ -99,6 +99,20 @@ def migrate() -> None:
     typer.echo(f"{address.shown(url)} is at revision {HEAD}")
 
 
+@app.command()
+def reindex() -> None:
+    """Bring the spatial index back in step with the tokens."""
+    from ngdata.reindex import reindex as rebuilt
+
+    done = rebuilt()
+    if done.removed or done.added:
+        typer.echo(
+            f"the spatial index was not in step: {done.removed} rows taken out, {done.added} put in"
+        )
+    else:
+        typer.echo("the spatial index was in step; nothing was changed")
+
+
 @app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
 def psql(context: typer.Context) -> None:
     """Open psql on the configured database; what follows goes to psql."""

@@ -1,0 +1,124 @@
+"""`ngdata reindex`: bring the spatial index back in step with the tokens, in one transaction.
+
+Needed after something wrote tokens without firing the triggers.  Writers of tokens wait until it is
+done; readers go on, and see the index as it was until all of it is right.  Rows that are right stay,
+so it is quick where little is wrong; an index that is only bloated or corrupt is PostgreSQL's own
+REINDEX's business.
+"""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass
+from typing import Any
+
+import asyncpg
+from tqdm.auto import tqdm
+
+from ngdata.background_loop import background_loop
+from ngdata.config import Settings, load_settings
+from ngdata.database import Database
+from ngdata.errors import ConfigError, NGDataError
+from ngdata.levels import LEVELS
+from ngdata.servers import located
+from ngdata.store.derived import repair
+from ngdata.threads import in_daemon_thread, uninterrupted
+
+__all__ = ["Reindexed", "reindex"]
+
+# Other writers queue up behind a lock that is waited for.
+_PATIENCE_SECONDS = 30
+
+_OWNER = """
+SELECT relowner::regrole::text AS owner, current_user::text AS "user",
+    pg_has_role(relowner, 'USAGE') AS may
+FROM pg_class WHERE oid = 'tokens.spatial_index'::regclass
+"""
+
+
+@dataclass(frozen=True)
+class Reindexed:
+    """What was done.
+
+    Attributes
+    ----------
+    removed, added : int
+        Rows of the index; one that was wrong counts in both.
+    """
+
+    removed: int
+    added: int
+
+
+def reindex(settings: Settings | None = None, *, progress: bool | None = None) -> Reindexed:
+    """Bring the spatial index in step with the tokens, whatever it holds now.
+
+    Parameters
+    ----------
+    settings : Settings, optional
+        Of the database; by default those of the environment.
+    progress : bool, optional
+        Show a bar: always, never, or (None) where a terminal is.
+
+    Returns
+    -------
+    Reindexed
+
+    Raises
+    ------
+    ConfigError
+        The user is not the owner of the index; it names who is.
+    NGDataError
+        Writers did not let go of the tokens in time.
+
+    Examples
+    --------
+    >>> from ngdata.reindex import reindex
+    >>> reindex()
+    Reindexed(removed=0, added=0)
+    """
+    return background_loop().run(_opened(settings or load_settings(), progress))
+
+
+async def _opened(settings: Settings, progress: bool | None) -> Reindexed:
+    settings = await in_daemon_thread(lambda: located(settings))
+    # It takes as long as it takes, and it writes.
+    database = Database(settings.model_copy(update={"statement_timeout": None, "read_only": False}))
+    try:
+        await database.check()
+        async with database.transaction() as connection:
+            return await _rebuilt(connection, database.where, progress)
+    finally:
+        await uninterrupted(database.close())
+
+
+async def _rebuilt(
+    connection: asyncpg.Connection[Any], where: str, progress: bool | None
+) -> Reindexed:
+    rights: Any = await connection.fetchrow(_OWNER)
+    if not rights["may"]:
+        raise ConfigError(
+            f"{rights['user']} may not rebuild tokens.spatial_index of {where}, which belongs to "
+            f"{rights['owner']}; run `ngdata reindex` as {rights['owner']}"
+        )
+    await connection.execute(f"SET LOCAL lock_timeout = '{_PATIENCE_SECONDS}s'")
+    # A server's or a role's own limit would end it in the middle.
+    await connection.execute("SET LOCAL statement_timeout = 0")
+    try:
+        await connection.execute(
+            "LOCK TABLE tokens.tokens, tokens.spatial_index IN SHARE ROW EXCLUSIVE MODE"
+        )
+    except asyncpg.LockNotAvailableError:
+        raise NGDataError(
+            f"writers held the tokens of {where} for {_PATIENCE_SECONDS} s, so nothing was done; "
+            "run it when they are done (pg_stat_activity shows who they are)"
+        ) from None
+    removed = added = 0
+    hidden = not sys.stderr.isatty() if progress is None else not progress
+    with tqdm(LEVELS, desc="spatial index", unit=" level", disable=hidden) as levels:
+        for level, name in enumerate(levels):
+            levels.set_postfix_str(name)
+            gone, come = await repair(connection, level)
+            removed, added = removed + gone, added + come
+    await connection.execute("ANALYZE tokens.spatial_index")
+    return Reindexed(removed, added)
