@@ -24,12 +24,13 @@ ROOT = Path(__file__).parents[1]
 # Everything that a schema can hold, as one line each, but for what belongs to an extension.
 CATALOG = """
 WITH ours AS (
-    SELECT oid, nspname, nspacl FROM pg_namespace
+    -- Rights that were never granted are the default ones, and so are those revoked again.
+    SELECT oid, nspname, coalesce(nspacl, acldefault('n', nspowner)) AS nspacl FROM pg_namespace
     WHERE nspname !~ '^(pg_|information_schema$)'
 ), named AS (
     SELECT 'schema ' || nspname AS what, nspacl::text AS how FROM ours
     UNION ALL SELECT c.relkind::text || ' ' || c.oid::regclass,
-        concat_ws(' ', c.relacl, c.relrowsecurity, c.reloptions, pg_get_partkeydef(c.oid),
+        concat_ws(' ', coalesce(c.relacl, acldefault('r', c.relowner)), c.relrowsecurity, c.reloptions, pg_get_partkeydef(c.oid),
             pg_get_expr(c.relpartbound, c.oid))
         FROM pg_class c JOIN ours ON ours.oid = relnamespace
         WHERE NOT EXISTS (SELECT FROM pg_depend d WHERE d.objid = c.oid AND d.deptype = 'e')

@@ -181,6 +181,7 @@ def test_functions_name_their_schemas(database_url):
         [
             *(f"experience.follow_{event}()" for event in EVENTS),
             *(f"tokens.index_{event}()" for event in EVENTS),
+            "tokens.grant_access(name,text)",
             "tokens.touch()",
         ]
     )
