@@ -7,6 +7,7 @@ to `ngdata.binary`.
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -139,7 +140,9 @@ def load_records(
     >>> import tempfile
     >>> from ngdata.binary import encode_tokens
     >>> from ngdata.loading import load_records
-    >>> records = encode_tokens({"local_id": [7]}, np.full((1, 8, 3), 1.5))
+    >>> points = np.full((1, 8, 3), np.nan)
+    >>> points[0, 7] = 0.5, 1, 1.5
+    >>> records = encode_tokens({"local_id": [7]}, points)
     >>> with tempfile.NamedTemporaryFile() as file:
     ...     records.tofile(file.name)
     ...     load_records(ng, file.name).written
@@ -190,7 +193,7 @@ async def load_records_async(
     ...     async with await ngdata.connect_async() as ang:
     ...         return await load_records_async(ang, path)
     >>> with tempfile.NamedTemporaryFile() as file:
-    ...     encode_tokens({"local_id": [8]}, np.full((1, 8, 3), 1.5)).tofile(file.name)
+    ...     encode_tokens({"local_id": [8]}, np.full((1, 8, 3), np.nan)).tofile(file.name)
     ...     asyncio.run(load(file.name)).written
     1
     """
@@ -206,8 +209,8 @@ async def load_records_async(
     checked_dialect(dialect)
     form = _FORMATS[kind]
     report = Loaded(os.fspath(path), kind)
-    with await in_daemon_thread(lambda: _opened(report.path)) as file:
-        parts = _parts(file, form, report, dialect, on_bad)
+    file = await in_daemon_thread(lambda: _opened(report.path))
+    try:
         bar = tqdm(
             total=_count(file, form.layout, report.path),
             unit=" records",
@@ -218,7 +221,10 @@ async def load_records_async(
             leave=bool(progress),
         )
         with bar:
-            await _write(ang, form, parts, report, bar)
+            await _write(ang, form, _parts(file, form, report, dialect, on_bad), report, bar)
+    finally:
+        # Closing waits for a read that is under way, and a pipe may hold that up for ever.
+        threading.Thread(target=file.close, name="ngdata-close", daemon=True).start()
     return report
 
 
