@@ -100,7 +100,7 @@ def _refuse_range(points: np.ndarray, scaled: np.ndarray, scales: np.ndarray, st
     scale = scales[level, axis]
     raise InvalidQueryError(
         f"coords[{start + place}, {level}, {axis}] ({LEVELS[level]} {'xyz'[axis]}) is "
-        f"{points[start + place, level, axis]:.17g}; a record holds {_LEAST / scale:g} to "
+        f"{float(points[start + place, level, axis])}; a record holds {_LEAST / scale:g} to "
         f"{_MOST / scale:g} there"
     )
 

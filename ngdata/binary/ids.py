@@ -232,5 +232,4 @@ def _as_bytes(texts: pa.Array | pa.ChunkedArray, offset_bytes: int) -> np.ndarra
     values = _VALUES[text[:, _DIGITS]]
     if (text[:, _DASHES] != ord("-")).any() or (values > 15).any():
         return None
-    raw: np.ndarray = values[:, ::2] << 4 | values[:, 1::2]
-    return raw
+    return np.ascontiguousarray(values[:, ::2] << 4 | values[:, 1::2])
