@@ -37,7 +37,7 @@ def test_times_are_milliseconds_or_have_a_zone():
     assert EventModel(timestamp=np.int64(1_700_000_000_500)).timestamp == expected
     there = expected.astimezone(dt.timezone(dt.timedelta(hours=3)))
     assert TokenModel(timestamp=there).timestamp == expected
-    with pytest.raises(InvalidQueryError, match="timestamp is 2023-11-14 .*no time zone"):
+    with pytest.raises(InvalidQueryError, match=r"timestamp is 2023-11-14 .*no time zone"):
         TokenModel(timestamp=dt.datetime(2023, 11, 14))
 
 

@@ -1,0 +1,85 @@
+"""Events as entities: recorded, and read from the last backwards."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+from ngdata.ids import Id
+from ngdata.query import events
+from ngdata.repositories.base import Repository
+from ngdata.store.models import EventModel
+from ngdata.times import Time
+
+__all__ = ["ExperienceRepository"]
+
+
+class ExperienceRepository(Repository[EventModel]):
+    """The events of a store, in one session; `RepositoryFactory` makes it.
+
+    Examples
+    --------
+    >>> async def record(session):
+    ...     experience = RepositoryFactory.create_experience_repository(session)
+    ...     return await experience.create_event("seen", reward=1.0)
+    """
+
+    model: ClassVar[type[EventModel]] = EventModel
+    _noun = "event"
+
+    async def create_event(
+        self,
+        event_type: str,
+        timestamp: Time | None = None,
+        state_before: Mapping[str, Any] | None = None,
+        state_after: Mapping[str, Any] | None = None,
+        action: Mapping[str, Any] | None = None,
+        reward: float = 0.0,
+        *,
+        token_id: Id | None = None,
+        priority: float | None = None,
+        trajectory_id: Id | None = None,
+        sequence_number: int | None = None,
+        metadata: Mapping[str, Any] | None = None,
+        id: Id | None = None,  # noqa: A002 - as the model's own
+    ) -> EventModel:
+        """Record one event.
+
+        Parameters
+        ----------
+        event_type : str
+        timestamp : datetime or int, optional
+            With a time zone, or milliseconds since the epoch; now, if not given.
+        state_before, state_after, action, metadata : mapping, optional
+        reward : float
+        token_id, priority, sequence_number, id : optional
+        trajectory_id : id, optional
+            One that is not there yet is made.
+
+        Raises
+        ------
+        IntegrityError
+            The token is not there, or the event is already.  The session goes on.
+        InvalidQueryError
+            A time without a zone, or another value that cannot be; nothing was sent.
+        """
+        return await self.create(
+            EventModel(
+                id=id,
+                event_type=event_type,
+                timestamp=timestamp,
+                token_id=token_id,
+                state_before=state_before,
+                state_after=state_after,
+                action=action,
+                reward=reward,
+                priority=priority,
+                trajectory_id=trajectory_id,
+                sequence_number=sequence_number,
+                metadata=metadata,
+            )
+        )
+
+    async def get_recent_events(self, count: int = 10) -> list[EventModel]:
+        """Get the last `count` events, oldest first, as the facade's `get_recent_events` does."""
+        return await self._chosen(events.recent(count), "event_id")

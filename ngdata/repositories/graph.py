@@ -1,0 +1,116 @@
+"""Connections as entities: their creation, a token's neighbors, its degree."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
+
+from ngdata.errors import NotFoundError
+from ngdata.ids import Id, canonical_id
+from ngdata.query import neighbors
+from ngdata.query.neighbors import Direction
+from ngdata.repositories.base import Repository
+from ngdata.store.models import ConnectionModel
+
+__all__ = ["GraphRepository"]
+
+
+class GraphRepository(Repository[ConnectionModel]):
+    """The connections of a store, in one session; `RepositoryFactory` makes it.
+
+    Examples
+    --------
+    >>> async def degree(session, token):
+    ...     graph = RepositoryFactory.create_graph_repository(session)
+    ...     return (await graph.get_degree(token.id))["total_degree"]
+    """
+
+    model: ClassVar[type[ConnectionModel]] = ConnectionModel
+    _noun = "connection"
+
+    async def create_connection(
+        self,
+        source_id: Id,
+        target_id: Id,
+        connection_type: str = "generic",
+        weight: float = 1.0,
+        *,
+        decay_rate: float | None = None,
+        bidirectional: bool = False,
+        metadata: Mapping[str, Any] | None = None,
+        id: Id | None = None,  # noqa: A002 - as the model's own
+    ) -> ConnectionModel:
+        """Connect two tokens; parallel connections and loops are allowed.
+
+        Raises
+        ------
+        IntegrityError
+            An end names no token, or the id is there already.  The session goes on.
+        InvalidQueryError
+            A value that cannot be; nothing was sent.
+        """
+        return await self.create(
+            ConnectionModel(
+                id=id,
+                source_id=source_id,
+                target_id=target_id,
+                connection_type=connection_type,
+                weight=weight,
+                decay_rate=decay_rate,
+                bidirectional=bidirectional,
+                metadata=metadata,
+            )
+        )
+
+    async def update_weight(self, id: Id, weight: float) -> ConnectionModel:  # noqa: A002
+        """Give a connection another weight.
+
+        Raises
+        ------
+        NotFoundError
+            There is no connection of this id.
+        """
+        found = await self.get_by_id(id)
+        if found is None:
+            raise NotFoundError.of("connection", [str(id)])
+        found.weight = weight
+        return await self.update(found)
+
+    async def get_neighbors(
+        self,
+        token_id: Id,
+        direction: Direction = "outgoing",
+        *,
+        connection_type: str | Sequence[str] | None = None,
+        min_weight: float | None = None,
+        limit: int | None = None,
+    ) -> list[ConnectionModel]:
+        """Find what a token is connected to, as the facade's `get_neighbors` does.
+
+        Parameters
+        ----------
+        token_id : id
+        direction : {"outgoing", "incoming", "both"}
+            A bidirectional connection is outgoing, and incoming, at both of its ends.
+        connection_type, min_weight, limit
+            As in the facade.
+
+        Returns
+        -------
+        list of ConnectionModel
+            One for each neighbor, by the neighbor's id; of parallel ones that of the least id.
+            `ConnectionModel.other_end` tells the neighbor, whichever way the connection goes.
+        """
+        query = neighbors.neighbors(
+            [canonical_id(token_id, "token_id")],
+            direction,
+            connection_type=connection_type,
+            min_weight=min_weight,
+            limit=limit,
+        )
+        return await self._chosen(query, "connection_id")
+
+    async def get_degree(self, token_id: Id) -> dict[str, int]:
+        """Count a token's connections: ``in_degree``, ``out_degree``, ``total_degree``."""
+        row = await self._row(neighbors.degree([canonical_id(token_id, "token_id")]))
+        return {name: row[name] for name in ("in_degree", "out_degree", "total_degree")}

@@ -1,0 +1,151 @@
+"""Tokens as entities: by id, region, coordinates, type and flags."""
+
+from __future__ import annotations
+
+import numbers
+from collections.abc import Sequence
+from typing import ClassVar, Final
+
+from numpy.typing import ArrayLike
+
+from ngdata.errors import InvalidQueryError
+from ngdata.ids import Id
+from ngdata.levels import Level
+from ngdata.query import Query, regions
+from ngdata.query import literals as sql
+from ngdata.query.filters import TokenFilter, as_float
+from ngdata.query.space import Box, as_point
+from ngdata.repositories.base import Repository
+from ngdata.store.models import TokenModel
+from ngdata.times import is_missing
+
+__all__ = ["TokenRepository"]
+
+_ALL_BITS: Final = 2**31 - 1
+
+
+class TokenRepository(Repository[TokenModel]):
+    """The tokens of a store, in one session; `RepositoryFactory` makes it.
+
+    Examples
+    --------
+    >>> async def near_the_origin(session):
+    ...     tokens = RepositoryFactory.create_token_repository(session)
+    ...     return await tokens.find_in_region((0, 0, 0), (1, 1, 1), level=0)
+    """
+
+    model: ClassVar[type[TokenModel]] = TokenModel
+    _noun = "token"
+
+    async def get_by_id(
+        self,
+        id: Id,  # noqa: A002 - the layer's own name
+        use_cache: bool = True,
+    ) -> TokenModel | None:
+        """Get one token, or None if the store has none of this id.
+
+        Parameters
+        ----------
+        id : id
+        use_cache : bool
+            Whether a cached answer will do.  One is given only while it is what the database would
+            answer now; today all come from the database.
+        """
+        return await super().get_by_id(id)
+
+    async def find_in_region(
+        self, min_coords: ArrayLike, max_coords: ArrayLike, level: Level = 0
+    ) -> list[TokenModel]:
+        """Find the tokens in a closed box on one level, as the facade's `find_in_region` does.
+
+        Raises
+        ------
+        InvalidQueryError
+            An inverted box, NaN, an unknown level; nothing was sent.
+        """
+        box = Box.of(min_coords, max_coords, level)
+        return await self._chosen(regions.region(box, TokenFilter(), ["token_id"]), "token_id")
+
+    async def find_by_coordinates(
+        self,
+        x: Sequence[float | None],
+        y: Sequence[float | None],
+        z: Sequence[float | None],
+        tolerance: float = 0.01,
+    ) -> list[TokenModel]:
+        """Find the tokens that are near a place on each level that is given, by id.
+
+        Parameters
+        ----------
+        x, y, z : sequence of float or None
+            From level 0 upwards, at most eight; a level of None or NaN is not looked at.
+        tolerance : float
+            How far off a coordinate may be, on each axis of each level.
+
+        Raises
+        ------
+        InvalidQueryError
+            Axes of different lengths, no level at all, a negative tolerance; nothing was sent.
+        """
+        boxes = _boxes(x, y, z, tolerance)
+        wanted = [regions.region(box, TokenFilter(), ["token_id"]) for box in boxes]
+        # Names an order: INTERSECT has none.
+        every = " INTERSECT ".join(f"({query.sql})" for query in wanted) + " ORDER BY token_id"
+        return await self._chosen(
+            Query(every, wanted[0].columns, wanted[0].relations), key="token_id"
+        )
+
+    async def find_by_type(self, token_type: str | Sequence[str]) -> list[TokenModel]:
+        """Find the tokens of a type, or of any of several, by id."""
+        return await self._matching(TokenFilter(token_type).conditions())
+
+    async def find_by_flags(self, flags: int, mask: int | None = None) -> list[TokenModel]:
+        """Find the tokens whose flags are these, by id.
+
+        Parameters
+        ----------
+        flags : int
+        mask : int, optional
+            Which bits count; all of them, if it is not given.
+        """
+        wanted = _bits(flags, "flags")
+        counted = _ALL_BITS if mask is None else _bits(mask, "mask")
+        return await self._matching(
+            [f"flags::int8 & {sql.integer(counted)} = {sql.integer(wanted & counted)}"]
+        )
+
+
+def _bits(value: int, name: str) -> int:
+    whole = isinstance(value, numbers.Integral) and not isinstance(value, bool)
+    if not whole or not 0 <= value <= _ALL_BITS:
+        raise InvalidQueryError(f"{name} must be an integer from 0 to 2**31 - 1, not {value!r}")
+    return int(value)
+
+
+def _boxes(
+    x: Sequence[float | None],
+    y: Sequence[float | None],
+    z: Sequence[float | None],
+    tolerance: float,
+) -> list[Box]:
+    reach = as_float(tolerance)
+    if reach is None or reach < 0:
+        raise InvalidQueryError(f"tolerance must be a number of at least 0, not {tolerance!r}")
+    try:
+        places = list(zip(x, y, z, strict=True))
+    except (TypeError, ValueError):
+        places = []
+    given = [
+        (level, as_point(place, f"the place on level {level}"))
+        for level, place in enumerate(places)
+        if not all(map(is_missing, place))
+    ]
+    if not given or len(places) > 8:
+        raise InvalidQueryError(
+            "x, y and z must be sequences of one length from 1 to 8, a number for each level and "
+            f"at least one level given, not {x!r}, {y!r}, {z!r}"
+        )
+    return [
+        Box.of([c - reach for c in place], [c + reach for c in place], level)
+        for level, place in given
+    ]

@@ -1,0 +1,266 @@
+"""Sessions: committed when they are left, rolled back on an error, and never left behind."""
+
+import asyncio
+import uuid
+
+import pytest
+from sqlalchemy import text
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.pool import AsyncAdaptedQueuePool
+
+from ngdata.errors import (
+    DatabaseUnavailable,
+    IntegrityError,
+    InvalidQueryError,
+    NGDataError,
+    NotFoundError,
+)
+from ngdata.repositories import ConnectionModel, DatabaseFactory, TokenModel
+
+
+def test_commits_on_leaving_and_entities_stay_usable(with_manager, layer, token, outside):
+    async def go(manager):
+        async with manager.session() as session:
+            made = await layer(manager, session).tokens.create(token(1.0, metadata={"a": 1}))
+            assert outside.one("SELECT count(*) FROM tokens.tokens") == 0
+        return made
+
+    made = with_manager(go)
+    assert outside.one("SELECT id::text FROM tokens.tokens") == str(made.id)
+    # Nothing is loaded later: neither after the commit nor after the pool is closed.
+    assert (made.coord_x[0], made.metadata, made.token_type) == (1.0, {"a": 1}, "default")
+    assert made.created_at == made.updated_at
+
+
+def test_rolls_back_on_an_error_and_entities_stay_usable(with_manager, layer, token, outside):
+    async def go(manager):
+        async with manager.session() as session:
+            made.append(await layer(manager, session).tokens.create(token(1.0)))
+            raise ZeroDivisionError
+
+    made = []
+    with pytest.raises(ZeroDivisionError):
+        with_manager(go)
+    assert made[0].coord_x[0] == 1.0
+    assert outside.one("SELECT count(*) FROM tokens.tokens") == 0
+
+
+def test_a_commit_in_the_middle_stays(with_manager, layer, token, outside):
+    async def go(manager):
+        async with manager.session() as session:
+            tokens = layer(manager, session).tokens
+            await tokens.create(token(1.0))
+            await session.commit()
+            await tokens.create(token(2.0))
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        with_manager(go)
+    assert outside.rows("SELECT coord_x[1] FROM tokens.tokens") == [(1.0,)]
+
+
+def test_what_the_body_raises_is_left_alone(with_manager):
+    async def go(manager):
+        for error in (FileNotFoundError("mine"), TimeoutError("mine"), KeyError("mine")):
+            with pytest.raises(type(error), match="mine"):
+                async with manager.session():
+                    raise error
+
+    with_manager(go)
+
+
+def test_a_refused_write_leaves_the_session_as_it_was(in_session, token, outside):
+    """As a program needs that writes many and counts the failures."""
+
+    async def go(layer):
+        a = await layer.tokens.create(token(1.0))
+        dirty = await layer.tokens.create(token(2.0))
+        dirty.weight = 7.0
+        with pytest.raises(IntegrityError, match="target_id") as caught:
+            await layer.graph.create_connection(a.id, uuid.uuid4())
+        assert caught.value.sqlstate == "23503"
+        with pytest.raises(IntegrityError, match="already"):
+            await layer.tokens.create(token(3.0, id=a.id))
+        edge = await layer.graph.create_connection(a.id, dirty.id)
+        assert (a.coord_x[0], dirty.weight) == (1.0, 7.0)
+        return edge
+
+    edge = in_session(go)
+    assert outside.one("SELECT id::text FROM graph.connections") == str(edge.id)
+    assert outside.rows("SELECT weight FROM tokens.tokens ORDER BY weight") == [(1.0,), (7.0,)]
+
+
+def test_an_id_of_another_session_is_refused_by_the_server(with_manager, layer, token):
+    async def go(manager):
+        async with manager.session() as session:
+            made = await layer(manager, session).tokens.create(token())
+        async with manager.session() as session:
+            tokens = layer(manager, session).tokens
+            with pytest.raises(IntegrityError, match=f"{made.id}.* already exists"):
+                await tokens.create(token(id=made.id))
+            with pytest.raises(IntegrityError, match="in the store already"):
+                await tokens.create(made)
+            assert await tokens.count() == 1
+
+    with_manager(go)
+
+
+def test_a_failed_transaction_is_never_committed_in_silence(with_manager, layer, token, outside):
+    """PostgreSQL answers COMMIT in a failed transaction with a rollback, and no error."""
+
+    async def go(manager):
+        async with manager.session() as session:
+            await layer(manager, session).tokens.create(token())
+            with pytest.raises(DBAPIError, match="division by zero"):
+                await session.execute(text("SELECT 1 / 0"))
+
+    with pytest.raises(NGDataError, match="25P02"):
+        with_manager(go)
+    assert outside.one("SELECT count(*) FROM tokens.tokens") == 0
+
+
+def test_a_flush_that_failed_ends_the_session_with_its_own_words(with_manager, layer, token):
+    async def go(manager):
+        async with manager.session() as session:
+            a = await layer(manager, session).tokens.create(token())
+            session.add(ConnectionModel(source_id=a.id, target_id=uuid.uuid4()))
+            with pytest.raises(IntegrityError):
+                await layer(manager, session).graph.get_all()
+
+    with pytest.raises(NGDataError, match="an earlier error has ended this session's"):
+        with_manager(go)
+
+
+def test_a_pending_entity_that_cannot_be_is_told_at_the_end(with_manager, token, outside):
+    async def go(manager):
+        with pytest.raises(InvalidQueryError, match="coord_x is needed"):
+            async with manager.session() as session:
+                session.add(TokenModel())
+        with pytest.raises(IntegrityError, match="source_id"):
+            async with manager.session() as session:
+                session.add(ConnectionModel(source_id=uuid.uuid4(), target_id=uuid.uuid4()))
+        with pytest.raises(InvalidQueryError, match="coords_whole_levels"):
+            async with manager.session() as session:
+                session.add(token(coord_x=[None] * 8))
+        made = token(metadata={})
+        made.metadata["a"] = object()
+        with pytest.raises(InvalidQueryError, match="cannot be written"):
+            async with manager.session() as session:
+                session.add(made)
+
+    with_manager(go)
+    assert outside.one("SELECT count(*) FROM tokens.tokens") == 0
+
+
+def test_an_entity_that_somebody_deleted(with_manager, layer, token, outside):
+    async def go(manager):
+        async with manager.session() as session:
+            made = await layer(manager, session).tokens.create(token())
+        async with manager.session() as session:
+            tokens = layer(manager, session).tokens
+            held = await tokens.get_by_id(made.id)
+            outside.rows("DELETE FROM tokens.tokens")
+            held.weight = 2.0
+            with pytest.raises(NotFoundError, match="deleted"):
+                await tokens.update(held)
+            with pytest.raises(NotFoundError, match=str(made.id)) as caught:
+                await tokens.update(made)
+            assert caught.value.missing == (str(made.id),)
+
+    with_manager(go)
+
+
+def test_the_pool_is_of_asyncio_and_never_exceeded(with_manager, outside):
+    async def go(manager):
+        assert isinstance(manager.engine.pool, AsyncAdaptedQueuePool)
+        seen = []
+
+        async def use():
+            async with manager.session() as session:
+                await session.execute(text("SELECT pg_sleep(0.02)"))
+                seen.append(manager.engine.pool.checkedout())
+
+        await asyncio.gather(*(use() for _ in range(12)))
+        assert max(seen) == 3
+        assert manager.engine.pool.checkedout() == 0
+        assert "Current Checked out connections: 0" in manager.engine.pool.status()
+
+    with_manager(go)
+
+
+@pytest.mark.parametrize("what", ["read", "write", "commit", "think"])
+def test_a_cancelled_session_leaves_nothing_behind(with_manager, layer, token, outside, what):
+    async def go(manager):
+        async def work():
+            async with manager.session() as session:
+                here = layer(manager, session)
+                await here.tokens.create(token())
+                if what == "read":
+                    await session.execute(text("SELECT pg_sleep(60)"))
+                elif what == "write":
+                    await here.experience.create_event("x")
+                elif what == "commit":
+                    session.add(here.experience.model(event_type="x"))
+                else:
+                    await asyncio.sleep(60)
+
+        await outside.until(0)
+        with outside.locked("experience.experience_events"):
+            task = asyncio.create_task(work())
+            await outside.until(1)
+            await asyncio.sleep(0.05)
+            task.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await task
+            await outside.until(0)
+            assert manager.engine.pool.checkedout() == 0
+        async with manager.session() as session:
+            assert await layer(manager, session).tokens.count() == 0
+
+    with_manager(go)
+
+
+def test_a_connection_lost_while_idle_is_passed_over(with_manager, layer, outside):
+    async def go(manager):
+        async with manager.session() as session:
+            await session.execute(text("SELECT 1"))
+        outside.rows(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name='ngdata'"
+        )
+        async with manager.session() as session:
+            assert await layer(manager, session).tokens.count() == 0
+
+    with_manager(go)
+
+
+def test_a_connection_lost_in_the_middle(with_manager, layer, token, outside):
+    async def go(manager):
+        async def lose():
+            async with manager.session() as session:
+                tokens = layer(manager, session).tokens
+                await tokens.create(token())
+                outside.rows(
+                    "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+                    " WHERE application_name = 'ngdata'"
+                )
+                await tokens.count()
+
+        with pytest.raises(DatabaseUnavailable):
+            await lose()
+        async with manager.session() as session:
+            assert await layer(manager, session).tokens.count() == 0
+
+    with_manager(go)
+
+
+def test_a_closed_manager_says_so(config):
+    async def go():
+        manager = await DatabaseFactory.create_database_manager(config)
+        await DatabaseFactory.close_all()
+        with pytest.raises(NGDataError, match="closed"):
+            async with manager.session():
+                pass
+        assert not await manager.health_check()
+        await manager.close()
+
+    asyncio.run(go())
