@@ -23,7 +23,7 @@ import pyarrow as pa
 from numpy.typing import ArrayLike
 
 from ngdata.errors import InvalidQueryError
-from ngdata.ids import Ids
+from ngdata.ids import Ids, canonical_ids
 from ngdata.store import columns as column
 
 __all__ = [
@@ -61,7 +61,7 @@ def token_ids(numbers: ArrayLike) -> pd.Series[str]:
     Returns
     -------
     pandas.Series
-        UUIDs (str); the same number gives the same id, always.
+        UUIDs (str), on the index of a Series; the same number gives the same id, always.
 
     Raises
     ------
@@ -78,7 +78,8 @@ def token_ids(numbers: ArrayLike) -> pd.Series[str]:
     checked = column.integers(given, "numbers", None, 0, 2**32 - 1)
     if checked.null_count:
         raise InvalidQueryError("numbers must be ids of token records, and one is missing")
-    return as_text(_numbered(_TOKEN, checked.to_numpy().astype(np.uint64)))
+    made = as_text(_numbered(_TOKEN, checked.to_numpy().astype(np.uint64)))
+    return made.set_axis(numbers.index) if isinstance(numbers, pd.Series) else made
 
 
 def record_ids(ids: Ids) -> np.ndarray:
@@ -104,8 +105,7 @@ def record_ids(ids: Ids) -> np.ndarray:
     >>> record_ids("6e676461-7461-8000-8000-0000000000ff").tolist()
     [255]
     """
-    values = [ids] if isinstance(ids, str | uuid.UUID) else ids
-    return token_numbers(pd.Series(values, dtype=object), "ids")
+    return token_numbers(pd.Series(canonical_ids(ids), dtype=_STR), "ids")
 
 
 def token_numbers(values: pd.Series[Any], name: str) -> np.ndarray:

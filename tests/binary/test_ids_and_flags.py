@@ -54,6 +54,13 @@ def test_a_slice_of_ids_is_read_from_its_own_start():
     assert record_ids(ids[3:7]).tolist() == [3, 4, 5, 6]
 
 
+def test_ids_of_a_column_can_be_assigned_to_its_frame():
+    frame = pd.DataFrame({"number": [3, 4, 5]}, index=[7, 8, 9]).iloc[1:]
+    frame["token_id"] = token_ids(frame.number)
+    assert record_ids(frame.token_id).tolist() == [4, 5]
+    assert record_ids({uuid.UUID(frame.token_id[9])}).tolist() == [5]
+
+
 @pytest.mark.parametrize(
     "text",
     [
