@@ -323,7 +323,7 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
 def test_memory_is_bounded_however_large_the_file(database_url, tmp_path):
     small, large = tmp_path / "small", tmp_path / "large"
     tokens(2 * loading._PART_RECORDS).tofile(small)
-    records = tokens(8 * loading._PART_RECORDS, first=10**6)
+    records = tokens(12 * loading._PART_RECORDS, first=10**6)
     records["coordinates"] = 127  # undefined everywhere: no time is spent on the index
     records.tofile(large)
     grown = subprocess.run(
@@ -332,6 +332,6 @@ def test_memory_is_bounded_however_large_the_file(database_url, tmp_path):
         text=True,
         check=True,
     ).stdout
-    # Whole, its frame, its coordinates and the text of it would be ten times that.
+    # Read whole, the file, its frame and its coordinates would take three times that.
     unit = 1 if sys.platform == "darwin" else 1024
-    assert int(grown) * unit < 40e6
+    assert int(grown) * unit < 60e6
