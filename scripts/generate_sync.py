@@ -7,6 +7,7 @@ is in the repository.
 from __future__ import annotations
 
 import ast
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -21,6 +22,8 @@ CLASSES: Final = {
     "experience": "AsyncExperience",
     "client": "AsyncClient",
 }
+# Behind a name, the parentheses are a call's.
+_WRAPPED: Final = re.compile(r"(?<![\w\])])\(await ")
 _HEAD: Final = '''"""{summary}
 
 Written by scripts/generate_sync.py out of ngdata/{module}.py; change that file, and run it again.
@@ -82,8 +85,8 @@ def _public(method: Method) -> bool:
 
 
 def _words(text: str, sync_name: str = "") -> str:
-    while (start := text.find("(await ")) >= 0:
-        text = text[:start] + _unwrapped(text[start:])
+    while found := _WRAPPED.search(text):
+        text = text[: found.start()] + _unwrapped(text[found.start() :])
     for old, new in _WORDS.items():
         text = text.replace(old, new)
     # The client's own docstring says how it is opened, which differs.
