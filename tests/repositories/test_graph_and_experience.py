@@ -1,0 +1,191 @@
+"""Connections and events as entities: the same rows, in the same order, as the frames."""
+
+import datetime as dt
+import uuid
+
+import pytest
+
+import ngdata
+from ngdata.errors import IntegrityError, InvalidQueryError, NotFoundError
+from ngdata.repositories import ConnectionModel, EventModel
+
+NOBODY = uuid.UUID("00000000-0000-4000-8000-000000000000")
+
+
+async def three(layer, token):
+    return await layer.tokens.bulk_create([token(float(n)) for n in range(3)])
+
+
+def test_create_connection(in_session, token):
+    async def go(layer):
+        a, b, _ = await three(layer, token)
+        edge = await layer.graph.create_connection(
+            source_id=a.id,
+            target_id=b.id,
+            connection_type="spatial",
+            weight=0.8,
+            metadata={"distance": 1.414},
+        )
+        found = await layer.graph.get_by_id(edge.id)
+        assert (found.source_id, found.target_id) == (a.id, b.id)
+        assert (found.connection_type, found.weight, found.bidirectional) == ("spatial", 0.8, False)
+        assert found.metadata == {"distance": 1.414}
+        assert (await layer.graph.update_weight(edge.id, 0.5)).weight == 0.5
+        with pytest.raises(NotFoundError, match="connection id names nothing"):
+            await layer.graph.update_weight(NOBODY, 0.5)
+        assert await layer.graph.delete(edge.id)
+        assert await layer.graph.get_all() == []
+
+    in_session(go)
+
+
+def test_ends_that_are_no_tokens(in_session, token):
+    async def go(layer):
+        a, *_ = await three(layer, token)
+        for ends in ((a.id, NOBODY), (NOBODY, a.id)):
+            with pytest.raises(IntegrityError, match=str(NOBODY)):
+                await layer.graph.create_connection(*ends)
+        with pytest.raises(InvalidQueryError, match="source_id is 'a', which is no id"):
+            await layer.graph.create_connection("a", a.id)
+        with pytest.raises(IntegrityError, match=str(NOBODY)):
+            await layer.graph.bulk_create(
+                [
+                    ConnectionModel(source_id=a.id, target_id=a.id),
+                    ConnectionModel(source_id=a.id, target_id=NOBODY),
+                ]
+            )
+        assert await layer.graph.count() == 0
+
+    in_session(go)
+
+
+@pytest.mark.parametrize("direction", ["outgoing", "incoming", "both"])
+def test_neighbors_and_degrees_are_the_facades(with_manager, layer, token, database_url, direction):
+    async def go(manager):
+        async with manager.session() as session:
+            here = layer(manager, session)
+            a, b, c = await three(here, token)
+            edges = [(a, b), (a, b), (b, c), (c, a), (a, a)]
+            await here.graph.bulk_create(
+                [ConnectionModel(source_id=s.id, target_id=t.id) for s, t in edges]
+            )
+            await here.graph.create_connection(c.id, b.id, "loose", 0.1, bidirectional=True)
+        async with await ngdata.connect_async(database_url) as ang, manager.session() as session:
+            graph = layer(manager, session).graph
+            for one in (a, b, c):
+                frame = await ang.graph.get_neighbors(one.id, direction)
+                found = await graph.get_neighbors(one.id, direction=direction)
+                assert [str(edge.id) for edge in found] == frame.connection_id.tolist()
+                ends = [str(edge.other_end(one.id)) for edge in found]
+                assert ends == frame.neighbor_id.tolist()
+                degrees = await ang.graph.get_degree(one.id)
+                assert await graph.get_degree(one.id) == degrees.iloc[0, 1:].to_dict()
+            typed = await graph.get_neighbors(b.id, "both", connection_type="loose")
+            assert [edge.weight for edge in typed] == [0.1]
+            assert await graph.get_neighbors(b.id, "both", min_weight=2.0) == []
+
+    with_manager(go)
+
+
+def test_a_degree_is_a_mapping_and_zero_for_nobody(in_session, token):
+    async def go(layer):
+        a, b, _ = await three(layer, token)
+        await layer.graph.create_connection(a.id, b.id)
+        degree = await layer.graph.get_degree(a.id)
+        assert degree == {"in_degree": 0, "out_degree": 1, "total_degree": 1}
+        assert set((await layer.graph.get_degree(NOBODY)).values()) == {0}
+        assert await layer.graph.get_neighbors(NOBODY) == []
+        with pytest.raises(InvalidQueryError, match="direction must be"):
+            await layer.graph.get_neighbors(a.id, "outwards")
+
+    in_session(go)
+
+
+def test_a_read_sees_what_its_session_has_not_committed(in_session, token, outside):
+    async def go(layer):
+        a, b, _ = await three(layer, token)
+        layer.session.add(ConnectionModel(source_id=a.id, target_id=b.id))
+        layer.session.add(EventModel(event_type="seen"))
+        assert (await layer.graph.get_degree(b.id))["in_degree"] == 1
+        assert len(await layer.graph.get_neighbors(a.id)) == 1
+        assert [one.event_type for one in await layer.experience.get_recent_events()] == ["seen"]
+        assert outside.one("SELECT count(*) FROM graph.connections") == 0
+
+    in_session(go)
+
+
+def test_create_event(in_session, token):
+    async def go(layer):
+        a, *_ = await three(layer, token)
+        trajectory = uuid.uuid4()
+        event = await layer.experience.create_event(
+            event_type="action_taken",
+            timestamp=1_700_000_000_123,
+            state_before={"value": 0},
+            state_after={"value": 1},
+            action={"type": "increment"},
+            reward=1.5,
+            token_id=a.id,
+            trajectory_id=trajectory,
+            sequence_number=3,
+            metadata={"step": 0},
+        )
+        found = await layer.experience.get_by_id(event.id)
+        assert found.timestamp == dt.datetime(2023, 11, 14, 22, 13, 20, 123_000, tzinfo=dt.UTC)
+        assert (found.state_before, found.state_after) == ({"value": 0}, {"value": 1})
+        assert (found.action, found.reward, found.metadata) == (
+            {"type": "increment"},
+            1.5,
+            {"step": 0},
+        )
+        assert (found.token_id, found.trajectory_id) == (a.id, trajectory)
+        assert (found.sequence_number, found.priority) == (3, None)
+
+    in_session(go)
+
+
+def test_events_without_a_time_have_their_own(in_session):
+    """The server's now() would be one for the whole session, and their order lost."""
+
+    async def go(layer):
+        made = [await layer.experience.create_event(str(n)) for n in range(4)]
+        recent = await layer.experience.get_recent_events(4)
+        assert [event.event_type for event in recent] == ["0", "1", "2", "3"]
+        assert made[0].timestamp < made[3].timestamp
+
+    in_session(go)
+
+
+def test_recent_events_are_the_facades(with_manager, layer, database_url):
+    async def go(manager):
+        async with manager.session() as session:
+            experience = layer(manager, session).experience
+            await experience.bulk_create(
+                [
+                    EventModel(event_type="e", timestamp=t, sequence_number=n)
+                    for t, n in ((1, None), (2, 2), (2, 1), (2, None), (3, None), (3, None))
+                ]
+            )
+            found = await experience.get_recent_events(count=4)
+        async with await ngdata.connect_async(database_url) as ang:
+            frame = await ang.experience.get_recent_events(4)
+        assert [str(event.id) for event in found] == frame.event_id.tolist()
+        assert len(found) == 4
+
+    with_manager(go)
+
+
+def test_bad_events_are_refused_before_anything_is_sent(in_session):
+    async def go(layer):
+        with pytest.raises(InvalidQueryError, match="no time zone"):
+            await layer.experience.create_event("x", dt.datetime(2024, 1, 1))
+        with pytest.raises(InvalidQueryError, match="event_type must be text"):
+            await layer.experience.create_event(5)
+        with pytest.raises(InvalidQueryError, match="count must be an integer from 1"):
+            await layer.experience.get_recent_events(0)
+        assert not layer.session.in_transaction()
+        with pytest.raises(IntegrityError, match=str(NOBODY)):
+            await layer.experience.create_event("x", token_id=NOBODY)
+        assert await layer.experience.count() == 0
+
+    in_session(go)
