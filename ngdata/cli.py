@@ -100,6 +100,34 @@ def migrate() -> None:
 
 
 @app.command()
+def doctor(
+    as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
+) -> None:
+    """Look for what is wrong, and say what to do; exit code 1 if anything is."""
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.table import Table
+
+    from ngdata.doctor import examine
+
+    with Console(stderr=True).status("looking") as shown:
+        found = examine(on_check=lambda check: shown.update(f"looking at: {check}"))
+    if as_json:
+        typer.echo(json.dumps([dataclasses.asdict(finding) for finding in found], indent=2))
+    else:
+        table = Table("check", "", "found", box=None)
+        colors = {"ok": "green", "note": "yellow", "wrong": "red"}
+        for finding in found:
+            state = f"[{colors[finding.state]}]{finding.state}[/]"
+            table.add_row(finding.check, state, escape(finding.found))
+            if finding.advice is not None:
+                table.add_row("", "", escape(f"-> {finding.advice}"))
+        Console().print(table)
+    if any(finding.state == "wrong" for finding in found):
+        raise typer.Exit(1)
+
+
+@app.command()
 def reindex() -> None:
     """Bring the spatial index back in step with the tokens."""
     from ngdata.reindex import reindex as rebuilt

@@ -154,7 +154,7 @@ def test_a_password_is_taken_out_wherever_it_stands(url, plain, password):
 def test_help_names_every_command():
     done = ngdata("--help")
     assert done.exit_code == 0
-    for command in ("up", "down", "status", "migrate", "psql", "demo", "reindex"):
+    for command in ("up", "down", "status", "migrate", "psql", "demo", "doctor", "reindex"):
         assert f" {command} " in done.stdout
 
 
