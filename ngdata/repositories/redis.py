@@ -21,7 +21,7 @@ from ngdata.threads import in_daemon_thread
 
 __all__ = ["RedisHealth", "RedisManager"]
 
-# Seconds for an answer.
+# Seconds for an answer, at most.
 _PATIENCE: Final = 5.0
 
 _TTL: Final = 3600
@@ -109,7 +109,9 @@ class RedisManager:
             No Redis is configured.
         """
         if self._blocking is None:
-            self._blocking = redis.Redis.from_url(self._url(), decode_responses=True, **_timeouts())
+            self._blocking = redis.Redis.from_url(
+                self._url(), decode_responses=True, **self._timeouts()
+            )
         return self._blocking
 
     @property
@@ -117,7 +119,7 @@ class RedisManager:
         """An async client, of the event loop that first used it."""
         if self._async is None:
             self._async = redis.asyncio.Redis.from_url(
-                self._url(), decode_responses=True, **_timeouts()
+                self._url(), decode_responses=True, **self._timeouts()
             )
         return self._async
 
@@ -172,11 +174,11 @@ class RedisManager:
 
     def _ping(self) -> bool:
         try:
-            with redis.Redis.from_url(self._url(), **_timeouts()) as client:
+            with redis.Redis.from_url(self._url(), **self._timeouts()) as client:
                 return bool(client.ping())
         except (redis.RedisError, OSError, ValueError, ConfigError):
             return False
 
-
-def _timeouts() -> dict[str, Any]:
-    return {"socket_timeout": _PATIENCE, "socket_connect_timeout": _PATIENCE}
+    def _timeouts(self) -> dict[str, Any]:
+        seconds = min(self._settings.connect_timeout, _PATIENCE)
+        return {"socket_timeout": seconds, "socket_connect_timeout": seconds}
