@@ -24,7 +24,10 @@ import pytest
 
 import ngdata
 from ngdata import schema
+from ngdata.config import load_settings
+from ngdata.doctor import examine
 from ngdata.errors import ConfigError, DatabaseUnavailable, IntegrityError, QueryTimeout
+from ngdata.reindex import Reindexed, reindex
 from tests.conftest import execute
 from tests.faults.conftest import wait_until
 
@@ -119,6 +122,13 @@ def test_what_is_written_is_read(through, database_url):
     assert through.explain(through.tokens.find_nearest, (0, 0, 0), k=1).uses_spatial_index
     assert through.tokens.delete([one]) == 1
     assert through.health()["ok"]
+
+
+def test_the_doctor_sees_it_and_is_content(bouncer):
+    found = examine(load_settings(database_url=bouncer.url))
+    assert [finding for finding in found if finding.state == "wrong"] == []
+    assert any(f.found.endswith(", through a connection pooler") for f in found)
+    assert reindex(load_settings(database_url=bouncer.url)) == Reindexed(0, 0)
 
 
 def test_a_failed_write_writes_nothing(through):
