@@ -1,0 +1,276 @@
+"""No secret shows: by repr, in a notebook, in an error or its traceback, in a log, on the terminal.
+
+The password is one of which any half would be recognised, with all that a URL must escape.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import subprocess
+import sys
+import traceback
+from contextlib import contextmanager
+from pathlib import Path
+from urllib.parse import quote
+
+import pytest
+import redis
+from IPython.core.formatters import DisplayFormatter
+
+import ngdata
+from ngdata import address, schema
+from ngdata.config import load_settings
+from ngdata.config_file import load_config_file
+from ngdata.errors import ConfigError, DatabaseUnavailable, NGDataError
+
+SECRET = "Sesame1@Sesame2/Sesame3:Sesame4?Sesame5#Sesame6%41Sesame7+ [Sesame8]'\"ä$"
+ESCAPED = quote(SECRET, safe="")
+USER = "teller"
+
+
+@pytest.fixture(autouse=True)
+def _nothing_set(monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture(scope="module")
+def teller(tcp_server):
+    """A user whose password is the secret."""
+    literal = SECRET.replace("'", "''")
+    tcp_server.run(f"CREATE ROLE {USER} LOGIN SUPERUSER PASSWORD '{literal}'")
+    yield tcp_server
+    tcp_server.run(f"DROP ROLE {USER}")
+
+
+def hidden(*texts):
+    for text in texts:
+        assert "sesame" not in str(text).lower(), text
+
+
+def shown_by(error):
+    return "".join(traceback.format_exception(error)) + repr(error) + repr(error.args)
+
+
+def in_url(server, monkeypatch, tmp_path):
+    return {"database_url": f"postgresql://{USER}:{ESCAPED}@localhost:{server.port}/store"}
+
+
+def in_query(server, monkeypatch, tmp_path):
+    url = f"postgresql://localhost:{server.port}/store?user={USER}&password={ESCAPED}"
+    return {"database_url": url}
+
+
+def in_environment(server, monkeypatch, tmp_path):
+    monkeypatch.setenv("NGDATA_DATABASE_URL", in_url(server, monkeypatch, tmp_path)["database_url"])
+    return {}
+
+
+def in_parts(server, monkeypatch, tmp_path):
+    names = ("HOST", "PORT", "DB", "USER", "PASSWORD")
+    for name, value in zip(names, ("localhost", server.port, "store", USER, SECRET), strict=True):
+        monkeypatch.setenv(f"POSTGRES_{name}", str(value))
+    return {}
+
+
+def in_file(server, monkeypatch, tmp_path):
+    monkeypatch.setenv("THE_SECRET", SECRET)
+    file = tmp_path / "database.yaml"
+    file.write_text(
+        "database:\n  postgres:\n    host: localhost\n    database: store\n"
+        f"    port: {server.port}\n    user: {USER}\n    password: ${{THE_SECRET}}\n"
+    )
+    return {"config": file}
+
+
+PLACES = [in_url, in_query, in_environment, in_parts, in_file]
+
+
+@pytest.mark.parametrize("place", PLACES)
+def test_a_client_at_work(teller, monkeypatch, tmp_path, caplog, capfd, place):
+    arguments = place(teller, monkeypatch, tmp_path)
+    caplog.set_level(logging.DEBUG)
+    for name in ("sqlalchemy", "sqlalchemy.pool", "sqlalchemy.engine", "asyncpg", "redis"):
+        caplog.set_level(logging.DEBUG, name)
+    settings = load_settings(**arguments)
+    hidden(repr(settings), settings.model_dump(), settings.model_dump_json())
+    redis_url = f"redis://:{ESCAPED}@localhost:1/0"
+    with ngdata.connect(**arguments, redis_url=redis_url) as ng:
+        token = ng.tokens.create({0: (1, 2, 3)})
+        assert ng.tokens.delete([token]) == 1
+        with pytest.raises(NGDataError) as caught:
+            ng.tokens.create({0: (1, 2, 3)}, metadata={"key": "\0"})
+        display, _ = DisplayFormatter().format(ng)
+        health = ng.health()
+        assert health["ok"]
+        assert not health["redis"]["ok"]
+        hidden(repr(ng), display, health, ng.pool_status(), shown_by(caught.value))
+    assert "sqlalchemy.pool" in caplog.text
+    hidden(caplog.text, *capfd.readouterr())
+
+
+@pytest.mark.parametrize("place", PLACES)
+def test_a_server_that_does_not_answer(monkeypatch, tmp_path, place):
+    class Nowhere:
+        port = 1
+
+    arguments = place(Nowhere, monkeypatch, tmp_path)
+    with pytest.raises(DatabaseUnavailable, match=f"{USER}@localhost:1/store") as caught:
+        ngdata.connect(**arguments)
+    hidden(shown_by(caught.value))
+
+
+def test_a_wrong_password(tcp_server):
+    url = tcp_server.url(password=SECRET)
+    for attempt in (lambda: ngdata.connect(url), lambda: schema.upgrade(url)):
+        with pytest.raises(ConfigError, match="check user and password") as caught:
+            attempt()
+        hidden(shown_by(caught.value))
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        f"postgresql://me:{SECRET}@localhost:1/store",
+        f"postgresql://me:{SECRET}",
+        "postgresql://:Sesame@localhost:1",
+        f"postgresql://localhost:1/store?password={SECRET}",
+        "postgresql://me:Sesame%ZZSesame@localhost:1/store",
+        "postgresql://me:Sesame%00Sesame@localhost:1/store",
+        "postgresql://me:Sesame%FFSesame@localhost:1/store",
+        "postgresql://me:Sesame[Sesame@localhost:1/store",
+        "postgresql://me:1/Sesame@localhost:1/store",
+        "postgresql://me:1?a=Sesame@localhost:1/store",
+        "postgresql://localhost:Sesame/store",
+        f"mysql://me:{SECRET}@localhost/store",
+    ],
+)
+def test_urls_that_cannot_be_read(url):
+    """What a driver or Python would stumble over, and show."""
+    with pytest.raises(NGDataError) as caught:
+        ngdata.connect(url)
+    hidden(shown_by(caught.value))
+    with pytest.raises(NGDataError) as caught:
+        schema.upgrade(url)
+    hidden(shown_by(caught.value))
+
+
+def test_an_address_shown_as_it_came():
+    for url in (
+        f"postgresql://me:{SECRET}@h/d",
+        "postgresql://h/d?password=Sesame@Sesame",
+        f"postgresql://h/d?user=me&password={ESCAPED}",
+    ):
+        hidden(address.shown(url))
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        f"redis://:{SECRET}@localhost:1/0",
+        "redis://:Sesame/Sesame@localhost:1/0",
+        "redis://localhost:Sesame/0",
+        "http://:Sesame@localhost:1/0",
+    ],
+)
+def test_redis_urls_that_cannot_be_read(url):
+    with pytest.raises(ConfigError) as caught:
+        load_settings(redis_url=url)
+    hidden(shown_by(caught.value))
+
+
+@contextmanager
+def asking_for(server, password):
+    """Redis lets in only who gives this password."""
+    with redis.Redis.from_url(server.redis_url) as client:
+        client.config_set("requirepass", password)
+        try:
+            yield
+        finally:
+            client.config_set("requirepass", "")
+
+
+@pytest.mark.parametrize("place", ["argument", "environment", "parts", "file"])
+def test_redis_lets_in_and_refuses(server, database_url, monkeypatch, tmp_path, caplog, place):
+    caplog.set_level(logging.DEBUG)
+    sockets = server.redis_url.removeprefix("unix://")
+    url = f"unix://:{ESCAPED}@{sockets}"
+    arguments = {}
+    if place == "argument":
+        arguments["redis_url"] = url
+    elif place == "environment":
+        monkeypatch.setenv("NGDATA_REDIS_URL", url)
+    elif place == "parts":
+        monkeypatch.setenv("REDIS_HOST", sockets.split("?")[0])
+        monkeypatch.setenv("REDIS_PASSWORD", SECRET)
+    else:
+        monkeypatch.setenv("THE_SECRET", SECRET)
+        arguments["config"] = tmp_path / "database.yaml"
+        arguments["config"].write_text(
+            f"database: {{redis: {{host: '{sockets.split('?')[0]}', password: '${{THE_SECRET}}'}}}}"
+        )
+    with ngdata.connect(database_url, **arguments) as ng:
+        with asking_for(server, SECRET):
+            assert ng.health()["redis"]["ok"]
+        with asking_for(server, "another"):
+            found = ng.health()["redis"]
+        assert not found["ok"]
+        assert "password" in found["error"]
+        hidden(found, repr(ng), caplog.text)
+
+
+def test_a_file_on_display(tmp_path, monkeypatch):
+    class Server:
+        port = 5432
+
+    config = load_config_file(in_file(Server, monkeypatch, tmp_path)["config"])
+    display, _ = DisplayFormatter().format(config)
+    hidden(repr(config), display)
+    assert config["database"]["postgres"]["password"] == SECRET
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "database: {postgres: {password: *Sesame}}",
+        "database: {postgres: {password: !Sesame x}}",
+        "database: {postgres: {password: 'Sesame}}",
+        "database: {postgres: {password: ${Sesame 1}}}",
+        "database: {postgres: {password: 'a${Sesame'}}",
+        "database: {postgres: {password: '${A?Sesame}'}}",
+        "database: {postgres: {password: [Sesame]}}",
+        "database: {postgres: {pasword: Sesame}}",
+        "database: {postgres: {port: Sesame}}",
+    ],
+)
+def test_files_that_cannot_be_read(tmp_path, text):
+    (tmp_path / "database.yaml").write_text(text)
+    with pytest.raises(ConfigError) as caught:
+        load_settings(config=tmp_path / "database.yaml")
+    hidden(shown_by(caught.value))
+
+
+def test_on_the_terminal(teller, server):
+    url = f"postgresql://{USER}:{ESCAPED}@localhost:{teller.port}/store"
+    environment = os.environ | {
+        "NGDATA_DATABASE_URL": url,
+        "NGDATA_REDIS_URL": f"redis://:{ESCAPED}@localhost:1/0",
+    }
+
+    def run(*words):
+        program = Path(sys.executable).with_name("ngdata")
+        return subprocess.run([program, *words], env=environment, capture_output=True, text=True)
+
+    for words in (["migrate"], ["status"], ["psql", "-c", "SELECT 1"]):
+        done = run(*words)
+        assert done.returncode == 0, done.stderr
+        hidden(done.stdout, done.stderr)
+    # Made for other programs, this tells all; the embedded servers have no password.
+    assert json.loads(run("status", "--json").stdout)["database_url"] == server.database_url
+
+    teller.run(f"ALTER ROLE {USER} NOLOGIN")
+    done = run("migrate")
+    teller.run(f"ALTER ROLE {USER} LOGIN")
+    assert (done.returncode, done.stdout) == (1, "")
+    hidden(done.stderr)
