@@ -289,7 +289,7 @@ def _checked_keys(section: Any, keys: dict[str, Any], path: str, source: str) ->
 
 
 def _nearest(key: str, keys: Mapping[str, Any]) -> str:
-    near = difflib.get_close_matches(key.lower(), keys, 1, 0.5)
+    near = difflib.get_close_matches(key.lower(), keys, 1, 0.4)
     if near:
         return f"did you mean `{near[0]}`?"
     return f"known here are {', '.join(sorted(keys))}"
