@@ -25,9 +25,17 @@ class DatabaseManager:
 
     Examples
     --------
-    >>> async def count(db_manager):
+    >>> import asyncio
+    >>> from sqlalchemy import text
+    >>> from ngdata.repositories import DatabaseFactory
+    >>> async def two():
+    ...     db_manager = await DatabaseFactory.create_database_manager()
     ...     async with db_manager.session() as session:
-    ...         return await RepositoryFactory.create_token_repository(session).count()
+    ...         found = await session.scalar(text("SELECT 1 + 1"))
+    ...     await DatabaseFactory.close_all()
+    ...     return found
+    >>> asyncio.run(two())
+    2
     """
 
     def __init__(self, settings: Settings) -> None:

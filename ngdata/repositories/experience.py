@@ -19,9 +19,17 @@ class ExperienceRepository(Repository[EventModel]):
 
     Examples
     --------
-    >>> async def record(session):
-    ...     experience = RepositoryFactory.create_experience_repository(session)
-    ...     return await experience.create_event("seen", reward=1.0)
+    >>> import asyncio
+    >>> from ngdata.repositories import DatabaseFactory, RepositoryFactory
+    >>> async def recorded():
+    ...     db_manager = await DatabaseFactory.create_database_manager()
+    ...     async with db_manager.session() as session:
+    ...         experience = RepositoryFactory.create_experience_repository(session)
+    ...         event = await experience.create_event("seen", timestamp=1000, reward=1.0)
+    ...     await DatabaseFactory.close_all()
+    ...     return event
+    >>> asyncio.run(recorded()).timestamp.isoformat()
+    '1970-01-01T00:00:01+00:00'
     """
 
     model: ClassVar[type[EventModel]] = EventModel

@@ -107,8 +107,17 @@ class RepositoryFactory:
 
     Examples
     --------
-    >>> async def count(session):
-    ...     return await RepositoryFactory.create_token_repository(session).count()
+    >>> import asyncio
+    >>> from ngdata.repositories import DatabaseFactory, RepositoryFactory
+    >>> async def count_of_a_type(token_type):
+    ...     db_manager = await DatabaseFactory.create_database_manager()
+    ...     async with db_manager.session() as session:
+    ...         tokens = RepositoryFactory.create_token_repository(session)
+    ...         found = await tokens.find_by_type(token_type)
+    ...     await DatabaseFactory.close_all()
+    ...     return len(found)
+    >>> asyncio.run(count_of_a_type("no such type"))
+    0
     """
 
     @staticmethod

@@ -20,9 +20,17 @@ class GraphRepository(Repository[ConnectionModel]):
 
     Examples
     --------
-    >>> async def degree(session, token):
-    ...     graph = RepositoryFactory.create_graph_repository(session)
-    ...     return (await graph.get_degree(token.id))["total_degree"]
+    >>> import asyncio
+    >>> from ngdata.repositories import DatabaseFactory, RepositoryFactory
+    >>> async def degree(token_id):
+    ...     db_manager = await DatabaseFactory.create_database_manager()
+    ...     async with db_manager.session() as session:
+    ...         graph = RepositoryFactory.create_graph_repository(session)
+    ...         found = await graph.get_degree(token_id)
+    ...     await DatabaseFactory.close_all()
+    ...     return found
+    >>> asyncio.run(degree("00000000-0000-4000-8000-000000000000"))
+    {'in_degree': 0, 'out_degree': 0, 'total_degree': 0}
     """
 
     model: ClassVar[type[ConnectionModel]] = ConnectionModel

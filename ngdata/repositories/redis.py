@@ -42,8 +42,15 @@ class RedisHealth:
 
     Examples
     --------
-    >>> async def both(redis_manager):
+    >>> import asyncio
+    >>> from ngdata.repositories import DatabaseFactory
+    >>> async def asked():
+    ...     redis_manager = DatabaseFactory.create_redis_manager(
+    ...         {"redis": {"host": "127.0.0.1", "port": 1}}
+    ...     )
     ...     return bool(redis_manager.health_check()), await redis_manager.health_check()
+    >>> asyncio.run(asked())
+    (False, False)
     """
 
     def __init__(self, manager: RedisManager) -> None:

@@ -29,9 +29,17 @@ class TokenRepository(Repository[TokenModel]):
 
     Examples
     --------
-    >>> async def near_the_origin(session):
-    ...     tokens = RepositoryFactory.create_token_repository(session)
-    ...     return await tokens.find_in_region((0, 0, 0), (1, 1, 1), level=0)
+    >>> import asyncio
+    >>> from ngdata.repositories import DatabaseFactory, RepositoryFactory
+    >>> async def at_the_origin():
+    ...     db_manager = await DatabaseFactory.create_database_manager()
+    ...     async with db_manager.session() as session:
+    ...         tokens = RepositoryFactory.create_token_repository(session)
+    ...         found = await tokens.find_in_region((0, 0, 0), (0, 0, 0), level=0)
+    ...     await DatabaseFactory.close_all()
+    ...     return found
+    >>> asyncio.run(at_the_origin())
+    []
     """
 
     model: ClassVar[type[TokenModel]] = TokenModel
