@@ -75,7 +75,9 @@ class Base(DeclarativeBase):
         dict[str, Any]: _Json,
         list[float | None]: _Coords,
     }
-    # What the server sets comes back with the INSERT or UPDATE: asyncio has no lazy loading.
+    # What the server sets comes back with the INSERT or UPDATE: asyncio has no lazy loading.  The
+    # ids are the sentinels by which the rows of one INSERT are told apart: their server default
+    # would else make it an INSERT for each.
     __mapper_args__ = {"eager_defaults": True}  # noqa: RUF012
 
 
@@ -126,7 +128,7 @@ class TokenModel(Entity, Base):
     )
 
     id: Mapped[uuid.UUID] = mapped_column(
-        primary_key=True, insert_default=uuid.uuid4, server_default=_GENERATED
+        primary_key=True, insert_sentinel=True, insert_default=uuid.uuid4, server_default=_GENERATED
     )
     binary_data: Mapped[bytes | None]
     coord_x: Mapped[list[float | None]]
@@ -196,7 +198,7 @@ class ConnectionModel(Entity, Base):
     )
 
     id: Mapped[uuid.UUID] = mapped_column(
-        primary_key=True, insert_default=uuid.uuid4, server_default=_GENERATED
+        primary_key=True, insert_sentinel=True, insert_default=uuid.uuid4, server_default=_GENERATED
     )
     source_id: Mapped[uuid.UUID] = mapped_column(
         ForeignKey(TokenModel.id, ondelete="CASCADE", onupdate="CASCADE")
@@ -229,7 +231,7 @@ class GraphSnapshotModel(Entity, Base):
     )
 
     id: Mapped[uuid.UUID] = mapped_column(
-        primary_key=True, insert_default=uuid.uuid4, server_default=_GENERATED
+        primary_key=True, insert_sentinel=True, insert_default=uuid.uuid4, server_default=_GENERATED
     )
     label: Mapped[str | None]
     created_at: Mapped[dt.datetime] = mapped_column(server_default=_NOW)
@@ -248,7 +250,7 @@ class TrajectoryModel(Entity, Base):
     __table_args__ = ({"schema": "experience"},)
 
     id: Mapped[uuid.UUID] = mapped_column(
-        primary_key=True, insert_default=uuid.uuid4, server_default=_GENERATED
+        primary_key=True, insert_sentinel=True, insert_default=uuid.uuid4, server_default=_GENERATED
     )
     start_time: Mapped[dt.datetime | None]
     end_time: Mapped[dt.datetime | None]
@@ -278,7 +280,7 @@ class EventModel(Entity, Base):
     )
 
     id: Mapped[uuid.UUID] = mapped_column(
-        primary_key=True, insert_default=uuid.uuid4, server_default=_GENERATED
+        primary_key=True, insert_sentinel=True, insert_default=uuid.uuid4, server_default=_GENERATED
     )
     event_type: Mapped[str]
     timestamp: Mapped[dt.datetime] = mapped_column(insert_default=_now, server_default=_NOW)

@@ -4,6 +4,7 @@ import asyncio
 import uuid
 
 import pytest
+from sqlalchemy import event
 
 import ngdata
 from ngdata.errors import IntegrityError, InvalidQueryError, NotFoundError
@@ -273,12 +274,12 @@ def test_delete(in_session, token):
     async def go(layer):
         a, b = await layer.tokens.bulk_create([token(1.0), token(2.0)])
         edge = await layer.graph.create_connection(a.id, b.id)
-        event = await layer.experience.create_event("x", token_id=a.id)
+        happened = await layer.experience.create_event("x", token_id=a.id)
         assert await layer.tokens.delete(a.id) is True
         assert await layer.tokens.delete(a.id) is False
         assert await layer.tokens.get_by_id(a.id) is None
         assert await layer.graph.get_by_id(edge.id) is None
-        assert (await layer.experience.get_by_id(event.id)).token_id is None
+        assert (await layer.experience.get_by_id(happened.id)).token_id is None
         with pytest.raises(InvalidQueryError, match="which is no id"):
             await layer.tokens.delete("a")
 
@@ -302,6 +303,20 @@ def test_bulk_create_is_all_or_none(in_session, token):
             await layer.tokens.bulk_create(halves)
         assert await layer.tokens.bulk_create([]) == []
         assert await layer.tokens.count() == 1000
+
+    in_session(go)
+
+
+def test_bulk_create_is_a_few_statements(in_session, token):
+    async def go(layer):
+        sent = []
+        event.listen(
+            layer.manager.engine.sync_engine,
+            "before_cursor_execute",
+            lambda *arguments: sent.append(arguments[2]),
+        )
+        await layer.tokens.bulk_create([token(float(n)) for n in range(1000)])
+        assert [one[:20] for one in sent if "INSERT" in one] == ["INSERT INTO tokens.t"]
 
     in_session(go)
 
