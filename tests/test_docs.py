@@ -143,7 +143,7 @@ def test_the_rights_that_the_readme_grants_are_enough(store):
     as_role = f"{url}&options=-c%20role%3D{role}"
     point = {"x": [5.0], "y": [5.0], "z": [5.0]}
     execute(url, f"CREATE ROLE {role}")
-    execute(url, reading.replace("TO analyst", f"TO {role}"))
+    execute(url, reading.replace("TO ada", f"TO {role}"))
     with ngdata.connect(as_role) as ng:
         near = ng.tokens.find_nearest((0, 0, 0), k=2)
         assert len(ng.tokens.get(near.token_id)) == 2
@@ -151,7 +151,7 @@ def test_the_rights_that_the_readme_grants_are_enough(store):
         assert "event_id" in ng.experience.get_events(limit=1)
         with pytest.raises(errors.NGDataError, match="permission denied"):
             ng.tokens.bulk_create(point)
-    execute(url, writing.replace("TO analyst", f"TO {role}"))
+    execute(url, writing.replace("TO ada", f"TO {role}"))
     with ngdata.connect(as_role) as ng:
         made = ng.tokens.bulk_create(point)
         ng.tokens.update(made, weight=2.0)
