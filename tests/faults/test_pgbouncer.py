@@ -10,6 +10,7 @@ import asyncio
 import os
 import pwd
 import shutil
+import socket
 import subprocess
 import sys
 import tempfile
@@ -75,7 +76,12 @@ class PgBouncer:
         self.process = subprocess.Popen(
             [program, "--quiet", self.directory / "pgbouncer.ini"], cwd="/", **user
         )
-        wait_until((self.directory / ".s.PGSQL.6432").exists)
+        wait_until(self._listens)
+
+    def _listens(self) -> bool:
+        # The socket is there a moment before anybody listens at it.
+        with socket.socket(socket.AF_UNIX) as client:
+            return client.connect_ex(str(self.directory / ".s.PGSQL.6432")) == 0
 
     def close(self) -> None:
         self.process.terminate()
