@@ -6,6 +6,7 @@ become entities.  So there is one implementation of each, and a read sees what i
 
 from __future__ import annotations
 
+import asyncio
 import uuid
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
@@ -65,6 +66,7 @@ class Repository(Generic[EntityT]):
         self.redis = redis
         self.config = dict(config or {})
         self._where: str = session.info.get("where", "the database")
+        self._alone: asyncio.Lock = session.info.setdefault("alone", asyncio.Lock())
 
     async def get_by_id(self, id: Id) -> EntityT | None:  # noqa: A002 - the layer's own name
         """Get one entity, or None if the store has none of this id."""
@@ -86,7 +88,7 @@ class Repository(Generic[EntityT]):
     async def count(self) -> int:
         """Count the entities in the store."""
         statement = select(func.count()).select_from(self.model)
-        with session_errors(self._where):
+        async with self._turn():
             return int(await self.session.scalar(statement) or 0)
 
     async def create(self, entity: EntityT) -> EntityT:
@@ -163,14 +165,12 @@ class Repository(Generic[EntityT]):
             result: Any = await self.session.execute(statement)
         return bool(result.rowcount)
 
-    # ----------------------------------------------------------- what the repositories share
-
     def _key(self, id: Id) -> uuid.UUID:  # noqa: A002
         return uuid.UUID(canonical_id(id, f"{self._noun} id"))
 
     async def _all(self, statement: Select[Any]) -> list[EntityT]:
         """Read entities as they are now, even those that the session has read before."""
-        with session_errors(self._where):
+        async with self._turn():
             # What is not written yet would be lost by reading over it.
             await self.session.flush()
             found = await self.session.scalars(
@@ -195,23 +195,29 @@ class Repository(Generic[EntityT]):
         return await self._all(statement.order_by(self.model.id))
 
     async def _refreshed(self, entity: EntityT) -> EntityT:
-        with session_errors(self._where):
+        async with self._turn():
             await self.session.refresh(entity)
         return entity
 
     async def _row(self, query: Query) -> dict[str, Any]:
         """Read the one row that a query gives."""
-        with session_errors(self._where):
+        async with self._turn():
             await self.session.flush()
             return dict((await self.session.execute(_literal(query.sql))).mappings().one())
 
     @asynccontextmanager
+    async def _turn(self) -> AsyncIterator[None]:
+        """Use the session alone: it has one connection, and calls on it take turns."""
+        async with self._alone:
+            with session_errors(self._where):
+                yield
+
+    @asynccontextmanager
     async def _writing(self) -> AsyncIterator[None]:
         """Write within a savepoint, so that the session survives what the database refuses."""
-        with session_errors(self._where):
-            async with self.session.begin_nested():
-                yield
-                await self.session.flush()
+        async with self._turn(), self.session.begin_nested():
+            yield
+            await self.session.flush()
 
     def _of_this_model(self, entity: object) -> None:
         if not isinstance(entity, self.model):

@@ -73,6 +73,9 @@ class DatabaseFactory:
         except BaseException:
             cls._databases[:] = [one for one in cls._databases if one[2] is not manager]
             raise
+        if _of(cls._databases, loop, settings) is None:
+            # Another call that waited for the same one was cancelled, and has taken it off.
+            cls._databases.append((loop, settings, manager))
         return manager
 
     @classmethod

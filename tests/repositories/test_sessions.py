@@ -119,6 +119,16 @@ def test_a_failed_transaction_is_never_committed_in_silence(with_manager, layer,
     assert outside.one("SELECT count(*) FROM tokens.tokens") == 0
 
 
+def test_errors_of_the_sessions_own_statements_leave_as_ngdatas(with_manager):
+    async def go(manager):
+        async with manager.session() as session:
+            await session.execute(text("SELECT 1 / 0"))
+
+    with pytest.raises(InvalidQueryError, match="division by zero") as caught:
+        with_manager(go)
+    assert caught.value.sqlstate == "22012"
+
+
 def test_a_flush_that_failed_ends_the_session_with_its_own_words(with_manager, layer, token):
     async def go(manager):
         async with manager.session() as session:

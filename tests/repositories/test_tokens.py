@@ -330,6 +330,17 @@ def test_another_repositorys_entity_is_refused(in_session):
     in_session(go)
 
 
+def test_calls_on_one_session_take_turns(in_session, token):
+    async def go(layer):
+        made = await asyncio.gather(*(layer.tokens.create(token(float(n))) for n in range(10)))
+        assert xs(made) == [float(n) for n in range(10)]
+        found = await asyncio.gather(*(layer.tokens.get_by_id(one.id) for one in made))
+        assert found == made
+        assert await asyncio.gather(layer.tokens.count(), layer.graph.count()) == [10, 0]
+
+    in_session(go)
+
+
 def test_many_sessions_at_once(with_manager, layer, token):
     async def go(manager):
         async def one(n):
