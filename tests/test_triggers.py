@@ -300,6 +300,43 @@ def test_concurrent_writers_of_the_same_tokens(database_url):
     assert indexed(database_url) == derived(database_url)
 
 
+def test_the_cost_follows_what_is_written_and_not_the_store(database_url):
+    # As autovacuum leaves it: the parts have statistics, the partitioned table has none.
+    psql(
+        database_url,
+        """
+        INSERT INTO tokens.tokens (id, coord_x, coord_y, coord_z)
+        SELECT gen_random_uuid(), c, c, c FROM (
+            SELECT array_fill(n::float8, '{8}') AS c FROM generate_series(1, 5000) AS n
+        ) AS points;
+        ANALYZE tokens.tokens; ANALYZE tokens.spatial_index_0; ANALYZE tokens.spatial_index_7;
+        """,
+    )
+    some = "(SELECT id FROM tokens.tokens ORDER BY id LIMIT 200)"
+    ids = [row["id"] for row in fetch(database_url, some)]
+    read = """
+        SELECT sum(seq_tup_read + idx_tup_fetch) FROM pg_stat_xact_user_tables
+        WHERE schemaname = 'tokens'
+    """
+
+    async def rows_read(statement):
+        connection = await asyncpg.connect(database_url)
+        try:
+            async with connection.transaction():
+                await connection.execute(f"{statement} WHERE id = ANY ($1)", ids)
+                return await connection.fetchval(read)
+        finally:
+            await connection.close()
+
+    for statement in (
+        "UPDATE tokens.tokens SET weight = 7",
+        "UPDATE tokens.tokens SET coord_x[1] = 7",
+        "DELETE FROM tokens.tokens",
+    ):
+        # Each token, what the index has of it, and the look whether it is still there: 8 of each.
+        assert 200 < asyncio.run(rows_read(statement)) <= 200 * (1 + 8 + 8 + 8), statement
+
+
 def test_a_dump_restores_the_same(database_url, empty_database):
     psql(
         database_url,

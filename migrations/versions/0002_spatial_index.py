@@ -56,12 +56,13 @@ def _come(postgis: str, rows: str) -> str:
 
 
 def _go(rows: str) -> str:
+    # A look per row, not NOT EXISTS: the planner, which knows nothing of the rows of a partitioned
+    # table, would read all tokens to answer that for 200 (4 s instead of 0.01 at a million).
     return f"""
         DELETE FROM tokens.spatial_index AS s USING {rows} AS o
-        WHERE s.token_id = o.id AND NOT EXISTS (
-            SELECT FROM tokens.tokens AS t
-            WHERE t.id = s.token_id AND t.coord_x[s.level + 1] IS NOT NULL
-        )
+        WHERE s.token_id = o.id AND (
+            SELECT t.coord_x[s.level + 1] FROM tokens.tokens AS t WHERE t.id = o.id
+        ) IS NULL
     """
 
 
