@@ -99,7 +99,10 @@ def translate(error: BaseException, where: str = "the database") -> NGDataError:
         return ConfigError(f"{where} cannot be reached by TLS: {meaning} ({message})")
     if code is None:
         found: NGDataError
-        if "URI" in message or ("invalid" in message.lower() and "connect" in message.lower()):
+        if isinstance(error, asyncpg.InterfaceError) and isinstance(error, ValueError):
+            # asyncpg could not write a value as its column's type; nothing was sent.
+            found = InvalidQueryError(f"a value does not fit its column: {message}")
+        elif "URI" in message or ("invalid" in message.lower() and "connect" in message.lower()):
             found = ConfigError(f"{where} cannot be used as an address: {message}")
         else:
             found = DatabaseUnavailable(

@@ -78,8 +78,6 @@ def session_errors(where: str) -> Iterator[None]:
 def _translated(error: exc.DBAPIError, where: str) -> NGDataError:
     # SQLAlchemy's copy of a driver's error has the class in its text; the driver's own has not.
     driver = getattr(error.orig, "__cause__", None) or error
-    if isinstance(driver, asyncpg.InterfaceError) and isinstance(driver, ValueError):
-        return InvalidQueryError(f"a value does not fit its column: {driver}")
     found = translate(driver, where)
     if isinstance(driver, asyncpg.NotNullViolationError):
         missing = InvalidQueryError(f"{driver.column_name} is needed; nothing was written")
