@@ -14,7 +14,7 @@ from urllib.parse import quote
 
 from ngdata import tls
 from ngdata.errors import ConfigError
-from ngdata.url import URL
+from ngdata.url import URL, scheme_of
 
 __all__ = [
     "asyncpg_arguments",
@@ -64,9 +64,10 @@ def checked(url: str) -> str:
     scheme, separator, rest = url.strip().partition("://")
     plain = scheme.lower().partition("+")[0]
     if not separator or plain not in _SCHEMES:
+        other = scheme_of(url)
         raise ConfigError(
-            f"a database URL begins with postgresql://, not {scheme[:20]!r}; for instance "
-            "postgresql://user:password@host:5432/database"
+            f"a database URL begins with postgresql://{f', not {other!r}' if other else ''}; for "
+            "instance postgresql://user:password@host:5432/database"
         )
     found = URL.parse(f"postgresql://{rest}")
     query = dict(found.query)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from urllib.parse import quote
 
 from ngdata.errors import ConfigError
-from ngdata.url import URL
+from ngdata.url import URL, scheme_of
 
 __all__ = ["checked", "compose", "shown"]
 
@@ -24,9 +24,10 @@ def checked(url: str) -> str:
     scheme, separator, rest = url.partition("://")
     scheme = scheme.lower()
     if not separator or scheme not in _SCHEMES:
+        other = scheme_of(url)
         raise ConfigError(
-            f"a Redis URL begins with redis://, rediss:// (TLS) or unix://, not {scheme[:10]!r}; for "
-            "instance redis://:password@host:6379/0"
+            "a Redis URL begins with redis://, rediss:// (TLS) or unix://"
+            f"{f', not {other!r}' if other else ''}; for instance redis://:password@host:6379/0"
         )
     return str(URL.parse(f"{scheme}://{rest}"))
 

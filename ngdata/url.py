@@ -13,18 +13,43 @@ from urllib.parse import parse_qsl, quote, unquote, urlencode
 
 from ngdata.errors import ConfigError
 
-__all__ = ["URL"]
+__all__ = ["URL", "scheme_of"]
 
 _BAD_ESCAPE: Final = re.compile(r"%(?![0-9A-Fa-f]{2})|%00|[\x00-\x20]")
 _HOST: Final = re.compile(r"(\[[0-9A-Za-z:.%]+\]|[^:\[\]]*)(:[0-9]*)?")
+_SCHEME: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*")
 
 # The @ of a secret may stand in a query as it is.
 _SECRETS: Final = re.compile(r"(user|password|sslpassword)=")
 
 
+def scheme_of(text: str) -> str:
+    """Give what an error may show of a text that was meant to be a URL: its scheme, or nothing.
+
+    Examples
+    --------
+    >>> from ngdata.url import scheme_of
+    >>> scheme_of("mysql://me:secret@db.example"), scheme_of("postgres//me:secret@db.example")
+    ('mysql', '')
+    """
+    scheme, separator, _ = text.strip().partition("://")
+    return scheme[:20] if separator and _SCHEME.fullmatch(scheme) else ""
+
+
 def _hides_an_end(query: str) -> bool:
     """Tell whether what looks like a query may be the rest of a password, up to an @."""
     return any("@" in pair and not _SECRETS.match(pair) for pair in query.split("&"))
+
+
+def _check_ports(text: str, hosts: str, query: dict[str, str]) -> None:
+    # Behind the brackets of an IPv6 address, if there are any.
+    ports = [host.rpartition("]")[2].partition(":")[2] for host in hosts.split(",")]
+    for port in [*ports, *query.get("port", "").split(",")]:
+        if port and not (port.isascii() and port.isdigit() and int(port) <= 65535):
+            # Not shown: where an @ was forgotten, it is a password.
+            raise ConfigError(
+                f"a port in the address {scheme_of(text)}://... is no number from 0 to 65535"
+            )
 
 
 @dataclass(frozen=True)
@@ -79,18 +104,20 @@ class URL:
                 strict_parsing=bool(query),
                 errors="strict",
             )
+            parameters = dict(pairs)
+            _check_ports(text, hosts, parameters)
             return cls(
                 scheme.lower(),
                 hosts,
                 slash + path,
                 unquote(user, errors="strict") if user else None,
                 unquote(password, errors="strict") if colon else None,
-                dict(pairs),
+                parameters,
             )
         except ValueError:
             raise ConfigError(
-                f"the address {scheme[:20]}://... cannot be read as a URL; write characters such as "
-                "@ : / ? # % in a user, password or path as %40 %3A %2F %3F %23 %25"
+                f"the address {scheme_of(text)}://... cannot be read as a URL; write characters "
+                "such as @ : / ? # % in a user, password or path as %40 %3A %2F %3F %23 %25"
             ) from None
 
     def __str__(self) -> str:

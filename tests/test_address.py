@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ngdata import address
+from ngdata import address, redis_address
 from ngdata.errors import ConfigError
 
 
@@ -28,13 +28,39 @@ def test_checked(given, found):
     assert address.checked(given) == found
 
 
-@pytest.mark.parametrize(
-    "url", ["", "h/d", "mysql://me:sesame@h/d", "http://h", "postgresql:h", "://"]
-)
+NO_URLS = [
+    *("", "h/d", "mysql://me:sesame@h/d", "http://h", "postgresql:h", "://"),
+    # A slip in the scheme, or none: what stands first may be the password.
+    *("sesame", "me:sesame@h/d", "p//me:sesame@h", "pg:/:sesame@h/d", ":sesame@h://d"),
+]
+
+
+@pytest.mark.parametrize("url", NO_URLS)
 def test_not_a_database(url):
     with pytest.raises(ConfigError, match="begins with postgresql://") as caught:
         address.checked(url)
     assert "sesame" not in str(caught.value)
+
+
+@pytest.mark.parametrize("url", NO_URLS)
+def test_not_a_redis(url):
+    with pytest.raises(ConfigError, match="begins with redis://") as caught:
+        redis_address.checked(url)
+    assert "sesame" not in str(caught.value)
+
+
+@pytest.mark.parametrize("hosts", ["h:99999", "a:1,b:65536", "[::1]:99999"])
+def test_not_a_port(hosts):
+    for check, scheme in ((address.checked, "postgresql"), (redis_address.checked, "redis")):
+        with pytest.raises(ConfigError, match=f"{scheme}://.* no number from 0 to 65535") as caught:
+            check(f"{scheme}://me:sesame@{hosts}/0")
+        assert "sesame" not in str(caught.value)
+
+
+@pytest.mark.parametrize("port", ["99999", "many", "5432,many"])
+def test_not_a_port_in_the_query(port):
+    with pytest.raises(ConfigError, match="no number from 0 to 65535"):
+        address.checked(f"postgresql:///d?host=/run/pg&port={port}")
 
 
 @pytest.mark.parametrize(
