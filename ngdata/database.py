@@ -37,6 +37,13 @@ __all__ = ["Database", "engine_of", "revision_of"]
 # A backend then notices within a second that its client is gone.
 _NOTICE_LOST_CLIENTS = "SELECT set_config('client_connection_check_interval', '1000', false)"
 
+# What a URL asks of the session, in `options` or under a name that is no driver's.
+_BAD_PARAMETER = (
+    asyncpg.UndefinedObjectError,
+    asyncpg.InvalidParameterValueError,
+    asyncpg.CantChangeRuntimeParamError,
+)
+
 _POOLER = (
     "{where} is reached through a connection pooler, which lends a server's connection for one "
     "transaction and keeps no setting for a client ({found}). Leave it out and set it for the "
@@ -63,7 +70,6 @@ class Database:
             session["statement_timeout"] = str(max(1, round(settings.statement_timeout * 1000)))
         if settings.read_only:
             session["default_transaction_read_only"] = "on"
-        self._most = settings.pool_max_size
         self._patience = settings.connect_timeout
         self._session = session
         way = (url, session, settings.connect_timeout, settings.application_name)
@@ -86,6 +92,11 @@ class Database:
             connection: asyncpg.Connection[Any] = await asyncpg.connect(**self._arguments)
         except asyncpg.ProtocolViolationError as error:
             raise self._refused(str(error)) from None
+        except _BAD_PARAMETER as error:
+            raise ConfigError(
+                f"{self.where} refuses a parameter of its URL: {error.args[0]}; correct what stands "
+                "behind the ? there"
+            ) from None
         # A pooler gives its clients numbers of its own; only a server gives its process's.
         own = f"SELECT WHERE pg_backend_pid() = {connection.get_server_pid()}"
         if await connection.execute(own) == "SELECT 0":
@@ -144,7 +155,7 @@ class Database:
         """
         with translated(self.where):
             # Waiting for a turn can be cancelled at once; what follows must end orderly.
-            transaction = Transaction(self.engine, self._most)
+            transaction = Transaction(self.engine)
             async with self._writers.one(), self.while_alive(transaction.cut):
                 try:
                     # Cancelled here, it has begun all the same, and is rolled back.

@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import difflib
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Final, Self
 
 from dotenv import dotenv_values
+from dotenv.parser import parse_stream
 from pydantic_settings import BaseSettings
 
 from ngdata.errors import ConfigError
@@ -19,6 +21,8 @@ from ngdata.errors import ConfigError
 __all__ = ["Origins", "variables"]
 
 _PREFIX: Final = "NGDATA_"
+
+_OURS: Final = re.compile(r"(?:NGDATA|POSTGRES|REDIS)_[A-Z_]+")
 
 # Read elsewhere: the embedded servers' directory (ngdata.local).
 _OTHERS: Final = frozenset({"NGDATA_HOME"})
@@ -104,11 +108,26 @@ def variables() -> dict[str, str]:
 
 def _dotenv() -> dict[str, str | None]:
     try:
+        _refuse_unreadable_lines()
         return dotenv_values(".env")
     except UnicodeDecodeError:
         raise ConfigError("the file .env here is not UTF-8 text") from None
     except OSError as error:
         raise ConfigError(f"the file .env here cannot be read: {error.strerror}") from None
+
+
+def _refuse_unreadable_lines() -> None:
+    """Refuse a line that is meant for us and would be passed over; others' lines are theirs."""
+    if not os.path.isfile(".env"):
+        return
+    with open(".env", encoding="utf-8") as file:
+        for line in parse_stream(file):
+            name = _OURS.search(line.original.string) if line.error else None
+            if name:
+                raise ConfigError(
+                    f"line {line.original.line} of the file .env here, with {name[0]}, cannot be "
+                    "read; write NAME=value, and close a quote that you open"
+                )
 
 
 def _alias(info: Any) -> str | None:

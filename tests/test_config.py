@@ -2,6 +2,7 @@
 
 import pytest
 
+import ngdata
 from ngdata.config import load_settings
 from ngdata.errors import ConfigError
 
@@ -87,6 +88,28 @@ def test_a_file_that_is_no_text(tmp_path):
     (tmp_path / ".env").write_bytes(b"\xff\xfe")
     with pytest.raises(ConfigError, match=r"\.env here is not UTF-8"):
         load_settings()
+
+
+@pytest.mark.parametrize("line", ["NGDATA_DATABASE_URL='{}", "POSTGRES_HOST: {}", "REDIS_HOST {}"])
+def test_a_line_that_cannot_be_read(tmp_path, line):
+    """The embedded server would be used in place of the one meant."""
+    (tmp_path / ".env").write_text(f"A=1\n{line.format('postgresql://me:sesame@h/d')}\nB=2\n")
+    with pytest.raises(ConfigError, match=rf"line 2 of .*\.env.* {line[:10]}\w*, cannot") as caught:
+        load_settings()
+    assert "sesame" not in str(caught.value)
+
+
+def test_a_line_of_others_that_cannot_be_read(tmp_path):
+    (tmp_path / ".env").write_text("THEIRS='open\nNGDATA_POOL_MAX_SIZE=7\n")
+    assert load_settings().pool_max_size == 7
+
+
+@pytest.mark.parametrize(
+    "query", ["nosuch=1", "options=-c%20statement_timeout%3Dlong", "options=-c%20fsync%3Doff"]
+)
+def test_a_parameter_that_the_server_refuses(server, query):
+    with pytest.raises(ConfigError, match="refuses a parameter of its URL: .*parameter"):
+        ngdata.connect(f"{server.database_url}&{query}")
 
 
 def test_no_secret_in_a_repr():
