@@ -108,7 +108,7 @@ def test_a_line_of_others_that_cannot_be_read(tmp_path):
     "query", ["nosuch=1", "options=-c%20statement_timeout%3Dlong", "options=-c%20fsync%3Doff"]
 )
 def test_a_parameter_that_the_server_refuses(server, query):
-    with pytest.raises(ConfigError, match="refuses a parameter of its URL: .*parameter"):
+    with pytest.raises(ConfigError, match=r"refuses a parameter of its URL: .*parameter"):
         ngdata.connect(f"{server.database_url}&{query}")
 
 
