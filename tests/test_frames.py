@@ -278,6 +278,17 @@ def test_the_coordinates_alone_say_how_many(ng):
     assert ng.tokens.count_in_region((-9,) * 3, (9,) * 3) == 0
 
 
+def test_what_a_mask_hides_is_undefined(ng):
+    coords = np.ma.array(np.arange(48.0).reshape(2, 8, 3), mask=np.ones((2, 8, 3), bool))
+    coords[1, 3] = [7, 8, 9]
+    whole = np.ma.array(np.arange(24).reshape(8, 3), mask=np.arange(24).reshape(8, 3) > 2)
+    made = [*ng.tokens.bulk_create({}, coords=coords), ng.tokens.create(whole)]
+    found = np.array(ng.tokens.get(made).coords.tolist())
+    assert np.argwhere(~np.isnan(found).any(axis=2)).tolist() == [[1, 3], [2, 0]]
+    assert found[1, 3].tolist() == [7, 8, 9]
+    assert found[2, 0].tolist() == [0, 1, 2]
+
+
 def test_not_given_is_what_a_new_one_has(ng):
     frame = pd.DataFrame({"x": [0.0, 0, 0], "y": 0.0, "z": 0.0})
     for name in ("token_id", "token_type", "weight", "flags", "timestamp", "metadata"):

@@ -16,7 +16,17 @@ from ngdata.errors import InvalidQueryError
 from ngdata.levels import Level, level_index
 from ngdata.query import literals as sql
 
-__all__ = ["MOST", "Box", "Point", "Window", "as_point", "is_number", "point_sql", "search_box"]
+__all__ = [
+    "MOST",
+    "Box",
+    "Point",
+    "Window",
+    "as_point",
+    "is_number",
+    "point_sql",
+    "search_box",
+    "unmasked",
+]
 
 MOST: Final = 1e37
 """The largest coordinate: beyond, the float32 boxes of the index break."""
@@ -32,7 +42,7 @@ Window: TypeAlias = "tuple[ArrayLike, ArrayLike] | tuple[ArrayLike, ArrayLike, L
 
 def _three(value: object, name: str) -> Point:
     try:
-        array: np.ndarray[Any, Any] = np.asarray(value)
+        array: np.ndarray[Any, Any] = np.asarray(unmasked(value))
     except ValueError:
         array = np.empty(0)
     if array.shape == (3,) and array.dtype.kind == "O" and all(map(is_number, array)):
@@ -44,6 +54,14 @@ def _three(value: object, name: str) -> Point:
     if math.isnan(x) or math.isnan(y) or math.isnan(z):
         raise InvalidQueryError(f"{name} must not contain NaN, as {value!r} does")
     return x, y, z
+
+
+def unmasked(value: Any) -> Any:
+    """Give a masked array with NaN for what it hides: NumPy would take what lies under the mask."""
+    if not isinstance(value, np.ma.MaskedArray):
+        return value
+    kind = np.float64 if value.dtype.kind in "iuf" else object
+    return np.ma.filled(value.astype(kind), np.nan)
 
 
 def is_number(value: object) -> bool:

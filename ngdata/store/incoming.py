@@ -81,8 +81,10 @@ def _of_arrow(frame: Any) -> pd.DataFrame:
         raise InvalidQueryError(
             f"a {type(frame).__name__} makes no frame, it needs columns with names: {error}"
         ) from None
-    taken: pd.DataFrame = table.to_pandas(types_mapper=_NULLABLE.get, ignore_metadata=True)
-    return taken
+    # By place, for two columns may have one name.
+    columns = {place: _of_arrow_column(values) for place, values in enumerate(table.columns)}
+    taken = pd.DataFrame(columns, index=range(table.num_rows))
+    return taken.set_axis(table.column_names, axis=1)
 
 
 def _of_arrow_column(values: Any) -> Any:
@@ -90,10 +92,21 @@ def _of_arrow_column(values: Any) -> Any:
     if isinstance(values, pd.Series):
         return values
     if hasattr(values, "__arrow_c_stream__"):
-        return pa.chunked_array(values).to_pandas(types_mapper=_NULLABLE.get)
-    if isinstance(values, pa.Array):
-        return values.to_pandas(types_mapper=_NULLABLE.get)
-    return values
+        values = pa.chunked_array(values)
+    if not isinstance(values, pa.Array | pa.ChunkedArray):
+        return values
+    if pa.types.is_nested(values.type):
+        # By way of NumPy, integers in a struct would be floats where one is missing.
+        return pd.Series(_listed(values), dtype=object)
+    return values.to_pandas(types_mapper=_NULLABLE.get)
+
+
+def _listed(values: Any) -> list[Any]:
+    try:
+        listed: list[Any] = values.to_pylist(maps_as_pydicts="strict")
+    except KeyError as error:
+        raise InvalidQueryError(f"a map makes no dict: {error.args[0]}") from None
+    return listed
 
 
 def _of_columns(columns: Mapping[str, Any]) -> pd.DataFrame:

@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 
 from ngdata.errors import InvalidQueryError
 from ngdata.levels import LEVELS, level_index
-from ngdata.query.space import MOST, as_point, is_number
+from ngdata.query.space import MOST, as_point, is_number, unmasked
 from ngdata.store import columns as column
 from ngdata.store.incoming import Frame, incoming
 from ngdata.store.incoming import one_row as of_one_row
@@ -106,7 +106,15 @@ def changes(coords: Any, attributes: dict[str, Any]) -> list[Change]:
 
 def as_points(coords: Any) -> np.ndarray:
     """Check the coordinates of one token, as an array of shape (1, 8, 3)."""
-    return _by_level(coords) if isinstance(coords, Mapping) else as_coords([coords], 1)
+    if isinstance(coords, Mapping):
+        return _by_level(coords)
+    points = _numeric(coords)
+    if points.shape != (8, 3):
+        raise InvalidQueryError(
+            "coords must be {level: (x, y, z)}, for instance {0: (1.0, 2.0, 3.0)}, or an array of "
+            f"shape (8, 3), levels and axes, with NaN where undefined; not {column.shown(coords)}"
+        )
+    return as_coords(points[np.newaxis], 1)
 
 
 def _axis(values: pd.Series[Any], name: str) -> np.ndarray:
@@ -141,7 +149,7 @@ def _numeric(coords: Any) -> np.ndarray:
     # asarray first: to convert at once would make numbers of text, truth values and dates.
     bad: object = coords
     with contextlib.suppress(TypeError, ValueError, OverflowError):
-        array: np.ndarray[Any, Any] = np.asarray(coords)
+        array: np.ndarray[Any, Any] = np.asarray(unmasked(coords))
         values = array.flat if array.dtype.kind not in "iuf" else ()
         strange = [value for value in values if value is not None and not is_number(value)]
         if not strange:

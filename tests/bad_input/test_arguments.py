@@ -73,6 +73,7 @@ def test_what_all_regional_reads_share(ng, ids, options, match):
         ((math.inf, 0, 0), (-math.inf, 1, 1), "x runs from inf to -inf"),
         ((0, math.nan, 0), ONE, "min_coords must not contain NaN"),
         (ZERO, (1, 1, math.nan), "max_coords must not contain NaN"),
+        (np.ma.array([0, 0, 0], mask=[1, 0, 0]), ONE, "min_coords must not contain NaN"),
         ((0, 0), ONE, r"min_coords must be three numbers \(x, y, z\), not \(0, 0\)"),
         (ZERO, [[1, 1, 1]], "max_coords must be three numbers"),
         ("000", ONE, "not '000'"),

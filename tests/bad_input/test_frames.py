@@ -171,8 +171,9 @@ def test_arrays_of_coords(ng, ids, given, match):
         ({"motor": (1, 2, math.nan)}, r"coords\['motor'\] must not contain NaN"),
         ({0: (1, 2, math.inf)}, r"coords\[0\] must be finite"),
         ({0: "abc"}, r"coords\[0\] must be three numbers"),
-        (ONE, r"this has \(1, 3\)"),
         ([1, 2, "3"], "coords must be numbers"),
+        ((1, 2, 3), r"for instance \{0: \(1.0, 2.0, 3.0\)\}, .* not \(1, 2, 3\)"),
+        (np.zeros((1, 8, 3)), r"or an array of shape \(8, 3\)"),
     ],
 )
 def test_coords_of_one(ng, ids, given, match):

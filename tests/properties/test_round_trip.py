@@ -12,6 +12,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from ngdata.errors import InvalidQueryError
 from ngdata.levels import LEVELS
 
 COORDINATES = st.floats(-1e37, 1e37)
@@ -247,6 +248,37 @@ def test_numpy_inside_json(store):
     }
     assert same_json(found, expected)
     store.tokens.delete(made)
+
+
+@pytest.mark.parametrize(
+    "form",
+    [
+        pa.table,
+        pl.DataFrame,
+        lambda columns: columns | {"metadata": pa.array(columns["metadata"])},
+        lambda columns: columns | {"metadata": pl.Series(columns["metadata"])},
+    ],
+)
+def test_what_is_missing_in_a_struct_makes_no_floats_of_the_rest(store, form):
+    given = [{"id": 2**53 + 1, "deep": {"n": [1, None]}}, {"id": None, "deep": None}, None]
+    made = store.tokens.bulk_create(form({name: [0.0] * 3 for name in "xyz"} | {"metadata": given}))
+    found = store.tokens.get(made, columns=["metadata"]).metadata.tolist()
+    store.tokens.delete(made)
+    assert same_json(found, given)
+
+
+def test_maps_of_arrow_are_dicts(store):
+    kind = pa.map_(pa.string(), pa.int64())
+    columns = {name: [0.0] * 2 for name in "xyz"}
+    maps = pa.array([[("a", 1), ("b", None)], None], kind)
+    made = store.tokens.bulk_create(pa.table(columns | {"metadata": maps}))
+    found = store.tokens.get(made, columns=["metadata"]).metadata.tolist()
+    store.tokens.delete(made)
+    assert found == [{"a": 1, "b": None}, None]
+
+    twice = pa.array([[("a", 1), ("a", 2)], None], kind)
+    with pytest.raises(InvalidQueryError, match=r"a map makes no dict: .*'a'"):
+        store.tokens.bulk_create(pa.table(columns | {"metadata": twice}))
 
 
 def test_times_from_all_kinds_of_columns(store):
