@@ -7,17 +7,18 @@ entities are read and written is in `ngdata.repositories`.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 import asyncpg
 from sqlalchemy import exc, text
-from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, AsyncSession
+from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm.exc import StaleDataError
 
 from ngdata.errors import InvalidQueryError, NGDataError, NotFoundError
-from ngdata.server_errors import DRIVER_ERRORS, is_lost_connection, translate, translated
+from ngdata.pooled import PooledConnection
+from ngdata.server_errors import DRIVER_ERRORS, translate, translated
 from ngdata.slots import Slots
 from ngdata.threads import uninterrupted
 
@@ -37,17 +38,21 @@ async def open_session(database: Database, turns: Slots) -> AsyncIterator[AsyncS
     Entities stay as they are after the end, and after an error too: nothing is loaded later.
     """
     where = database.where
+    taken = PooledConnection(database.engine)
+    session: AsyncSession | None = None
     async with turns.one():
-        with translated(where):
-            pooled, cut = await uninterrupted(_connected(database.engine))
-        session = AsyncSession(pooled, expire_on_commit=False, info={"where": where})
         try:
             with session_errors(where):
-                async with database.while_alive(cut):
+                async with database.while_alive(taken.cut):
+                    with translated(where):
+                        await uninterrupted(taken.take(lambda driver: driver.execute("SELECT")))
+                    session = AsyncSession(
+                        taken.pooled, expire_on_commit=False, info={"where": where}
+                    )
                     yield session
                     await _commit(session)
         finally:
-            await uninterrupted(_end(session, pooled, cut))
+            await uninterrupted(_end(taken, session))
 
 
 @contextmanager
@@ -86,25 +91,6 @@ def _translated(error: exc.DBAPIError, where: str) -> NGDataError:
     return found
 
 
-async def _connected(engine: AsyncEngine) -> tuple[AsyncConnection, Callable[[], None]]:
-    """Take a connection that answers, and the way to cut it; those that died idle are skipped."""
-    pool: Any = engine.pool
-    while True:
-        idle = pool.checkedin()
-        pooled = engine.connect()
-        await pooled.start()
-        raw: Any = await pooled.get_raw_connection()
-        cut = raw.driver_connection.terminate
-        try:
-            await raw.driver_connection.execute("SELECT")
-        except DRIVER_ERRORS as error:
-            await _cut(pooled, cut)
-            if not idle or not is_lost_connection(error):
-                raise
-        else:
-            return pooled, cut
-
-
 async def _commit(session: AsyncSession) -> None:
     if not session.in_transaction():
         return
@@ -115,17 +101,13 @@ async def _commit(session: AsyncSession) -> None:
     await uninterrupted(session.commit())
 
 
-async def _end(session: AsyncSession, pooled: AsyncConnection, cut: Callable[[], None]) -> None:
+async def _end(taken: PooledConnection, session: AsyncSession | None) -> None:
     """Roll back what is not committed, and give the connection back; or cut it."""
+    usable = True
     try:
         async with asyncio.timeout(_PATIENCE):
-            await session.close()
-            await pooled.close()
+            if session is not None:
+                await session.close()
     except DRIVER_ERRORS:
-        await _cut(pooled, cut)
-
-
-async def _cut(pooled: AsyncConnection, cut: Callable[[], None]) -> None:
-    cut()
-    await pooled.invalidate()
-    await pooled.close()
+        usable = False
+    await taken.give_back(usable=usable)

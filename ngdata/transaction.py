@@ -9,9 +9,10 @@ import asyncio
 from typing import Any, Final
 
 import asyncpg
-from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+from sqlalchemy.ext.asyncio import AsyncEngine
 
-from ngdata.server_errors import DRIVER_ERRORS, is_lost_connection
+from ngdata.pooled import PooledConnection
+from ngdata.server_errors import DRIVER_ERRORS
 
 __all__ = ["Transaction"]
 
@@ -25,63 +26,39 @@ class Transaction:
     Parameters
     ----------
     engine : AsyncEngine
-    most : int
-        How many pooled connections there may be, and so how many may be dead.
     """
 
-    def __init__(self, engine: AsyncEngine, most: int) -> None:
-        self._engine = engine
-        self._most = most
-        self._pooled: AsyncConnection | None = None
-        self._connection: asyncpg.Connection[Any] | None = None
+    def __init__(self, engine: AsyncEngine) -> None:
+        self._taken = PooledConnection(engine)
         self._transaction: Any = None
+        self.cut = self._taken.cut
 
     @property
     def connection(self) -> asyncpg.Connection[Any]:
         """The connection that has begun."""
-        assert self._connection is not None
-        return self._connection
+        return self._taken.driver
 
     async def begin(self) -> None:
-        """Connect and begin; pooled connections that died while they lay idle are passed over."""
-        for attempt in range(self._most + 1):
-            self._pooled = await self._engine.connect()
-            self._connection = (await self._pooled.get_raw_connection()).driver_connection
-            try:
-                self._transaction = self.connection.transaction()
-                await self._transaction.start()
-            except DRIVER_ERRORS as error:
-                await self.end()
-                if attempt == self._most or not is_lost_connection(error):
-                    raise
-            else:
-                break
+        """Connect and begin."""
+        await self._taken.take(self._begin)
+
+    async def _begin(self, connection: asyncpg.Connection[Any]) -> None:
+        self._transaction = connection.transaction()
+        await self._transaction.start()
 
     async def commit(self) -> None:
         """Commit; if the server refuses, it has rolled back."""
         await self._transaction.commit()
         self._transaction = None
 
-    def cut(self) -> None:
-        """Make whatever waits for the server fail."""
-        if self._connection is not None:
-            self._connection.terminate()
-
     async def end(self) -> None:
         """Give the connection back; what is not committed is rolled back, or its connection cut."""
-        if self._pooled is None:
-            return
-        if not await self._is_clean():
-            self.cut()
-            await self._pooled.invalidate()
-        await self._pooled.close()
-        self._pooled = self._connection = self._transaction = None
+        await self._taken.give_back(usable=await self._rolled_back())
 
-    async def _is_clean(self) -> bool:
-        """Roll back what is not committed, and tell whether the connection can be used again."""
-        if self._connection is None or self._connection.is_closed():
-            return False
-        if self._transaction is None or not self._connection.is_in_transaction():
+    async def _rolled_back(self) -> bool:
+        if self._transaction is None or not self._taken.is_usable:
+            return True
+        if not self.connection.is_in_transaction():
             return True
         # asyncpg first waits until the server has let go of a cancelled statement.
         try:
