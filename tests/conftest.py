@@ -10,7 +10,8 @@ import os
 import shutil
 import tempfile
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -64,10 +65,17 @@ def database_url(server: local.Addresses) -> str:
     return server.database_url
 
 
+@pytest.fixture(scope="session")
+def new_database(server: local.Addresses) -> Callable[[], AbstractContextManager[str]]:
+    """Make a database without our schema, and drop it at the end."""
+    return lambda: _database(server.database_url)
+
+
 @pytest.fixture
-def empty_database(server: local.Addresses) -> Iterator[str]:
+def empty_database(new_database: Callable[[], AbstractContextManager[str]]) -> Iterator[str]:
     """A database without our schema."""
-    yield from _database(server.database_url)
+    with new_database() as url:
+        yield url
 
 
 @pytest.fixture
@@ -82,20 +90,21 @@ def celegans(server: local.Addresses) -> Iterator[ngdata.Client]:
     """A sync client of a store of its own that holds the sample; for reading."""
     from ngdata.datasets import load_celegans
 
-    databases = _database(server.database_url)
-    url = next(databases)
-    schema.upgrade(url)
-    with ngdata.connect(url) as client:
-        load_celegans(client)
-        yield client
-    next(databases, None)
+    with _database(server.database_url) as url:
+        schema.upgrade(url)
+        with ngdata.connect(url) as client:
+            load_celegans(client)
+            yield client
 
 
+@contextmanager
 def _database(url: str) -> Iterator[str]:
     name = f"test_{uuid.uuid4().hex}"
     execute(url, f"CREATE DATABASE {name}")
-    yield url.replace("/ngdata?", f"/{name}?")
-    execute(url, f"DROP DATABASE {name} WITH (FORCE)")
+    try:
+        yield url.replace("/ngdata?", f"/{name}?")
+    finally:
+        execute(url, f"DROP DATABASE {name} WITH (FORCE)")
 
 
 def backends(url: str, condition: str = "state <> 'idle'") -> int:

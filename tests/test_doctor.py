@@ -253,7 +253,8 @@ def test_the_embedded_servers(server, database_url):
     """With nothing configured they are meant, and their disk is looked at too."""
     done = command("--json")
     assert done.exit_code == 0, done.output
-    checks = [f["check"] for f in json.loads(done.stdout)]
+    # Other tests leave several tables without statistics.
+    checks = list(dict.fromkeys(f["check"] for f in json.loads(done.stdout)))
     assert checks == ["programs", "disk", *CHECKS[1:]]
 
 

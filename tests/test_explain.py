@@ -8,6 +8,7 @@ import pandas as pd
 import pytest
 
 import ngdata
+from ngdata import schema
 from ngdata.errors import InvalidQueryError
 
 COUNT = 100_000
@@ -25,13 +26,17 @@ BOXES = {
 
 
 @pytest.fixture(scope="module")
-def database(server):
-    """The shared database, for this module alone: loaded once."""
-    tables = "tokens.tokens, graph.connections, experience.experience_events"
-    with adbc.connect(server.database_url, autocommit=True) as connection:
-        connection.execute(f"TRUNCATE {tables}, experience.experience_trajectories").close()
+def url(new_database):
+    """A database of this module's own: the statistics of other tests' data outlive a TRUNCATE."""
+    with new_database() as made:
+        schema.upgrade(made)
+        yield made
+
+
+@pytest.fixture(scope="module")
+def database(url):
+    with adbc.connect(url, autocommit=True) as connection:
         yield connection
-        connection.execute(f"TRUNCATE {tables}, experience.experience_trajectories").close()
 
 
 @pytest.fixture(scope="module")
@@ -44,14 +49,13 @@ def cloud():
 
 
 @pytest.fixture(scope="module")
-def loaded(server, database, cloud):
-    with ngdata.connect(server.database_url) as client:
+def loaded(url, database, cloud):
+    with ngdata.connect(url) as client:
         # No ANALYZE of autovacuum in the middle.
         table = "ALTER TABLE tokens.spatial_index_0"
         database.execute(f"{table} SET (autovacuum_enabled = off)").close()
         client.tokens.bulk_create(cloud)
         yield client
-        database.execute(f"{table} RESET (autovacuum_enabled)").close()
 
 
 @pytest.fixture(params=["right after the load", "analyzed"], scope="module")
