@@ -116,6 +116,9 @@ def translate(error: BaseException, where: str = "the database") -> NGDataError:
             break
     else:
         kind, hint = NGDataError, "see the server's message"
+    if code[:2] == "40":
+        # The detail of a deadlock is process ids.
+        message = message.partition(" DETAIL: ")[0]
     found = kind(f"{message} ({where}, SQLSTATE {code}): {hint}")
     found.sqlstate = code
     return found
