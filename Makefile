@@ -12,6 +12,7 @@ EDITABLE := $(INSTALL) --no-deps --no-build-isolation --editable .
 
 demo: system .venv/.run
 	@.venv/bin/ngdata demo
+	@echo; echo "The servers stay up: \`.venv/bin/ngdata down\` stops them. README.md goes on from here."
 
 # Reaches all that it needs, so `system` knows.
 test: WANTED := --for-tests

@@ -17,3 +17,8 @@ from ngdata.sync.client import Client
 __all__ = ["AsyncClient", "Client", "connect", "connect_async", "errors"]
 
 __version__ = "0.1.0"
+
+
+def __dir__() -> list[str]:
+    # Tab after `ngdata.` offers what is public, not every module.
+    return [*__all__, "__version__"]

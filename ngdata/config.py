@@ -167,6 +167,12 @@ def _database_url(settings: Settings, origins: Origins) -> str | None:
             _secret(settings.postgres_password),
         )
     else:
+        for part in ("postgres_db", "postgres_user", "postgres_password"):
+            if getattr(settings, part) is not None:
+                raise ConfigError(
+                    f"{origins.named(part)} is set, and POSTGRES_HOST is not: set POSTGRES_HOST to "
+                    "the server it is meant for, or leave it out for the embedded one"
+                )
         return None
     ours = {}
     for name, field in tls.FIELDS.items():

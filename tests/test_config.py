@@ -123,3 +123,11 @@ def test_no_secret_in_a_repr():
 def test_settings_are_not_changed_afterwards():
     with pytest.raises(ValueError, match="frozen"):
         load_settings().pool_max_size = 3
+
+
+@pytest.mark.parametrize("name", ["POSTGRES_DB", "POSTGRES_USER", "POSTGRES_PASSWORD"])
+def test_a_part_without_a_host_is_not_taken_for_the_embedded_server(monkeypatch, name):
+    monkeypatch.setenv(name, "s3cret")
+    with pytest.raises(ConfigError, match=f"{name} is set, and POSTGRES_HOST is not") as refused:
+        load_settings()
+    assert "s3cret" not in str(refused.value)

@@ -265,3 +265,7 @@ def test_architecture_names_every_module_and_no_other():
 def test_every_module_says_what_it_holds():
     for path in PACKAGE.rglob("*.py"):
         assert ast.get_docstring(ast.parse(path.read_text())), path
+
+
+def test_tab_offers_what_is_public():
+    assert dir(ngdata) == sorted([*ngdata.__all__, "__version__"])

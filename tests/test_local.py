@@ -271,3 +271,10 @@ def test_what_is_left_in_a_home_is_its_owners(empty_home):
         mode = stat.S_IMODE(entry.stat().st_mode)
         assert mode & 0o077 == 0, entry
     local.down(empty_home)
+
+
+def test_a_home_that_is_no_home(monkeypatch):
+    with pytest.raises(ConfigError, match="directory inside it"):
+        local.up(Path("/"))
+    monkeypatch.setenv("NGDATA_HOME", "  ")
+    assert local.default_home().name == "ngdata"

@@ -44,7 +44,7 @@ def default_home() -> Path:
     >>> local.default_home().is_absolute()
     True
     """
-    named = os.environ.get("NGDATA_HOME")
+    named = os.environ.get("NGDATA_HOME", "").strip()
     if named:
         return Path(named).expanduser().absolute()
     if os.geteuid() == 0:
@@ -67,6 +67,8 @@ def checked_home(home: Path | None) -> Path:
         return path
     except (OSError, RuntimeError) as error:
         raise _unusable(asked, error) from None
+    if path == path.parent:
+        raise ConfigError(f"{path} is no home for data; set NGDATA_HOME to a directory inside it")
     if not stat.S_ISDIR(found.st_mode):
         raise ConfigError(f"{path} is no directory; set NGDATA_HOME to one")
     if found.st_uid != os.geteuid():
