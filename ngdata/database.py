@@ -19,7 +19,7 @@ from typing import Any
 import asyncpg
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, create_async_engine
 
-from ngdata import address
+from ngdata import address, tls
 from ngdata.arrow_pool import ArrowPool
 from ngdata.config import Settings
 from ngdata.errors import ConfigError, SchemaVersionError
@@ -92,6 +92,15 @@ class Database:
             connection: asyncpg.Connection[Any] = await asyncpg.connect(**self._arguments)
         except asyncpg.ProtocolViolationError as error:
             raise self._refused(str(error)) from None
+        except asyncpg.ConnectionDoesNotExistError as error:
+            # TLS 1.3 tells of a refused certificate when both are done, and asyncpg may hear the
+            # server hang up before it hears why.
+            if error.__cause__ is None and "sslcert=" in self._arguments["dsn"]:
+                meaning = tls.explanation("unknown ca")
+                raise ConfigError(
+                    f"{self.where} hung up when TLS was agreed; most likely {meaning}"
+                ) from None
+            raise
         except _BAD_PARAMETER as error:
             raise ConfigError(
                 f"{self.where} refuses a parameter of its URL: {error.args[0]}; correct what stands "
