@@ -96,7 +96,7 @@ class Database:
             # TLS 1.3 tells of a refused certificate when both are done, and asyncpg may hear the
             # server hang up before it hears why.
             if error.__cause__ is None and "sslcert=" in self._arguments["dsn"]:
-                meaning = tls.explanation("unknown ca")
+                meaning = tls.explanation("alert unknown ca")
                 raise ConfigError(
                     f"{self.where} hung up when TLS was agreed; most likely {meaning}"
                 ) from None
