@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import os
 import shutil
+import signal
 import tempfile
 import uuid
 from collections.abc import Callable, Iterator
@@ -33,6 +34,8 @@ def pytest_configure() -> None:
     for name in list(os.environ):
         if name.startswith(("NGDATA_", "POSTGRES_", "REDIS_", "PG")):
             del os.environ[name]
+    # A shell's background job ignores interrupts, and so would its children, which tests send them.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     os.environ["NGDATA_HOME"] = tempfile.mkdtemp(prefix="ngdata tests ")
 
 
