@@ -146,7 +146,7 @@ def test_disabled_triggers_do_not_come_back_as_they_were(filled, empty_database,
     way = ["--data-only", "--disable-triggers", "--exit-on-error"]
     tool("pg_restore", f"--dbname={empty_database}", *way, dump)
     found = wrongs(empty_database)
-    assert [f.check for f in found] == ["triggers"] * 8 + ["spatial index"]
+    assert [f.check for f in found] == ["triggers"] * 13 + ["spatial index"]
     for finding in found[:-1]:
         assert finding.advice is not None
         execute(empty_database, finding.advice.partition(";")[0])

@@ -325,6 +325,8 @@ def test_names_in_the_database_are_those_of_the_models(database_url):
         str(named.name)
         for table in Base.metadata.tables.values()
         for named in (*table.constraints, *table.indexes)
+        # A table without a key has an empty one in a model.
+        if named is not table.primary_key or list(table.primary_key.columns)
     }
     found = run(
         database_url,

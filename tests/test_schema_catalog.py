@@ -101,13 +101,32 @@ def test_what_a_deletion_takes_along(database_url):
     ]
 
 
-TRIGGERS = {
-    "tokens.tokens": ["index_delete", "index_insert", "index_truncate", "index_update", "touch"],
+VERSIONED = [
+    "experience.experience_events",
+    "experience.experience_trajectories",
+    "graph.connections",
+    "graph.graph_snapshots",
+    "tokens.spatial_index",
+    "tokens.tokens",
+]
+# A statement that names a partition fires that partition's triggers alone.
+RENEWING = [*VERSIONED, *(f"tokens.spatial_index_{level}" for level in range(8))]
+
+TRIGGERS = {table: ["renew_version"] for table in RENEWING} | {
+    "tokens.tokens": [
+        "index_delete",
+        "index_insert",
+        "index_truncate",
+        "index_update",
+        "renew_version",
+        "touch",
+    ],
     "experience.experience_events": [
         "follow_delete",
         "follow_insert",
         "follow_truncate",
         "follow_update",
+        "renew_version",
     ],
 }
 
@@ -125,6 +144,35 @@ def test_there_are_no_other_triggers(database_url):
 
 # pg_trigger.tgtype, a sum of bits: statement is the lack of 1, before 2.
 EVENTS = {"insert": 4, "delete": 8, "update": 16, "truncate": 32}
+
+
+def test_each_statement_renews_a_version(database_url):
+    found = rows(
+        database_url,
+        """
+        SELECT tgrelid::regclass::text, tgtype, tgenabled::text,
+            encode(tgargs, 'escape'), prosecdef, proacl::text
+        FROM pg_trigger t JOIN pg_proc p ON p.oid = tgfoid WHERE tgname = 'renew_version'
+        """,
+    )
+    assert sorted(one[0] for one in found) == sorted(RENEWING)
+    for table, kind, enabled, arguments, definer, acl in found:
+        assert kind == sum(EVENTS.values()), "AFTER, for each statement, for all events"
+        assert enabled == "A", "ENABLE ALWAYS"
+        assert arguments.removesuffix("\\000") == re.sub(r"_\d$", "", table)
+        assert definer, "SECURITY DEFINER"
+        assert not re.search(r"[{,]=", acl), "nobody may call it but the owner"
+
+
+def test_versions_have_no_index_and_room_on_a_page(database_url):
+    assert rows(
+        database_url,
+        "SELECT relhasindex, reloptions[1] FROM pg_class WHERE oid = 'tokens.versions'::regclass",
+    ) == [(False, "fillfactor=20")]
+    assert rows(
+        database_url,
+        "SELECT DISTINCT relation FROM tokens.versions WHERE relation <> 'redis' ORDER BY 1",
+    ) == [(table,) for table in VERSIONED]
 
 
 @pytest.mark.parametrize("event", EVENTS)
@@ -181,7 +229,9 @@ def test_functions_name_their_schemas(database_url):
         [
             *(f"experience.follow_{event}()" for event in EVENTS),
             *(f"tokens.index_{event}()" for event in EVENTS),
+            "tokens.fold_versions()",
             "tokens.grant_access(name,text)",
+            "tokens.renew_version()",
             "tokens.touch()",
         ]
     )

@@ -22,10 +22,22 @@ __all__ = ["ALWAYS", "OTHER", "indexes", "triggers"]
 
 _EVENTS: Final = ("insert", "update", "delete", "truncate")
 
+# The tables whose versions the cache asks for; a statement that names a partition fires its triggers.
+_RENEWING: Final = (
+    "tokens.tokens",
+    "tokens.spatial_index",
+    *(f"tokens.spatial_index_{level}" for level in range(8)),
+    "graph.connections",
+    "graph.graph_snapshots",
+    "experience.experience_events",
+    "experience.experience_trajectories",
+)
+
 #: What derives one table from another, and so must fire for replication's sessions too.
 ALWAYS: Final = frozenset(
     {("tokens.tokens", f"index_{event}") for event in _EVENTS}
     | {("experience.experience_events", f"follow_{event}") for event in _EVENTS}
+    | {(table, "renew_version") for table in _RENEWING}
 )
 OTHER: Final = frozenset({("tokens.tokens", "touch")})
 
@@ -54,6 +66,8 @@ async def triggers(connection: asyncpg.Connection[Any]) -> list[Finding]:
         how = "ALWAYS TRIGGER" if (place, name) in ALWAYS else "TRIGGER"
         state = enabled.get((place, name))
         behind = "; then run `ngdata reindex`" if name.startswith("index_") else ""
+        if name == "renew_version":
+            behind = f"; then DELETE FROM {place} WHERE false, or what is cached may be old"
         repair = f"ALTER TABLE {place} ENABLE {how} {name}{behind}"
         if state is None:
             found.append(

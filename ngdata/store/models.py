@@ -1,4 +1,4 @@
-"""The six tables as SQLAlchemy models.
+"""The six tables as SQLAlchemy models, and the one that triggers keep for the cache.
 
 What a model cannot say (partitions, triggers, functions) is in the migrations alone; what both say
 is kept equal by ``alembic check`` and a catalog test.  `tokens.spatial_index` is derived from
@@ -15,11 +15,13 @@ from geoalchemy2 import Geometry, WKBElement
 from sqlalchemy import (
     ARRAY,
     CheckConstraint,
+    Column,
     FetchedValue,
     ForeignKey,
     Index,
     Integer,
     MetaData,
+    Table,
     Text,
     Uuid,
     false,
@@ -304,3 +306,13 @@ class EventModel(Entity, Base):
     sequence_number: Mapped[int | None] = mapped_column(BIGINT)
     metadata_: Mapped[dict[str, Any] | None] = mapped_column("metadata")
     created_at: Mapped[dt.datetime] = mapped_column(server_default=_NOW)
+
+
+# No entity: its rows have no key, and nobody but triggers writes them.
+Table(
+    "versions",
+    Base.metadata,
+    Column("relation", Text(), nullable=False),
+    Column("nonce", Uuid(), nullable=False, server_default=_GENERATED),
+    schema="tokens",
+)
