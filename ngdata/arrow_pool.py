@@ -11,8 +11,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncGenerator, AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, asynccontextmanager, contextmanager, nullcontext
 from typing import Any, TypeVar
 
 import adbc_driver_postgresql.dbapi as adbc
@@ -30,6 +30,8 @@ _ON_CONNECT = """
 SELECT CASE WHEN current_setting('server_version_num')::int >= 150000
             THEN set_config('client_connection_check_interval', '1000', false) END
 """
+
+_BEGIN = "BEGIN READ ONLY"
 
 # In parts, the server is never far ahead of the reader.
 _SMALL_BATCHES = {"adbc.postgresql.batch_size_hint_bytes": str(1 << 20)}
@@ -50,12 +52,34 @@ class ArrowConnection:
         """Read a whole answer; cancelling the task cancels the query on the server."""
 
         def work() -> pa.Table:
-            with self._opened().cursor() as cursor:
-                self._begin(cursor)
+            with self._opened().cursor() as cursor, self._alone(cursor):
+                cursor.execute(statement)
+                return cursor.fetch_arrow_table()
+
+        return await self._do(work)
+
+    async def read_versioned(
+        self, statement: str, version: str, relations: Sequence[str]
+    ) -> tuple[pa.Table, str | None]:
+        """Read an answer and, in the same snapshot, the version that it is true by.
+
+        The relations are locked before the snapshot is taken, against TRUNCATE alone: a snapshot
+        from before one sees the old version, and no rows.  Tokens come first, as where TRUNCATE
+        goes on to what refers to them.
+        """
+        begin = (
+            "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY;"
+            f" LOCK TABLE {', '.join(sorted(relations, reverse=True))} IN ACCESS SHARE MODE"
+        )
+
+        def work() -> tuple[pa.Table, str | None]:
+            with self._opened().cursor() as cursor, _transaction(cursor, begin):
+                cursor.execute(version)
+                found = cursor.fetch_arrow_table().column(0)[0].as_py()
                 cursor.execute(statement)
                 table = cursor.fetch_arrow_table()
-                self._commit(cursor)
-                return table
+            # In one piece, or NumPy would make its own of each column of a frame.
+            return table.combine_chunks(), found
 
         return await self._do(work)
 
@@ -105,12 +129,15 @@ class ArrowConnection:
             self._connection = _open(self._uri, self._pooled)
         return self._connection
 
+    def _alone(self, cursor: adbc.Cursor) -> AbstractContextManager[None]:
+        # But for a pooler, a statement alone is its own transaction.
+        return _transaction(cursor, _BEGIN) if self._pooled else nullcontext()
+
     def _begin(self, cursor: adbc.Cursor) -> None:
         if self._pooled:
-            cursor.executescript("BEGIN READ ONLY")
+            cursor.executescript(_BEGIN)
 
     def _commit(self, cursor: adbc.Cursor) -> None:
-        # A read that failed closes its connection, and so needs no rollback.
         if self._pooled:
             cursor.executescript("COMMIT")
 
@@ -160,6 +187,19 @@ class ArrowConnection:
 
         self._worker.submit(job).add_done_callback(lambda f: f.cancelled() or f.exception())
         self._worker.stop()
+
+
+@contextmanager
+def _transaction(cursor: adbc.Cursor, begin: str) -> Iterator[None]:
+    try:
+        cursor.executescript(begin)
+        yield
+    except BaseException:
+        # The connection will be closed, but the server may take a moment to notice.
+        with contextlib.suppress(adbc.Error):
+            cursor.executescript("ROLLBACK")
+        raise
+    cursor.executescript("COMMIT")
 
 
 def _open(uri: str, pooled: bool) -> adbc.Connection:
@@ -214,6 +254,10 @@ class ArrowPool:
                     lent.close()
                 else:
                     self._idle.append(lent)
+
+    def refuse_wrong_callers(self) -> None:
+        """Raise where no connection would be lent: closed, a forked child, another event loop."""
+        self._slots.refuse_wrong_callers()
 
     def _drop_idle(self) -> None:
         while self._idle:

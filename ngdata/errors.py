@@ -20,6 +20,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 __all__ = [
+    "CacheWarning",
     "ConfigError",
     "DatabaseUnavailable",
     "IntegrityError",
@@ -94,3 +95,7 @@ class DatabaseUnavailable(NGDataError, ConnectionError):  # noqa: N818 - as abov
 
 class SchemaVersionError(NGDataError):
     """The database is at another schema revision than this ngdata."""
+
+
+class CacheWarning(UserWarning):
+    """Redis is not to be had; answers stay right, and come from the database."""

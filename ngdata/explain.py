@@ -16,7 +16,7 @@ from ngdata.database import Database
 from ngdata.errors import InvalidQueryError
 from ngdata.namespace import Namespace
 from ngdata.query import Query
-from ngdata.reader import Reader
+from ngdata.reader import CacheMode, Reader
 
 __all__ = ["Plan", "plan_of", "query_of"]
 
@@ -66,7 +66,7 @@ class _QueryTaker(Reader):
     def __init__(self) -> None:
         """Need no database."""
 
-    async def table(self, query: Query) -> NoReturn:
+    async def answer(self, query: Query, mode: CacheMode | None = None) -> NoReturn:
         raise _TakenQuery(query)
 
     async def frames(self, query: Query, rows: int) -> AsyncGenerator[pd.DataFrame, None]:

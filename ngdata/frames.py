@@ -16,7 +16,7 @@ import pyarrow as pa
 
 from ngdata.query import Column, Kind
 
-__all__ = ["to_frame"]
+__all__ = ["is_shareable", "to_frame", "to_shared_frame"]
 
 _STR: Final = pd.StringDtype("pyarrow", na_value=np.nan)
 
@@ -52,8 +52,55 @@ def to_frame(table: pa.Table, columns: Sequence[Column]) -> pd.DataFrame:
     )
 
 
+def is_shareable(kind: Kind) -> bool:
+    """Tell whether several frames can stand over one memory without seeing each other's changes."""
+    return kind in _READ_ONLY
+
+
+def to_shared_frame(table: pa.Table, columns: Sequence[Column]) -> pd.DataFrame:
+    """Make a frame over the table's own memory, to be copied shallowly and never given away.
+
+    pandas copies before it writes, because it knows of another that looks at the same memory; and
+    what goes past pandas meets memory that is read-only.
+    """
+    frame: Any = pd.DataFrame(
+        {
+            column.name: _READ_ONLY[column.kind](values)
+            for column, values in zip(columns, table.columns, strict=True)
+        },
+        copy=False,
+    )
+    for block in frame._mgr.blocks:
+        block.refs.add_reference(_WITNESS._mgr.blocks[0])
+    shared: pd.DataFrame = frame
+    return shared
+
+
+# It looks at the memory of every shared frame for ever: else the last copy, once it is alone, would
+# be written in place, and pandas would fail at memory that is read-only.
+_WITNESS: Final[Any] = pd.DataFrame({"": [0]})
+
+
+def _read_only_numbers(values: pa.ChunkedArray) -> Any:
+    array = owner = values.to_numpy()
+    while isinstance(owner.base, np.ndarray):
+        owner = owner.base
+    if array.size and (owner.base is None or owner.flags.writeable):
+        # Not Arrow's own memory, but NumPy's, which can be made writable again; bytes cannot.
+        array = np.frombuffer(array.tobytes(), array.dtype)
+    return array
+
+
+def _read_only_times(values: pa.ChunkedArray) -> Any:
+    naive = _read_only_numbers(values.cast(pa.timestamp("us")))
+    # Anything but integers would be copied, and the copy be writable.
+    return pd.array(naive.view(np.int64), dtype="datetime64[us, UTC]", copy=False)
+
+
 def _text(values: pa.ChunkedArray) -> Any:
-    return values.to_pandas(types_mapper=lambda _: _STR)
+    # An array, for which pandas need not look whether its index is that of the others.
+    dtype: Any = _STR
+    return dtype.__from_arrow__(values)
 
 
 def _numbers(values: pa.ChunkedArray) -> Any:
@@ -102,4 +149,12 @@ _CONVERT: Final[dict[Kind, Callable[[pa.ChunkedArray], Any]]] = {
     Kind.JSON: _json,
     Kind.BYTES: _bytes,
     Kind.COORDS: _coords,
+}
+
+_READ_ONLY: Final[dict[Kind, Callable[[pa.ChunkedArray], Any]]] = {
+    Kind.TEXT: _text,
+    Kind.FLOAT: _read_only_numbers,
+    Kind.INTEGER: _read_only_numbers,
+    Kind.BOOLEAN: _read_only_numbers,
+    Kind.TIME: _read_only_times,
 }

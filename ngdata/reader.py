@@ -1,27 +1,44 @@
 """Query to DataFrame: the one way that every read takes.
 
-A cache will stand here, in front of the database; the callers will not notice.
+This reader asks the database each time; `ngdata.cache` has one that remembers.
 """
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator
+import time
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import aclosing
+from typing import Any, Final, Literal, TypeAlias, TypeVar, get_args
 
 import adbc_driver_postgresql.dbapi as adbc
 import pandas as pd
-import pyarrow as pa
 
+from ngdata.answer import Answer
+from ngdata.arrow_pool import ArrowConnection
 from ngdata.database import Database
+from ngdata.errors import InvalidQueryError
 from ngdata.frames import to_frame
 from ngdata.query import Query
 from ngdata.server_errors import is_lost_connection, translated
 from ngdata.threads import in_daemon_thread
 
-__all__ = ["Reader"]
+__all__ = ["CacheMode", "Reader", "checked_mode"]
+
+T = TypeVar("T")
+
+CacheMode: TypeAlias = Literal["strict", "ttl", "off"]
+"""How an answer may be given again: if it is still true, if it is young, or never."""
 
 # Below, making the frame takes less than a millisecond, and the loop may wait for it.
-_SMALL_BYTES = 1 << 18
+_SMALL_BYTES: Final = 1 << 18
+
+
+def checked_mode(mode: Any) -> CacheMode:
+    """Check a way to cache."""
+    if mode not in get_args(CacheMode):
+        raise InvalidQueryError(f"cache must be 'strict', 'ttl' or 'off', not {mode!r}")
+    found: CacheMode = mode
+    return found
 
 
 class Reader:
@@ -30,33 +47,51 @@ class Reader:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    async def frame(self, query: Query) -> pd.DataFrame:
-        """Read a whole answer as a frame that is the caller's own."""
-        table = await self.table(query)
-        if table.nbytes < _SMALL_BYTES:
-            return to_frame(table, query.columns)
-        return await in_daemon_thread(lambda: to_frame(table, query.columns))
+    async def frame(self, query: Query, cache: CacheMode | None = None) -> pd.DataFrame:
+        """Read a whole answer as a frame that is the caller's own.
 
-    async def table(self, query: Query) -> pa.Table:
-        """Read a whole answer as Arrow.
+        Its ``attrs["ngdata"]`` tell where it came from, by which version it is true, and how long
+        that took.
+        """
+        started = time.perf_counter()
+        answer, source = await self.answer(query, cache)
+        if answer.nbytes < _SMALL_BYTES or answer.is_quick:
+            frame = answer.frame()
+        else:
+            frame = await in_daemon_thread(answer.frame)
+        frame.attrs["ngdata"] = {
+            "source": source,
+            "version": answer.version or None,
+            "milliseconds": round((time.perf_counter() - started) * 1000, 3),
+        }
+        return frame
+
+    async def answer(self, query: Query, mode: CacheMode | None = None) -> tuple[Answer, str]:
+        """Read a whole answer, and tell where it came from."""
+        made = time.time()
+        table = await self._database_read(lambda connection: connection.read(query.sql))
+        return Answer(table, query.columns, made=made), "database"
+
+    async def _database_read(self, read: Callable[[ArrowConnection], Awaitable[T]]) -> T:
+        """Read from the database.
 
         A connection that was lost while it lay idle (the server was restarted) is no reason to
         fail: the read is tried once more, on a new one.
         """
         with translated(self._database.where):
             try:
-                return await self._read(query.sql, fresh=False)
+                return await self._read_on(read, fresh=False)
             except adbc.Error as error:
                 if not is_lost_connection(error):
                     raise
-            return await self._read(query.sql, fresh=True)
+            return await self._read_on(read, fresh=True)
 
-    async def _read(self, statement: str, fresh: bool) -> pa.Table:
+    async def _read_on(self, read: Callable[[ArrowConnection], Awaitable[T]], fresh: bool) -> T:
         async with (
             self._database.arrow.connection(fresh) as connection,
             self._database.while_alive(connection.cut),
         ):
-            return await connection.read(statement)
+            return await read(connection)
 
     async def frames(self, query: Query, rows: int) -> AsyncGenerator[pd.DataFrame, None]:
         """Read an answer in frames of `rows` rows while the server sends it."""

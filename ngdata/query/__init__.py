@@ -8,8 +8,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import Enum
+from typing import TYPE_CHECKING
 
-__all__ = ["Column", "Kind", "Query"]
+if TYPE_CHECKING:
+    from ngdata.query.filters import TokenFilter
+    from ngdata.query.space import Box
+
+__all__ = ["Column", "Kind", "Query", "Region"]
 
 
 class Kind(Enum):
@@ -37,6 +42,14 @@ class Column:
 
 
 @dataclass(frozen=True, slots=True)
+class Region:
+    """A box, and which of the tokens in it are wanted."""
+
+    box: Box
+    where: TokenFilter
+
+
+@dataclass(frozen=True, slots=True)
 class Query:
     """A read, whole: nothing else is needed to send it, to cache it, or to explain it.
 
@@ -48,8 +61,11 @@ class Query:
         The columns of the answer, in order.
     relations : tuple of str
         The tables that the answer depends on.
+    region : Region or None
+        What is asked for, if it is all of a region.
     """
 
     sql: str
     columns: tuple[Column, ...]
     relations: tuple[str, ...]
+    region: Region | None = None

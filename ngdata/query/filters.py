@@ -43,6 +43,19 @@ class TokenFilter:
     flags: int | None = None
     min_weight: float | None = None
 
+    def __post_init__(self) -> None:
+        # A filter is looked at more than once, and later: neither an iterator nor the caller's own
+        # list would do.
+        if self.token_type is not None and not isinstance(self.token_type, str):
+            listed = _listed(self.token_type)
+            object.__setattr__(self, "token_type", self.token_type if listed is None else listed)
+
+    def types(self) -> frozenset[str] | None:
+        """Give the types that are kept; None if all are."""
+        if self.token_type is None:
+            return None
+        return frozenset([self.token_type] if isinstance(self.token_type, str) else self.token_type)
+
     def conditions(self) -> list[str]:
         """Give the SQL conditions; columns have the same names in every token relation."""
         found = any_of("token_type", self.token_type)
@@ -128,6 +141,8 @@ def choose(
     wanted : sequence of str or None
         Names; None means `default`, or all.
     """
+    if wanted is None and default is None:
+        return offered
     by_name = {column.name: column for column in offered}
     if wanted is None:
         wanted = list(by_name) if default is None else default

@@ -11,7 +11,7 @@ import numpy as np
 
 from ngdata.errors import InvalidQueryError
 from ngdata.levels import Level, level_index
-from ngdata.query import Column, Kind, Query
+from ngdata.query import Column, Kind, Query, Region
 from ngdata.query import literals as sql
 from ngdata.query.filters import TokenFilter, as_float, choose, clause, positive, row_limit
 from ngdata.query.space import Box, Point, as_point, point_sql, search_box
@@ -54,7 +54,7 @@ def region(
     if cut:
         # Inside, token_id is the uuid: its order is the order of its text, and cheaper.
         statement += f" ORDER BY spatial_index.token_id{cut}"
-    return Query(statement, tuple(chosen), _INDEX)
+    return Query(statement, tuple(chosen), _INDEX, None if cut else Region(box, where))
 
 
 def count(box: Box, where: TokenFilter) -> Query:
