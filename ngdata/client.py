@@ -8,6 +8,8 @@ from typing import Any, Self
 
 from ngdata import explain as plans
 from ngdata import health
+from ngdata.cache import CachedReader
+from ngdata.caching import AsyncCache
 from ngdata.config import Settings
 from ngdata.database import Database
 from ngdata.errors import InvalidQueryError
@@ -16,7 +18,6 @@ from ngdata.explain import Plan
 from ngdata.graph import AsyncGraph
 from ngdata.health import Health
 from ngdata.namespace import Namespace
-from ngdata.reader import Reader
 from ngdata.servers import located
 from ngdata.threads import in_daemon_thread, uninterrupted
 from ngdata.tokens import AsyncTokens
@@ -34,16 +35,18 @@ class AsyncClient:
     tokens : AsyncTokens
     graph : AsyncGraph
     experience : AsyncExperience
+    cache : AsyncCache
     """
 
-    def __init__(self, settings: Settings, database: Database) -> None:
+    def __init__(self, settings: Settings, database: Database, reader: CachedReader) -> None:
         self._settings = settings
         self._database = database
-        self._reader = Reader(database)
+        self._reader = reader
         self._closed = False
         self.tokens = AsyncTokens(self._reader, database)
         self.graph = AsyncGraph(self._reader, database)
         self.experience = AsyncExperience(self._reader, database)
+        self.cache = AsyncCache(self._reader)
 
     @classmethod
     async def open(cls, settings: Settings) -> Self:
@@ -70,12 +73,15 @@ class AsyncClient:
         """
         settings = await in_daemon_thread(lambda: located(settings))
         database = Database(settings)
+        reader = CachedReader(database, settings)
         try:
             await database.check()
+            if settings.cache != "off":
+                await reader.open()
         except BaseException:
             await uninterrupted(database.close())
             raise
-        return cls(settings, database)
+        return cls(settings, database, reader)
 
     async def __aenter__(self) -> Self:
         return self
@@ -97,6 +103,7 @@ class AsyncClient:
         >>> await other.close()
         """
         self._closed = True
+        await self._reader.close()
         await self._database.close()
 
     async def health(self) -> Health:

@@ -45,6 +45,10 @@ class Settings(BaseSettings):
         Whether the server refuses all writes of this client.
     ssl_mode, ssl_cert, ssl_key, ssl_root_cert : str or None
         TLS to PostgreSQL, as `ngdata.tls` says; they are in `database_url` too.
+    cache : str
+        How an answer may be one that was read before: ``strict``, ``ttl`` or ``off``.
+    cache_bytes : int
+        How much memory of this process answers may take.
     default_ttl : int
         Seconds that a result in Redis is kept.
     """
@@ -73,6 +77,8 @@ class Settings(BaseSettings):
     ssl_cert: _Text | None = None
     ssl_key: _Text | None = None
     ssl_root_cert: _Text | None = None
+    cache: str = "strict"
+    cache_bytes: int = Field(256 << 20, ge=0)
     default_ttl: int = Field(3600, gt=0)
 
     postgres_host: str | None = Field(None, validation_alias="POSTGRES_HOST")

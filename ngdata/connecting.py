@@ -6,6 +6,7 @@ import os
 
 from ngdata.client import AsyncClient
 from ngdata.config import load_settings
+from ngdata.reader import CacheMode
 from ngdata.sync.client import Client
 from ngdata.tls import Mode
 
@@ -28,6 +29,8 @@ def connect(
     ssl_cert: str | os.PathLike[str] | None = None,
     ssl_key: str | os.PathLike[str] | None = None,
     ssl_root_cert: str | os.PathLike[str] | None = None,
+    cache: CacheMode | None = None,
+    cache_bytes: int | None = None,
     default_ttl: int | None = None,
 ) -> Client:
     """Open a client; with nothing configured, start or join the embedded server.
@@ -66,8 +69,13 @@ def connect(
     ssl_root_cert : path, optional
         The authority that signed the server's certificate; ``system``: those that this machine
         trusts.
+    cache : {"strict", "ttl", "off"}, optional
+        How an answer may be one that was read before: if the database says that it is still true
+        (the default), if it is younger than `default_ttl`, or never.
+    cache_bytes : int, optional
+        How much memory of this process answers may take (256 MiB).
     default_ttl : int, optional
-        Seconds that a result in Redis is kept (3600).
+        Seconds that an answer in Redis is kept (3600).
 
     Returns
     -------
@@ -105,6 +113,8 @@ def connect(
             ssl_cert=ssl_cert,
             ssl_key=ssl_key,
             ssl_root_cert=ssl_root_cert,
+            cache=cache,
+            cache_bytes=cache_bytes,
             default_ttl=default_ttl,
         )
     )
@@ -126,6 +136,8 @@ async def connect_async(
     ssl_cert: str | os.PathLike[str] | None = None,
     ssl_key: str | os.PathLike[str] | None = None,
     ssl_root_cert: str | os.PathLike[str] | None = None,
+    cache: CacheMode | None = None,
+    cache_bytes: int | None = None,
     default_ttl: int | None = None,
 ) -> AsyncClient:
     """Open a client whose methods are awaited; see `connect` for the parameters and errors.
@@ -160,6 +172,8 @@ async def connect_async(
             ssl_cert=ssl_cert,
             ssl_key=ssl_key,
             ssl_root_cert=ssl_root_cert,
+            cache=cache,
+            cache_bytes=cache_bytes,
             default_ttl=default_ttl,
         )
     )

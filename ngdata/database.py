@@ -79,15 +79,17 @@ class Database:
         )
         kept = max(1, min(settings.pool_min_size, settings.pool_max_size))
         self._writers = Slots(settings.pool_max_size, settings.pool_timeout, "writing")
+        self.pool_timeout = settings.pool_timeout
         self.engine = engine_of(
-            self._connect,
+            self.connect,
             pool_size=kept,
             max_overflow=settings.pool_max_size - kept,
             hide_parameters=True,
             json_serializer=json_text,
         )
 
-    async def _connect(self) -> asyncpg.Connection[Any]:
+    async def connect(self) -> asyncpg.Connection[Any]:
+        """Open a connection of one's own, which belongs to no pool."""
         try:
             connection: asyncpg.Connection[Any] = await asyncpg.connect(**self._arguments)
         except asyncpg.ProtocolViolationError as error:

@@ -11,6 +11,7 @@ import pandas as pd
 from ngdata.ids import Id, Ids, canonical_id, unique_ids
 from ngdata.namespace import Namespace, as_series
 from ngdata.query import events
+from ngdata.reader import CacheMode
 from ngdata.store import experience as store
 from ngdata.store.incoming import Frame, one_row
 from ngdata.times import Time
@@ -30,6 +31,7 @@ class AsyncExperience(Namespace):
         token_ids: Ids | None = None,
         trajectory_id: Id | None = None,
         limit: int | None = None,
+        cache: CacheMode | None = None,
     ) -> pd.DataFrame:
         """Get the events of a window of time: ``start <= t < end``.
 
@@ -45,6 +47,8 @@ class AsyncExperience(Namespace):
             Keep the events of this trajectory.
         limit : int, optional
             Give the first so many, in the order below.
+        cache : {"strict", "ttl", "off"}, optional
+            How the answer may be one that was read before; by default as the client was opened.
 
         Returns
         -------
@@ -68,15 +72,22 @@ class AsyncExperience(Namespace):
         if trajectory_id is not None:
             trajectory_id = canonical_id(trajectory_id, "trajectory_id")
         query = events.window(start, end, event_type, tokens, trajectory_id, limit)
-        return await self._reader.frame(query)
+        return await self._reader.frame(query, cache)
 
-    async def get_recent_events(self, count: int = 10) -> pd.DataFrame:
+    async def get_recent_events(
+        self,
+        count: int = 10,
+        *,
+        cache: CacheMode | None = None,
+    ) -> pd.DataFrame:
         """Get the last events, oldest first.
 
         Parameters
         ----------
         count : int
             How many; all, if there are fewer.
+        cache : {"strict", "ttl", "off"}, optional
+            How the answer may be one that was read before; by default as the client was opened.
 
         Returns
         -------
@@ -94,7 +105,7 @@ class AsyncExperience(Namespace):
         >>> last.timestamp.is_monotonic_increasing
         True
         """
-        return await self._reader.frame(events.recent(count))
+        return await self._reader.frame(events.recent(count), cache)
 
     async def create_event(
         self,

@@ -12,6 +12,7 @@ from ngdata.ids import Id, Ids, unique_ids
 from ngdata.namespace import Namespace, as_series
 from ngdata.query import Query, neighbors
 from ngdata.query.neighbors import Direction
+from ngdata.reader import CacheMode
 from ngdata.store import graph as store
 from ngdata.store.incoming import Frame, one_row
 
@@ -30,6 +31,7 @@ class AsyncGraph(Namespace):
         connection_type: str | Sequence[str] | None = None,
         min_weight: float | None = None,
         limit: int | None = None,
+        cache: CacheMode | None = None,
     ) -> pd.DataFrame:
         """Find what tokens are connected to, in one step or several.
 
@@ -48,6 +50,8 @@ class AsyncGraph(Namespace):
             Go along connections of at least this weight only.
         limit : int, optional
             Give the first so many, in the order below.
+        cache : {"strict", "ttl", "off"}, optional
+            How the answer may be one that was read before; by default as the client was opened.
 
         Returns
         -------
@@ -73,15 +77,22 @@ class AsyncGraph(Namespace):
         query = neighbors.neighbors(
             unique_ids(ids), direction, depth, connection_type, min_weight, limit
         )
-        return await self._known(query)
+        return await self._known(query, cache)
 
-    async def get_degree(self, ids: Ids | None = None) -> pd.DataFrame:
+    async def get_degree(
+        self,
+        ids: Ids | None = None,
+        *,
+        cache: CacheMode | None = None,
+    ) -> pd.DataFrame:
         """Count the connections of tokens.
 
         Parameters
         ----------
         ids : id or sequence of ids, optional
             All tokens, by id, if not given.
+        cache : {"strict", "ttl", "off"}, optional
+            How the answer may be one that was read before; by default as the client was opened.
 
         Returns
         -------
@@ -103,11 +114,11 @@ class AsyncGraph(Namespace):
         ['token_id', 'in_degree', 'out_degree', 'total_degree']
         """
         asked = None if ids is None else unique_ids(ids)
-        return await self._known(neighbors.degree(asked))
+        return await self._known(neighbors.degree(asked), cache)
 
-    async def _known(self, query: Query) -> pd.DataFrame:
+    async def _known(self, query: Query, cache: CacheMode | None) -> pd.DataFrame:
         """Read an answer in which a row may stand for an id that is no token."""
-        answer = await self._reader.frame(query)
+        answer = await self._reader.frame(query, cache)
         unknown = answer.pop(neighbors.UNKNOWN)
         if unknown.any():
             raise NotFoundError.of("token", answer.token_id[unknown].tolist())
@@ -119,6 +130,7 @@ class AsyncGraph(Namespace):
         target: Ids | None = None,
         *,
         connection_type: str | Sequence[str] | None = None,
+        cache: CacheMode | None = None,
     ) -> pd.DataFrame:
         """List connections as they are stored: all, or those from and to given tokens.
 
@@ -128,6 +140,8 @@ class AsyncGraph(Namespace):
             Keep connections that begin at, and that end at, any of these.
         connection_type : str or sequence of str, optional
             Keep this type, or any of these.
+        cache : {"strict", "ttl", "off"}, optional
+            How the answer may be one that was read before; by default as the client was opened.
 
         Returns
         -------
@@ -143,7 +157,7 @@ class AsyncGraph(Namespace):
         """
         sources = None if source is None else unique_ids(source, "source")
         targets = None if target is None else unique_ids(target, "target")
-        return await self._reader.frame(neighbors.edges(sources, targets, connection_type))
+        return await self._reader.frame(neighbors.edges(sources, targets, connection_type), cache)
 
     async def create_connection(
         self,

@@ -18,6 +18,7 @@ from ngdata.query import regions
 from ngdata.query import tokens as by_id
 from ngdata.query.filters import TokenFilter, positive
 from ngdata.query.space import Box
+from ngdata.reader import CacheMode
 from ngdata.store import tokens as store
 from ngdata.store.incoming import Frame
 from ngdata.store.update import delete_tokens, update_tokens
@@ -40,6 +41,7 @@ class AsyncTokens(Namespace):
         flags: int | None = None,
         min_weight: float | None = None,
         limit: int | None = None,
+        cache: CacheMode | None = None,
     ) -> pd.DataFrame:
         """Find the tokens in a closed box: ``min <= p <= max`` on all three axes, in float64.
 
@@ -59,6 +61,8 @@ class AsyncTokens(Namespace):
             Keep tokens of at least this weight.
         limit : int, optional
             Give the first so many by id; without it the answer is complete, in no order.
+        cache : {"strict", "ttl", "off"}, optional
+            How the answer may be one that was read before; by default as the client was opened.
 
         Returns
         -------
@@ -79,7 +83,7 @@ class AsyncTokens(Namespace):
         """
         where = TokenFilter(token_type, flags, min_weight)
         box = Box.of(min_coords, max_coords, level)
-        return await self._reader.frame(regions.region(box, where, columns, limit))
+        return await self._reader.frame(regions.region(box, where, columns, limit), cache)
 
     async def find_nearest(
         self,
@@ -92,6 +96,7 @@ class AsyncTokens(Namespace):
         token_type: str | Sequence[str] | None = None,
         flags: int | None = None,
         min_weight: float | None = None,
+        cache: CacheMode | None = None,
     ) -> pd.DataFrame:
         """Find the `k` tokens nearest to a point; ties go by id.
 
@@ -106,6 +111,8 @@ class AsyncTokens(Namespace):
             Leave out what is further away than this.
         columns, token_type, flags, min_weight
             As in `find_in_region`.
+        cache : {"strict", "ttl", "off"}, optional
+            How the answer may be one that was read before; by default as the client was opened.
 
         Returns
         -------
@@ -126,7 +133,7 @@ class AsyncTokens(Namespace):
         """
         where = TokenFilter(token_type, flags, min_weight)
         return await self._reader.frame(
-            regions.nearest(point, k, level, where, max_distance, columns)
+            regions.nearest(point, k, level, where, max_distance, columns), cache
         )
 
     async def find_within(
@@ -140,6 +147,7 @@ class AsyncTokens(Namespace):
         flags: int | None = None,
         min_weight: float | None = None,
         limit: int | None = None,
+        cache: CacheMode | None = None,
     ) -> pd.DataFrame:
         """Find the tokens in a closed sphere: ``distance <= radius``.
 
@@ -151,6 +159,8 @@ class AsyncTokens(Namespace):
         level : int or str
         columns, token_type, flags, min_weight, limit
             As in `find_in_region`.
+        cache : {"strict", "ttl", "off"}, optional
+            How the answer may be one that was read before; by default as the client was opened.
 
         Returns
         -------
@@ -170,11 +180,16 @@ class AsyncTokens(Namespace):
         """
         where = TokenFilter(token_type, flags, min_weight)
         return await self._reader.frame(
-            regions.within_radius(point, radius, level, where, columns, limit)
+            regions.within_radius(point, radius, level, where, columns, limit), cache
         )
 
     async def get(
-        self, ids: Ids, *, columns: Sequence[str] | None = None, missing: str = "raise"
+        self,
+        ids: Ids,
+        *,
+        columns: Sequence[str] | None = None,
+        missing: str = "raise",
+        cache: CacheMode | None = None,
     ) -> pd.DataFrame:
         """Get whole tokens by id, a row per id asked, in that order.
 
@@ -186,6 +201,8 @@ class AsyncTokens(Namespace):
             Also on request: ``metadata`` (dicts or None), ``binary_data`` (64 bytes or None).
         missing : {"raise", "skip"}
             What to do about ids that name no token.
+        cache : {"strict", "ttl", "off"}, optional
+            How the answer may be one that was read before; by default as the client was opened.
 
         Returns
         -------
@@ -209,7 +226,7 @@ class AsyncTokens(Namespace):
         if missing not in ("raise", "skip"):
             raise InvalidQueryError(f"missing must be 'raise' or 'skip', not {missing!r}")
         asked = canonical_ids(ids)
-        answer = await self._reader.frame(by_id.by_id(asked, columns))
+        answer = await self._reader.frame(by_id.by_id(asked, columns), cache)
         found = answer.pop(by_id.FOUND)
         if found.all():
             return answer
@@ -227,6 +244,7 @@ class AsyncTokens(Namespace):
         token_type: str | Sequence[str] | None = None,
         flags: int | None = None,
         min_weight: float | None = None,
+        cache: CacheMode | None = None,
     ) -> int:
         """Count the tokens in a closed box.
 
@@ -234,6 +252,8 @@ class AsyncTokens(Namespace):
         ----------
         min_coords, max_coords, level, token_type, flags, min_weight
             As in `find_in_region`.
+        cache : {"strict", "ttl", "off"}, optional
+            How the answer may be one that was read before; by default as the client was opened.
 
         Returns
         -------
@@ -246,7 +266,7 @@ class AsyncTokens(Namespace):
         """
         where = TokenFilter(token_type, flags, min_weight)
         box = Box.of(min_coords, max_coords, level)
-        return int((await self._reader.frame(regions.count(box, where)))["count"][0])
+        return int((await self._reader.frame(regions.count(box, where), cache))["count"][0])
 
     async def density(
         self,
@@ -258,6 +278,7 @@ class AsyncTokens(Namespace):
         token_type: str | Sequence[str] | None = None,
         flags: int | None = None,
         min_weight: float | None = None,
+        cache: CacheMode | None = None,
     ) -> pd.DataFrame:
         """Count the tokens in each cell of a grid over a box, as `numpy.histogramdd` does.
 
@@ -269,6 +290,8 @@ class AsyncTokens(Namespace):
             Cells on each axis.
         level, token_type, flags, min_weight
             As in `find_in_region`.
+        cache : {"strict", "ttl", "off"}, optional
+            How the answer may be one that was read before; by default as the client was opened.
 
         Returns
         -------
@@ -285,7 +308,7 @@ class AsyncTokens(Namespace):
         where = TokenFilter(token_type, flags, min_weight)
         box = Box.of(min_coords, max_coords, level)
         query, edges = regions.density(box, bins, where)
-        cells = await self._reader.frame(query)
+        cells = await self._reader.frame(query, cache)
         for axis, edge in zip("xyz", edges, strict=True):
             centres = edge[:-1] + (edge[1:] - edge[:-1]) / 2
             cells[axis] = centres[cells[axis].to_numpy()]

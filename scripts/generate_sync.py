@@ -20,6 +20,7 @@ CLASSES: Final = {
     "tokens": "AsyncTokens",
     "graph": "AsyncGraph",
     "experience": "AsyncExperience",
+    "caching": "AsyncCache",
     "client": "AsyncClient",
 }
 # Behind a name, the parentheses are a call's.

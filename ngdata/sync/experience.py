@@ -12,6 +12,7 @@ import pandas as pd
 
 from ngdata.experience import AsyncExperience
 from ngdata.ids import Id, Ids
+from ngdata.reader import CacheMode
 from ngdata.store.incoming import Frame
 from ngdata.sync.twin import Twin
 from ngdata.times import Time
@@ -31,6 +32,7 @@ class Experience(Twin[AsyncExperience]):
         token_ids: Ids | None = None,
         trajectory_id: Id | None = None,
         limit: int | None = None,
+        cache: CacheMode | None = None,
     ) -> pd.DataFrame:
         """Get the events of a window of time: ``start <= t < end``.
 
@@ -46,6 +48,8 @@ class Experience(Twin[AsyncExperience]):
             Keep the events of this trajectory.
         limit : int, optional
             Give the first so many, in the order below.
+        cache : {"strict", "ttl", "off"}, optional
+            How the answer may be one that was read before; by default as the client was opened.
 
         Returns
         -------
@@ -73,16 +77,19 @@ class Experience(Twin[AsyncExperience]):
                 token_ids=token_ids,
                 trajectory_id=trajectory_id,
                 limit=limit,
+                cache=cache,
             )
         )
 
-    def get_recent_events(self, count: int = 10) -> pd.DataFrame:
+    def get_recent_events(self, count: int = 10, *, cache: CacheMode | None = None) -> pd.DataFrame:
         """Get the last events, oldest first.
 
         Parameters
         ----------
         count : int
             How many; all, if there are fewer.
+        cache : {"strict", "ttl", "off"}, optional
+            How the answer may be one that was read before; by default as the client was opened.
 
         Returns
         -------
@@ -100,7 +107,7 @@ class Experience(Twin[AsyncExperience]):
         >>> last.timestamp.is_monotonic_increasing
         True
         """
-        return self._loop.run(self._twin.get_recent_events(count))
+        return self._loop.run(self._twin.get_recent_events(count, cache=cache))
 
     def create_event(
         self,

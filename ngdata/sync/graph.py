@@ -13,6 +13,7 @@ import pandas as pd
 from ngdata.graph import AsyncGraph
 from ngdata.ids import Id, Ids
 from ngdata.query.neighbors import Direction
+from ngdata.reader import CacheMode
 from ngdata.store.incoming import Frame
 from ngdata.sync.twin import Twin
 
@@ -31,6 +32,7 @@ class Graph(Twin[AsyncGraph]):
         connection_type: str | Sequence[str] | None = None,
         min_weight: float | None = None,
         limit: int | None = None,
+        cache: CacheMode | None = None,
     ) -> pd.DataFrame:
         """Find what tokens are connected to, in one step or several.
 
@@ -49,6 +51,8 @@ class Graph(Twin[AsyncGraph]):
             Go along connections of at least this weight only.
         limit : int, optional
             Give the first so many, in the order below.
+        cache : {"strict", "ttl", "off"}, optional
+            How the answer may be one that was read before; by default as the client was opened.
 
         Returns
         -------
@@ -79,16 +83,19 @@ class Graph(Twin[AsyncGraph]):
                 connection_type=connection_type,
                 min_weight=min_weight,
                 limit=limit,
+                cache=cache,
             )
         )
 
-    def get_degree(self, ids: Ids | None = None) -> pd.DataFrame:
+    def get_degree(self, ids: Ids | None = None, *, cache: CacheMode | None = None) -> pd.DataFrame:
         """Count the connections of tokens.
 
         Parameters
         ----------
         ids : id or sequence of ids, optional
             All tokens, by id, if not given.
+        cache : {"strict", "ttl", "off"}, optional
+            How the answer may be one that was read before; by default as the client was opened.
 
         Returns
         -------
@@ -109,7 +116,7 @@ class Graph(Twin[AsyncGraph]):
         >>> degrees.columns.tolist()
         ['token_id', 'in_degree', 'out_degree', 'total_degree']
         """
-        return self._loop.run(self._twin.get_degree(ids))
+        return self._loop.run(self._twin.get_degree(ids, cache=cache))
 
     def connections(
         self,
@@ -117,6 +124,7 @@ class Graph(Twin[AsyncGraph]):
         target: Ids | None = None,
         *,
         connection_type: str | Sequence[str] | None = None,
+        cache: CacheMode | None = None,
     ) -> pd.DataFrame:
         """List connections as they are stored: all, or those from and to given tokens.
 
@@ -126,6 +134,8 @@ class Graph(Twin[AsyncGraph]):
             Keep connections that begin at, and that end at, any of these.
         connection_type : str or sequence of str, optional
             Keep this type, or any of these.
+        cache : {"strict", "ttl", "off"}, optional
+            How the answer may be one that was read before; by default as the client was opened.
 
         Returns
         -------
@@ -140,7 +150,7 @@ class Graph(Twin[AsyncGraph]):
         ['electrical']
         """
         return self._loop.run(
-            self._twin.connections(source, target, connection_type=connection_type)
+            self._twin.connections(source, target, connection_type=connection_type, cache=cache)
         )
 
     def create_connection(

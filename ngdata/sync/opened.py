@@ -8,6 +8,7 @@ from typing import Self
 from ngdata.background_loop import background_loop
 from ngdata.client import AsyncClient
 from ngdata.config import Settings
+from ngdata.sync.caching import Cache
 from ngdata.sync.experience import Experience
 from ngdata.sync.graph import Graph
 from ngdata.sync.tokens import Tokens
@@ -25,6 +26,7 @@ class Opened(Twin[AsyncClient]):
         self.tokens = Tokens(self._twin.tokens, loop)
         self.graph = Graph(self._twin.graph, loop)
         self.experience = Experience(self._twin.experience, loop)
+        self.cache = Cache(self._twin.cache, loop)
 
     def __enter__(self) -> Self:
         return self

@@ -14,6 +14,7 @@ from numpy.typing import ArrayLike
 
 from ngdata.ids import Id, Ids
 from ngdata.levels import Level
+from ngdata.reader import CacheMode
 from ngdata.store.incoming import Frame
 from ngdata.sync.twin import Twin
 from ngdata.times import Time
@@ -36,6 +37,7 @@ class Tokens(Twin[AsyncTokens]):
         flags: int | None = None,
         min_weight: float | None = None,
         limit: int | None = None,
+        cache: CacheMode | None = None,
     ) -> pd.DataFrame:
         """Find the tokens in a closed box: ``min <= p <= max`` on all three axes, in float64.
 
@@ -55,6 +57,8 @@ class Tokens(Twin[AsyncTokens]):
             Keep tokens of at least this weight.
         limit : int, optional
             Give the first so many by id; without it the answer is complete, in no order.
+        cache : {"strict", "ttl", "off"}, optional
+            How the answer may be one that was read before; by default as the client was opened.
 
         Returns
         -------
@@ -83,6 +87,7 @@ class Tokens(Twin[AsyncTokens]):
                 flags=flags,
                 min_weight=min_weight,
                 limit=limit,
+                cache=cache,
             )
         )
 
@@ -97,6 +102,7 @@ class Tokens(Twin[AsyncTokens]):
         token_type: str | Sequence[str] | None = None,
         flags: int | None = None,
         min_weight: float | None = None,
+        cache: CacheMode | None = None,
     ) -> pd.DataFrame:
         """Find the `k` tokens nearest to a point; ties go by id.
 
@@ -111,6 +117,8 @@ class Tokens(Twin[AsyncTokens]):
             Leave out what is further away than this.
         columns, token_type, flags, min_weight
             As in `find_in_region`.
+        cache : {"strict", "ttl", "off"}, optional
+            How the answer may be one that was read before; by default as the client was opened.
 
         Returns
         -------
@@ -139,6 +147,7 @@ class Tokens(Twin[AsyncTokens]):
                 token_type=token_type,
                 flags=flags,
                 min_weight=min_weight,
+                cache=cache,
             )
         )
 
@@ -153,6 +162,7 @@ class Tokens(Twin[AsyncTokens]):
         flags: int | None = None,
         min_weight: float | None = None,
         limit: int | None = None,
+        cache: CacheMode | None = None,
     ) -> pd.DataFrame:
         """Find the tokens in a closed sphere: ``distance <= radius``.
 
@@ -164,6 +174,8 @@ class Tokens(Twin[AsyncTokens]):
         level : int or str
         columns, token_type, flags, min_weight, limit
             As in `find_in_region`.
+        cache : {"strict", "ttl", "off"}, optional
+            How the answer may be one that was read before; by default as the client was opened.
 
         Returns
         -------
@@ -191,11 +203,17 @@ class Tokens(Twin[AsyncTokens]):
                 flags=flags,
                 min_weight=min_weight,
                 limit=limit,
+                cache=cache,
             )
         )
 
     def get(
-        self, ids: Ids, *, columns: Sequence[str] | None = None, missing: str = "raise"
+        self,
+        ids: Ids,
+        *,
+        columns: Sequence[str] | None = None,
+        missing: str = "raise",
+        cache: CacheMode | None = None,
     ) -> pd.DataFrame:
         """Get whole tokens by id, a row per id asked, in that order.
 
@@ -207,6 +225,8 @@ class Tokens(Twin[AsyncTokens]):
             Also on request: ``metadata`` (dicts or None), ``binary_data`` (64 bytes or None).
         missing : {"raise", "skip"}
             What to do about ids that name no token.
+        cache : {"strict", "ttl", "off"}, optional
+            How the answer may be one that was read before; by default as the client was opened.
 
         Returns
         -------
@@ -227,7 +247,7 @@ class Tokens(Twin[AsyncTokens]):
         >>> ng.tokens.get(near.token_id).coords[0].shape
         (8, 3)
         """
-        return self._loop.run(self._twin.get(ids, columns=columns, missing=missing))
+        return self._loop.run(self._twin.get(ids, columns=columns, missing=missing, cache=cache))
 
     def count_in_region(
         self,
@@ -238,6 +258,7 @@ class Tokens(Twin[AsyncTokens]):
         token_type: str | Sequence[str] | None = None,
         flags: int | None = None,
         min_weight: float | None = None,
+        cache: CacheMode | None = None,
     ) -> int:
         """Count the tokens in a closed box.
 
@@ -245,6 +266,8 @@ class Tokens(Twin[AsyncTokens]):
         ----------
         min_coords, max_coords, level, token_type, flags, min_weight
             As in `find_in_region`.
+        cache : {"strict", "ttl", "off"}, optional
+            How the answer may be one that was read before; by default as the client was opened.
 
         Returns
         -------
@@ -263,6 +286,7 @@ class Tokens(Twin[AsyncTokens]):
                 token_type=token_type,
                 flags=flags,
                 min_weight=min_weight,
+                cache=cache,
             )
         )
 
@@ -276,6 +300,7 @@ class Tokens(Twin[AsyncTokens]):
         token_type: str | Sequence[str] | None = None,
         flags: int | None = None,
         min_weight: float | None = None,
+        cache: CacheMode | None = None,
     ) -> pd.DataFrame:
         """Count the tokens in each cell of a grid over a box, as `numpy.histogramdd` does.
 
@@ -287,6 +312,8 @@ class Tokens(Twin[AsyncTokens]):
             Cells on each axis.
         level, token_type, flags, min_weight
             As in `find_in_region`.
+        cache : {"strict", "ttl", "off"}, optional
+            How the answer may be one that was read before; by default as the client was opened.
 
         Returns
         -------
@@ -309,6 +336,7 @@ class Tokens(Twin[AsyncTokens]):
                 token_type=token_type,
                 flags=flags,
                 min_weight=min_weight,
+                cache=cache,
             )
         )
 
