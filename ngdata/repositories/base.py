@@ -12,7 +12,18 @@ from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, ClassVar, Final, Generic, TypeVar
 
-from sqlalchemy import BigInteger, Select, Uuid, column, delete, func, inspect, select, text
+from sqlalchemy import (
+    BigInteger,
+    Executable,
+    Select,
+    Uuid,
+    column,
+    delete,
+    func,
+    inspect,
+    select,
+    text,
+)
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm.attributes import flag_modified
 from sqlalchemy.orm.util import identity_key
@@ -170,13 +181,17 @@ class Repository(Generic[EntityT]):
 
     async def _all(self, statement: Select[Any]) -> list[EntityT]:
         """Read entities as they are now, even those that the session has read before."""
+        return [row[0] for row in await self._rows(statement)]
+
+    async def _rows(self, statement: Executable) -> Sequence[Any]:
         async with self._turn():
             # What is not written yet would be lost by reading over it.
             await self.session.flush()
-            found = await self.session.scalars(
+            found = await self.session.execute(
                 statement, execution_options={"populate_existing": True}
             )
-            return list(found.all())
+            rows: Sequence[Any] = found.all()
+            return rows
 
     async def _chosen(self, query: Query, key: str) -> list[EntityT]:
         """Read the entities that a query names by its column `key`, in the query's order."""

@@ -12,6 +12,7 @@ from ngdata import schema
 from ngdata.config import Settings
 from ngdata.database import Database
 from ngdata.errors import NGDataError, SchemaVersionError
+from ngdata.repositories.remembered import Remembered
 from ngdata.servers import located
 from ngdata.threads import in_daemon_thread, uninterrupted
 
@@ -41,6 +42,7 @@ class DatabaseManager:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._database: Database | None = None
+        self._remembered: Remembered | None = None
         self._has_schema = False
         self._opening = asyncio.Lock()
 
@@ -63,6 +65,7 @@ class DatabaseManager:
                 await uninterrupted(database.close())
                 raise
             self._database = database
+            self._remembered = Remembered(database, settings)
             self._settings = settings
 
     @property
@@ -88,6 +91,7 @@ class DatabaseManager:
             await database.check()
             self._has_schema = True
         async with database.session() as session:
+            session.info["remembered"] = self._remembered
             yield session
 
     async def create_tables(self) -> None:
@@ -108,6 +112,8 @@ class DatabaseManager:
     async def close(self) -> None:
         """Close all connections; closing twice is no error."""
         if self._database is not None:
+            if self._remembered is not None:
+                await self._remembered.close()
             await self._database.close()
 
     def _opened(self) -> Database:

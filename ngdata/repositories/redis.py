@@ -117,7 +117,7 @@ class RedisManager:
         """
         if self._blocking is None:
             self._blocking = redis.Redis.from_url(
-                self._url(), decode_responses=True, **self._timeouts()
+                self.url(), decode_responses=True, **self._timeouts()
             )
         return self._blocking
 
@@ -126,7 +126,7 @@ class RedisManager:
         """An async client, of the event loop that first used it."""
         if self._async is None:
             self._async = redis.asyncio.Redis.from_url(
-                self._url(), decode_responses=True, **self._timeouts()
+                self.url(), decode_responses=True, **self._timeouts()
             )
         return self._async
 
@@ -169,7 +169,14 @@ class RedisManager:
             with contextlib.suppress(redis.RedisError, OSError, asyncio.TimeoutError):
                 await client.aclose()
 
-    def _url(self) -> str:
+    def url(self) -> str:
+        """Give the server's URL, password and all; the embedded servers may be started for it.
+
+        Raises
+        ------
+        ConfigError
+            No Redis is configured.
+        """
         if self._settings.database_url is None and self._settings.redis_url is None:
             self._settings = located(self._settings)
         if self._settings.redis_url is None:
@@ -181,7 +188,7 @@ class RedisManager:
 
     def _ping(self) -> bool:
         try:
-            with redis.Redis.from_url(self._url(), **self._timeouts()) as client:
+            with redis.Redis.from_url(self.url(), **self._timeouts()) as client:
                 return bool(client.ping())
         except (redis.RedisError, OSError, ValueError, ConfigError):
             return False

@@ -7,7 +7,9 @@ from collections.abc import Sequence
 from typing import ClassVar, Final
 
 from numpy.typing import ArrayLike
+from sqlalchemy import ColumnElement, literal_column, select
 
+from ngdata.cache.versions import version_of
 from ngdata.errors import InvalidQueryError
 from ngdata.ids import Id
 from ngdata.levels import Level
@@ -16,6 +18,7 @@ from ngdata.query import literals as sql
 from ngdata.query.filters import TokenFilter, as_float
 from ngdata.query.space import Box, as_point
 from ngdata.repositories.base import Repository
+from ngdata.repositories.remembered import Remembered
 from ngdata.store.models import TokenModel
 from ngdata.times import is_missing
 
@@ -56,10 +59,25 @@ class TokenRepository(Repository[TokenModel]):
         ----------
         id : id
         use_cache : bool
-            Whether a cached answer will do.  One is given only while it is what the database would
-            answer now; today all come from the database.
+            Whether a cached answer will do: one that is what the database would answer now.
         """
-        return await super().get_by_id(id)
+        key = self._key(id)
+        cache: Remembered | None = self.session.info.get("remembered")
+        if not use_cache or cache is None or not await cache.open(self.redis):
+            return await super().get_by_id(key)
+        seen: ColumnElement[str | None] = literal_column(f"({cache.version_sql(self.model)})")
+        async with self._turn():
+            await self.session.flush()
+            version = version_of(await self.session.scalar(select(seen)))
+            found = await cache.find(self.model, key, version, self.redis)
+            if found is not None:
+                return await self.session.merge(found, load=False)
+        rows = await self._rows(select(self.model, seen).where(self.model.id == key))
+        if not rows:
+            return None
+        token: TokenModel = rows[0][0]
+        cache.put(token, version_of(rows[0][1]), self.redis)
+        return token
 
     async def find_in_region(
         self, min_coords: ArrayLike, max_coords: ArrayLike, level: Level = 0
