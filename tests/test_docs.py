@@ -19,9 +19,11 @@ import typer.main
 
 import ngdata
 from ngdata import datasets, errors, schema
+from ngdata.caching import AsyncCache
 from ngdata.cli import app
 from ngdata.experience import AsyncExperience
 from ngdata.graph import AsyncGraph
+from ngdata.sync.caching import Cache
 from ngdata.sync.experience import Experience
 from ngdata.sync.graph import Graph
 from ngdata.sync.tokens import Tokens
@@ -32,13 +34,20 @@ PACKAGE = ROOT / "ngdata"
 PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md"))]
 
 # Their examples await at the top level; the sync classes carry the same ones.
-AWAITING = {"ngdata.tokens", "ngdata.graph", "ngdata.experience", "ngdata.client"}
+AWAITING = {
+    "ngdata.tokens",
+    "ngdata.graph",
+    "ngdata.experience",
+    "ngdata.client",
+    "ngdata.caching",
+}
 
 TWINS = [
     (ngdata.AsyncClient, ngdata.Client),
     (AsyncTokens, Tokens),
     (AsyncGraph, Graph),
     (AsyncExperience, Experience),
+    (AsyncCache, Cache),
 ]
 # A sync client opens itself when it is made.
 ASYNC_ONLY = {"AsyncClient.open"}
@@ -187,7 +196,9 @@ def test_sync_classes_are_as_generated():
     generator = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(generator)
     written = generator.generate()
-    assert {p.name for p in written} == {"client.py", "tokens.py", "graph.py", "experience.py"}
+    assert {p.name for p in written} == {
+        *("client.py", "tokens.py", "graph.py", "experience.py", "caching.py")
+    }
     for file, text in written.items():
         assert file.read_text() == text, f"{file.name} is old; run scripts/generate_sync.py"
 
@@ -222,7 +233,7 @@ def test_exported_names():
         if inspect.isclass(value) and issubclass(value, Exception)
     ]
     assert errors.__all__ == sorted(defined)
-    assert all(issubclass(getattr(errors, name), errors.NGDataError) for name in defined)
+    assert all(issubclass(getattr(errors, name), errors.NGDataError | Warning) for name in defined)
 
 
 def test_pages_name_every_public_name():

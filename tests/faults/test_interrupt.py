@@ -102,7 +102,7 @@ def test_cancelled_write_leaves_nothing_behind(observed):
 
 def test_cancelling_while_all_connections_are_in_use_is_quick_and_leaks_none(observed):
     async def main():
-        async with await ngdata.connect_async(observed.url, pool_max_size=2) as ang:
+        async with await ngdata.connect_async(observed.url, pool_max_size=2, cache="off") as ang:
             with observed.locked("tokens.spatial_index"):
                 reads = [asyncio.create_task(ang.tokens.find_in_region(*BOX)) for _ in range(6)]
                 await asyncio.to_thread(observed.until_busy, 2)
@@ -212,8 +212,10 @@ def test_ctrl_c_in_asyncio_run_stops_what_is_under_way(observed, script, call):
         assert program.wait(20) == 0
 
 
-def test_an_interrupt_of_one_thread_leaves_the_others_alone(observed):
-    with ngdata.connect(observed.url) as ng:
+@pytest.mark.parametrize(("cache", "busy"), [("off", 3), ("strict", 1)])
+def test_an_interrupt_of_one_thread_leaves_the_others_alone(observed, cache, busy):
+    """Each with a read of its own, or all with the same one."""
+    with ngdata.connect(observed.url, cache=cache) as ng:
         ng.tokens.bulk_create(POINTS)
         found = []
         with observed.locked("tokens.spatial_index"):
@@ -223,12 +225,12 @@ def test_an_interrupt_of_one_thread_leaves_the_others_alone(observed):
             ]
             for other in others:
                 other.start()
-            observed.until_busy(3)
+            observed.until_busy(busy)
             timer = threading.Timer(0.3, signal.raise_signal, [signal.SIGINT])
             timer.start()
             with pytest.raises(KeyboardInterrupt):
                 ng.tokens.find_in_region(*BOX)
-            assert observed.busy() == 3
+            assert observed.busy() == busy
         for other in others:
             other.join()
         assert found == [2, 2, 2]

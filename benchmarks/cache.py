@@ -1,0 +1,161 @@
+"""What an answer costs, cold and out of each tier, beside what people write by hand; one table.
+
+Run it with numbers of rows, by default 1, 1,000, 8,000 and 100,000.  Each turn measures every way
+once, one after the other, as a notebook's cells do: nothing is repeated until it is warm, the round
+trip to PostgreSQL neither.  The figures are medians.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import pickle
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+import asyncpg
+import numpy as np
+import pandas as pd
+import redis.asyncio
+
+import ngdata
+from ngdata import local
+
+_ROWS: Final = (1, 1_000, 8_000, 100_000)
+
+Way = Callable[[], Awaitable[Any]]
+
+
+@dataclass
+class Measured:
+    """The seconds that each way took, by its name."""
+
+    rows: int
+    seconds: dict[str, list[float]] = field(default_factory=dict)
+
+    def median(self, way: str) -> float:
+        """Give the middle one, in milliseconds."""
+        return statistics.median(self.seconds[way]) * 1000
+
+
+async def ways_of(
+    client: ngdata.AsyncClient, plain: redis.asyncio.Redis, round_trip: Way, rows: int
+) -> dict[str, Way]:
+    """Give the ways to the answer of one region; all but the round trip give the same frame."""
+    box = ((0, 0, 0), (rows - 1, 0, 0))
+
+    async def read(cache: Any = None) -> pd.DataFrame:
+        return await client.tokens.find_in_region(*box, cache=cache)
+
+    async def out_of_redis() -> pd.DataFrame:
+        client._reader.memory.clear()
+        return await read()
+
+    async def unpickled() -> pd.DataFrame:
+        found: pd.DataFrame = pickle.loads(await plain.get(f"pickle:{rows}"))
+        return found
+
+    async def one_entity() -> pd.DataFrame:
+        return pd.DataFrame([json.loads(await plain.get("json"))])
+
+    frame = await read("off")
+    await plain.set(f"pickle:{rows}", pickle.dumps(frame), ex=3600)
+    found: dict[str, Way] = {
+        "round trip": round_trip,
+        "cold": lambda: read("off"),
+        "Redis hit": out_of_redis,
+        "in-process hit": read,
+        "ttl hit": lambda: read("ttl"),
+        "pickle in Redis": unpickled,
+    }
+    if rows == 1:
+        await plain.set("json", json.dumps(frame.iloc[0].to_dict(), default=str), ex=3600)
+        found["JSON in Redis"] = one_entity
+    return found
+
+
+async def measure(ways: dict[str, Way], rows: int, turns: int) -> Measured:
+    """Take each way once in every turn."""
+    measured = Measured(rows, {name: [] for name in ways})
+    for _ in range(turns):
+        for name, way in ways.items():
+            began = time.perf_counter()
+            await way()
+            measured.seconds[name].append(time.perf_counter() - began)
+    return measured
+
+
+async def answers_agree(client: ngdata.AsyncClient, ways: dict[str, Way]) -> None:
+    """Compare the frames of all ways, and see that each came from where it is said to."""
+    cold = (await ways["cold"]()).sort_values("token_id", ignore_index=True)
+    await client._reader.settled()
+    for name, source in {
+        "Redis hit": "redis",
+        "in-process hit": "memory",
+        "ttl hit": "memory",
+        "pickle in Redis": "database",
+    }.items():
+        found = await ways[name]()
+        assert found.attrs["ngdata"]["source"] == source, (name, found.attrs)
+        pd.testing.assert_frame_equal(found.sort_values("token_id", ignore_index=True), cold)
+
+
+async def run(addresses: local.Addresses, sizes: tuple[int, ...], turns: int) -> list[Measured]:
+    """Fill a store, and measure each size."""
+    found = []
+    connection = await asyncpg.connect(addresses.database_url)
+    # Large answers in Redis can take longer than a read may wait for them.
+    plain = redis.asyncio.Redis.from_url(addresses.redis_url)
+    async with await ngdata.connect_async(
+        addresses.database_url, redis_url=addresses.redis_url
+    ) as client:
+        places = np.arange(max(sizes), dtype=float)
+        await client.tokens.bulk_create({"x": places, "y": places * 0, "z": places * 0})
+        await connection.execute("ANALYZE")
+        try:
+            for rows in sizes:
+                ways = await ways_of(client, plain, lambda: connection.fetchval("SELECT 1"), rows)
+                await ways["in-process hit"]()
+                await answers_agree(client, ways)
+                found.append(await measure(ways, rows, max(5, turns // (1 + rows // 10_000))))
+        finally:
+            await connection.close()
+            await plain.aclose()
+    return found
+
+
+def table(found: list[Measured]) -> str:
+    """Write what was measured as Markdown: milliseconds, and ratios."""
+    lines = [
+        "| rows | way | ms | round trips | cold read / this |",
+        "|---:|---|---:|---:|---:|",
+    ]
+    for one in found:
+        trip, cold = one.median("round trip"), one.median("cold")
+        for way in one.seconds:
+            took = one.median(way)
+            lines.append(
+                f"| {one.rows:,} | {way} | {took:.3f} | {took / trip:.1f} | {cold / took:.1f} |"
+            )
+    return "\n".join(lines)
+
+
+def main() -> None:
+    """Measure on servers of its own, and print."""
+    sizes = tuple(map(int, sys.argv[1:])) or _ROWS
+    with tempfile.TemporaryDirectory() as home:
+        os.environ["NGDATA_HOME"] = home
+        try:
+            print(table(asyncio.run(run(local.up(durable=False), sizes, turns=200))))
+        finally:
+            local.down()
+
+
+if __name__ == "__main__":
+    main()

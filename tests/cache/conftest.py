@@ -1,0 +1,180 @@
+"""What the tests of the cache share: writers that are none of ours, and Redis servers to break."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import asyncpg
+import numpy as np
+import pandas as pd
+import pytest
+import redis
+from hypothesis import HealthCheck, settings
+
+from ngdata.local.binaries import find_redis
+
+settings.register_profile(
+    "ngdata",
+    deadline=None,
+    derandomize=True,
+    database=None,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
+)
+settings.load_profile("ngdata")
+
+WHOLE = ((-np.inf,) * 3, (np.inf,) * 3)
+
+
+class RedisServer:
+    """A Redis of the test's own, on a unix socket in a short temporary directory."""
+
+    def __init__(self, *options: str) -> None:
+        self._directory = Path(tempfile.mkdtemp(prefix="ngr-"))
+        self.socket = self._directory / "s"
+        self.url = f"unix://{self.socket}"
+        self._options = options
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self, *more: str) -> None:
+        """Start it, empty, and wait until it answers."""
+        self._process = subprocess.Popen(
+            [
+                *(find_redis(), "--port", "0", "--unixsocket", self.socket, "--save", ""),
+                *(*self._options, *more),
+            ],
+            cwd=self._directory,
+            stdout=subprocess.DEVNULL,
+        )
+        deadline = time.monotonic() + 20
+        while True:
+            assert time.monotonic() < deadline, "Redis did not start"
+            with suppress(redis.AuthenticationError), suppress(redis.ConnectionError, OSError):
+                redis.Redis.from_url(self.url).ping()
+                return
+            if self._answers():
+                return
+            time.sleep(0.02)
+
+    def _answers(self) -> bool:
+        with socket.socket(socket.AF_UNIX) as probe, suppress(OSError):
+            probe.connect(str(self.socket))
+            probe.sendall(b"PING\r\n")
+            return bool(probe.recv(16))
+        return False
+
+    def send(self, number: signal.Signals) -> None:
+        assert self._process is not None
+        self._process.send_signal(number)
+
+    def kill(self) -> None:
+        if self._process is not None:
+            self._process.send_signal(signal.SIGCONT)
+            self._process.kill()
+            self._process.wait()
+            self._process = None
+
+    def client(self, **options: Any) -> redis.Redis:
+        return redis.Redis.from_url(self.url, **options)
+
+    def close(self) -> None:
+        self.kill()
+        shutil.rmtree(self._directory, ignore_errors=True)
+
+
+@pytest.fixture
+def own_redis() -> Iterator[RedisServer]:
+    """A running Redis that nobody else uses."""
+    server = RedisServer()
+    server.start()
+    yield server
+    server.close()
+
+
+@pytest.fixture
+def redis_server() -> Iterator[Callable[..., RedisServer]]:
+    """Make Redis servers with options; they are ended with the test."""
+    made: list[RedisServer] = []
+
+    def make(*options: str) -> RedisServer:
+        made.append(RedisServer(*options))
+        return made[-1]
+
+    yield make
+    for server in made:
+        server.close()
+
+
+def points(*places: tuple[float, float, float], **columns: Any) -> pd.DataFrame:
+    """Make a frame of tokens at places."""
+    return pd.DataFrame(places, columns=list("xyz")).assign(**columns)
+
+
+def row_set(frame: pd.DataFrame) -> pd.DataFrame:
+    """Give a region's answer in an order of its own: it has none."""
+    return frame.sort_values(list(frame.columns), ignore_index=True)
+
+
+def same(found: pd.DataFrame, expected: pd.DataFrame) -> None:
+    """Compare two answers as sets of rows; columns and dtypes too."""
+    pd.testing.assert_frame_equal(row_set(found), row_set(expected), check_exact=True)
+
+
+@asynccontextmanager
+async def outsider(url: str) -> AsyncIterator[asyncpg.Connection[Any]]:
+    """A connection that knows nothing of ngdata."""
+    connection = await asyncpg.connect(url)
+    try:
+        yield connection
+    finally:
+        await connection.close(timeout=5)
+
+
+def run(work: Any) -> Any:
+    return asyncio.run(work)
+
+
+def insert(count: int, **values: object) -> str:
+    """Write a statement that inserts tokens at (0, 0, 0) of level 0."""
+    given = "".join(f", {name}" for name in values)
+    what = "".join(f", {value!r}" for value in values.values())
+    zeros = "ARRAY[0,NULL,NULL,NULL,NULL,NULL,NULL,NULL]::float8[]"
+    return (
+        f"INSERT INTO tokens.tokens (coord_x, coord_y, coord_z{given})"
+        f" SELECT {zeros}, {zeros}, {zeros}{what} FROM generate_series(1, {count})"
+    )
+
+
+async def eventually(condition: Callable[[], Any], seconds: float = 20) -> None:
+    """Await a state that must come; how long it takes is not what is tested."""
+    deadline = time.monotonic() + seconds
+    while True:
+        found = condition()
+        if asyncio.iscoroutine(found):
+            found = await found
+        if found:
+            return
+        assert time.monotonic() < deadline, "the state did not come"
+        await asyncio.sleep(0.02)
+
+
+__all__ = [
+    "WHOLE",
+    "RedisServer",
+    "eventually",
+    "insert",
+    "outsider",
+    "points",
+    "row_set",
+    "run",
+    "same",
+]

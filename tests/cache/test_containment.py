@@ -1,0 +1,177 @@
+"""A region inside a region: the same set of rows as the server gives, without a row read."""
+
+import itertools
+import math
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
+
+import ngdata
+from tests.cache.conftest import same
+
+TYPES = ["soma", "axon", "dendrite"]
+COLUMNS = ["token_id", "level", "x", "y", "z", "token_type", "weight", "flags", "timestamp"]
+GRID = [-math.inf, -1.0, -0.0, 0.0, 5e-324, 1.0, math.nextafter(1.0, 2.0), 2.0, 1e37, math.inf]
+
+
+@pytest.fixture(scope="module")
+def store(server):
+    """Tokens on and beside the faces of the boxes; level 3 has one more than level 0."""
+    import adbc_driver_postgresql.dbapi as adbc
+
+    with adbc.connect(server.database_url, autocommit=True) as connection:
+        connection.execute("TRUNCATE tokens.tokens CASCADE").close()
+    rng = np.random.default_rng(6)
+    finite = [value for value in GRID if math.isfinite(value)]
+    frame = pd.DataFrame(rng.choice(finite, (400, 3)), columns=list("xyz"))
+    frame["token_type"] = rng.choice(TYPES, 400)
+    frame["weight"] = rng.choice([0.0, 0.1, 0.5, 1.0, -1.0], 400)
+    frame["flags"] = rng.choice([0, 1, 2, 3, 7, 2**31 - 1], 400)
+    with ngdata.connect(server.database_url) as client:
+        client.tokens.bulk_create(frame)
+        client.tokens.bulk_create(frame.iloc[:200], level=3)
+        yield client
+
+
+@st.composite
+def regions(draw):
+    bounds = [sorted(draw(st.tuples(*[st.sampled_from(GRID)] * 2))) for _ in range(3)]
+    low, high = zip(*bounds, strict=True)
+    wanted = {
+        "token_type": st.sampled_from(
+            [None, None, "soma", ("soma",), ["soma", "axon"], TYPES, [], ["soma", "soma"]]
+        ),
+        "flags": st.sampled_from([None, None, 0, 1, 2, 3, 2**31 - 1]),
+        "min_weight": st.sampled_from([None, None, -math.inf, -1.0, 0.1, 0.5, math.inf]),
+        "columns": st.sampled_from([None, None, None])
+        | st.permutations(COLUMNS).map(lambda c: c[:6]),
+        "limit": st.sampled_from([None] * 6 + [1000]),
+    }
+    level = draw(st.sampled_from([0, 0, 0, "physical", 3]))
+    return (low, high, level), {name: draw(values) for name, values in wanted.items()}
+
+
+def inside(outer, inner):
+    """Shrink a region towards another, so that most that are drawn do lie inside."""
+    (low, high, level), options = outer
+    (a, b, _), more = inner
+    new_low = tuple(max(x, y) for x, y in zip(low, a, strict=True))
+    new_high = tuple(min(x, y) for x, y in zip(high, b, strict=True))
+    assume(all(x <= y for x, y in zip(new_low, new_high, strict=True)))
+    narrow = {name: options[name] for name in ("token_type", "flags", "min_weight")}
+    if options["token_type"] is None:
+        narrow["token_type"] = more["token_type"]
+    if more["flags"] is not None:
+        narrow["flags"] = more["flags"] | (options["flags"] or 0)
+    if more["min_weight"] is not None and options["min_weight"] is not None:
+        narrow["min_weight"] = max(more["min_weight"], options["min_weight"])
+    return (new_low, new_high, level), narrow | {"columns": more["columns"], "limit": more["limit"]}
+
+
+@given(outer=regions(), inner=regions(), shrink=st.booleans())
+@settings(max_examples=400)
+def test_the_rows_are_the_servers(store, outer, inner, shrink):
+    if shrink:
+        outer = outer[0], outer[1] | {"columns": None, "limit": None}
+        inner = inside(outer, inner)
+    store._twin._reader.memory.clear()
+    for box, options in (outer, inner, inner):
+        found = store.tokens.find_in_region(*box, **options)
+        plain = store.tokens.find_in_region(*box, **options, cache="off")
+        assert list(found.columns) == list(plain.columns)
+        same(found, plain)
+
+
+def test_most_of_those_are_answered_from_memory(store):
+    """After the property above: it would hold as well if nothing was ever answered so."""
+    assert store.cache.stats().region_hits > 100
+
+
+def test_zooming_in_reads_no_row(store, server):
+    """A hundred regions inside one, and the server is asked for versions alone."""
+    with ngdata.connect(server.database_url) as ng:
+        ng.tokens.find_in_region((-2, -2, -2), (3, 3, 3))
+        rng = np.random.default_rng(1)
+        for number in range(100):
+            low = rng.uniform(-2, 1, 3)
+            found = ng.tokens.find_in_region(low, low + 1.5)
+            assert found.attrs["ngdata"]["source"] == "region", number
+        stats = ng.cache.stats()
+        assert (stats.misses, stats.region_hits) == (1, 100)
+        # And the next zoom goes on from the last one as well.
+        ng.tokens.find_in_region(low, low + 1.5)
+        assert ng.cache.stats().memory_hits == 1
+
+
+def test_a_write_ends_it(store, server):
+    with ngdata.connect(server.database_url) as ng:
+        ng.tokens.find_in_region((0, 0, 0), (2, 2, 2))
+        token = ng.tokens.create({0: (0.5, 0.5, 0.5)})
+        assert token in set(ng.tokens.find_in_region((0.5,) * 3, (0.5,) * 3).token_id)
+        ng.tokens.delete(token)
+        assert ng.tokens.find_in_region((0.5,) * 3, (0.5,) * 3).empty
+        assert ng.cache.stats().region_hits == 0
+
+
+@pytest.mark.parametrize(
+    ("outer", "inner"),
+    [
+        ({"limit": 1000}, {}),
+        ({"limit": 0}, {}),
+        ({"columns": ["token_id"]}, {}),
+        ({"columns": ["token_id", "x", "y"]}, {"columns": ["token_id"]}),
+        ({"token_type": "soma"}, {}),
+        ({"token_type": "soma"}, {"token_type": ["soma", "axon"]}),
+        ({"flags": 1}, {}),
+        ({"flags": 3}, {"flags": 1}),
+        ({"min_weight": 0.5}, {"min_weight": 0.1}),
+        ({"min_weight": -math.inf}, {}),
+        ({}, {"level": 3}),
+        ({}, {"limit": 10}),
+    ],
+)
+def test_what_does_not_qualify(store, server, outer, inner):
+    with ngdata.connect(server.database_url) as ng:
+        ng.tokens.find_in_region((0, 0, 0), (2, 2, 2), **outer)
+        found = ng.tokens.find_in_region((0, 0, 0), (1, 1, 1), **inner)
+        assert found.attrs["ngdata"]["source"] == "database"
+
+
+def test_only_needed_columns_must_be_there(store, server):
+    """Same faces and filters need none; another face its axis alone."""
+    box = ((0, 0, 0), (2, 2, 2))
+    with ngdata.connect(server.database_url) as ng:
+        ng.tokens.find_in_region(*box, columns=["token_id", "x"], flags=1)
+        for low, high, columns in (
+            (*box, ["token_id"]),
+            ((1, 0, 0), (2, 2, 2), ["token_id"]),
+            ((0, 0, 0), (1, 2, 2), ["x", "token_id"]),
+        ):
+            options = {"columns": columns, "flags": 1}
+            found = ng.tokens.find_in_region(low, high, **options)
+            assert found.attrs["ngdata"]["source"] == "region"
+            same(found, ng.tokens.find_in_region(low, high, **options, cache="off"))
+
+
+def test_only_so_many_are_looked_at(store, server):
+    """The last 32 that were used; so a search takes no longer, however many there are."""
+    with ngdata.connect(server.database_url) as ng:
+        ng.tokens.find_in_region((0, 0, 0), (2, 2, 2))
+        places = itertools.product(range(10, 14), repeat=3)
+        for place in itertools.islice(places, 40):
+            ng.tokens.find_in_region(place, place)
+        found = ng.tokens.find_in_region((0, 0, 0), (1, 1, 1))
+        assert found.attrs["ngdata"]["source"] == "database"
+
+
+def test_ttl_counts_from_the_larger_regions_read(store, server):
+    with ngdata.connect(server.database_url, cache="ttl", default_ttl=1000) as ng:
+        reader = ng._twin._reader
+        ng.tokens.find_in_region((0, 0, 0), (2, 2, 2))
+        ng.tokens.find_in_region((0, 0, 0), (1, 1, 1))
+        made = {answer.made for _, answer in reader.memory._kept.values()}
+        assert len(made) == 1
+        assert ng.cache.stats().region_hits == 1

@@ -1,0 +1,266 @@
+"""A returned frame is the caller's own: whatever is done to it, the next one is as it was."""
+
+import contextlib
+import gc
+import inspect
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pytest
+
+import ngdata
+from ngdata.answer import Answer
+from ngdata.query import Column, Kind
+from tests.cache.conftest import WHOLE, points
+
+KINDS = {
+    "id": (Kind.TEXT, pa.array(["a", "b", None])),
+    "x": (Kind.FLOAT, pa.array([1.0, 2.0, 3.0])),
+    "gap": (Kind.FLOAT, pa.array([1.0, None, 3.0])),
+    "n": (Kind.INTEGER, pa.array([1, 2, 3], pa.int32())),
+    "maybe": (Kind.OPTIONAL_INTEGER, pa.array([1, None, 3], pa.int64())),
+    "yes": (Kind.BOOLEAN, pa.array([True, False, True])),
+    "when": (Kind.TIME, pa.array([0, 1, None], pa.timestamp("us", "UTC"))),
+    "dict": (Kind.JSON, pa.array(['{"a": [1, {"b": 2}]}', "[1]", None])),
+    "raw": (Kind.BYTES, pa.array([b"\0" * 64, None, b""])),
+    "coords": (Kind.COORDS, pa.array([[0.0] * 24, [None] * 24, None], pa.list_(pa.float64()))),
+}
+COLUMNS = tuple(Column(name, kind) for name, (kind, _) in KINDS.items())
+SHAREABLE = ("id", "x", "gap", "n", "yes", "when")
+
+
+def answer(names, pieces):
+    """An answer of these columns, in one piece or in several as a driver may give it."""
+    table = pa.table({name: KINDS[name][1] for name in names})
+    if pieces > 1:
+        table = pa.concat_tables([table.slice(0, 1), table.slice(1)])
+    return Answer(table, tuple(column for column in COLUMNS if column.name in names))
+
+
+def _grow(frame):
+    frame["new"] = 1
+
+
+def _loop(frame):
+    for name in frame.columns:
+        frame.loc[0, name] = frame.loc[1, name]
+
+
+def _values(frame):
+    for name in frame.columns:
+        array = frame[name].to_numpy()
+        for _ in range(3):
+            array.flags.writeable = True
+            array[:] = array[::-1]
+            array = array.base if isinstance(array.base, np.ndarray) else array
+
+
+def _extension(frame):
+    for name in frame.columns:
+        frame[name].array[0] = frame[name].array[1]
+
+
+def _inner(frame):
+    for name in frame.columns:
+        for attribute in ("_ndarray", "_data", "_mask", "asi8"):
+            inner = getattr(frame[name].array, attribute, None)
+            if isinstance(inner, np.ndarray):
+                inner.flags.writeable = True
+                inner[:] = inner[::-1]
+
+
+def _blocks(frame):
+    for block in frame._mgr.blocks:
+        block.values[...] = block.values[..., ::-1]
+
+
+def _objects(frame):
+    for name in frame.columns:
+        for value in frame[name]:
+            if isinstance(value, dict):
+                value["a"][1]["b"] = "changed"
+                value.clear()
+            elif isinstance(value, list):
+                value.append("changed")
+            elif isinstance(value, np.ndarray):
+                value[:] = 7.0
+
+
+def _names(frame):
+    frame.index.name = "changed"
+    frame.columns.name = "changed"
+    frame.columns.values[0] = "changed"
+
+
+def _index(frame):
+    frame.index.values[0] = 7
+
+
+def _attrs(frame):
+    frame.attrs["ngdata"]["source"] = "changed"
+    frame.attrs["more"] = 1
+    frame.flags.allows_duplicate_labels = False
+
+
+CHANGES = {
+    "loc": _loop,
+    "loc with a mask": lambda f: f.__setitem__(f.columns[0], f[f.columns[0]].iloc[::-1].to_numpy()),
+    "iloc of a row": lambda f: f.iloc.__setitem__(0, f.iloc[1]),
+    "at": lambda f: f.at.__setitem__((0, f.columns[-1]), f.at[1, f.columns[-1]]),
+    "add a column": _grow,
+    "drop": lambda f: f.drop(columns=f.columns[0], inplace=True),
+    "pop": lambda f: f.pop(f.columns[0]),
+    "rename": lambda f: f.rename(columns={f.columns[0]: "changed"}, inplace=True),
+    "sort": lambda f: f.sort_index(ascending=False, inplace=True),
+    "fill": lambda f: f.fillna({"x": 0.0, "gap": 7.0}, inplace=True),
+    "mask": lambda f: f.mask(f.isna(), inplace=True),
+    "through to_numpy": _values,
+    "through the arrays": _extension,
+    "through the arrays' own": _inner,
+    "through the blocks": _blocks,
+    "objects in it": _objects,
+    "names of the axes": _names,
+    "the index": _index,
+    "attrs and flags": _attrs,
+    "a view of it": lambda f: _loop(f[list(f.columns)]),
+    "a row of it": lambda f: f.iloc[0].__setitem__(f.columns[0], None),
+    "a column of it": lambda f: f[f.columns[0]].__setitem__(0, f[f.columns[0]][1]),
+}
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("pieces", [1, 2])
+@pytest.mark.parametrize("names", [SHAREABLE, tuple(KINDS), *((name,) for name in KINDS)])
+@pytest.mark.parametrize("change", CHANGES)
+def test_no_change_reaches_the_next_frame(change, names, pieces):
+    kept = answer(names, pieces)
+    expected = answer(names, pieces).frame()
+    first, second = kept.frame(), kept.frame()
+    for frame in (first, second):
+        frame.attrs["ngdata"] = {"source": "memory"}
+    # What pandas or NumPy refuses has changed nothing either.
+    with contextlib.suppress(ValueError, TypeError, AttributeError, KeyError, IndexError):
+        CHANGES[change](first)
+    for frame in (second, kept.frame()):
+        pd.testing.assert_frame_equal(frame, expected, check_exact=True)
+        assert frame.index.name is None
+        assert frame.columns.name is None
+        assert frame.flags.allows_duplicate_labels
+    assert second.attrs == {"ngdata": {"source": "memory"}}
+    assert kept.frame().attrs == {}
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_a_frame_can_be_changed_when_its_answer_is_gone(name):
+    """The last that looks at memory which is read-only: pandas must copy all the same."""
+    frame = answer((name,), 1).frame()
+    gc.collect()
+    frame.at[0, name] = frame.at[1, name]
+    frame.fillna({name: frame.at[0, name]} if name == "gap" else {}, inplace=True)
+    part = answer((name,), 1).frame()[[name]]
+    gc.collect()
+    part.at[0, name] = part.at[2, name]
+    assert len(frame) == len(part) == 3
+
+
+def test_shared_frames_share_their_memory():
+    """Else a hit on a large answer would take as long as to copy it."""
+    kept = answer(("x", "n"), 1)
+    one, two = kept.frame(), kept.frame()
+    for name in ("x", "n"):
+        assert np.shares_memory(one[name].to_numpy(), two[name].to_numpy())
+        assert np.shares_memory(one[name].to_numpy(), kept.table[name].to_numpy())
+
+
+# ------------------------------------------------------------------------ every read of the facade
+
+
+@pytest.fixture
+def filled(database_url, server):
+    with ngdata.connect(database_url, redis_url=server.redis_url) as ng:
+        frame = points(*((n, n, n) for n in range(6)), metadata=[{"a": [n]} for n in range(6)])
+        ids = list(ng.tokens.bulk_create(frame.assign(binary_data=[b"\1" * 64] * 6)))
+        ng.graph.bulk_create(pd.DataFrame({"source_id": ids[:-1], "target_id": ids[1:]}))
+        for n in range(3):
+            ng.experience.create_event(
+                "seen", token_id=ids[0], state_before={"n": [n]}, action={"go": {"to": n}}
+            )
+        yield ng, ids
+
+
+BOX = ((0, 0, 0), (5, 5, 5))
+EVERYTHING = ["token_id", "coords", "metadata", "binary_data", "timestamp", "weight", "flags"]
+READS = {
+    "tokens.find_in_region": lambda ng, ids, **how: ng.tokens.find_in_region(*BOX, **how),
+    "tokens.find_nearest": lambda ng, ids, **how: ng.tokens.find_nearest((0, 0, 0), 4, **how),
+    "tokens.find_within": lambda ng, ids, **how: ng.tokens.find_within((0, 0, 0), 4, **how),
+    "tokens.get": lambda ng, ids, **how: ng.tokens.get(ids, columns=EVERYTHING, **how),
+    "tokens.count_in_region": lambda ng, ids, **how: ng.tokens.count_in_region(*BOX, **how),
+    "tokens.density": lambda ng, ids, **how: ng.tokens.density(*BOX, 3, **how),
+    "graph.get_neighbors": lambda ng, ids, **how: ng.graph.get_neighbors(ids, depth=2, **how),
+    "graph.get_degree": lambda ng, ids, **how: ng.graph.get_degree(**how),
+    "graph.connections": lambda ng, ids, **how: ng.graph.connections(**how),
+    "experience.get_events": lambda ng, ids, **how: ng.experience.get_events(**how),
+    "experience.get_recent_events": lambda ng, ids, **how: ng.experience.get_recent_events(**how),
+}
+
+
+def test_every_read_with_a_cache_is_here(filled):
+    ng, _ = filled
+    found = {
+        f"{space}.{name}"
+        for space in ("tokens", "graph", "experience")
+        for name, method in inspect.getmembers(getattr(ng, space), inspect.ismethod)
+        if "cache" in inspect.signature(method).parameters
+    }
+    assert found == set(READS)
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("read", READS)
+def test_each_read_from_each_tier_is_the_callers_own(filled, read):
+    ng, ids = filled
+    twin = ngdata.connect(
+        ng._twin._settings.database_url.get_secret_value(),
+        redis_url=ng._twin._settings.redis_url.get_secret_value(),
+    )
+    plain = READS[read](ng, ids, cache="off")
+
+    def equal(found):
+        if isinstance(found, int):
+            assert found == plain
+        else:
+            pd.testing.assert_frame_equal(found, plain, check_exact=True)
+
+    with twin:
+        for change in CHANGES.values():
+            before = ng.cache.stats()
+            found = READS[read](ng, ids)
+            equal(found)
+            if isinstance(found, int):
+                break
+            assert ng.cache.stats().hits - before.hits + ng.cache.stats().misses - before.misses
+            with contextlib.suppress(ValueError, TypeError, AttributeError, KeyError, IndexError):
+                change(found)
+        equal(READS[read](ng, ids, cache="ttl"))
+        for client in (ng, twin):
+            for _ in range(2):
+                equal(READS[read](client, ids))
+        assert ng.cache.stats().memory_hits > 0
+        tiers = twin.cache.stats()
+        assert (tiers.redis_hits, tiers.memory_hits, tiers.misses) == (1, 1, 0)
+
+
+def test_attrs_tell_where_an_answer_came_from(filled):
+    ng, _ids = filled
+    first, again = ng.tokens.find_in_region(*BOX), ng.tokens.find_in_region(*BOX)
+    inside = ng.tokens.find_in_region((1, 1, 1), (2, 2, 2))
+    told = [frame.attrs["ngdata"] for frame in (first, again, inside)]
+    assert [one["source"] for one in told] == ["database", "memory", "region"]
+    assert len({one["version"] for one in told}) == 1
+    assert all(one["milliseconds"] > 0 for one in told)
+    ng.tokens.create({0: (9, 9, 9)})
+    assert ng.tokens.find_in_region(*BOX).attrs["ngdata"]["version"] != told[0]["version"]
+    off = ng.tokens.find_in_region(*WHOLE, cache="off").attrs["ngdata"]
+    assert (off["source"], off["version"]) == ("database", None)

@@ -1,0 +1,94 @@
+"""The tier in this process: bounded, the longest unused first."""
+
+import pyarrow as pa
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ngdata.answer import Answer
+from ngdata.cache.memory import Memory
+from ngdata.query import Column, Kind, Query, Region
+from ngdata.query.filters import TokenFilter
+from ngdata.query.space import Box
+
+COLUMNS = (Column("x", Kind.FLOAT),)
+
+
+def answer(rows=1):
+    return Answer(pa.table({"x": [0.0] * rows}), COLUMNS, "v")
+
+
+def query(level=None):
+    region = None
+    if level is not None:
+        region = Region(Box((0.0,) * 3, (1.0,) * 3, level), TokenFilter())
+    return Query("SELECT", COLUMNS, ("t",), region)
+
+
+ONE = answer().nbytes
+
+
+@given(
+    st.lists(
+        st.one_of(
+            st.tuples(st.just("put"), st.integers(0, 9), st.integers(1, 40)),
+            st.tuples(st.sampled_from(["get", "drop"]), st.integers(0, 9), st.just(0)),
+            st.tuples(st.just("clear"), st.just(0), st.just(0)),
+        ),
+        max_size=80,
+    )
+)
+def test_as_a_dict_that_forgets_what_was_used_longest_ago(steps):
+    memory, model = Memory(ONE * 6), {}
+    for what, number, rows in steps:
+        key = str(number)
+        if what == "put":
+            new = answer(rows)
+            memory.put(key, query(), new)
+            model.pop(key, None)
+            if new.nbytes <= memory.most_bytes // 2:
+                model[key] = new
+            while sum(one.nbytes for one in model.values()) > memory.most_bytes:
+                del model[next(iter(model))]
+        elif what == "get":
+            assert memory.get(key) is model.get(key)
+            if key in model:
+                model[key] = model.pop(key)
+        elif what == "drop":
+            memory.drop(key)
+            model.pop(key, None)
+        else:
+            memory.clear()
+            model.clear()
+        assert len(memory) == len(model)
+        assert memory.nbytes == sum(one.nbytes for one in model.values()) <= memory.most_bytes
+
+
+def test_no_room_at_all():
+    memory = Memory(0)
+    memory.put("a", query(0), answer())
+    assert (len(memory), memory.nbytes, list(memory.regions(0))) == (0, 0, [])
+
+
+def test_a_bounded_number_of_regions_is_looked_at_the_last_used_first():
+    memory = Memory(1 << 20)
+    for number in range(100):
+        memory.put(str(number), query(0), answer())
+    assert [key for key, *_ in memory.regions(0)] == [str(n) for n in range(99, 67, -1)]
+    memory.get("70")
+    assert next(memory.regions(0))[0] == "70"
+    memory.drop("70")
+    assert "70" not in [key for key, *_ in memory.regions(0)]
+    assert list(memory.regions(1)) == []
+    memory.put("99", query(), answer())
+    assert "99" not in [key for key, *_ in memory.regions(0)]
+
+
+def test_parts_of_a_region_do_not_push_it_out():
+    memory = Memory(1 << 20)
+    memory.put("whole", query(0), answer())
+    for number in range(100):
+        memory.put(str(number), query(0), answer(), is_part=True)
+    assert [key for key, *_ in memory.regions(0)] == ["whole"]
+    memory.put("whole", query(0), answer())
+    memory.clear()
+    assert list(memory.regions(0)) == []

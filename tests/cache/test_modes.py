@@ -1,0 +1,363 @@
+"""strict, ttl and off; whose answers are whose in Redis; what the numbers say."""
+
+import asyncio
+import contextlib
+import uuid
+
+import pytest
+
+import ngdata
+from ngdata import schema
+from ngdata.cache import CacheStats
+from ngdata.cache.entry import FORMAT
+from ngdata.errors import InvalidQueryError, NGDataError
+from ngdata.schema import HEAD
+from tests.cache.conftest import eventually, outsider, points, run, same
+
+BOX = ((0, 0, 0), (1, 1, 1))
+
+
+def source(frame):
+    return frame.attrs["ngdata"]["source"]
+
+
+async def stored(server, many):
+    """Wait until so many keys are in Redis: answers are stored behind the reads."""
+    with server.client() as client:
+        await eventually(lambda: len(client.keys("*")) == many)
+        return sorted(client.keys("*"))
+
+
+def test_per_client_and_per_call(database_url):
+    for mode, sources in {
+        "strict": ("database", "memory"),
+        "ttl": ("database", "memory"),
+        "off": ("database", "database"),
+    }.items():
+        with ngdata.connect(database_url, cache=mode) as ng:
+            assert tuple(source(ng.tokens.find_in_region(*BOX)) for _ in range(2)) == sources
+            assert source(ng.tokens.find_in_region(*BOX, cache="off")) == "database"
+            ng.tokens.find_in_region(*BOX, cache="strict")
+            assert source(ng.tokens.find_in_region(*BOX, cache="strict")) == "memory"
+            assert source(ng.tokens.find_in_region(*BOX, cache="ttl")) == "memory"
+            assert ng.cache.stats().bypassed == (3 if mode == "off" else 1)
+
+
+@pytest.mark.parametrize("mode", ["sometimes", "", True, 1, ["strict"], "STRICT"])
+def test_another_mode_is_refused(ng, database_url, mode):
+    with pytest.raises(InvalidQueryError, match="cache must be"):
+        ng.tokens.find_in_region(*BOX, cache=mode)
+    with pytest.raises(NGDataError):
+        ngdata.connect(database_url, cache=mode)
+
+
+def test_the_environment_chooses_too(database_url, monkeypatch):
+    monkeypatch.setenv("NGDATA_CACHE", "off")
+    monkeypatch.setenv("NGDATA_CACHE_BYTES", "0")
+    with ngdata.connect(database_url) as ng:
+        ng.tokens.find_in_region(*BOX)
+        assert source(ng.tokens.find_in_region(*BOX)) == "database"
+        ng.tokens.find_in_region(*BOX, cache="strict")
+        assert ng.cache.stats().entries == 0
+
+
+def _ttl(ng):
+    return ng._twin._reader._ttl
+
+
+def test_the_ttl_is_configured(database_url, tmp_path, monkeypatch):
+    with ngdata.connect(database_url) as ng:
+        assert _ttl(ng) == 3600
+    file = tmp_path / "database.yaml"
+    file.write_text("database: {redis: {host: /nowhere, cache: {default_ttl: 70}}}")
+    with ngdata.connect(database_url, config=file) as ng:
+        assert _ttl(ng) == 70
+    monkeypatch.setenv("NGDATA_DEFAULT_TTL", "80")
+    with ngdata.connect(database_url, config=file) as ng:
+        assert _ttl(ng) == 80
+    with ngdata.connect(database_url, config=file, default_ttl=90) as ng:
+        assert _ttl(ng) == 90
+
+
+def test_ttl_asks_no_server_and_is_bounded(database_url, own_redis, monkeypatch):
+    """Time is moved, rather than waited for."""
+
+    async def main():
+        now = [1_000_000.0]
+        monkeypatch.setattr("time.time", lambda: now[0])
+        async with contextlib.AsyncExitStack() as stack:
+            one, two = [
+                await stack.enter_async_context(
+                    await ngdata.connect_async(
+                        database_url, redis_url=own_redis.url, cache="ttl", default_ttl=100
+                    )
+                )
+                for _ in range(2)
+            ]
+            assert source(await one.tokens.find_in_region(*BOX)) == "database"
+            await stored(own_redis, 2)
+            await one.tokens.create({0: (0, 0, 0)})
+            now[0] += 99
+            found = await one.tokens.find_in_region(*BOX)
+            assert (source(found), len(found)) == ("memory", 0)
+            found = await two.tokens.find_in_region(*BOX)
+            assert (source(found), len(found)) == ("redis", 0)
+            # A strict read is not taken in by it, and what it reads is young again.
+            assert len(await two.tokens.find_in_region(*BOX, cache="strict")) == 1
+            now[0] += 2
+            found = await one.tokens.find_in_region(*BOX)
+            assert (source(found), len(found)) in [("redis", 1), ("database", 1)]
+            # A clock that goes back makes nothing young.
+            await one.tokens.create({0: (0, 0, 0)})
+            now[0] -= 1000
+            assert len(await one.tokens.find_in_region(*BOX)) == 2
+
+    run(main())
+
+
+@pytest.mark.parametrize("mode", ["strict", "ttl"])
+def test_what_is_remembered_is_no_closed_clients(database_url, mode):
+    client = ngdata.connect(database_url, cache=mode)
+    client.tokens.find_in_region(*BOX)
+    client.close()
+    with pytest.raises(NGDataError, match="closed"):
+        client.tokens.find_in_region(*BOX)
+
+
+def test_a_long_read_is_as_old_as_its_beginning(database_url):
+    async def main():
+        async with (
+            await ngdata.connect_async(database_url, cache="ttl", default_ttl=1) as ang,
+            outsider(database_url) as other,
+        ):
+            lock = other.transaction()
+            await lock.start()
+            await other.execute("LOCK TABLE tokens.spatial_index IN ACCESS EXCLUSIVE MODE")
+            reading = asyncio.create_task(ang.tokens.find_in_region(*BOX))
+            await asyncio.sleep(1.2)
+            await lock.rollback()
+            await reading
+            assert source(await ang.tokens.find_in_region(*BOX)) == "database"
+
+    run(main())
+
+
+def test_what_redis_holds_is_named_and_expires(database_url, own_redis):
+    async def main():
+        async with await ngdata.connect_async(
+            database_url, redis_url=own_redis.url, default_ttl=500
+        ) as ang:
+            await ang.tokens.find_in_region(*BOX)
+            keys = await stored(own_redis, 2)
+        with own_redis.client() as client:
+            for key in keys:
+                parts = key.decode().split(":")
+                assert parts[:3] == ["ngdata", str(FORMAT), HEAD]
+                assert len(parts[3]) == 40
+                assert 400 < client.ttl(key) <= 500
+        assert keys[1].startswith(keys[0] + b":")
+
+    run(main())
+
+
+def test_clear_forgets_ours_alone(database_url, own_redis):
+    async def main():
+        async with await ngdata.connect_async(database_url, redis_url=own_redis.url) as ang:
+            with own_redis.client() as client:
+                client.set("ngdata:1:0000:another:question", "theirs")
+                client.set("theirs", "theirs")
+            for columns in (["x"], ["y"], ["z"]):
+                await ang.tokens.find_in_region(*BOX, columns=columns)
+            await stored(own_redis, 8)
+            await ang.cache.clear()
+            assert await stored(own_redis, 2) == [b"ngdata:1:0000:another:question", b"theirs"]
+            stats = await ang.cache.stats()
+            assert (stats.entries, stats.bytes) == (0, 0)
+            assert source(await ang.tokens.find_in_region(*BOX, columns=["x"])) == "database"
+
+    run(main())
+
+
+def test_what_is_read_while_it_is_cleared_is_not_kept(database_url):
+    async def main():
+        async with (
+            await ngdata.connect_async(database_url, cache="ttl") as ang,
+            outsider(database_url) as other,
+        ):
+            lock = other.transaction()
+            await lock.start()
+            await other.execute("LOCK TABLE tokens.spatial_index IN ACCESS EXCLUSIVE MODE")
+            reading = asyncio.create_task(ang.tokens.find_in_region(*BOX))
+            await eventually(lambda: ang._reader._flights._flights)
+            await ang.cache.clear()
+            await lock.rollback()
+            await reading
+            assert (await ang.cache.stats()).entries == 0
+
+    run(main())
+
+
+# --------------------------------------------------------------------------- whose answers are whose
+
+
+def test_two_databases_share_nothing(server, database_url, empty_database, own_redis):
+    """The second is a copy, made with the same nonces and the same secret."""
+    schema.upgrade(empty_database)
+
+    async def main():
+        async with (
+            await ngdata.connect_async(database_url, redis_url=own_redis.url, cache="ttl") as one,
+            await ngdata.connect_async(empty_database, redis_url=own_redis.url, cache="ttl") as two,
+            outsider(database_url) as first,
+            outsider(empty_database) as second,
+        ):
+            await one.tokens.create({0: (0, 0, 0)})
+            await second.execute("DELETE FROM tokens.versions")
+            await second.executemany(
+                "INSERT INTO tokens.versions VALUES ($1, $2)",
+                await first.fetch("SELECT relation, nonce FROM tokens.versions"),
+            )
+            assert len(await one.tokens.find_in_region(*BOX)) == 1
+            await stored(own_redis, 2)
+            for mode in ("strict", "ttl"):
+                found = await two.tokens.find_in_region(*BOX, cache=mode)
+                assert len(found) == 0
+            await stored(own_redis, 4)
+
+    run(main())
+
+
+@contextlib.asynccontextmanager
+async def role(owner, url, access):
+    """Make a role that may log in, and give its URL."""
+    name, password = f"r{uuid.uuid4().hex[:8]}", uuid.uuid4().hex
+    await owner.execute(f"CREATE ROLE {name} LOGIN PASSWORD '{password}'")
+    await owner.execute(f"SELECT tokens.grant_access('{name}', '{access}')")
+    try:
+        yield name, url
+    finally:
+        await owner.execute(f"SELECT tokens.grant_access('{name}', 'none')")
+        await owner.execute(f"DROP ROLE {name}")
+
+
+def test_two_roles_share_nothing_and_policies_are_never_cached(database_url, own_redis):
+    """The owner is bypassed by policies, unlike the role that the second client becomes."""
+
+    async def main():
+        async with (
+            outsider(database_url) as owner,
+            role(owner, database_url, "analyst") as (name, _),
+        ):
+            as_role = f"{database_url}&options=-c%20role%3D{name}"
+            async with (
+                await ngdata.connect_async(database_url, redis_url=own_redis.url) as all_rows,
+                await ngdata.connect_async(as_role, redis_url=own_redis.url) as some,
+            ):
+                await all_rows.tokens.bulk_create(points((0, 0, 0), (1, 1, 1)))
+                assert len(await all_rows.tokens.find_in_region(*BOX)) == 2
+                await stored(own_redis, 2)
+                found = await some.tokens.find_in_region(*BOX)
+                assert (source(found), len(found)) == ("database", 2)
+                await stored(own_redis, 4)
+                await owner.execute("ALTER TABLE tokens.spatial_index ENABLE ROW LEVEL SECURITY")
+                try:
+                    await owner.execute(
+                        "CREATE POLICY one ON tokens.spatial_index USING"
+                        " (ST_X(geom) < current_setting('test.most', true)::float8)"
+                    )
+                    await eventually(lambda: _uncached(some))
+                    assert len(await some.tokens.find_in_region(*BOX)) == 0
+                    found = await all_rows.tokens.find_in_region(*BOX)
+                    assert (source(found), len(found)) == ("memory", 2)
+                finally:
+                    await owner.execute("DROP POLICY IF EXISTS one ON tokens.spatial_index")
+                    await owner.execute(
+                        "ALTER TABLE tokens.spatial_index DISABLE ROW LEVEL SECURITY"
+                    )
+
+    async def _uncached(client):
+        return (await client.tokens.find_in_region(*BOX)).attrs["ngdata"]["version"] is None
+
+    run(main())
+
+
+def test_a_right_that_is_taken_away_is_missed(database_url):
+    async def main():
+        async with (
+            outsider(database_url) as owner,
+            role(owner, database_url, "analyst") as (name, _),
+        ):
+            as_role = f"{database_url}&options=-c%20role%3D{name}"
+            async with await ngdata.connect_async(as_role) as ang:
+                await ang.tokens.find_in_region(*BOX)
+                await owner.execute(f"REVOKE SELECT ON tokens.spatial_index FROM {name}")
+
+                async def refused():
+                    try:
+                        await ang.tokens.find_in_region(*BOX)
+                    except ngdata.errors.ConfigError:
+                        return True
+                    return False
+
+                await eventually(refused)
+
+    run(main())
+
+
+def test_a_role_that_may_not_read_the_versions_does_without(database_url, own_redis):
+    async def main():
+        async with (
+            outsider(database_url) as owner,
+            role(owner, database_url, "analyst") as (name, _),
+        ):
+            await owner.execute(f"REVOKE SELECT ON tokens.versions FROM {name}")
+            as_role = f"{database_url}&options=-c%20role%3D{name}"
+            async with await ngdata.connect_async(as_role, redis_url=own_redis.url) as ang:
+                for mode in ("strict", "ttl", None):
+                    assert source(await ang.tokens.find_in_region(*BOX, cache=mode)) == "database"
+                assert (await ang.cache.stats()).bypassed == 3
+
+    run(main())
+
+
+# --------------------------------------------------------------------------------------- the numbers
+
+
+def test_stats_count_each_read_once(database_url, own_redis):
+    async def main():
+        async with (
+            await ngdata.connect_async(database_url, redis_url=own_redis.url) as one,
+            await ngdata.connect_async(database_url, redis_url=own_redis.url) as two,
+        ):
+            await one.tokens.bulk_create(points((0, 0, 0), (1, 1, 1)))
+            plain = await one.tokens.find_in_region(*BOX, cache="off")
+            same(await one.tokens.find_in_region(*BOX), plain)
+            same(await one.tokens.find_in_region(*BOX), plain)
+            await one.tokens.find_in_region((0, 0, 0), (0, 0, 0))
+            await stored(own_redis, 2)
+            same(await two.tokens.find_in_region(*BOX), plain)
+            await two.tokens.create({0: (5, 5, 5)})
+            same(await two.tokens.find_in_region(*BOX), plain)
+            first, second = await one.cache.stats(), await two.cache.stats()
+            assert (first.misses, first.memory_hits, first.region_hits, first.bypassed) == (
+                1,
+                1,
+                1,
+                1,
+            )
+            assert (first.hits, first.hit_ratio, first.entries) == (2, 2 / 3, 2)
+            assert first.bytes == one._reader.memory.nbytes > 0
+            assert (second.redis_hits, second.misses, second.stale_avoided) == (1, 1, 1)
+            assert (second.redis_errors, second.refused_values) == (0, 0)
+            # Numbers once given stay as they are.
+            await one.tokens.find_in_region(*BOX)
+            assert first.misses == 1
+
+    run(main())
+
+
+def test_stats_in_a_notebook():
+    html = CacheStats(memory_hits=3, misses=1)._repr_html_()
+    assert "<th>memory_hits</th><td>3</td>" in html
+    assert "<th>hit_ratio</th><td>75.0%</td>" in html
+    assert "nan" in CacheStats()._repr_html_()
