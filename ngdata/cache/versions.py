@@ -87,6 +87,7 @@ class Versions:
         self._told: frozenset[str] = frozenset()
         self._look_again: dict[str, float] = {}
         self._fold_again = 0.0
+        self._closing = False
 
     async def current(self, relations: Sequence[str]) -> str | None:
         """Read the version that a query beginning now would see; None if nothing can tell."""
@@ -146,16 +147,27 @@ class Versions:
     async def _ask(self, ask: Callable[[_Connection], Awaitable[T]]) -> T:
         with translated(self._database.where):
             async with self._turns.one(), self._database.while_alive(self._cut):
-                for attempt in (1, 2):
-                    try:
-                        return await self._asked(ask)
-                    except DRIVER_ERRORS as error:
-                        # Lost while it lay idle, or the schema was made anew: tried once more.
-                        self._drop()
-                        outdated = isinstance(error, asyncpg.InvalidCachedStatementError)
-                        if attempt == 2 or not (outdated or is_lost_connection(error)):
-                            raise
-        raise AssertionError
+                try:
+                    return await self._asked_again(ask)
+                finally:
+                    if self._closing:
+                        await self._end()
+
+    async def _asked_again(self, ask: Callable[[_Connection], Awaitable[T]]) -> T:
+        try:
+            return await self._asked(ask)
+        except DRIVER_ERRORS as error:
+            self._drop()
+            # Lost while it lay idle, or the schema was made anew: tried once more.
+            if not (
+                isinstance(error, asyncpg.InvalidCachedStatementError) or is_lost_connection(error)
+            ):
+                raise
+        try:
+            return await self._asked(ask)
+        except DRIVER_ERRORS:
+            self._drop()
+            raise
 
     async def _asked(self, ask: Callable[[_Connection], Awaitable[T]]) -> T:
         if self._connection is None:
@@ -182,8 +194,13 @@ class Versions:
         self._prepared.clear()
 
     async def close(self) -> None:
-        """Close the connection; nobody asks any more."""
+        """Close the connection, once who asks now has been answered; nobody else asks any more."""
         self._turns.close()
+        self._closing = True
+        if not self._turns.status(idle=0)["in_use"]:
+            await self._end()
+
+    async def _end(self) -> None:
         if self._connection is not None:
             try:
                 await uninterrupted(self._connection.close(timeout=2))

@@ -219,12 +219,14 @@ def test_all_at_once_each_batch_is_whole_and_what_was_acknowledged_is_seen(datab
             weights = [step, *(chance.random() for _ in range(2))]
             # Four weights whose sum is zero; the first one counts the steps.
             weights.append(-sum(weights))
-            async with client.transaction(isolation=chance.choice(LEVELS)):
-                for token, weight in zip(ids, weights, strict=True):
-                    await client.execute(
-                        "UPDATE tokens.tokens SET weight = $1 WHERE id = $2", weight, token
-                    )
-            acknowledged[batch] = step
+            # At the strictest level, that others write the same pages of tokens can be too much.
+            with contextlib.suppress(asyncpg.SerializationError):
+                async with client.transaction(isolation=chance.choice(LEVELS)):
+                    for token, weight in zip(ids, weights, strict=True):
+                        await client.execute(
+                            "UPDATE tokens.tokens SET weight = $1 WHERE id = $2", weight, token
+                        )
+                acknowledged[batch] = step
             await asyncio.sleep(chance.random() * 0.02)
 
     async def reader(client, seed, ids, acknowledged, stop, sources):

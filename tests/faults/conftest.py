@@ -33,6 +33,10 @@ class Server:
     def until_busy(self, many: int = 1) -> None:
         wait_until(lambda: self.busy() >= many)
 
+    def until_locked_out(self, many: int = 1) -> None:
+        """Wait until so many of ours wait for a lock that `locked` holds."""
+        wait_until(lambda: self.count("wait_event_type = 'Lock'") >= many)
+
     def until_idle(self) -> None:
         wait_until(lambda: self.busy() == 0)
 

@@ -23,7 +23,7 @@ def test_cancelled_read_leaves_the_server_idle_and_the_client_usable(observed):
             with observed.locked("tokens.spatial_index"):
                 for _ in range(3):
                     read = asyncio.create_task(ang.tokens.find_in_region(*BOX))
-                    await asyncio.to_thread(observed.until_busy)
+                    await asyncio.to_thread(observed.until_locked_out)
                     read.cancel()
                     with pytest.raises(asyncio.CancelledError):
                         await read
@@ -49,7 +49,7 @@ def test_cancelled_read_that_computes_is_stopped_too(observed):
             await ang.graph.bulk_create(
                 {"source_id": [a for a, _ in pairs], "target_id": [b for _, b in pairs]}
             )
-            read = asyncio.create_task(ang.graph.get_neighbors(ids, "both", depth=32))
+            read = asyncio.create_task(ang.graph.get_neighbors(ids, "both", depth=32, cache="off"))
             await asyncio.to_thread(observed.until_busy)
             read.cancel()
             with pytest.raises(asyncio.CancelledError):
@@ -88,7 +88,7 @@ def test_cancelled_write_leaves_nothing_behind(observed):
         async with await ngdata.connect_async(observed.url) as ang:
             with observed.locked("tokens.tokens", "EXCLUSIVE"):
                 write = asyncio.create_task(ang.tokens.bulk_create(POINTS))
-                await asyncio.to_thread(observed.until_busy)
+                await asyncio.to_thread(observed.until_locked_out)
                 write.cancel()
                 with pytest.raises(asyncio.CancelledError):
                     await write
@@ -105,7 +105,7 @@ def test_cancelling_while_all_connections_are_in_use_is_quick_and_leaks_none(obs
         async with await ngdata.connect_async(observed.url, pool_max_size=2, cache="off") as ang:
             with observed.locked("tokens.spatial_index"):
                 reads = [asyncio.create_task(ang.tokens.find_in_region(*BOX)) for _ in range(6)]
-                await asyncio.to_thread(observed.until_busy, 2)
+                await asyncio.to_thread(observed.until_locked_out, 2)
                 assert (await ang.pool_status())["read"]["waiting"] == 4
                 for read in reads:
                     read.cancel()
@@ -177,7 +177,7 @@ def test_ctrl_c_in_a_script_stops_the_query_and_the_client_works_on(observed, sc
     with script(INTERRUPTED) as program:
         with observed.locked("tokens.spatial_index"):
             assert program.stdout.readline() == "ready\n"
-            observed.until_busy()
+            observed.until_locked_out()
             program.send_signal(signal.SIGINT)
             assert program.stdout.readline() == "interrupted\n"
             assert observed.busy() == 0
@@ -225,7 +225,7 @@ def test_an_interrupt_of_one_thread_leaves_the_others_alone(observed, cache, bus
             ]
             for other in others:
                 other.start()
-            observed.until_busy(busy)
+            observed.until_locked_out(busy)
             timer = threading.Timer(0.3, signal.raise_signal, [signal.SIGINT])
             timer.start()
             with pytest.raises(KeyboardInterrupt):

@@ -78,7 +78,7 @@ def test_an_interrupt_stops_the_query_and_the_same_client_works_on(notebook, obs
     with observed.locked("tokens.spatial_index"):
         for _ in range(2):
             sent = notebook.send(cell)
-            observed.until_busy()
+            observed.until_locked_out()
             notebook.manager.interrupt_kernel()
             reply = notebook.reply(sent)
             assert (reply["status"], reply["ename"]) in {

@@ -57,7 +57,7 @@ def test_the_interpreter_exits_with_a_query_under_way(observed, script):
     """The backend notices by itself that its client is gone."""
     with observed.locked("tokens.spatial_index"), script(EXITING) as program:
         program.stdout.readline()
-        observed.until_busy()
+        observed.until_locked_out()
         # The lock is still held: only leaving the query alone lets the program end.
         out, err = program.communicate("\n", timeout=20)
         assert (program.returncode, out, err) == (0, "", "")
@@ -164,7 +164,7 @@ def test_closing_while_another_thread_reads_lets_it_finish(observed):
             target=lambda: found.append(client.tokens.find_in_region((0, 0, 0), (1, 1, 1)))
         )
         reader.start()
-        observed.until_busy()
+        observed.until_locked_out()
         client.close()
     reader.join(20)
     assert found[0].empty
