@@ -39,7 +39,7 @@ WITH ours AS (
         FROM pg_attribute a JOIN pg_class c ON c.oid = attrelid AND c.relkind IN ('r', 'p')
         JOIN ours ON ours.oid = relnamespace
         LEFT JOIN pg_attrdef f ON adrelid = attrelid AND adnum = attnum
-        WHERE attnum > 0 AND nspname <> 'public'
+        WHERE attnum > 0 AND NOT attisdropped AND nspname <> 'public'
     UNION ALL SELECT 'index ' || indexrelid::regclass, pg_get_indexdef(indexrelid)
         FROM pg_index JOIN pg_class c ON c.oid = indexrelid JOIN ours ON ours.oid = relnamespace
         WHERE nspname <> 'public'

@@ -128,6 +128,7 @@ TRIGGERS = {table: ["renew_version"] for table in RENEWING} | {
         "follow_update",
         "renew_version",
     ],
+    "experience.experience_trajectories": ["keep_ended", "renew_version"],
 }
 
 
@@ -228,7 +229,9 @@ def test_functions_name_their_schemas(database_url):
     assert [name for (name,) in found] == sorted(
         [
             *(f"experience.follow_{event}()" for event in EVENTS),
+            "experience.keep_ended()",
             *(f"tokens.index_{event}()" for event in EVENTS),
+            "graph.shortest_path(uuid,uuid,text,text[],boolean,integer)",
             "tokens.fold_versions()",
             "tokens.grant_access(name,text)",
             "tokens.renew_version()",
@@ -238,5 +241,6 @@ def test_functions_name_their_schemas(database_url):
     assert rows(
         database_url,
         "SELECT count(*) FROM pg_proc WHERE pronamespace::regnamespace::text"
-        " IN ('tokens', 'experience') AND proconfig = '{\"search_path=pg_catalog, pg_temp\"}'",
+        " IN ('tokens', 'graph', 'experience')"
+        " AND 'search_path=pg_catalog, pg_temp' = ANY (proconfig)",
     ) == [(len(found),)]

@@ -39,7 +39,9 @@ ALWAYS: Final = frozenset(
     | {("experience.experience_events", f"follow_{event}") for event in _EVENTS}
     | {(table, "renew_version") for table in _RENEWING}
 )
-OTHER: Final = frozenset({("tokens.tokens", "touch")})
+OTHER: Final = frozenset(
+    {("tokens.tokens", "touch"), ("experience.experience_trajectories", "keep_ended")}
+)
 
 _TRIGGERS = """
 SELECT c.relnamespace::regnamespace || '.' || c.relname AS place, tgname::text AS name,

@@ -196,6 +196,11 @@ class ConnectionModel(Entity, Base):
             "target_id",
             postgresql_where=text("bidirectional"),
         ),
+        Index(
+            "ix_connections_negative_weight",
+            "id",
+            postgresql_where=text("weight < 0"),
+        ),
         {"schema": "graph"},
     )
 
@@ -246,7 +251,10 @@ class GraphSnapshotModel(Entity, Base):
 
 
 class TrajectoryModel(Entity, Base):
-    """`experience.experience_trajectories`: triggers keep times, count and total to its events."""
+    """`experience.experience_trajectories`: triggers keep times, count and total to its events.
+
+    One that has ended takes no more of them.
+    """
 
     __tablename__ = "experience_trajectories"
     __table_args__ = ({"schema": "experience"},)
@@ -258,6 +266,7 @@ class TrajectoryModel(Entity, Base):
     end_time: Mapped[dt.datetime | None]
     event_count: Mapped[int] = mapped_column(BIGINT, server_default=text("0"))
     total_reward: Mapped[float] = mapped_column(server_default=text("0"))
+    ended_at: Mapped[dt.datetime | None]
     metadata_: Mapped[dict[str, Any] | None] = mapped_column("metadata")
     created_at: Mapped[dt.datetime] = mapped_column(server_default=_NOW)
 
