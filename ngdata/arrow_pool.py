@@ -21,7 +21,7 @@ import pyarrow as pa
 from ngdata.slots import Slots
 from ngdata.threads import Worker, in_daemon_thread, uninterrupted
 
-__all__ = ["ArrowConnection", "ArrowPool"]
+__all__ = ["ArrowConnection", "ArrowPool", "TooManyRows"]
 
 T = TypeVar("T")
 
@@ -37,8 +37,23 @@ _BEGIN = "BEGIN READ ONLY"
 _SMALL_BATCHES = {"adbc.postgresql.batch_size_hint_bytes": str(1 << 20)}
 
 
+class TooManyRows(Exception):  # noqa: N818 - an answer to the reader, who makes the error of it
+    """More rows came than were wanted; the rest was not read."""
+
+    def __init__(self, most: int, read: int) -> None:
+        super().__init__(f"{read} rows came where {most} were wanted at most")
+        self.most = most
+        self.read = read
+
+
 class ArrowConnection:
-    """One ADBC connection and the thread that alone uses it."""
+    """One ADBC connection and the thread that alone uses it.
+
+    Attributes
+    ----------
+    most : int or None
+        How many rows a whole answer may have; set anew by each who reads.
+    """
 
     def __init__(self, uri: str, pooled: bool) -> None:
         self._uri = uri
@@ -47,6 +62,7 @@ class ArrowConnection:
         self._connection: adbc.Connection | None = None
         self._future: asyncio.Future[Any] | None = None
         self.broken = False
+        self.most: int | None = None
 
     async def read(self, statement: str) -> pa.Table:
         """Read a whole answer; cancelling the task cancels the query on the server."""
@@ -54,7 +70,7 @@ class ArrowConnection:
         def work() -> pa.Table:
             with self._opened().cursor() as cursor, self._alone(cursor):
                 cursor.execute(statement)
-                return cursor.fetch_arrow_table()
+                return self._rows(cursor)
 
         return await self._do(work)
 
@@ -77,11 +93,24 @@ class ArrowConnection:
                 cursor.execute(version)
                 found = cursor.fetch_arrow_table().column(0)[0].as_py()
                 cursor.execute(statement)
-                table = cursor.fetch_arrow_table()
+                table = self._rows(cursor)
             # In one piece, or NumPy would make its own of each column of a frame.
             return table.combine_chunks(), found
 
         return await self._do(work)
+
+    def _rows(self, cursor: adbc.Cursor) -> pa.Table:
+        batches = cursor.fetch_record_batch()
+        taken: list[pa.RecordBatch] = []
+        rows = 0
+        for batch in batches:
+            taken.append(batch)
+            rows += batch.num_rows
+            if self.most is not None and rows > self.most:
+                # Without this, closing the cursor would read the rest.
+                self._opened().adbc_cancel()
+                raise TooManyRows(self.most, rows)
+        return pa.Table.from_batches(taken, batches.schema)
 
     async def read_in_parts(self, statement: str, rows: int) -> AsyncGenerator[pa.Table, None]:
         """Read an answer as it comes, `rows` rows at a time, a little ahead of the caller at most.

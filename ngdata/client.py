@@ -74,6 +74,7 @@ class AsyncClient:
         settings = await in_daemon_thread(lambda: located(settings))
         database = Database(settings)
         reader = CachedReader(database, settings)
+        reader.max_rows = settings.max_rows
         try:
             await database.check()
             if settings.cache != "off":

@@ -6,7 +6,7 @@ A database that nothing names is the embedded one; who starts it is `ngdata.serv
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
 from pydantic import BeforeValidator, Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -20,6 +20,10 @@ from ngdata.url import URL
 __all__ = ["Settings", "load_settings"]
 
 _Text = Annotated[str, BeforeValidator(lambda v: str(v) if isinstance(v, Path) else v)]
+
+# A file or a variable that has no value sets nothing, so there the word stands for None.
+_T = TypeVar("_T")
+_NoneOr = Annotated[_T | None, BeforeValidator(lambda v: None if v == "none" else v)]
 
 
 class Settings(BaseSettings):
@@ -51,6 +55,8 @@ class Settings(BaseSettings):
         How much memory of this process answers may take.
     default_ttl : int
         Seconds that a result in Redis is kept.
+    max_rows : int or None
+        How many rows an answer may have if the call does not say; None: any number.
     """
 
     model_config = SettingsConfigDict(
@@ -80,6 +86,7 @@ class Settings(BaseSettings):
     cache: str = "strict"
     cache_bytes: int = Field(256 << 20, ge=0)
     default_ttl: int = Field(3600, gt=0)
+    max_rows: _NoneOr[Annotated[int, Field(ge=1)]] = 1_000_000
 
     postgres_host: str | None = Field(None, validation_alias="POSTGRES_HOST")
     postgres_port: int = Field(5432, validation_alias="POSTGRES_PORT", ge=1, le=65535)

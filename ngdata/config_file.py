@@ -49,6 +49,7 @@ _POSTGRES: Final[dict[str, Any]] = {
     "connect_timeout": "connect_timeout",
     "statement_timeout": "statement_timeout",
     "read_only": "read_only",
+    "max_rows": "max_rows",
     "pool": _POOL,
     "schema": _THEIRS,
     "alembic": _THEIRS,

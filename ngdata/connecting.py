@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
+from types import EllipsisType
 
 from ngdata.client import AsyncClient
 from ngdata.config import load_settings
-from ngdata.reader import CacheMode
+from ngdata.reader import CacheMode, MaxRows
 from ngdata.sync.client import Client
 from ngdata.tls import Mode
 
@@ -32,6 +33,7 @@ def connect(
     cache: CacheMode | None = None,
     cache_bytes: int | None = None,
     default_ttl: int | None = None,
+    max_rows: MaxRows = ...,
 ) -> Client:
     """Open a client; with nothing configured, start or join the embedded server.
 
@@ -76,6 +78,9 @@ def connect(
         How much memory of this process answers may take (256 MiB).
     default_ttl : int, optional
         Seconds that an answer in Redis is kept (3600).
+    max_rows : int or None, optional
+        How many rows an answer may have (1,000,000): a larger one is not read, but `ResultTooLarge`
+        tells its size.  None: any number.  Each read that can be large takes it too.
 
     Returns
     -------
@@ -116,6 +121,7 @@ def connect(
             cache=cache,
             cache_bytes=cache_bytes,
             default_ttl=default_ttl,
+            max_rows=_max_rows(max_rows),
         )
     )
 
@@ -139,6 +145,7 @@ async def connect_async(
     cache: CacheMode | None = None,
     cache_bytes: int | None = None,
     default_ttl: int | None = None,
+    max_rows: MaxRows = ...,
 ) -> AsyncClient:
     """Open a client whose methods are awaited; see `connect` for the parameters and errors.
 
@@ -175,5 +182,13 @@ async def connect_async(
             cache=cache,
             cache_bytes=cache_bytes,
             default_ttl=default_ttl,
+            max_rows=_max_rows(max_rows),
         )
     )
+
+
+def _max_rows(given: MaxRows) -> int | str | None:
+    """Say it as a setting, of which None means that nothing is said."""
+    if isinstance(given, EllipsisType):
+        return None
+    return "none" if given is None else given

@@ -82,7 +82,20 @@ class IntegrityError(NGDataError):
 
 
 class ResultTooLarge(NGDataError):  # noqa: N818 - the name is part of the public promise
-    """An answer larger than was meant."""
+    """An answer larger than was meant; it was not given.
+
+    Attributes
+    ----------
+    count : int or None
+        How many rows it has.
+    max_rows : int or None
+        How many it may have.
+    """
+
+    def __init__(self, message: str, count: int | None = None, max_rows: int | None = None) -> None:
+        super().__init__(message)
+        self.count = count
+        self.max_rows = max_rows
 
 
 class QueryTimeout(NGDataError, TimeoutError):  # noqa: N818 - the name is part of the public promise

@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 
 from ngdata.errors import InvalidQueryError
 
-__all__ = ["Id", "Ids", "canonical_id", "canonical_ids", "unique_ids"]
+__all__ = ["Id", "Ids", "canonical_id", "canonical_ids", "is_id", "unique_ids"]
 
 Id: TypeAlias = str | uuid.UUID
 Ids: TypeAlias = "Id | Iterable[Id] | pd.Series[Any] | pd.Index[Any] | np.ndarray[Any, Any]"
@@ -28,6 +28,13 @@ _accepted = re.compile(
     r"(?(open)\})",
     re.IGNORECASE | re.ASCII,
 )
+
+
+def is_id(value: object) -> bool:
+    """Tell whether a value is an id."""
+    return isinstance(value, uuid.UUID) or (
+        isinstance(value, str) and _accepted.fullmatch(value) is not None
+    )
 
 
 def canonical_id(value: object, name: str = "id", place: str = "") -> str:

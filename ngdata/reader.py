@@ -8,26 +8,36 @@ from __future__ import annotations
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import aclosing
+from contextvars import ContextVar
+from types import EllipsisType
 from typing import Any, Final, Literal, TypeAlias, TypeVar, get_args
 
 import adbc_driver_postgresql.dbapi as adbc
 import pandas as pd
 
 from ngdata.answer import Answer
-from ngdata.arrow_pool import ArrowConnection
+from ngdata.arrow_pool import ArrowConnection, TooManyRows
 from ngdata.database import Database
-from ngdata.errors import InvalidQueryError
+from ngdata.errors import InvalidQueryError, ResultTooLarge
 from ngdata.frames import to_frame
 from ngdata.query import Query
+from ngdata.query.filters import positive
 from ngdata.server_errors import is_lost_connection, translated
 from ngdata.threads import in_daemon_thread
 
-__all__ = ["CacheMode", "Reader", "checked_mode"]
+__all__ = ["CacheMode", "MaxRows", "Reader", "checked_mode"]
 
 T = TypeVar("T")
 
 CacheMode: TypeAlias = Literal["strict", "ttl", "off"]
 """How an answer may be given again: if it is still true, if it is young, or never."""
+
+MaxRows: TypeAlias = int | EllipsisType | None
+"""How many rows an answer may have: so many, any (None), or as the client was opened (``...``)."""
+
+# A call's own, on its way to the connection.  It is no part of the question: so calls with different
+# bounds share an answer, and whoever stands in between (the cache) need not know.
+_MOST: Final[ContextVar[int | None]] = ContextVar("most", default=None)
 
 # Below, making the frame takes less than a millisecond, and the loop may wait for it.
 _SMALL_BYTES: Final = 1 << 18
@@ -42,19 +52,29 @@ def checked_mode(mode: Any) -> CacheMode:
 
 
 class Reader:
-    """Reads queries from one database."""
+    """Reads queries from one database.
+
+    Attributes
+    ----------
+    max_rows : int or None
+        How many rows an answer may have if the call does not say.
+    """
+
+    max_rows: int | None = None
 
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    async def frame(self, query: Query, cache: CacheMode | None = None) -> pd.DataFrame:
+    async def frame(
+        self, query: Query, cache: CacheMode | None = None, max_rows: MaxRows = ...
+    ) -> pd.DataFrame:
         """Read a whole answer as a frame that is the caller's own.
 
         Its ``attrs["ngdata"]`` tell where it came from, by which version it is true, and how long
         that took.
         """
         started = time.perf_counter()
-        answer, source = await self.answer(query, cache)
+        answer, source = await self._answer_of(query, cache, self._bound(max_rows))
         if answer.nbytes < _SMALL_BYTES or answer.is_quick:
             frame = answer.frame()
         else:
@@ -65,6 +85,44 @@ class Reader:
             "milliseconds": round((time.perf_counter() - started) * 1000, 3),
         }
         return frame
+
+    def _bound(self, max_rows: MaxRows) -> int | None:
+        most = self.max_rows if isinstance(max_rows, EllipsisType) else max_rows
+        return None if most is None else positive(most, "max_rows", 2**63 - 1)
+
+    def check_size(self, count: int, max_rows: MaxRows) -> None:
+        """Raise if an answer that is yet to be made would have too many rows."""
+        most = self._bound(max_rows)
+        if most is not None and count > most:
+            raise _too_large(count, most)
+
+    async def _answer_of(
+        self, query: Query, mode: CacheMode | None, most: int | None
+    ) -> tuple[Answer, str]:
+        """Read an answer of at most so many rows; of a larger one, only the number of its rows."""
+        while True:
+            bound = _MOST.set(most)
+            try:
+                answer, source = await self.answer(query, mode)
+                count = answer.table.num_rows
+            except TooManyRows as error:
+                # A read that was shared with a call that wanted less is begun again.
+                if most is None or error.most < most:
+                    continue
+                count = None
+            finally:
+                _MOST.reset(bound)
+            if most is None or (count is not None and count <= most):
+                return answer, source
+            count = count or await self._count(query)
+            if count > most:
+                raise _too_large(count, most, query)
+            # Else some of them were deleted meanwhile.
+
+    async def _count(self, query: Query) -> int:
+        counted = f'SELECT count(*) AS "count" FROM ({query.sql}) AS answer'
+        table = await self._database_read(lambda connection: connection.read(counted))
+        return int(table["count"][0].as_py())
 
     async def answer(self, query: Query, mode: CacheMode | None = None) -> tuple[Answer, str]:
         """Read a whole answer, and tell where it came from."""
@@ -91,6 +149,7 @@ class Reader:
             self._database.arrow.connection(fresh) as connection,
             self._database.while_alive(connection.cut),
         ):
+            connection.most = _MOST.get()
             return await read(connection)
 
     async def frames(self, query: Query, rows: int) -> AsyncGenerator[pd.DataFrame, None]:
@@ -103,3 +162,14 @@ class Reader:
             ):
                 async for table in tables:
                     yield to_frame(table, query.columns)
+
+
+def _too_large(count: int, most: int, query: Query | None = None) -> ResultTooLarge:
+    less = "" if query is None or not query.has_limit else " (limit=)"
+    parts = "" if query is None or query.region is None else " in parts (iter_region),"
+    return ResultTooLarge(
+        f"the answer has {count:,} rows, and max_rows is {most:,}; ask for less{less},{parts} or for "
+        "all of it (max_rows=None)",
+        count,
+        most,
+    )

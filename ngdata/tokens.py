@@ -18,7 +18,7 @@ from ngdata.query import regions
 from ngdata.query import tokens as by_id
 from ngdata.query.filters import TokenFilter, positive
 from ngdata.query.space import Box
-from ngdata.reader import CacheMode
+from ngdata.reader import CacheMode, MaxRows
 from ngdata.store import tokens as store
 from ngdata.store.incoming import Frame
 from ngdata.store.update import delete_tokens, update_tokens
@@ -41,6 +41,7 @@ class AsyncTokens(Namespace):
         flags: int | None = None,
         min_weight: float | None = None,
         limit: int | None = None,
+        max_rows: MaxRows = ...,
         cache: CacheMode | None = None,
     ) -> pd.DataFrame:
         """Find the tokens in a closed box: ``min <= p <= max`` on all three axes, in float64.
@@ -61,6 +62,9 @@ class AsyncTokens(Namespace):
             Keep tokens of at least this weight.
         limit : int, optional
             Give the first so many by id; without it the answer is complete, in no order.
+        max_rows : int or None, optional
+            How many rows the answer may have, None for any number; by default as the client was
+            opened.
         cache : {"strict", "ttl", "off"}, optional
             How the answer may be one that was read before; by default as the client was opened.
 
@@ -74,6 +78,8 @@ class AsyncTokens(Namespace):
         ------
         InvalidQueryError
             An inverted box, NaN, an unknown level or column; nothing was sent.
+        ResultTooLarge
+            More rows than `max_rows`; it tells how many.
 
         Examples
         --------
@@ -83,7 +89,8 @@ class AsyncTokens(Namespace):
         """
         where = TokenFilter(token_type, flags, min_weight)
         box = Box.of(min_coords, max_coords, level)
-        return await self._reader.frame(regions.region(box, where, columns, limit), cache)
+        query = regions.region(box, where, columns, limit)
+        return await self._reader.frame(query, cache, max_rows)
 
     async def find_nearest(
         self,
@@ -132,9 +139,8 @@ class AsyncTokens(Namespace):
         (3, True)
         """
         where = TokenFilter(token_type, flags, min_weight)
-        return await self._reader.frame(
-            regions.nearest(point, k, level, where, max_distance, columns), cache
-        )
+        query = regions.nearest(point, k, level, where, max_distance, columns)
+        return await self._reader.frame(query, cache, None)
 
     async def find_within(
         self,
@@ -147,6 +153,7 @@ class AsyncTokens(Namespace):
         flags: int | None = None,
         min_weight: float | None = None,
         limit: int | None = None,
+        max_rows: MaxRows = ...,
         cache: CacheMode | None = None,
     ) -> pd.DataFrame:
         """Find the tokens in a closed sphere: ``distance <= radius``.
@@ -159,6 +166,9 @@ class AsyncTokens(Namespace):
         level : int or str
         columns, token_type, flags, min_weight, limit
             As in `find_in_region`.
+        max_rows : int or None, optional
+            How many rows the answer may have, None for any number; by default as the client was
+            opened.
         cache : {"strict", "ttl", "off"}, optional
             How the answer may be one that was read before; by default as the client was opened.
 
@@ -171,6 +181,8 @@ class AsyncTokens(Namespace):
         ------
         InvalidQueryError
             A point that is not three finite numbers, a negative radius.
+        ResultTooLarge
+            More rows than `max_rows`; it tells how many.
 
         Examples
         --------
@@ -179,9 +191,8 @@ class AsyncTokens(Namespace):
         True
         """
         where = TokenFilter(token_type, flags, min_weight)
-        return await self._reader.frame(
-            regions.within_radius(point, radius, level, where, columns, limit), cache
-        )
+        query = regions.within_radius(point, radius, level, where, columns, limit)
+        return await self._reader.frame(query, cache, max_rows)
 
     async def get(
         self,
@@ -226,7 +237,7 @@ class AsyncTokens(Namespace):
         if missing not in ("raise", "skip"):
             raise InvalidQueryError(f"missing must be 'raise' or 'skip', not {missing!r}")
         asked = canonical_ids(ids)
-        answer = await self._reader.frame(by_id.by_id(asked, columns), cache)
+        answer = await self._reader.frame(by_id.by_id(asked, columns), cache, None)
         found = answer.pop(by_id.FOUND)
         if found.all():
             return answer
@@ -308,7 +319,7 @@ class AsyncTokens(Namespace):
         where = TokenFilter(token_type, flags, min_weight)
         box = Box.of(min_coords, max_coords, level)
         query, edges = regions.density(box, bins, where)
-        cells = await self._reader.frame(query, cache)
+        cells = await self._reader.frame(query, cache, None)
         for axis, edge in zip("xyz", edges, strict=True):
             centres = edge[:-1] + (edge[1:] - edge[:-1]) / 2
             cells[axis] = centres[cells[axis].to_numpy()]

@@ -63,9 +63,12 @@ class Query:
         The tables that the answer depends on.
     region : Region or None
         What is asked for, if it is all of a region.
+    has_limit : bool
+        Whether a call can ask for a part of it by ``limit=``.
     """
 
     sql: str
     columns: tuple[Column, ...]
     relations: tuple[str, ...]
     region: Region | None = None
+    has_limit: bool = True

@@ -6,6 +6,7 @@ What stands in a column is checked in `ngdata.store.columns`.
 from __future__ import annotations
 
 import difflib
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any, Final, TypeAlias
 
@@ -67,8 +68,19 @@ def incoming(frame: Frame, required: Sequence[str], optional: Sequence[str]) -> 
     return taken
 
 
+_NUMBERS: Final = ("weight", "decay_rate", "reward", "priority")
+
+
 def one_row(values: Mapping[str, Any]) -> pd.DataFrame:
-    """Make a frame of single values, kept as the objects that they are."""
+    """Make a frame of single values, kept as the objects that they are.
+
+    In a column NaN means not given, but an argument that is NaN was computed, and went wrong.
+    """
+    for name in _NUMBERS:
+        if isinstance(value := values.get(name), float) and math.isnan(value):
+            raise InvalidQueryError(
+                f"{name} must be a number, not nan; leave it out for its default"
+            )
     return pd.DataFrame(
         {name: pd.Series([value], dtype=object) for name, value in values.items()}, index=[0]
     )

@@ -14,7 +14,7 @@ from numpy.typing import ArrayLike
 
 from ngdata.ids import Id, Ids
 from ngdata.levels import Level
-from ngdata.reader import CacheMode
+from ngdata.reader import CacheMode, MaxRows
 from ngdata.store.incoming import Frame
 from ngdata.sync.twin import Twin
 from ngdata.times import Time
@@ -37,6 +37,7 @@ class Tokens(Twin[AsyncTokens]):
         flags: int | None = None,
         min_weight: float | None = None,
         limit: int | None = None,
+        max_rows: MaxRows = ...,
         cache: CacheMode | None = None,
     ) -> pd.DataFrame:
         """Find the tokens in a closed box: ``min <= p <= max`` on all three axes, in float64.
@@ -57,6 +58,9 @@ class Tokens(Twin[AsyncTokens]):
             Keep tokens of at least this weight.
         limit : int, optional
             Give the first so many by id; without it the answer is complete, in no order.
+        max_rows : int or None, optional
+            How many rows the answer may have, None for any number; by default as the client was
+            opened.
         cache : {"strict", "ttl", "off"}, optional
             How the answer may be one that was read before; by default as the client was opened.
 
@@ -70,6 +74,8 @@ class Tokens(Twin[AsyncTokens]):
         ------
         InvalidQueryError
             An inverted box, NaN, an unknown level or column; nothing was sent.
+        ResultTooLarge
+            More rows than `max_rows`; it tells how many.
 
         Examples
         --------
@@ -87,6 +93,7 @@ class Tokens(Twin[AsyncTokens]):
                 flags=flags,
                 min_weight=min_weight,
                 limit=limit,
+                max_rows=max_rows,
                 cache=cache,
             )
         )
@@ -162,6 +169,7 @@ class Tokens(Twin[AsyncTokens]):
         flags: int | None = None,
         min_weight: float | None = None,
         limit: int | None = None,
+        max_rows: MaxRows = ...,
         cache: CacheMode | None = None,
     ) -> pd.DataFrame:
         """Find the tokens in a closed sphere: ``distance <= radius``.
@@ -174,6 +182,9 @@ class Tokens(Twin[AsyncTokens]):
         level : int or str
         columns, token_type, flags, min_weight, limit
             As in `find_in_region`.
+        max_rows : int or None, optional
+            How many rows the answer may have, None for any number; by default as the client was
+            opened.
         cache : {"strict", "ttl", "off"}, optional
             How the answer may be one that was read before; by default as the client was opened.
 
@@ -186,6 +197,8 @@ class Tokens(Twin[AsyncTokens]):
         ------
         InvalidQueryError
             A point that is not three finite numbers, a negative radius.
+        ResultTooLarge
+            More rows than `max_rows`; it tells how many.
 
         Examples
         --------
@@ -203,6 +216,7 @@ class Tokens(Twin[AsyncTokens]):
                 flags=flags,
                 min_weight=min_weight,
                 limit=limit,
+                max_rows=max_rows,
                 cache=cache,
             )
         )
