@@ -1,17 +1,18 @@
-"""Reads of `graph.connections`: neighbors, degrees, edges."""
+"""What tokens are connected to: neighbors, degrees, and the part of the graph around tokens."""
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Sequence
 from typing import Final, Literal, TypeAlias
 
 from ngdata.errors import InvalidQueryError
+from ngdata.levels import Level, level_index
 from ngdata.query import Column, Kind, Query
+from ngdata.query import edges as stored
 from ngdata.query import literals as sql
-from ngdata.query.filters import any_of, clause, positive, row_limit, smallest_weight
+from ngdata.query.filters import any_of, as_float, clause, positive, row_limit, smallest_weight
 
-__all__ = ["UNKNOWN", "Direction", "degree", "edges", "neighbors"]
+__all__ = ["UNKNOWN", "Direction", "checked_direction", "degree", "neighbors", "subgraph"]
 
 Direction: TypeAlias = Literal["outgoing", "incoming", "both"]
 
@@ -54,6 +55,11 @@ _BRANCHES: Final = {
 }
 
 
+def checked_direction(direction: str) -> str:
+    """Check a direction."""
+    return stored.one_of(direction, tuple(_BRANCHES), "direction")
+
+
 def neighbors(
     ids: Sequence[str],
     direction: str,
@@ -61,45 +67,129 @@ def neighbors(
     connection_type: str | Sequence[str] | None = None,
     min_weight: float | None = None,
     limit: int | None = None,
+    within: float | None = None,
+    level: Level = 0,
 ) -> Query:
     """Each token that can be reached in at most `depth` steps, once per start.
 
     Frontier by frontier: step d starts from what step d - 1 reached first, so the cost follows the
     neighborhood and not the number of paths in it.  A start that is no token gives a row with
-    `unknown` set.
+    `unknown` set.  `within` keeps of those reached the ones so near to their start on a level.
     """
-    if not isinstance(direction, str) or direction not in _BRANCHES:
-        near = difflib.get_close_matches(str(direction), _BRANCHES, n=1)
-        hint = f"; did you mean {near[0]!r}?" if near else ""
-        raise InvalidQueryError(
-            f"direction must be 'outgoing', 'incoming' or 'both', not {direction!r}{hint}"
-        )
-    kept = any_of("c.connection_type", connection_type) + smallest_weight(min_weight, "c.weight")
-    steps = [
-        "asked AS MATERIALIZED (SELECT * FROM"
-        f" unnest({sql.uuid_array(ids)}) WITH ORDINALITY AS a (start_id, place))",
-        "step_0 AS (SELECT place, start_id, start_id AS neighbor_id FROM asked)",
-    ]
+    checked_direction(direction)
     deepest = positive(depth, "depth", _DEEPEST)
+    kept = any_of("c.connection_type", connection_type) + smallest_weight(min_weight, "c.weight")
+    reached = " UNION ALL ".join(
+        f"SELECT *, {step}::int AS depth FROM step_{step}" for step in range(1, deepest + 1)
+    )
+    names = "connection_id, connection_type, weight, direction, depth"
+    columns: tuple[Column, ...] = _NEIGHBORS
+    relations: tuple[str, ...] = ("graph.connections", "tokens.tokens")
+    distance, nothing = "", ""
+    if within is not None:
+        columns += (Column("distance", Kind.FLOAT),)
+        relations += ("tokens.spatial_index",)
+        distance, nothing = ", distance", ", NULL"
+        reached = _near(reached, within, level_index(level))
+    statement = (
+        f"WITH {_steps(_ASKED.format(sql.uuid_array(ids)), direction, deepest, kept)}"
+        f' SELECT "{UNKNOWN}", token_id::text AS token_id,'
+        " neighbor_id::text AS neighbor_id, connection_id::text AS connection_id,"
+        f" connection_type, weight, direction, depth{distance} FROM ("
+        f'(SELECT false AS "{UNKNOWN}", place, start_id AS token_id, neighbor_id, {names}{distance}'
+        f" FROM ({reached}) AS reached"
+        f" ORDER BY place, depth, reached.neighbor_id{row_limit(limit)})"
+        f' UNION ALL SELECT true AS "{UNKNOWN}", place, start_id, NULL, NULL, NULL, NULL, NULL, 0'
+        f"{nothing} FROM asked"
+        " WHERE NOT EXISTS (SELECT FROM tokens.tokens AS t WHERE t.id = start_id)"
+        ") AS answer ORDER BY place, depth, answer.neighbor_id"
+    )
+    return Query(statement, columns, relations)
+
+
+_ASKED: Final = (
+    "asked AS MATERIALIZED (SELECT * FROM unnest({}) WITH ORDINALITY AS a (start_id, place))"
+)
+
+
+def _steps(asked: str, direction: str, deepest: int, kept: list[str]) -> str:
+    steps = [asked, "step_0 AS (SELECT place, start_id, start_id AS neighbor_id FROM asked)"]
     steps += [
         f"step_{step} AS MATERIALIZED ({_step(step, direction, kept)})"
         for step in range(1, deepest + 1)
     ]
+    return ", ".join(steps)
+
+
+def _near(reached: str, within: float, level: int) -> str:
+    radius = as_float(within)
+    if radius is None or radius < 0:
+        raise InvalidQueryError(
+            f"within must be a radius here, a number of at least 0, not {within!r}; connections() "
+            "takes a region"
+        )
+    return (
+        f"SELECT r.*, far.geom <<->> near.geom AS distance FROM ({reached}) AS r"
+        f" JOIN tokens.spatial_index AS near ON near.level = {level} AND near.token_id = r.start_id"
+        f" JOIN tokens.spatial_index AS far ON far.level = {level}"
+        f" AND far.token_id = r.neighbor_id WHERE far.geom <<->> near.geom <= {sql.float8(radius)}"
+    )
+
+
+_SUBGRAPH: Final = {
+    Column(UNKNOWN, Kind.BOOLEAN): ("t.id IS NULL", "false"),
+    Column("depth", Kind.OPTIONAL_INTEGER): ("m.depth", "NULL"),
+    Column("token_id", Kind.TEXT): ("m.id::text", "NULL"),
+    Column("token_type", Kind.TEXT): ("t.token_type", "NULL"),
+    Column("flags", Kind.OPTIONAL_INTEGER): ("t.flags", "NULL"),
+    Column("timestamp", Kind.TIME): ('t."timestamp"', "NULL"),
+    Column("coords", Kind.COORDS): ("t.coord_x || t.coord_y || t.coord_z", "NULL"),
+    Column("weight", Kind.FLOAT): ("t.weight", "c.weight"),
+    Column("connection_id", Kind.TEXT): ("NULL::text", "c.id::text"),
+    Column("source_id", Kind.TEXT): ("NULL::text", "c.source_id::text"),
+    Column("target_id", Kind.TEXT): ("NULL::text", "c.target_id::text"),
+    Column("connection_type", Kind.TEXT): ("NULL::text", "c.connection_type"),
+    Column("bidirectional", Kind.BOOLEAN): ("false", "c.bidirectional"),
+}
+
+
+def subgraph(
+    ids: Sequence[str],
+    depth: int,
+    direction: str,
+    connection_type: str | Sequence[str] | None = None,
+    min_weight: float | None = None,
+) -> Query:
+    """The tokens within some steps of any start, and the connections among them, in one snapshot.
+
+    First a row per token, by depth and id, then a row per connection, by id.
+    """
+    checked_direction(direction)
+    deepest = (
+        0 if depth == 0 and not isinstance(depth, bool) else positive(depth, "depth", _DEEPEST)
+    )
+    kept = any_of("c.connection_type", connection_type) + smallest_weight(min_weight, "c.weight")
+    # All starts are one: only the least depth of a token counts.
+    asked = (
+        f"asked AS MATERIALIZED (SELECT a.start_id, 1 AS place FROM unnest({sql.uuid_array(ids)})"
+        " AS a (start_id))"
+    )
     reached = " UNION ALL ".join(
-        f"SELECT *, {step}::int AS depth FROM step_{step}" for step in range(1, deepest + 1)
+        f"SELECT neighbor_id, {step} AS depth FROM step_{step}" for step in range(deepest + 1)
     )
+    tokens = ", ".join(f'{token} AS "{c.name}"' for c, (token, _) in _SUBGRAPH.items())
+    edges = ", ".join(edge for _, edge in _SUBGRAPH.values())
+    # As in edges.py: the planner's guess of how many members there are must not matter.
+    among = ["(c.target_id IN (SELECT id FROM members)) IS TRUE", *kept]
     statement = (
-        f'WITH {", ".join(steps)} SELECT "{UNKNOWN}", token_id::text AS token_id,'
-        " neighbor_id::text AS neighbor_id, connection_id::text AS connection_id,"
-        " connection_type, weight, direction, depth FROM ("
-        f'(SELECT false AS "{UNKNOWN}", place, start_id AS token_id, neighbor_id, connection_id,'
-        f" connection_type, weight, direction, depth FROM ({reached}) AS reached"
-        f" ORDER BY place, depth, reached.neighbor_id{row_limit(limit)})"
-        f' UNION ALL SELECT true AS "{UNKNOWN}", place, start_id, NULL, NULL, NULL, NULL, NULL, 0'
-        " FROM asked WHERE NOT EXISTS (SELECT FROM tokens.tokens AS t WHERE t.id = start_id)"
-        ") AS answer ORDER BY place, depth, answer.neighbor_id"
+        f"WITH {_steps(asked, direction, deepest, kept)}, members AS MATERIALIZED ("
+        f"SELECT neighbor_id AS id, min(depth) AS depth FROM ({reached}) AS r GROUP BY neighbor_id)"
+        f" (SELECT {tokens} FROM members AS m LEFT JOIN tokens.tokens AS t USING (id)"
+        f" ORDER BY m.depth, m.id) UNION ALL (SELECT {edges} FROM members AS m"
+        f" JOIN graph.connections AS c ON c.source_id = m.id{clause(among)} ORDER BY c.id)"
     )
-    return Query(statement, _NEIGHBORS, ("graph.connections", "tokens.tokens"))
+    relations = ("graph.connections", "tokens.tokens")
+    return Query(statement, tuple(_SUBGRAPH), relations, has_limit=False)
 
 
 def _step(step: int, direction: str, kept: list[str]) -> str:
@@ -125,10 +215,10 @@ def _step(step: int, direction: str, kept: list[str]) -> str:
     )
 
 
-def degree(ids: Sequence[str] | None) -> Query:
+def degree(ids: Sequence[str] | None, weighted: bool = False) -> Query:
     """In, out and total degree of the tokens asked, or of all; a loop counts once each way.
 
-    As in a networkx MultiDiGraph in which a bidirectional connection is two arcs.
+    `weighted` adds the sums of the weights.  As in a networkx MultiDiGraph in which a bidirectional connection is two arcs.
     """
     if ids is None:
         asked = (
@@ -143,7 +233,7 @@ def degree(ids: Sequence[str] | None) -> Query:
         )
         wanted = " AND c.{} IN (SELECT id FROM asked)"
     arcs = " UNION ALL ".join(
-        f"SELECT c.{end}, {is_out}::int, {1 - is_out}::int FROM graph.connections AS c"
+        f"SELECT c.{end}, {is_out}::int, {1 - is_out}::int, c.weight FROM graph.connections AS c"
         f" WHERE {condition}{wanted.format(end)}"
         for end, is_out, condition in (
             ("source_id", 1, "true"),
@@ -152,42 +242,28 @@ def degree(ids: Sequence[str] | None) -> Query:
             ("source_id", 0, "c.bidirectional AND c.source_id <> c.target_id"),
         )
     )
-    statement = (
-        f"WITH asked AS MATERIALIZED ({asked}), arcs (id, out_arc, in_arc) AS ({arcs}),"
-        " degrees AS (SELECT id, sum(in_arc) AS ins, sum(out_arc) AS outs FROM arcs GROUP BY id)"
-        f' SELECT NOT a.found AS "{UNKNOWN}", a.id::text AS token_id,'
-        " coalesce(ins, 0)::int8 AS in_degree, coalesce(outs, 0)::int8 AS out_degree,"
-        " coalesce(ins + outs, 0)::int8 AS total_degree"
-        " FROM asked AS a LEFT JOIN degrees USING (id) ORDER BY a.place"
-    )
-    columns = (
+    sums, weights = "", ""
+    columns: tuple[Column, ...] = (
         Column(UNKNOWN, Kind.BOOLEAN),
         Column("token_id", Kind.TEXT),
         *(Column(name, Kind.INTEGER) for name in ("in_degree", "out_degree", "total_degree")),
     )
-    return Query(statement, columns, ("graph.connections", "tokens.tokens"))
-
-
-def edges(
-    source: Sequence[str] | None,
-    target: Sequence[str] | None,
-    connection_type: str | Sequence[str] | None = None,
-) -> Query:
-    """Connections as they are stored, from any of the sources to any of the targets."""
-    conditions = any_of("connection_type", connection_type)
-    if source is not None:
-        conditions.append(f"source_id = ANY ({sql.uuid_array(source)})")
-    if target is not None:
-        conditions.append(f"target_id = ANY ({sql.uuid_array(target)})")
+    if weighted:
+        sums = ", sum(weight * in_arc) AS in_sum, sum(weight * out_arc) AS out_sum"
+        weights = (
+            ", coalesce(in_sum, 0) AS in_weight, coalesce(out_sum, 0) AS out_weight,"
+            " coalesce(in_sum + out_sum, 0) AS total_weight"
+        )
+        columns += tuple(
+            Column(name, Kind.FLOAT) for name in ("in_weight", "out_weight", "total_weight")
+        )
     statement = (
-        "SELECT id::text AS connection_id, source_id::text AS source_id,"
-        " target_id::text AS target_id, connection_type, weight, bidirectional"
-        f" FROM graph.connections{clause(conditions)}"
+        f"WITH asked AS MATERIALIZED ({asked}), arcs (id, out_arc, in_arc, weight) AS ({arcs}),"
+        f" degrees AS (SELECT id, sum(in_arc) AS ins, sum(out_arc) AS outs{sums}"
+        " FROM arcs GROUP BY id)"
+        f' SELECT NOT a.found AS "{UNKNOWN}", a.id::text AS token_id,'
+        " coalesce(ins, 0)::int8 AS in_degree, coalesce(outs, 0)::int8 AS out_degree,"
+        f" coalesce(ins + outs, 0)::int8 AS total_degree{weights}"
+        " FROM asked AS a LEFT JOIN degrees USING (id) ORDER BY a.place"
     )
-    columns = (
-        *(Column(name, Kind.TEXT) for name in ("connection_id", "source_id", "target_id")),
-        Column("connection_type", Kind.TEXT),
-        Column("weight", Kind.FLOAT),
-        Column("bidirectional", Kind.BOOLEAN),
-    )
-    return Query(statement, columns, ("graph.connections",))
+    return Query(statement, columns, ("graph.connections", "tokens.tokens"), has_limit=False)

@@ -1,17 +1,22 @@
-"""Events on their way in: frames to rows of `experience.experience_events`."""
+"""Events on their way in, and trajectories that begin and end."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, Final
 
+import asyncpg
 import pyarrow as pa
 
+from ngdata.errors import IntegrityError, NotFoundError
+from ngdata.ids import Id
 from ngdata.store import columns as column
-from ngdata.store.incoming import Frame, incoming
+from ngdata.store.incoming import Frame, incoming, one_row
 
-__all__ = ["RELATION", "rows"]
+__all__ = ["RELATION", "TRAJECTORIES", "end", "rows", "trajectory"]
 
 RELATION: Final = "experience.experience_events"
+TRAJECTORIES: Final = "experience.experience_trajectories"
 
 _REQUIRED: Final = ("event_type", "timestamp")
 _OPTIONAL: Final = (
@@ -56,3 +61,40 @@ def rows(frame: Frame) -> pa.Table:
             case "state_before" | "state_after" | "action" | "metadata":
                 columns[name] = column.dicts(values, name)
     return pa.table(columns)
+
+
+def trajectory(trajectory_id: Id | None, metadata: Mapping[str, Any] | None) -> pa.Table:
+    """Check a trajectory that is to begin.
+
+    Raises
+    ------
+    InvalidQueryError
+        The bad value.
+    """
+    given = one_row({"trajectory_id": trajectory_id, "metadata": metadata})
+    return pa.table(
+        {
+            "id": column.keys(given, "trajectory_id"),
+            "metadata": column.dicts(given["metadata"], "metadata"),
+        }
+    )
+
+
+async def end(connection: asyncpg.Connection[Any], trajectory_id: str) -> None:
+    """End a trajectory, or raise `NotFoundError` or `IntegrityError`."""
+    ended = await connection.fetchval(
+        f"UPDATE {TRAJECTORIES} SET ended_at = clock_timestamp()"
+        " WHERE id = $1::uuid AND ended_at IS NULL RETURNING id",
+        trajectory_id,
+    )
+    if ended is not None:
+        return
+    row = await connection.fetchrow(
+        f"SELECT ended_at FROM {TRAJECTORIES} WHERE id = $1::uuid", trajectory_id
+    )
+    if row is None:
+        raise NotFoundError.of("trajectory", [trajectory_id])
+    raise IntegrityError(
+        f"trajectory {trajectory_id} has ended already, at {row['ended_at']}; begin another with "
+        "start_trajectory"
+    )
