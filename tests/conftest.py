@@ -18,6 +18,7 @@ from typing import Any
 
 import adbc_driver_postgresql.dbapi as adbc
 import pytest
+from hypothesis import HealthCheck, settings
 
 import ngdata
 from ngdata import local, schema
@@ -27,6 +28,16 @@ TABLES = (
     "tokens.tokens, graph.connections, graph.graph_snapshots,"
     " experience.experience_events, experience.experience_trajectories"
 )
+
+# The same examples on every run, and no clock: machines differ.
+settings.register_profile(
+    "ngdata",
+    deadline=None,
+    derandomize=True,
+    database=None,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
+)
+settings.load_profile("ngdata")
 
 
 def pytest_configure() -> None:

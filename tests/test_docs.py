@@ -132,8 +132,9 @@ def fenced(page: Path, language: str) -> str:
 
 
 @pytest.mark.parametrize("page", [p for p in PAGES if ">>>" in p.read_text()], ids=lambda p: p.name)
-def test_examples_of_pages(database_url, page):
+def test_examples_of_pages(database_url, monkeypatch, page):
     # database_url empties the embedded database, which is the one that connect() joins.
+    monkeypatch.delenv("NGDATA_DATABASE_URL", raising=False)  # as `store` may have it
     run_example(doctest.DocTestParser().get_doctest(fenced(page, "python"), {}, page.name, None, 0))
 
 

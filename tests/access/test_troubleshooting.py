@@ -15,6 +15,7 @@ from ngdata.errors import (
     DatabaseUnavailable,
     NGDataError,
     QueryTimeout,
+    ResultTooLarge,
     SchemaVersionError,
 )
 from tests.access.conftest import PASSWORD
@@ -135,6 +136,16 @@ def test_a_query_that_takes_too_long(database_url):
             database_url,
         )
         holder.rollback()
+
+
+def test_an_answer_that_is_too_large(database_url):
+    with ngdata.connect(database_url, max_rows=2) as ng:
+        ng.tokens.bulk_create({"x": [1.0] * 3, "y": [1.0] * 3, "z": [1.0] * 3})
+        with pytest.raises(ResultTooLarge) as caught:
+            ng.tokens.find_in_region((0, 0, 0), (2, 2, 2))
+    message = str(caught.value).replace("3 rows", "1,500,000 rows").replace("2;", "1,000,000;")
+    assert message in QUOTED
+    seen.add(message)
 
 
 def test_the_plan(database_url):

@@ -290,6 +290,19 @@ def test_columns_of_events(ng, ids, name, value, match):
         ng.experience.bulk_create(frame)
 
 
+def test_nan_for_a_single_value(ng, ids):
+    """Unlike in a column, where it means not given."""
+    before = ng.graph.connections(), ng.experience.get_events()
+    with refused("weight must be a number, not nan; leave it out for its default"):
+        ng.graph.create_connection(ids[0], ids[1], weight=math.nan)
+    with refused("weight must be a number, not nan"):
+        ng.tokens.create({0: (1, 2, 3)}, weight=np.float64("nan"))
+    with refused("reward must be a number, not nan"):
+        ng.experience.create_event("seen", reward=math.nan)
+    pd.testing.assert_frame_equal(ng.graph.connections(), before[0])
+    pd.testing.assert_frame_equal(ng.experience.get_events(), before[1])
+
+
 def test_updates_that_name_nothing_or_nobody(ng, ids):
     with refused("update names nothing to change; give coords="):
         ng.tokens.update(ids)

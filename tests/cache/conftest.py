@@ -19,18 +19,8 @@ import numpy as np
 import pandas as pd
 import pytest
 import redis
-from hypothesis import HealthCheck, settings
 
 from ngdata.local.binaries import find_redis
-
-settings.register_profile(
-    "ngdata",
-    deadline=None,
-    derandomize=True,
-    database=None,
-    suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
-)
-settings.load_profile("ngdata")
 
 WHOLE = ((-np.inf,) * 3, (np.inf,) * 3)
 

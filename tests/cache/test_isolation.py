@@ -12,6 +12,7 @@ import pytest
 import ngdata
 from ngdata.answer import Answer
 from ngdata.query import Column, Kind
+from ngdata.subgraph import Subgraph
 from tests.cache.conftest import WHOLE, points
 
 KINDS = {
@@ -184,9 +185,19 @@ def filled(database_url, server):
         ng.graph.bulk_create(pd.DataFrame({"source_id": ids[:-1], "target_id": ids[1:]}))
         for n in range(3):
             ng.experience.create_event(
-                "seen", token_id=ids[0], state_before={"n": [n]}, action={"go": {"to": n}}
+                "seen",
+                MOMENT,
+                token_id=ids[0],
+                state_before={"n": [n]},
+                action={"go": {"to": n}},
+                trajectory_id=RUN,
             )
+        ng.graph.create_snapshot()
         yield ng, ids
+
+
+MOMENT = pd.Timestamp("2026-01-01", tz="UTC")
+RUN = "00000000-0000-4000-8000-000000000001"
 
 
 BOX = ((0, 0, 0), (5, 5, 5))
@@ -201,9 +212,33 @@ READS = {
     "graph.get_neighbors": lambda ng, ids, **how: ng.graph.get_neighbors(ids, depth=2, **how),
     "graph.get_degree": lambda ng, ids, **how: ng.graph.get_degree(**how),
     "graph.connections": lambda ng, ids, **how: ng.graph.connections(**how),
+    "graph.shortest_path": lambda ng, ids, **how: ng.graph.shortest_path(ids[0], ids[-1], **how),
+    "graph.components": lambda ng, ids, **how: ng.graph.components(**how),
+    "graph.subgraph": lambda ng, ids, **how: ng.graph.subgraph(ids[:2], **how),
+    "graph.list_snapshots": lambda ng, ids, **how: ng.graph.list_snapshots(**how),
+    "graph.load_snapshot": lambda ng, ids, **how: ng.graph.load_snapshot(_snapshot(ng), **how),
     "experience.get_events": lambda ng, ids, **how: ng.experience.get_events(**how),
     "experience.get_recent_events": lambda ng, ids, **how: ng.experience.get_recent_events(**how),
+    "experience.events_around": lambda ng, ids, **how: ng.experience.events_around(MOMENT, **how),
+    "experience.resample_rewards": lambda ng, ids, **how: ng.experience.resample_rewards(1, **how),
+    "experience.get_trajectory": lambda ng, ids, **how: ng.experience.get_trajectory(RUN, **how),
+    "experience.list_trajectories": lambda ng, ids, **how: ng.experience.list_trajectories(**how),
+    "experience.activity_in_region": lambda ng, ids, **how: ng.experience.activity_in_region(
+        *BOX, **how
+    ),
+    "experience.mean_position": lambda ng, ids, **how: ng.experience.mean_position(RUN, 1, **how),
 }
+# Made of two answers of another read, so their hits count for two.
+COMPOSED = {"graph.diff_snapshots"}
+
+
+def _snapshot(ng):
+    return ng.graph.list_snapshots(cache="off").snapshot_id[0]
+
+
+def frames(found):
+    """The frames that an answer is made of."""
+    return [found.tokens, found.connections] if isinstance(found, Subgraph) else [found]
 
 
 def test_every_read_with_a_cache_is_here(filled):
@@ -214,7 +249,7 @@ def test_every_read_with_a_cache_is_here(filled):
         for name, method in inspect.getmembers(getattr(ng, space), inspect.ismethod)
         if "cache" in inspect.signature(method).parameters
     }
-    assert found == set(READS)
+    assert found == set(READS) | COMPOSED
 
 
 @pytest.mark.filterwarnings("ignore")
@@ -231,7 +266,9 @@ def test_each_read_from_each_tier_is_the_callers_own(filled, read):
         if isinstance(found, int):
             assert found == plain
         else:
-            pd.testing.assert_frame_equal(found, plain, check_exact=True)
+            for one, other in zip(frames(found), frames(plain), strict=True):
+                assert len(one)
+                pd.testing.assert_frame_equal(one, other, check_exact=True)
 
     with twin:
         for change in CHANGES.values():
@@ -241,8 +278,11 @@ def test_each_read_from_each_tier_is_the_callers_own(filled, read):
             if isinstance(found, int):
                 break
             assert ng.cache.stats().hits - before.hits + ng.cache.stats().misses - before.misses
-            with contextlib.suppress(ValueError, TypeError, AttributeError, KeyError, IndexError):
-                change(found)
+            for frame in frames(found):
+                with contextlib.suppress(
+                    ValueError, TypeError, AttributeError, KeyError, IndexError
+                ):
+                    change(frame)
         equal(READS[read](ng, ids, cache="ttl"))
         for client in (ng, twin):
             for _ in range(2):
@@ -250,6 +290,15 @@ def test_each_read_from_each_tier_is_the_callers_own(filled, read):
         assert ng.cache.stats().memory_hits > 0
         tiers = twin.cache.stats()
         assert (tiers.redis_hits, tiers.memory_hits, tiers.misses) == (1, 1, 0)
+
+
+@pytest.mark.parametrize("read", READS)
+def test_each_frame_tells_where_it_came_from(filled, read):
+    ng, ids = filled
+    for source in ("database", "memory"):
+        found = READS[read](ng, ids)
+        if not isinstance(found, int):
+            assert {frame.attrs["ngdata"]["source"] for frame in frames(found)} == {source}
 
 
 def test_attrs_tell_where_an_answer_came_from(filled):

@@ -2,19 +2,8 @@
 
 import adbc_driver_postgresql.dbapi as adbc
 import pytest
-from hypothesis import HealthCheck, settings
 
 import ngdata
-
-# The same examples on every run, and no clock: machines differ.
-settings.register_profile(
-    "ngdata",
-    deadline=None,
-    derandomize=True,
-    database=None,
-    suppress_health_check=[HealthCheck.too_slow],
-)
-settings.load_profile("ngdata")
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,208 @@
+"""Arguments that cannot be: the typed error names them, before anything is sent."""
+
+import datetime as dt
+import math
+import uuid
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from ngdata.durations import as_duration, as_step
+from ngdata.errors import InvalidQueryError, NotFoundError
+from ngdata.flattening import flattened
+
+NOBODY = "00000000-0000-4000-8000-00000000dead"
+NAIVE = dt.datetime(2024, 1, 1)
+BOX = (0, 0, 0), (1, 1, 1)
+
+
+def refused(match):
+    return pytest.raises(InvalidQueryError, match=match)
+
+
+@pytest.mark.parametrize(
+    ("value", "found"),
+    [
+        (0, 0),
+        (1.5, 1.5),
+        (np.float32(0.5), 0.5),
+        ("5s", 5),
+        ("1.5h", 5400),
+        (dt.timedelta(days=1), 86_400),
+        (np.timedelta64(5, "ms"), 0.005),
+        (pd.Timedelta("2min"), 120),
+    ],
+)
+def test_lengths_of_time(value, found):
+    assert as_duration(value, "before") == dt.timedelta(seconds=found)
+
+
+@pytest.mark.parametrize("value", [-1, "-5s", pd.Timedelta(-1, "us"), 1e12, "NaT"])
+def test_lengths_that_are_negative_or_too_large(value):
+    with refused("before must be at least 0, and at most 36,525 days, not"):
+        as_duration(value, "before")
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, True, None, "x", "5", [1], pd.NaT, NAIVE])
+def test_no_lengths(value):
+    with refused("before must be a timedelta, a number of seconds, or text such as '5s'"):
+        as_duration(value, "before")
+    with refused("freq must be a timedelta, a number of seconds, or a frequency"):
+        as_step(value)
+
+
+@pytest.mark.parametrize(
+    ("freq", "seconds"),
+    [
+        ("15min", 900),
+        ("h", 3600),
+        ("D", 86_400),
+        ("7D", 604_800),
+        ("1D12h", 129_600),
+        (pd.offsets.Hour(2), 7200),
+        (0.25, 0.25),
+        ("1us", 1e-6),
+    ],
+)
+def test_frequencies(freq, seconds):
+    assert as_step(freq) == dt.timedelta(seconds=seconds)
+
+
+@pytest.mark.parametrize("freq", ["W", "MS", "YE", pd.offsets.MonthEnd(), pd.offsets.BDay()])
+def test_steps_of_no_one_length(freq):
+    with refused("freq must have steps of one length, as '15min', 'h' or '7D' have"):
+        as_step(freq)
+
+
+@pytest.mark.parametrize("freq", [0, "0s", "-1h", "1ns", pd.Timedelta(1500, "ns"), "40000D"])
+def test_steps_of_a_wrong_length(freq):
+    with refused("freq must be whole microseconds, at least one, and at most 36,525 days"):
+        as_step(freq)
+
+
+def test_reads_check_all_that_they_are_given(ng):
+    experience = ng.experience
+    for read in (
+        experience.get_events,
+        experience.list_trajectories,
+        lambda *window: experience.resample_rewards("1s", *window),
+        lambda *window: experience.activity_in_region(*BOX, start=window[0], end=window[1]),
+    ):
+        with refused("start must not be after end"):
+            read(2, 1)
+        with refused("start is 2024-01-01 00:00:00, which has no time zone"):
+            read(NAIVE, None)
+        with refused("end is 2024-01-01 00:00:00, which has no time zone"):
+            read(None, NAIVE)
+        assert read(1, 1).empty
+    for read in (
+        experience.get_events,
+        experience.list_trajectories,
+        lambda **options: experience.events_around(0, **options),
+        lambda **options: experience.resample_rewards("1s", **options),
+    ):
+        with refused("are the two swapped"):
+            read(within=BOX[::-1])
+        for window in ("box", BOX[:1], (*BOX, 0, 0), 5):
+            with refused("within must be"):
+                read(within=window)
+        with refused("level must be an integer from 0 to 7"):
+            read(within=(*BOX, 8))
+        with refused("event_type must be text"):
+            read(event_type=5)
+        with refused("which is no id"):
+            read(token_ids=["x"])
+    with refused("are the two swapped"):
+        experience.activity_in_region(*BOX[::-1])
+    with refused("level must be"):
+        experience.activity_in_region(*BOX, 8)
+    with refused("did you mean 'physical'"):
+        experience.mean_position(NOBODY, "1s", "physcial")
+    with refused("token_type must be text"):
+        experience.activity_in_region(*BOX, token_type=5)
+    for limit in (-1, 1.0, "1", True):
+        for read in (
+            experience.list_trajectories,
+            lambda **options: experience.events_around(0, **options),
+            lambda **options: experience.activity_in_region(*BOX, **options),
+        ):
+            with refused("limit must be None or an integer of at least 0"):
+                read(limit=limit)
+    for value in (-0.1, 1.1, math.nan, "1", True, None):
+        with refused("discount must be a number from 0 to 1"):
+            experience.get_trajectory(NOBODY, discount=value)
+    for value in (1, "yes"):
+        with refused("ended must be True, False or None"):
+            experience.list_trajectories(ended=value)
+    with refused("freq must have steps of one length"):
+        experience.mean_position(NOBODY, "ME")
+    with refused("before must be at least 0"):
+        experience.events_around(0, -1)
+    with refused("after must be at least 0"):
+        experience.events_around(0, 1, "-1s")
+
+
+def test_an_event_or_a_moment(ng):
+    event = ng.experience.create_event("seen", 1000)
+    for middle in (event, uuid.UUID(event), event.upper(), 1000, "1970-01-01T00:00:01Z"):
+        found = ng.experience.events_around(middle)
+        assert found.event_id.tolist() == [event]
+        assert found.offset.tolist() == [pd.Timedelta(0)]
+    assert ng.experience.events_around(999).empty
+    assert ng.experience.events_around(999).dtypes.equals(found.dtypes)
+    assert ng.experience.events_around(event, event_type="none").empty
+    with pytest.raises(NotFoundError, match=f"event id names nothing in the store: {NOBODY}"):
+        ng.experience.events_around(NOBODY, 1, 1)
+    with refused("event_or_time is 2024-01-01 00:00:00, which has no time zone"):
+        ng.experience.events_around(NAIVE)
+    with refused("event_or_time"):
+        ng.experience.events_around("nothing")
+    # The last and first years that Python has are in reach of a century.
+    assert ng.experience.events_around("9999-12-31T23:59Z", "36525D", "36525D").empty
+    assert ng.experience.events_around("0001-01-01T00:00Z", "36525D", "36525D").empty
+
+
+def test_the_session_s_time_zone_has_no_say(database_url, ng):
+    """In Berlin a day had 23 hours then; a step is 24, and begins at midnight UTC."""
+    import ngdata
+
+    ng.experience.bulk_create(
+        {
+            "event_type": "tick",
+            "timestamp": pd.date_range("2024-03-30T12:00Z", periods=4, freq="12h"),
+        }
+    )
+    with ngdata.connect(f"{database_url}&options=-c%20timezone%3DEurope/Berlin") as berlin:
+        for freq in ("D", "h", "7D"):
+            pd.testing.assert_frame_equal(
+                berlin.experience.resample_rewards(freq), ng.experience.resample_rewards(freq)
+            )
+        assert berlin.experience.resample_rewards("D")["count"].tolist() == [1, 2, 1]
+        around = berlin.experience.events_around("2024-03-31T12:00Z", "24h", "12h")
+        assert around.offset.dt.total_seconds().tolist() == [-86_400, -43_200, 0, 43_200]
+
+
+def test_flattened_columns():
+    frame = pd.DataFrame(
+        {
+            "n": [1, 2, 3],
+            "b": [{"y": True, "x": [1, 2]}, None, {"z": {}, "": "text"}],
+            "a": [{"k": {"m": 1}}, {"k": {"m": 2}}, {"k": {"m": 3}}],
+        },
+        index=[5, 5, 7],
+    )
+    found = flattened(frame, ["b", "a"])
+    assert list(found.columns) == ["n", "b.", "b.x", "b.y", "b.z", "a.k.m"]
+    assert found["a.k.m"].tolist() == [1, 2, 3]
+    assert found["a.k.m"].dtype == "int64"
+    assert found["b."].dtype == "str"
+    assert found["b.x"].iloc[0] == [1, 2]
+    assert found["b.y"].iloc[0] is True
+    assert found["b.z"].iloc[2] == {}
+    assert found.isna().iloc[1].tolist() == [False, True, True, True, True, False]
+    assert found.index.tolist() == [5, 5, 7]
+    assert list(flattened(frame[:0], ["b", "a"]).columns) == ["n"]
+    twice = pd.DataFrame({"s": [{"a": {"b": 1}, "a.b": 2}]})
+    with refused("two keys of one dict would both be the column 's.a.b'; read it without flatten"):
+        flattened(twice, ["s"])

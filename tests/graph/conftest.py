@@ -1,0 +1,71 @@
+"""A store per module, emptied once, and a small random graph with all that a graph can have."""
+
+import adbc_driver_postgresql.dbapi as adbc
+import networkx as nx
+import numpy as np
+import pandas as pd
+import pytest
+
+import ngdata
+
+NODES = 18
+
+
+@pytest.fixture(scope="module")
+def store(server):
+    tables = "tokens.tokens, graph.connections, graph.graph_snapshots"
+    with adbc.connect(server.database_url, autocommit=True) as connection:
+        connection.execute(f"TRUNCATE {tables}, experience.experience_events").close()
+    with ngdata.connect(server.database_url) as client:
+        yield client
+
+
+@pytest.fixture(scope="module")
+def points():
+    """Where the tokens are, on level 0; the last two are defined on level 1 alone."""
+    return np.random.default_rng(3).integers(-4, 5, (NODES, 3)).astype(float)
+
+
+@pytest.fixture(scope="module")
+def tokens(store, points):
+    coords = np.full((NODES, 8, 3), np.nan)
+    coords[:-2, 0] = points[:-2]
+    coords[-2:, 1] = points[-2:]
+    return store.tokens.bulk_create(pd.DataFrame(index=range(NODES)), coords=coords).tolist()
+
+
+@pytest.fixture(scope="module")
+def connections(store, tokens):
+    """Parallel ones, loops, both ways, and a token without any; weights add up exactly."""
+    rng = np.random.default_rng(7)
+    count = 40
+    frame = pd.DataFrame(
+        {
+            "source_id": rng.choice(tokens[:-1], count),
+            "target_id": rng.choice(tokens[:-1], count),
+            "connection_type": rng.choice(["a", "b", "c'"], count),
+            "weight": rng.choice([0.0, 0.25, 0.5, 1.0, 4.0], count),
+            "bidirectional": rng.random(count) < 0.2,
+        }
+    )
+    frame["target_id"] = frame.target_id.where(rng.random(count) > 0.1, frame.source_id)
+    frame = pd.concat([frame, frame[:4].assign(weight=0.125)], ignore_index=True)
+    frame["connection_id"] = store.graph.bulk_create(frame)
+    return frame
+
+
+@pytest.fixture(scope="module")
+def graph_of(tokens):
+    """Give the graph of a frame of connections: each an arc, a bidirectional one two."""
+
+    def make(connections, direction="outgoing"):
+        graph = nx.MultiDiGraph()
+        graph.add_nodes_from(tokens)
+        for c in connections.itertuples():
+            ends = (c.source_id, c.target_id)
+            ways = {ends, ends[::-1]} if c.bidirectional or direction == "both" else {ends}
+            for u, v in ways if direction != "incoming" else {way[::-1] for way in ways}:
+                graph.add_edge(u, v, key=c.connection_id, weight=c.weight)
+        return graph
+
+    return make
