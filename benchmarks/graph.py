@@ -1,0 +1,273 @@
+"""Neighborhoods of depth 3 from 10 starts: ngdata against the usual recursive query.
+
+The usual one is what PostgreSQL's manual teaches, through `pandas.read_sql` over SQLAlchemy and
+psycopg, in two forms: `paths` keeps the path that it came by (UNION ALL, and an array that tells
+cycles), `union` keeps none and leaves it to UNION to drop what comes twice at one depth.  Both end
+in DISTINCT ON, for the least depth.  A join by OR was the quickest way to write either; over a UNION
+ALL of both ends the planner scans the table.
+
+All run on one server in one run, in turns, with medians told, and every answer is compared equal
+before any time is told.  ngdata reads without its cache.  `answer` is the time to read the finished
+answer, out of a table of its own, as ngdata reads: what no search can be quicker than.  A usual query
+that takes longer than `--patience` is ended, and its time given as more than that.
+
+The graphs, each with a tenth of its connections bidirectional, of two types and with random weights:
+
+- `uniform`: each end drawn uniformly.  Hardly two paths meet, so nothing can be saved but the way to
+  the frame.
+- `rmat`: Graph500's R-MAT (a = 0.57, b = 0.19, c = 0.19, d = 0.05; Chakrabarti, Zhan and Faloutsos,
+  "R-MAT: a recursive model for graph mining", 2004; graph500.org), edges beyond the number of
+  tokens drawn anew.  A few tokens have thousands of connections, as in most networks that were
+  measured.  As Graph500 has it, a start has at least one connection.
+- `local`: each connection leads to one of the hundred tokens next to it on a ring.
+
+`--snapshot` stores and loads the `uniform` graph, too.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import os
+import shutil
+import tempfile
+import time
+from collections.abc import Callable
+from statistics import median
+from typing import Any, Final
+
+import adbc_driver_postgresql.dbapi as adbc
+import asyncpg
+import numpy as np
+import pandas as pd
+import psycopg
+import sqlalchemy
+
+_REACHED: Final = """
+WITH RECURSIVE reached AS (
+    SELECT start AS token_id, start AS neighbor_id, NULL::uuid AS connection_id,
+        NULL::text AS connection_type, NULL::float8 AS weight, 0 AS depth{first}
+    FROM unnest(CAST(:starts AS uuid[])) AS start
+    {union}
+    SELECT r.token_id, o.far, c.id, c.connection_type, c.weight, r.depth + 1{next}
+    FROM reached AS r
+    JOIN graph.connections AS c ON c.source_id = r.neighbor_id OR {back}
+    CROSS JOIN LATERAL (
+        SELECT CASE WHEN c.source_id = r.neighbor_id THEN c.target_id ELSE c.source_id END AS far
+    ) AS o
+    WHERE r.depth < :depth AND {fresh}
+)
+"""
+_LEAST: Final = """
+SELECT DISTINCT ON (token_id, neighbor_id) token_id::text, neighbor_id::text, connection_id::text,
+    connection_type, weight, depth
+FROM reached WHERE depth > 0 ORDER BY token_id, neighbor_id, depth, connection_id
+"""
+FORMS: Final = {
+    "paths": {
+        "union": "UNION ALL",
+        "first": ", ARRAY[start] AS path",
+        "next": ", r.path || o.far",
+        "fresh": "o.far <> ALL (r.path)",
+    },
+    "union": {"union": "UNION", "first": "", "next": "", "fresh": "o.far <> r.token_id"},
+}
+BACK: Final = {
+    "outgoing": "(c.bidirectional AND c.target_id = r.neighbor_id)",
+    "both": "c.target_id = r.neighbor_id",
+}
+GRAPHS: Final = ("uniform", "rmat", "local")
+DEPTH: Final = 3
+STARTS: Final = 10
+_ENOUGH: Final = 4000.0
+_RMAT: Final = (0.57, 0.19, 0.19, 0.05)
+
+
+def ends(kind: str, tokens: int, count: int) -> tuple[np.ndarray, np.ndarray]:
+    """Choose what is connected, by number."""
+    rng = np.random.default_rng(0)
+    if kind == "local":
+        sources = rng.integers(0, tokens, count)
+        steps = rng.integers(1, 51, count) * rng.choice([-1, 1], count)
+        return sources, (sources + steps) % tokens
+    if kind == "uniform":
+        return rng.integers(0, tokens, count), rng.integers(0, tokens, count)
+    found = np.empty((2, 0), np.int64)
+    while found.shape[1] < count:
+        # A quadrant of the matrix for each bit of both numbers.
+        quadrants = rng.choice(4, ((tokens - 1).bit_length(), count), p=_RMAT)
+        both = np.zeros((2, count), np.int64)
+        for quadrant in quadrants:
+            both = both * 2 + np.stack([quadrant // 2, quadrant % 2])
+        found = np.concatenate([found, both[:, (both < tokens).all(axis=0)]], axis=1)
+    # Else a small number would mean many connections, and its token be one of the first rows.
+    names = rng.permutation(tokens)
+    return names[found[0, :count]], names[found[1, :count]]
+
+
+def fill(ng: Any, kind: str, ids: pd.Series, connections: int) -> list[str]:
+    """Connect tokens, and give ten of those that have connections."""
+    sources, targets = ends(kind, len(ids), connections)
+    rng = np.random.default_rng(2)
+    ng.graph.bulk_create(
+        pd.DataFrame(
+            {
+                "source_id": ids.to_numpy()[sources],
+                "target_id": ids.to_numpy()[targets],
+                "connection_type": rng.choice(["chemical", "electrical"], connections),
+                "weight": rng.random(connections),
+                "bidirectional": rng.random(connections) < 0.1,
+            }
+        ),
+        progress=False,
+    )
+    known = ids[np.unique(np.concatenate([sources, targets]))]
+    found: list[str] = known.sample(STARTS, random_state=3).tolist()
+    return found
+
+
+def run(url: str, statement: str) -> None:
+    """Run a statement outside of a transaction."""
+
+    async def execute() -> None:
+        connection = await asyncpg.connect(url)
+        await connection.execute(statement)
+        await connection.close()
+
+    asyncio.run(execute())
+
+
+def milliseconds(ways: dict[str, Callable[[], Any]], repeats: int) -> dict[str, float]:
+    """Take each way in turn, several times, and give the medians; a slow one is not taken again."""
+    times: dict[str, list[float]] = {name: [] for name in ways}
+    for _ in range(repeats):
+        for name, way in ways.items():
+            if sum(times[name]) < _ENOUGH:
+                began = time.perf_counter()
+                way()
+                times[name].append((time.perf_counter() - began) * 1000)
+    return {name: median(taken) for name, taken in times.items()}
+
+
+def compare(
+    ng: Any, url: str, starts: list[str], repeats: int, patience: int
+) -> list[dict[str, Any]]:
+    """Measure one graph in both directions; answers that differ are an error."""
+    engine = sqlalchemy.create_engine(url.replace("postgresql://", "postgresql+psycopg://"))
+    values = {"starts": starts, "depth": DEPTH}
+    rows = []
+    with engine.connect() as connection, adbc.connect(url, autocommit=True) as arrow:
+        for direction, back in BACK.items():
+            reached = {name: _REACHED.format(back=back, **form) for name, form in FORMS.items()}
+
+            def ours(direction: str = direction) -> pd.DataFrame:
+                return ng.graph.get_neighbors(
+                    starts, direction, depth=DEPTH, max_rows=None, cache="off"
+                )
+
+            def usual(form: str, end: str = _LEAST, reached: Any = reached) -> pd.DataFrame:
+                text = sqlalchemy.text(reached[form] + end)
+                return pd.read_sql(text, connection, params=values)
+
+            keys = ["token_id", "neighbor_id"]
+            answer = ours()
+            ways: dict[str, Callable[[], Any]] = {}
+            for form in FORMS:
+                connection.exec_driver_sql(f"SET LOCAL statement_timeout = '{patience}s'")
+                try:
+                    wanted = usual(form)
+                except pd.errors.DatabaseError as error:
+                    cause = getattr(error.__cause__, "orig", None)
+                    if not isinstance(cause, psycopg.errors.QueryCanceled):
+                        raise
+                    continue
+                finally:
+                    connection.rollback()
+                wanted = wanted.astype({"depth": "int32"}).sort_values(keys, ignore_index=True)
+                found = answer.sort_values(keys, ignore_index=True)[wanted.columns]
+                pd.testing.assert_frame_equal(found, wanted, check_dtype=False)
+                ways[form] = lambda form=form, usual=usual: usual(form)
+
+            with arrow.cursor() as cursor:
+                cursor.adbc_ingest("answer", answer, mode="replace")
+
+            def alone() -> pd.DataFrame:
+                with arrow.cursor() as cursor:
+                    cursor.execute("SELECT * FROM answer")
+                    return cursor.fetch_arrow_table().to_pandas(split_blocks=True)
+
+            taken = milliseconds({**ways, "ngdata": ours, "answer": alone}, repeats)
+            slow = dict.fromkeys(FORMS.keys() - ways.keys(), patience * 1000.0)
+            more = {name: ">" if name in slow else "" for name in (*FORMS, "ngdata", "answer")}
+            taken |= slow
+            rows.append(
+                {"direction": direction, "rows": len(answer)}
+                | {f"{name} ms": f"{sign}{taken[name]:.1f}" for name, sign in more.items()}
+                | {f"x {n}": f"{more[n]}{taken[n] / taken['ngdata']:.1f}" for n in FORMS}
+            )
+    engine.dispose()
+    return rows
+
+
+def snapshot(ng: Any, url: str) -> None:
+    """Store the graph that is there, load it, and compare it with the store."""
+    began = time.perf_counter()
+    made = ng.graph.create_snapshot("benchmark")
+    stored = time.perf_counter()
+    loaded = ng.graph.load_snapshot(made, cache="off")
+    done = time.perf_counter()
+    key = "connection_id"
+    pd.testing.assert_frame_equal(
+        loaded.connections.sort_values(key, ignore_index=True),
+        ng.graph.connections(max_rows=None, cache="off").sort_values(key, ignore_index=True),
+    )
+    with adbc.connect(url) as connection, connection.cursor() as cursor:
+        cursor.execute("SELECT octet_length(data)::int8 FROM graph.graph_snapshots")
+        (size,) = cursor.fetchone()
+    print(
+        f"snapshot of {len(loaded.tokens):,} tokens and {len(loaded.connections):,} connections:"
+        f" {size / 1e6:.1f} MB, stored in {stored - began:.1f} s, loaded in {done - stored:.1f} s"
+    )
+
+
+def main(arguments: list[str] | None = None) -> pd.DataFrame:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--tokens", type=int, default=200_000)
+    parser.add_argument("--connections", type=int, default=1_000_000)
+    parser.add_argument("--graphs", nargs="+", choices=GRAPHS, default=GRAPHS)
+    parser.add_argument("--repeats", type=int, default=15)
+    parser.add_argument("--patience", type=int, default=60, help="seconds for a usual query")
+    parser.add_argument("--snapshot", action="store_true", help="store and load the first graph")
+    wanted = parser.parse_args(arguments)
+    home = os.environ["NGDATA_HOME"] = tempfile.mkdtemp(prefix="ngdata benchmark ")
+    import ngdata
+    from ngdata import local
+
+    measured: list[dict[str, Any]] = []
+    try:
+        url = local.up(durable=False).database_url
+        with ngdata.connect(url) as ng:
+            points = np.random.default_rng(1).uniform(0, 1000, (wanted.tokens, 3))
+            ids = ng.tokens.bulk_create(pd.DataFrame(points, columns=list("xyz")), progress=False)
+            for number, kind in enumerate(wanted.graphs):
+                starts = fill(ng, kind, ids, wanted.connections)
+                # As a running server has them: statistics, and pages known to be visible to all.
+                run(url, "VACUUM ANALYZE")
+                measured += [
+                    {"graph": kind, **row}
+                    for row in compare(ng, url, starts, wanted.repeats, wanted.patience)
+                ]
+                if wanted.snapshot and not number:
+                    snapshot(ng, url)
+                run(url, "TRUNCATE graph.connections")
+    finally:
+        local.down()
+        shutil.rmtree(home, ignore_errors=True)
+    table = pd.DataFrame(measured)
+    print(table.to_string(index=False))
+    return table
+
+
+if __name__ == "__main__":
+    main()
