@@ -59,11 +59,18 @@ class Database:
     ----------
     settings : Settings
         With a `database_url`.
+
+    Attributes
+    ----------
+    settings : Settings
+    where : str
+        The address, without its password.
     """
 
     def __init__(self, settings: Settings) -> None:
         assert settings.database_url is not None
         url = settings.database_url.get_secret_value()
+        self.settings = settings
         self.where = address.shown(url)
         session: dict[str, str] = {}
         if settings.statement_timeout is not None:

@@ -7,6 +7,7 @@
     ├── InvalidQueryError (ValueError)  an argument that no query can be made of
     ├── NotFoundError     (KeyError)    an id that names nothing
     ├── IntegrityError                  an id that is there already, or an end that is not
+    ├── ConsistencyError                the store changed while it was read in parts
     ├── ResultTooLarge                  an answer larger than was meant
     ├── QueryTimeout      (TimeoutError) the server was told to stop
     ├── DatabaseUnavailable (ConnectionError) no server, or it went away
@@ -22,6 +23,7 @@ from collections.abc import Sequence
 __all__ = [
     "CacheWarning",
     "ConfigError",
+    "ConsistencyError",
     "DatabaseUnavailable",
     "IntegrityError",
     "InvalidQueryError",
@@ -79,6 +81,10 @@ class NotFoundError(NGDataError, KeyError):
 
 class IntegrityError(NGDataError):
     """An id that is there already, or twice in a frame, or a dangling end; nothing was written."""
+
+
+class ConsistencyError(NGDataError):
+    """Somebody wrote to the store while it was read in parts, which were to be of one moment."""
 
 
 class ResultTooLarge(NGDataError):  # noqa: N818 - the name is part of the public promise

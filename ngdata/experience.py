@@ -16,10 +16,12 @@ from ngdata.flattening import flattened
 from ngdata.ids import Id, Ids, canonical_id, is_id, unique_ids
 from ngdata.levels import Level
 from ngdata.namespace import Namespace, as_series
+from ngdata.partitions import DaskFrame, dask_frame
 from ngdata.query import Query, events, joins, trajectories
 from ngdata.query.events import EventFilter
 from ngdata.query.filters import TokenFilter, as_float
 from ngdata.query.space import Box, Window
+from ngdata.query.splits import PartCount, event_split
 from ngdata.reader import CacheMode, MaxRows
 from ngdata.store import experience as store
 from ngdata.store.incoming import Frame, one_row
@@ -582,6 +584,62 @@ class AsyncExperience(Namespace):
             await store.end(connection, wanted)
         query = trajectories.listing(ids=[wanted])
         return _with_duration(await self._reader.frame(query, "off", None))
+
+    async def to_dask(
+        self,
+        start: Time | None = None,
+        end: Time | None = None,
+        *,
+        npartitions: int | None = None,
+        rows_per_partition: int | None = None,
+        event_type: str | Sequence[str] | None = None,
+        token_ids: Ids | None = None,
+        trajectory_id: Id | None = None,
+        within: Window | None = None,
+        consistent: bool = False,
+        url: str | None = None,
+    ) -> DaskFrame:
+        """Give the events of a window as a Dask frame, whose partitions its workers read.
+
+        The partitions behind each other have the order of `get_events`; else all is as in
+        `tokens.to_dask`.
+
+        Parameters
+        ----------
+        start, end, event_type, token_ids, trajectory_id, within
+            As in `get_events`.
+        npartitions, rows_per_partition : int
+            One of the two: how many partitions, or of how many events each.
+        consistent : bool
+            Whether computing raises ConsistencyError if events change after this call.
+        url : str, optional
+            Where the workers read; ``"environment"``: where the environment of each says.
+
+        Returns
+        -------
+        dask.dataframe.DataFrame
+            The columns and dtypes of `get_events`.
+
+        Raises
+        ------
+        InvalidQueryError
+            As in `get_events`, or not one of `npartitions` and `rows_per_partition`.
+        ConfigError
+            Dask is not installed (``pip install 'ngdata[dask]'``), or `consistent` is asked for
+            where the versions of the store cannot be read.
+
+        Examples
+        --------
+        >>> noon = 1_700_000_000_000
+        >>> times = [noon + 1000 * step for step in range(6)]
+        >>> made = await ang.experience.bulk_create({"event_type": "step", "timestamp": times})
+        >>> events = await ang.experience.to_dask(noon, noon + 6000, rows_per_partition=2)
+        >>> events.npartitions, events.map_partitions(len).compute().tolist()
+        (3, [2, 2, 2])
+        """
+        where = _filter(start, end, event_type, token_ids, trajectory_id, within)
+        split = event_split(events.window(where), PartCount(npartitions, rows_per_partition))
+        return await dask_frame(self._reader, self._database, split, "events", consistent, url)
 
     async def create_event(
         self,

@@ -130,6 +130,16 @@ class Reader:
         table = await self._database_read(lambda connection: connection.read(query.sql))
         return Answer(table, query.columns, made=made), "database"
 
+    async def frame_and_nonces(self, query: Query, nonces: str) -> tuple[pd.DataFrame, str | None]:
+        """Read from the database a whole answer and, in the same snapshot, what tells its version.
+
+        Which is read by a statement of `ngdata.cache.versions`.
+        """
+        table, found = await self._database_read(
+            lambda connection: connection.read_versioned(query.sql, nonces, query.relations)
+        )
+        return await in_daemon_thread(lambda: to_frame(table, query.columns)), found
+
     async def _database_read(self, read: Callable[[ArrowConnection], Awaitable[T]]) -> T:
         """Read from the database.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from types import EllipsisType
 from typing import Any
@@ -10,14 +11,17 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 
+from ngdata import geoparquet
 from ngdata.errors import InvalidQueryError, NotFoundError
 from ngdata.ids import Id, Ids, canonical_ids, unique_ids
 from ngdata.levels import Level
 from ngdata.namespace import Namespace, as_series
+from ngdata.partitions import DaskFrame, dask_frame
 from ngdata.query import regions
 from ngdata.query import tokens as by_id
 from ngdata.query.filters import TokenFilter, positive
 from ngdata.query.space import Box
+from ngdata.query.splits import PartCount, region_split
 from ngdata.reader import CacheMode, MaxRows
 from ngdata.store import tokens as store
 from ngdata.store.incoming import Frame
@@ -362,6 +366,121 @@ class AsyncTokens(Namespace):
         box = Box.of(min_coords, max_coords, level)
         rows = positive(chunk_rows, "chunk_rows")
         return self._reader.frames(regions.region(box, where, columns), rows)
+
+    async def to_dask(
+        self,
+        min_coords: ArrayLike,
+        max_coords: ArrayLike,
+        level: Level = 0,
+        *,
+        npartitions: int | None = None,
+        rows_per_partition: int | None = None,
+        columns: Sequence[str] | None = None,
+        token_type: str | Sequence[str] | None = None,
+        flags: int | None = None,
+        min_weight: float | None = None,
+        consistent: bool = False,
+        url: str | None = None,
+    ) -> DaskFrame:
+        """Give a region as a Dask frame, whose partitions Dask's workers read from the database.
+
+        One query finds where to cut, so that no token is in two partitions or in none, and their
+        sizes differ by one at most.  The rest is read when the frame is computed, and only the
+        columns that the computation needs.
+
+        Parameters
+        ----------
+        min_coords, max_coords, level, columns, token_type, flags, min_weight
+            As in `find_in_region`.
+        npartitions, rows_per_partition : int
+            One of the two: how many partitions, or of how many rows each; fewer partitions if
+            there are fewer rows, and at least one.
+        consistent : bool
+            True: computing raises ConsistencyError if the store changes after this call.  False:
+            each partition is of the moment when it is read, so a token that moves meanwhile may be
+            in two of them, or in none.
+        url : str, optional
+            Where the workers read: a replica, say.  By default where this client does;
+            ``"environment"``: where the environment of each worker says.
+
+        Returns
+        -------
+        dask.dataframe.DataFrame
+            The columns and dtypes of `find_in_region`; each partition has an index of its own from
+            0, and in ``attrs["ngdata"]["version"]`` the version that it was read by.
+
+        Raises
+        ------
+        InvalidQueryError
+            As in `find_in_region`, or not one of `npartitions` and `rows_per_partition`.
+        ConfigError
+            Dask is not installed (``pip install 'ngdata[dask]'``), or `consistent` is asked for
+            where the versions of the store cannot be read.
+
+        Notes
+        -----
+        A URL travels to the workers with its password, in the bytes of the tasks alone.
+
+        Examples
+        --------
+        >>> box = ((-40, -400, -80), (40, 500, 80))
+        >>> region = await ang.tokens.to_dask(*box, npartitions=4)
+        >>> region.npartitions, len(region)
+        (4, 14171)
+        """
+        where = TokenFilter(token_type, flags, min_weight)
+        box = Box.of(min_coords, max_coords, level)
+        split = region_split(box, where, columns, PartCount(npartitions, rows_per_partition))
+        return await dask_frame(self._reader, self._database, split, "tokens", consistent, url)
+
+    async def to_geoparquet(
+        self,
+        path: str | os.PathLike[str],
+        min_coords: ArrayLike,
+        max_coords: ArrayLike,
+        level: Level = 0,
+        *,
+        chunk_rows: int = 100_000,
+        columns: Sequence[str] | None = None,
+        token_type: str | Sequence[str] | None = None,
+        flags: int | None = None,
+        min_weight: float | None = None,
+    ) -> int:
+        """Write a region to a GeoParquet file, while the server sends it.
+
+        Parameters
+        ----------
+        path : path
+            A file of this name is replaced when all is written, and not before.
+        min_coords, max_coords, level, columns, token_type, flags, min_weight
+            As in `find_in_region`.
+        chunk_rows : int
+            Rows in each row group of the file but the last.
+
+        Returns
+        -------
+        int
+            How many rows were written, beside the columns with ``geometry``: 3D points as WKB,
+            without a reference system.
+
+        Raises
+        ------
+        InvalidQueryError
+            As in `find_in_region`, or there can be no such file.
+
+        Examples
+        --------
+        >>> import pathlib, tempfile
+        >>> file = pathlib.Path(tempfile.mkdtemp()) / "head.parquet"
+        >>> await ang.tokens.to_geoparquet(file, (-15, -300, 20), (15, -290, 70))
+        372
+        """
+        where = TokenFilter(token_type, flags, min_weight)
+        box = Box.of(min_coords, max_coords, level)
+        rows = positive(chunk_rows, "chunk_rows", 10_000_000)
+        kept = [column.name for column in regions.region(box, where, columns).columns]
+        query = regions.region(box, where, geoparquet.needed(kept))
+        return await geoparquet.write(self._reader, query, kept, rows, path)
 
     async def create(
         self,

@@ -70,10 +70,13 @@ def version_of(nonces: str | None) -> str | None:
     return None if nonces is None else hashlib.sha256(nonces.encode()).hexdigest()
 
 
-def told_version_sql(relation: str) -> str:
-    """Give the query of one relation's nonces, or NULL where nothing tells of every change."""
-    told = _TOLD.replace("$1::text[]", sql.text_array([relation]))
-    return f"SELECT CASE WHEN EXISTS ({told}) THEN ({version_sql((relation,))}) END"
+def told_version_sql(*relations: str) -> str:
+    """Give the query of relations' nonces, or NULL where nothing tells of every change."""
+    told = _TOLD.replace("$1::text[]", sql.text_array(relations))
+    return (
+        f"SELECT CASE WHEN (SELECT count(*) FROM ({told}) AS told) = {len(relations)}"
+        f" THEN ({version_sql(relations)}) END"
+    )
 
 
 class Versions:

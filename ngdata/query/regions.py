@@ -43,18 +43,22 @@ def region(
     where: TokenFilter,
     columns: Sequence[str] | None = None,
     limit: int | None = None,
+    also: Sequence[str] = (),
 ) -> Query:
-    """Tokens in a closed box; a set, unless `limit` cuts it by id."""
+    """Tokens in a closed box; a set, unless `limit` cuts it by id.
+
+    What is true `also` is SQL of our own.
+    """
     chosen = choose(_COLUMNS, columns)
     cut = row_limit(limit)
     statement = (
         f"SELECT {_select(chosen)} FROM tokens.spatial_index"
-        f"{clause(box.conditions() + where.conditions())}"
+        f"{clause([*box.conditions(), *where.conditions(), *also])}"
     )
     if cut:
         # Inside, token_id is the uuid: its order is the order of its text, and cheaper.
         statement += f" ORDER BY spatial_index.token_id{cut}"
-    return Query(statement, tuple(chosen), _INDEX, None if cut else Region(box, where))
+    return Query(statement, tuple(chosen), _INDEX, None if cut or also else Region(box, where))
 
 
 def count(box: Box, where: TokenFilter) -> Query:

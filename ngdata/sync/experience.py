@@ -15,6 +15,7 @@ from ngdata.durations import Duration, Frequency
 from ngdata.experience import AsyncExperience
 from ngdata.ids import Id, Ids
 from ngdata.levels import Level
+from ngdata.partitions import DaskFrame
 from ngdata.query.space import Window
 from ngdata.reader import CacheMode, MaxRows
 from ngdata.store.incoming import Frame
@@ -575,6 +576,73 @@ class Experience(Twin[AsyncExperience]):
         ([True], [0])
         """
         return self._loop.run(self._twin.end_trajectory(id))
+
+    def to_dask(
+        self,
+        start: Time | None = None,
+        end: Time | None = None,
+        *,
+        npartitions: int | None = None,
+        rows_per_partition: int | None = None,
+        event_type: str | Sequence[str] | None = None,
+        token_ids: Ids | None = None,
+        trajectory_id: Id | None = None,
+        within: Window | None = None,
+        consistent: bool = False,
+        url: str | None = None,
+    ) -> DaskFrame:
+        """Give the events of a window as a Dask frame, whose partitions its workers read.
+
+        The partitions behind each other have the order of `get_events`; else all is as in
+        `tokens.to_dask`.
+
+        Parameters
+        ----------
+        start, end, event_type, token_ids, trajectory_id, within
+            As in `get_events`.
+        npartitions, rows_per_partition : int
+            One of the two: how many partitions, or of how many events each.
+        consistent : bool
+            Whether computing raises ConsistencyError if events change after this call.
+        url : str, optional
+            Where the workers read; ``"environment"``: where the environment of each says.
+
+        Returns
+        -------
+        dask.dataframe.DataFrame
+            The columns and dtypes of `get_events`.
+
+        Raises
+        ------
+        InvalidQueryError
+            As in `get_events`, or not one of `npartitions` and `rows_per_partition`.
+        ConfigError
+            Dask is not installed (``pip install 'ngdata[dask]'``), or `consistent` is asked for
+            where the versions of the store cannot be read.
+
+        Examples
+        --------
+        >>> noon = 1_700_000_000_000
+        >>> times = [noon + 1000 * step for step in range(6)]
+        >>> made = ng.experience.bulk_create({"event_type": "step", "timestamp": times})
+        >>> events = ng.experience.to_dask(noon, noon + 6000, rows_per_partition=2)
+        >>> events.npartitions, events.map_partitions(len).compute().tolist()
+        (3, [2, 2, 2])
+        """
+        return self._loop.run(
+            self._twin.to_dask(
+                start,
+                end,
+                npartitions=npartitions,
+                rows_per_partition=rows_per_partition,
+                event_type=event_type,
+                token_ids=token_ids,
+                trajectory_id=trajectory_id,
+                within=within,
+                consistent=consistent,
+                url=url,
+            )
+        )
 
     def create_event(
         self,

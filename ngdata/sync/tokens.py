@@ -5,6 +5,7 @@ Written by scripts/generate_sync.py out of ngdata/tokens.py; change that file, a
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from types import EllipsisType
 from typing import Any
@@ -14,6 +15,7 @@ from numpy.typing import ArrayLike
 
 from ngdata.ids import Id, Ids
 from ngdata.levels import Level
+from ngdata.partitions import DaskFrame
 from ngdata.reader import CacheMode, MaxRows
 from ngdata.store.incoming import Frame
 from ngdata.sync.twin import Twin
@@ -389,6 +391,139 @@ class Tokens(Twin[AsyncTokens]):
         """
         return self._loop.iterate(
             self._twin.iter_region(
+                min_coords,
+                max_coords,
+                level,
+                chunk_rows=chunk_rows,
+                columns=columns,
+                token_type=token_type,
+                flags=flags,
+                min_weight=min_weight,
+            )
+        )
+
+    def to_dask(
+        self,
+        min_coords: ArrayLike,
+        max_coords: ArrayLike,
+        level: Level = 0,
+        *,
+        npartitions: int | None = None,
+        rows_per_partition: int | None = None,
+        columns: Sequence[str] | None = None,
+        token_type: str | Sequence[str] | None = None,
+        flags: int | None = None,
+        min_weight: float | None = None,
+        consistent: bool = False,
+        url: str | None = None,
+    ) -> DaskFrame:
+        """Give a region as a Dask frame, whose partitions Dask's workers read from the database.
+
+        One query finds where to cut, so that no token is in two partitions or in none, and their
+        sizes differ by one at most.  The rest is read when the frame is computed, and only the
+        columns that the computation needs.
+
+        Parameters
+        ----------
+        min_coords, max_coords, level, columns, token_type, flags, min_weight
+            As in `find_in_region`.
+        npartitions, rows_per_partition : int
+            One of the two: how many partitions, or of how many rows each; fewer partitions if
+            there are fewer rows, and at least one.
+        consistent : bool
+            True: computing raises ConsistencyError if the store changes after this call.  False:
+            each partition is of the moment when it is read, so a token that moves meanwhile may be
+            in two of them, or in none.
+        url : str, optional
+            Where the workers read: a replica, say.  By default where this client does;
+            ``"environment"``: where the environment of each worker says.
+
+        Returns
+        -------
+        dask.dataframe.DataFrame
+            The columns and dtypes of `find_in_region`; each partition has an index of its own from
+            0, and in ``attrs["ngdata"]["version"]`` the version that it was read by.
+
+        Raises
+        ------
+        InvalidQueryError
+            As in `find_in_region`, or not one of `npartitions` and `rows_per_partition`.
+        ConfigError
+            Dask is not installed (``pip install 'ngdata[dask]'``), or `consistent` is asked for
+            where the versions of the store cannot be read.
+
+        Notes
+        -----
+        A URL travels to the workers with its password, in the bytes of the tasks alone.
+
+        Examples
+        --------
+        >>> box = ((-40, -400, -80), (40, 500, 80))
+        >>> region = ng.tokens.to_dask(*box, npartitions=4)
+        >>> region.npartitions, len(region)
+        (4, 14171)
+        """
+        return self._loop.run(
+            self._twin.to_dask(
+                min_coords,
+                max_coords,
+                level,
+                npartitions=npartitions,
+                rows_per_partition=rows_per_partition,
+                columns=columns,
+                token_type=token_type,
+                flags=flags,
+                min_weight=min_weight,
+                consistent=consistent,
+                url=url,
+            )
+        )
+
+    def to_geoparquet(
+        self,
+        path: str | os.PathLike[str],
+        min_coords: ArrayLike,
+        max_coords: ArrayLike,
+        level: Level = 0,
+        *,
+        chunk_rows: int = 100000,
+        columns: Sequence[str] | None = None,
+        token_type: str | Sequence[str] | None = None,
+        flags: int | None = None,
+        min_weight: float | None = None,
+    ) -> int:
+        """Write a region to a GeoParquet file, while the server sends it.
+
+        Parameters
+        ----------
+        path : path
+            A file of this name is replaced when all is written, and not before.
+        min_coords, max_coords, level, columns, token_type, flags, min_weight
+            As in `find_in_region`.
+        chunk_rows : int
+            Rows in each row group of the file but the last.
+
+        Returns
+        -------
+        int
+            How many rows were written, beside the columns with ``geometry``: 3D points as WKB,
+            without a reference system.
+
+        Raises
+        ------
+        InvalidQueryError
+            As in `find_in_region`, or there can be no such file.
+
+        Examples
+        --------
+        >>> import pathlib, tempfile
+        >>> file = pathlib.Path(tempfile.mkdtemp()) / "head.parquet"
+        >>> ng.tokens.to_geoparquet(file, (-15, -300, 20), (15, -290, 70))
+        372
+        """
+        return self._loop.run(
+            self._twin.to_geoparquet(
+                path,
                 min_coords,
                 max_coords,
                 level,
