@@ -1,0 +1,86 @@
+"""Stores whose tokens and events are hard to cut, and a cluster of several processes."""
+
+from __future__ import annotations
+
+import uuid
+
+import numpy as np
+import pandas as pd
+import pytest
+
+LIMITS = ((-np.inf, -np.inf, -np.inf), (np.inf, np.inf, np.inf))
+
+
+def same_set(found: pd.DataFrame, wanted: pd.DataFrame, key: str = "token_id") -> None:
+    """Compare rows whose order is not promised, with their dtypes."""
+    pd.testing.assert_frame_equal(
+        found.sort_values(key, ignore_index=True), wanted.sort_values(key, ignore_index=True)
+    )
+
+
+def whole(frame) -> pd.DataFrame:
+    """Compute a Dask frame here, in this thread."""
+    return frame.compute(scheduler="synchronous")
+
+
+def sizes(frame) -> list[int]:
+    return frame.map_partitions(len).compute(scheduler="synchronous").tolist()
+
+
+def with_points(ng, points) -> pd.Series:
+    x, y, z = np.asarray(points, dtype=float).T
+    return ng.tokens.bulk_create({"x": x, "y": y, "z": z})
+
+
+def random_tokens(seed: int, count: int) -> pd.DataFrame:
+    random = np.random.default_rng(seed)
+    return pd.DataFrame(
+        {
+            "x": random.normal(size=count),
+            "y": random.normal(size=count) * 10,
+            "z": random.integers(0, 3, count).astype(float),
+            "token_type": random.choice(["a", "b"], count),
+            "weight": random.random(count),
+            "flags": random.integers(0, 8, count),
+        }
+    )
+
+
+def random_events(seed: int, count: int) -> pd.DataFrame:
+    """Events of few times and numbers, so that every cut falls among equals."""
+    random = np.random.default_rng(seed)
+    numbers = random.integers(0, 3, count)
+    return pd.DataFrame(
+        {
+            "event_type": random.choice(["a", "b"], count),
+            "timestamp": random.integers(0, 5, count) * 1000,
+            "sequence_number": pd.array(
+                [None if random.random() < 0.4 else int(n) for n in numbers], dtype="Int64"
+            ),
+            "trajectory_id": str(uuid.UUID(int=seed)),
+            "reward": random.normal(size=count),
+            "state_after": [{"at": [1, {"n": int(n)}]} for n in numbers],
+        }
+    )
+
+
+@pytest.fixture(scope="module")
+def cluster():
+    """Two processes of two threads each."""
+    distributed = pytest.importorskip("distributed")
+    with (
+        distributed.LocalCluster(
+            n_workers=2, threads_per_worker=2, processes=True, dashboard_address=None
+        ) as local,
+        distributed.Client(local) as client,
+    ):
+        yield client
+
+
+@pytest.fixture(autouse=True)
+def _nothing_stays_open():
+    """What a test read from may be a database that is dropped next."""
+    yield
+    from ngdata.partitions.connections import close_idle
+
+    close_idle()

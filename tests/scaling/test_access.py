@@ -1,0 +1,213 @@
+"""How workers come to the database: no secret shows, and what is missing is told."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import pickle
+import sys
+import traceback
+
+import pytest
+
+import ngdata
+from ngdata.errors import ConfigError, DatabaseUnavailable, NGDataError
+from ngdata.partitions import connections
+from tests.conftest import backends
+from tests.scaling.conftest import LIMITS, random_tokens, whole
+
+SECRET = "Sesame1:Sesame2"
+ESCAPED = "Sesame1%3ASesame2"
+
+
+def hidden(*texts):
+    for text in texts:
+        assert "sesame" not in str(text).lower(), text
+
+
+def with_secret(url: str) -> str:
+    """The embedded server asks the kernel who calls, and not for the password."""
+    return url.replace("//ngdata@", f"//ngdata:{ESCAPED}@")
+
+
+def shown_by(frame) -> list[str]:
+    return [
+        repr(frame),
+        frame._repr_html_(),
+        str(frame.dask),
+        repr(dict(frame.dask)),
+        repr(frame.expr),
+        frame.expr.tree_repr(),
+        str(frame.__dask_keys__()),
+        repr(frame.optimize().dask),
+    ]
+
+
+def test_no_password_shows(database_url):
+    with ngdata.connect(with_secret(database_url)) as ng:
+        ng.tokens.bulk_create(random_tokens(1, 40))
+        frame = ng.tokens.to_dask(*LIMITS, npartitions=3)
+        events = ng.experience.to_dask(npartitions=3)
+        hidden(*shown_by(frame), *shown_by(events), *shown_by(frame[["x"]] + 1))
+        assert len(whole(frame)) == 40
+        # It does travel, which the documentation says.
+        assert b"Sesame1" in pickle.dumps(frame)
+        own = ng.tokens.to_dask(*LIMITS, npartitions=3, url="environment")
+        assert b"Sesame" not in pickle.dumps(own)
+        assert b"Sesame" not in pickle.dumps(ng.tokens.find_in_region(*LIMITS))
+
+
+def test_no_password_in_an_error_of_a_task(ng, cluster):
+    ng.tokens.bulk_create(random_tokens(1, 40))
+    frame = ng.tokens.to_dask(*LIMITS, npartitions=2)
+    reader = next(value for value in frame.dask.values()).func
+    from ngdata.partitions.access import Access
+    from ngdata.partitions.reading import PartitionReader
+
+    gone = PartitionReader(
+        Access.of(reader.access.settings, f"postgresql://me:{ESCAPED}@localhost:1/gone"),
+        "call",
+        None,
+        consistent=False,
+        first="token_id",
+    )
+    import dask.dataframe
+
+    broken = dask.dataframe.from_map(gone, frame.expr.operand("iterables")[0], meta=frame._meta)
+    with pytest.raises(DatabaseUnavailable, match="me@localhost:1/gone") as caught:
+        broken.compute()
+    hidden(*traceback.format_exception(caught.value), repr(caught.value))
+    logs = cluster.get_worker_logs()
+    hidden(logs)
+    assert "gone" in str(logs)
+
+
+def test_another_database_of_the_same_kind(ng, database_url, new_database):
+    """A replica is one; what is asked about is what the workers will read."""
+    from ngdata import schema
+
+    ng.tokens.bulk_create(random_tokens(1, 10))
+    with new_database() as other:
+        schema.upgrade(other)
+        with ngdata.connect(other) as there:
+            there.tokens.bulk_create(random_tokens(2, 33))
+        frame = ng.tokens.to_dask(*LIMITS, npartitions=3, url=other, consistent=True)
+        assert len(whole(frame)) == 33
+        # Planning used a connection of its own, and closed it.
+        assert backends(other, "datname = current_database()") == backends(
+            other, "datname = current_database() AND application_name = 'ngdata'"
+        )
+        connections.close_idle()
+        assert backends(other, "datname = current_database() AND pg_sleep(0.2) IS NOT NULL") == 0
+
+
+@pytest.mark.parametrize(
+    ("url", "error", "told"),
+    [
+        ("mysql://me:Sesame@there/db", ConfigError, "postgresql://"),
+        ("postgresql://me:Sesame@localhost:1/db", DatabaseUnavailable, "me@localhost:1/db"),
+        ("Sesame", ConfigError, "postgresql://"),
+    ],
+)
+def test_addresses_that_lead_nowhere(ng, url, error, told):
+    with pytest.raises(error, match=told) as caught:
+        ng.tokens.to_dask(*LIMITS, npartitions=2, url=url)
+    hidden(*traceback.format_exception(caught.value))
+
+
+def test_a_database_without_our_schema(ng, empty_database):
+    with pytest.raises(NGDataError, match="ngdata migrate"):
+        ng.tokens.to_dask(*LIMITS, npartitions=2, url=empty_database)
+    assert backends(empty_database, "datname = current_database()") == 0
+
+
+def test_settings_go_along(database_url):
+    with ngdata.connect(database_url, application_name="far away", read_only=True) as ng:
+        frame = ng.tokens.to_dask(*LIMITS, npartitions=1)
+        whole(frame)
+        assert backends(database_url, "application_name = 'far away'") >= 2
+    settings = next(iter(frame.dask.values())).func.access.settings
+    assert settings.read_only
+    assert settings.redis_url is None
+
+
+def test_without_dask(ng, monkeypatch):
+    monkeypatch.setitem(sys.modules, "dask.dataframe", None)
+    with pytest.raises(ConfigError, match=r"pip install 'ngdata\[dask\]'"):
+        ng.tokens.to_dask(*LIMITS, npartitions=2)
+
+
+def test_dask_is_not_imported_before_it_is_needed():
+    import subprocess
+
+    code = "import sys, ngdata; sys.exit('dask' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code]).returncode == 0
+
+
+def test_a_forked_child_opens_its_own(ng):
+    ng.tokens.bulk_create(random_tokens(1, 40))
+    frame = ng.tokens.to_dask(*LIMITS, npartitions=2)
+    assert len(whole(frame)) == 40
+    child = os.fork()
+    if not child:
+        try:
+            os._exit(0 if len(whole(frame)) == 40 else 1)
+        finally:
+            os._exit(2)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    assert len(whole(frame)) == 40
+
+
+def test_a_cancelled_plan_leaves_nothing(database_url, execute):
+    """It waits for a lock when it is cancelled, and is gone from the server then."""
+    import adbc_driver_postgresql.dbapi as adbc
+
+    async def run():
+        async with await ngdata.connect_async(database_url, application_name="planner") as ang:
+            with adbc.connect(database_url) as holder, holder.cursor() as cursor:
+                cursor.execute("LOCK TABLE tokens.spatial_index IN ACCESS EXCLUSIVE MODE")
+                plan = asyncio.create_task(
+                    ang.tokens.to_dask(*LIMITS, npartitions=2, url=database_url)
+                )
+                waiting = "application_name = 'planner' AND wait_event_type = 'Lock'"
+                while not await asyncio.to_thread(backends, database_url, waiting):
+                    await asyncio.sleep(0.02)
+                plan.cancel()
+                with pytest.raises(asyncio.CancelledError):
+                    await plan
+                holder.rollback()
+            busy = "application_name = 'planner' AND state <> 'idle'"
+            assert await asyncio.to_thread(backends, database_url, busy) == 0
+
+    asyncio.run(run())
+
+
+def test_an_idle_database_is_closed(ng, database_url, monkeypatch):
+    monkeypatch.setattr(connections, "_IDLE", 0.05)
+    with ngdata.connect(database_url, application_name="soon gone") as client:
+        frame = client.tokens.to_dask(*LIMITS, npartitions=1)
+    whole(frame)
+    for _ in range(500):
+        if not backends(database_url, "application_name = 'soon gone'"):
+            break
+        asyncio.run(asyncio.sleep(0.02))
+    else:
+        raise AssertionError("the connections are still there")
+    whole(frame)
+
+
+def test_connections_that_were_killed_are_closed_all_the_same(new_database, execute):
+    from ngdata import schema
+
+    with new_database() as url:
+        schema.upgrade(url)
+        with ngdata.connect(url) as ng:
+            frame = ng.tokens.to_dask(*LIMITS, npartitions=1)
+        assert whole(frame).empty
+        execute(
+            url,
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+            " WHERE datname = current_database() AND pid <> pg_backend_pid()",
+        )
+        assert whole(frame).empty
+        connections.close_idle()

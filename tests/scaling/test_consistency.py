@@ -1,0 +1,142 @@
+"""What a write between `to_dask` and the reading of a partition does, whoever wrote, and is told."""
+
+from __future__ import annotations
+
+import uuid
+
+import pandas as pd
+import pytest
+
+import ngdata
+from ngdata import schema
+from ngdata.errors import ConfigError, ConsistencyError
+from tests.scaling.conftest import LIMITS, random_events, random_tokens, sizes, whole
+
+# What psql would send.
+WRITES = {
+    "insert": "INSERT INTO tokens.tokens (coord_x, coord_y, coord_z) SELECT a, a, a"
+    " FROM (SELECT array_fill(1::float8, ARRAY[8])) AS one (a)",
+    "update": "UPDATE tokens.tokens SET weight = weight + 1",
+    "delete": "DELETE FROM tokens.tokens WHERE weight > 0.5",
+    "truncate": "TRUNCATE tokens.tokens CASCADE",
+    "index alone": "UPDATE tokens.spatial_index SET weight = 2",
+}
+
+
+@pytest.fixture
+def tokens(ng):
+    return ng.tokens.bulk_create(random_tokens(1, 40))
+
+
+@pytest.mark.parametrize("write", WRITES)
+def test_whoever_wrote(ng, database_url, execute, tokens, write):
+    frame = ng.tokens.to_dask(*LIMITS, npartitions=4, consistent=True)
+    assert len(whole(frame)) == 40
+    execute(database_url, WRITES[write])
+    with pytest.raises(ConsistencyError, match=r"before partition \d of 4 .* call to_dask again"):
+        whole(frame)
+    again = ng.tokens.to_dask(*LIMITS, npartitions=4, consistent=True)
+    assert len(whole(again)) == ng.tokens.count_in_region(*LIMITS, cache="off")
+
+
+def test_what_was_rolled_back_is_no_write(ng, database_url, execute, tokens):
+    frame = ng.tokens.to_dask(*LIMITS, npartitions=2, consistent=True)
+    execute(database_url, "BEGIN", WRITES["update"], "ROLLBACK")
+    assert len(whole(frame)) == 40
+
+
+def test_a_write_to_another_table_does_not_count(ng, tokens):
+    frame = ng.tokens.to_dask(*LIMITS, npartitions=2, consistent=True)
+    ng.graph.create_connection(tokens[0], tokens[1])
+    ng.experience.bulk_create(random_events(1, 10))
+    assert len(whole(frame)) == 40
+
+
+def test_events(ng, tokens):
+    ng.experience.bulk_create(random_events(2, 30))
+    frame = ng.experience.to_dask(npartitions=3, consistent=True)
+    ng.tokens.update(tokens[:1], weight=2.0)
+    assert len(whole(frame)) == 30
+    ng.experience.create_event("late")
+    with pytest.raises(ConsistencyError):
+        whole(frame)
+
+
+def test_between_two_partitions(ng, tokens):
+    frame = ng.tokens.to_dask(*LIMITS, npartitions=2, consistent=True)
+    assert len(frame.partitions[0].compute(scheduler="synchronous")) == 20
+    ng.tokens.update(tokens[:1], weight=2.0)
+    with pytest.raises(ConsistencyError, match="partition 1 of 2"):
+        frame.partitions[1].compute(scheduler="synchronous")
+
+
+def test_not_consistent_is_each_partition_as_it_is_then(ng, tokens):
+    frame = ng.tokens.to_dask(*LIMITS, npartitions=4)
+    more = ng.tokens.bulk_create({"x": [-1e9, 1e9], "y": [0.0, 1e9], "z": [0.0, 0.0]})
+    found = whole(frame)
+    assert set(found.token_id) == {*tokens, *more}
+    assert found.token_id.is_unique
+
+
+def test_each_partition_carries_its_version(ng, tokens):
+    frame = ng.tokens.to_dask(*LIMITS, npartitions=2)
+    version = ng.tokens.find_in_region(*LIMITS).attrs["ngdata"]["version"]
+    found = whole(frame)
+    assert found.attrs["ngdata"] == {"source": "database", "version": version}
+    versions = frame.map_partitions(
+        lambda part: part.attrs["ngdata"]["version"], meta=(None, object)
+    )
+    assert versions.compute(scheduler="synchronous").tolist() == [version] * 2
+    parts = [frame.partitions[0].compute(scheduler="synchronous")]
+    ng.tokens.update(tokens[:1], weight=2.0)
+    parts.append(frame.partitions[1].compute(scheduler="synchronous"))
+    assert parts[0].attrs["ngdata"]["version"] == version
+    assert parts[1].attrs["ngdata"]["version"] != version
+    assert "ngdata" not in pd.concat(parts).attrs
+
+
+def test_two_calls_are_two_reads(ng):
+    """Dask keeps results by name: one that was kept must not answer for a later call."""
+    ng.tokens.bulk_create(random_tokens(2, 10))
+    first, second = (ng.tokens.to_dask(*LIMITS, npartitions=2) for _ in range(2))
+    assert not set(first.__dask_keys__()) & set(second.__dask_keys__())
+
+
+@pytest.fixture
+def stranger(empty_database, execute):
+    """A user who may read the tokens, and not their versions."""
+    schema.upgrade(empty_database)
+    name = f"stranger_{uuid.uuid4().hex}"
+    execute(
+        empty_database,
+        f"CREATE ROLE {name}",
+        f"GRANT USAGE ON SCHEMA tokens TO {name}",
+        f"GRANT SELECT ON tokens.spatial_index, tokens.alembic_version TO {name}",
+    )
+    with ngdata.connect(empty_database) as owner:
+        owner.tokens.bulk_create(random_tokens(3, 20))
+    yield f"{empty_database}&options=-c%20role%3D{name}"
+    execute(empty_database, f"DROP OWNED BY {name}", f"DROP ROLE {name}")
+
+
+def test_without_a_right_to_the_versions(stranger):
+    with ngdata.connect(stranger) as ng:
+        frame = ng.tokens.to_dask(*LIMITS, npartitions=3)
+        found = whole(frame)
+        assert len(found) == 20
+        assert found.attrs["ngdata"]["version"] is None
+        with pytest.raises(ConfigError, match=r"may not read tokens\.versions"):
+            ng.tokens.to_dask(*LIMITS, npartitions=3, consistent=True)
+
+
+def test_where_a_trigger_is_off(empty_database, execute):
+    schema.upgrade(empty_database)
+    with ngdata.connect(empty_database) as ng:
+        ng.tokens.bulk_create(random_tokens(4, 20))
+        frame = ng.tokens.to_dask(*LIMITS, npartitions=2, consistent=True)
+        execute(empty_database, "ALTER TABLE tokens.spatial_index DISABLE TRIGGER renew_version")
+        with pytest.raises(ConfigError, match="versions of the store"):
+            ng.tokens.to_dask(*LIMITS, npartitions=2, consistent=True)
+        with pytest.raises(ConsistencyError):
+            whole(frame)  # nothing tells any more that it is as it was
+        assert sizes(ng.tokens.to_dask(*LIMITS, npartitions=2)) == [10, 10]
