@@ -1,0 +1,182 @@
+"""What a region costs in partitions and as a file, beside one frame and what people write by hand.
+
+``python -m benchmarks.scaling --tokens 1000000`` makes a store, takes each way once in each turn,
+one after the other, and prints medians.  Dask's ways run on two worker processes, whose start is
+not counted; where rows end up in workers, they are counted there and stay there.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+import dask.dataframe
+import geopandas
+import pandas as pd
+import sqlalchemy as sa
+from distributed import Client, LocalCluster
+
+import ngdata
+from benchmarks.store import box, filled, server
+
+_COLUMNS: Final = ["token_id", "x", "y", "z", "token_type", "weight"]
+
+Way = Callable[[], Any]
+
+
+@dataclass
+class Measured:
+    """The seconds that each way took, by its name, and how many rows there were."""
+
+    rows: int
+    seconds: dict[str, list[float]] = field(default_factory=dict)
+
+    def median(self, way: str) -> float:
+        """Give the middle one."""
+        return statistics.median(self.seconds[way])
+
+
+def fingerprint(frame: pd.DataFrame) -> pd.DataFrame:
+    """Give what frames of the same rows have in common, whatever their order and partitions."""
+    plain = frame[_COLUMNS].astype({"token_id": object, "token_type": object})
+    hashes = pd.util.hash_pandas_object(plain, index=False).to_numpy()
+    return pd.DataFrame({"rows": [len(frame)], "hash": [int(hashes.sum() % 2**63)]})
+
+
+def total(prints: pd.DataFrame) -> tuple[int, int]:
+    """Add the fingerprints of partitions."""
+    return int(prints.rows.sum()), sum(int(h) for h in prints.hash) % 2**63
+
+
+def by_hand(url: str, partitions: int) -> Any:
+    """Give the usual Dask frame of a query: cut by equal steps of a column, read by SQLAlchemy."""
+    index = sa.table(
+        "spatial_index",
+        *(sa.column(c) for c in ("token_id", "geom", "token_type", "weight", "level")),
+        schema="tokens",
+    )
+    at = [getattr(sa.func, f"ST_{axis}")(index.c.geom).label(axis.lower()) for axis in "XYZ"]
+    rows = (
+        sa.select(
+            sa.cast(index.c.token_id, sa.Text).label("token_id"),
+            *at,
+            index.c.token_type,
+            index.c.weight,
+            at[0].label("cut"),
+        )
+        .where(index.c.level == 0)
+        .subquery()
+    )
+    engine_url = url.replace("postgresql://", "postgresql+psycopg://", 1)
+    return dask.dataframe.read_sql_query(
+        sa.select(rows), engine_url, index_col="cut", npartitions=partitions
+    )
+
+
+def as_file_by_hand(url: str, path: Path) -> None:
+    """Read all points with GeoPandas, and write them."""
+    engine = sa.create_engine(url.replace("postgresql://", "postgresql+psycopg://", 1))
+    with engine.connect() as connection:
+        frame = geopandas.read_postgis(
+            "SELECT token_id::text, geom, token_type, weight FROM tokens.spatial_index"
+            " WHERE level = 0",
+            connection,
+            geom_col="geom",
+        )
+    engine.dispose()
+    frame.to_parquet(path)
+
+
+def ways_of(
+    ng: ngdata.Client, url: str, tokens: int, partitions: int, folder: Path
+) -> dict[str, Way]:
+    """Give the ways to all tokens of level 0."""
+    corners = box(tokens, tokens)
+
+    def in_partitions() -> Any:
+        return ng.tokens.to_dask(*corners, npartitions=partitions, columns=_COLUMNS)
+
+    return {
+        "find_in_region": lambda: len(ng.tokens.find_in_region(*corners, columns=_COLUMNS)),
+        "iter_region": lambda: sum(map(len, ng.tokens.iter_region(*corners, columns=_COLUMNS))),
+        "to_dask, the call": in_partitions,
+        "to_dask, computed": lambda: in_partitions().map_partitions(len).sum().compute(),
+        "dask.read_sql_query, computed": lambda: (
+            by_hand(url, partitions).map_partitions(len).sum().compute()
+        ),
+        "to_geoparquet": lambda: ng.tokens.to_geoparquet(
+            folder / "ours.parquet", *corners, columns=_COLUMNS
+        ),
+        "read_postgis, to_parquet": lambda: as_file_by_hand(url, folder / "theirs.parquet"),
+    }
+
+
+def answers_agree(ng: ngdata.Client, url: str, tokens: int, partitions: int, folder: Path) -> None:
+    """Raise unless all ways give the same rows, and ours partitions of one size."""
+    corners = box(tokens, tokens)
+    wanted = total(fingerprint(ng.tokens.find_in_region(*corners)))
+    ours = ng.tokens.to_dask(*corners, npartitions=partitions).map_partitions(fingerprint).compute()
+    theirs = by_hand(url, partitions).map_partitions(fingerprint).compute()
+    assert wanted == total(ours) == total(theirs), (wanted, total(ours), total(theirs))
+    assert ours.rows.max() - ours.rows.min() <= 1
+    frames = [geopandas.read_parquet(folder / name) for name in ("ours.parquet", "theirs.parquet")]
+    points = [f.set_geometry(f.geometry.name).geometry.to_wkb() for f in frames]
+    prints = [
+        frame.assign(point=point)[["token_id", "point"]].sort_values("token_id", ignore_index=True)
+        for frame, point in zip(frames, points, strict=True)
+    ]
+    assert prints[0].astype(object).equals(prints[1].astype(object))
+
+
+def run(url: str, tokens: int, partitions: int, turns: int, processes: bool = True) -> Measured:
+    """Measure every way in a store that is filled."""
+    found = Measured(tokens)
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        LocalCluster(
+            n_workers=2, threads_per_worker=1, processes=processes, dashboard_address=None
+        ) as cluster,
+        Client(cluster),
+        ngdata.connect(url, cache="off") as ng,
+    ):
+        ways = ways_of(ng, url, tokens, partitions, Path(folder))
+        for _ in range(turns):
+            for name, way in ways.items():
+                started = time.perf_counter()
+                way()
+                found.seconds.setdefault(name, []).append(time.perf_counter() - started)
+        answers_agree(ng, url, tokens, partitions, Path(folder))
+    return found
+
+
+def table(found: Measured) -> str:
+    """Write what was measured as Markdown."""
+    lines = ["| rows | way | s | find_in_region / this |", "|---:|---|---:|---:|"]
+    one = found.median("find_in_region")
+    for way in found.seconds:
+        took = found.median(way)
+        lines.append(f"| {found.rows:,} | {way} | {took:.2f} | {one / took:.2f} |")
+    return "\n".join(lines)
+
+
+def main() -> None:
+    """Measure on servers of its own, and print."""
+    options = argparse.ArgumentParser(description=__doc__)
+    options.add_argument("--tokens", type=int, default=1_000_000)
+    options.add_argument("--partitions", type=int, default=16)
+    options.add_argument("--turns", type=int, default=3)
+    options.add_argument("--home", help="where the servers' data are kept for the next time")
+    given = options.parse_args()
+    with server(given.home) as addresses:
+        url = filled(addresses.database_url, given.tokens, 0, 0)
+        print(table(run(url, given.tokens, given.partitions, given.turns)))
+
+
+if __name__ == "__main__":
+    main()
