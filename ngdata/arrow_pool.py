@@ -11,17 +11,20 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, asynccontextmanager, contextmanager, nullcontext
-from typing import Any, TypeVar
+from dataclasses import dataclass
+from typing import Any, TypeAlias, TypeVar
 
 import adbc_driver_postgresql.dbapi as adbc
 import pyarrow as pa
 
 from ngdata.slots import Slots
 from ngdata.threads import Worker, in_daemon_thread, uninterrupted
+from ngdata.unpacking import joined
 
-__all__ = ["ArrowConnection", "ArrowPool", "TooManyRows"]
+__all__ = ["ArrowConnection", "ArrowPool", "Estimate", "TooManyRows", "Unpack", "begin_locked"]
 
 T = TypeVar("T")
 
@@ -35,6 +38,21 @@ _BEGIN = "BEGIN READ ONLY"
 
 # In parts, the server is never far ahead of the reader.
 _SMALL_BATCHES = {"adbc.postgresql.batch_size_hint_bytes": str(1 << 20)}
+_NO_COPY = {"adbc.postgresql.use_copy": "false"}
+
+Unpack: TypeAlias = Callable[[pa.RecordBatch], pa.RecordBatch]
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """How many rows the server's planner must expect of a statement, for something to be so."""
+
+    statement: str
+    rows: float
+
+
+def _as_it_is(batch: pa.RecordBatch) -> pa.RecordBatch:
+    return batch
 
 
 class TooManyRows(Exception):  # noqa: N818 - an answer to the reader, who makes the error of it
@@ -63,56 +81,120 @@ class ArrowConnection:
         self._future: asyncio.Future[Any] | None = None
         self.broken = False
         self.most: int | None = None
+        self.companions: list[ArrowConnection] = []
 
-    async def read(self, statement: str) -> pa.Table:
-        """Read a whole answer; cancelling the task cancels the query on the server."""
+    async def read(
+        self,
+        statement: str,
+        unpack: Unpack = _as_it_is,
+        unless: Estimate | None = None,
+        *,
+        copy: bool = True,
+    ) -> pa.Table | None:
+        """Read a whole answer; cancelling the task cancels the query on the server.
 
-        def work() -> pa.Table:
+        Parameters
+        ----------
+        statement : str
+        unpack : callable
+            Makes a part of the answer of a part of what the server sent.
+        unless : Estimate, optional
+            None is the answer if that many rows are to be expected.
+        copy : bool
+            By COPY, which is quicker for many rows, and takes two more trips.
+        """
+
+        def work() -> pa.Table | None:
+            if unless is not None and self._expected(unless.statement) >= unless.rows:
+                return None
             with self._opened().cursor() as cursor, self._alone(cursor):
-                cursor.execute(statement)
-                return self._rows(cursor)
+                return joined(self._batches(cursor, statement, unpack, copy))
 
         return await self._do(work)
 
     async def read_versioned(
-        self, statement: str, version: str, relations: Sequence[str]
-    ) -> tuple[pa.Table, str | None]:
-        """Read an answer and, in the same snapshot, the version that it is true by.
+        self,
+        statement: str,
+        version: str,
+        relations: Sequence[str],
+        unpack: Unpack = _as_it_is,
+        unless: Estimate | None = None,
+        *,
+        copy: bool = True,
+    ) -> tuple[pa.Table, str | None] | None:
+        """Read an answer and, in the same snapshot, the version that it is true by."""
 
-        The relations are locked before the snapshot is taken, against TRUNCATE alone: a snapshot
-        from before one sees the old version, and no rows.  Tokens come first, as where TRUNCATE
-        goes on to what refers to them.
-        """
-        begin = (
-            "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY;"
-            f" LOCK TABLE {', '.join(sorted(relations, reverse=True))} IN ACCESS SHARE MODE"
-        )
-
-        def work() -> tuple[pa.Table, str | None]:
+        def work() -> tuple[pa.Table, str | None] | None:
+            if unless is not None and self._expected(unless.statement) >= unless.rows:
+                return None
+            begin = begin_locked(relations)
             with self._opened().cursor() as cursor, _transaction(cursor, begin):
-                cursor.execute(version)
-                found = cursor.fetch_arrow_table().column(0)[0].as_py()
-                cursor.execute(statement)
-                table = self._rows(cursor)
+                (found,) = self._row(version)
+                parts = self._batches(cursor, statement, unpack, copy)
             # In one piece, or NumPy would make its own of each column of a frame.
-            return table.combine_chunks(), found
+            return joined(parts), found
 
         return await self._do(work)
 
-    def _rows(self, cursor: adbc.Cursor) -> pa.Table:
+    async def run(self, script: str) -> None:
+        """Run statements that give nothing."""
+
+        def work() -> None:
+            with self._opened().cursor() as cursor:
+                cursor.executescript(script)
+
+        await self._do(work)
+
+    async def row(self, statement: str) -> tuple[Any, ...]:
+        """Read one small row."""
+        return await self._do(lambda: self._row(statement))
+
+    async def expected(self, statement: str) -> float:
+        """Ask how many rows the planner expects of a statement."""
+        return await self._do(lambda: self._expected(statement))
+
+    async def read_more(self, statement: str, unpack: Unpack = _as_it_is) -> list[pa.RecordBatch]:
+        """Read on in a transaction that is open: an answer's parts, at least one."""
+
+        def work() -> list[pa.RecordBatch]:
+            with self._opened().cursor() as cursor:
+                return self._batches(cursor, statement, unpack)
+
+        return await self._do(work)
+
+    def _row(self, statement: str) -> tuple[Any, ...]:
+        with self._opened().cursor() as cursor:
+            cursor.adbc_statement.set_options(**_NO_COPY)
+            cursor.execute(statement)
+            return tuple(column[0].as_py() for column in cursor.fetch_arrow_table().columns)
+
+    def _expected(self, statement: str) -> float:
+        (plan,) = self._row(f"EXPLAIN (FORMAT JSON) {statement}")
+        return float(json.loads(plan)[0]["Plan"]["Plan Rows"])
+
+    def _batches(
+        self, cursor: adbc.Cursor, statement: str, unpack: Unpack, copy: bool = True
+    ) -> list[pa.RecordBatch]:
+        """Read the parts of an answer, unpacked: one at least, without rows if there are none."""
+        # So small that the server has room to go on sending while one is unpacked.
+        cursor.adbc_statement.set_options(**(_SMALL_BATCHES if copy else _NO_COPY))
+        cursor.execute(statement)
         batches = cursor.fetch_record_batch()
-        taken: list[pa.RecordBatch] = []
+        parts = []
         rows = 0
         for batch in batches:
-            taken.append(batch)
-            rows += batch.num_rows
+            if batch.num_rows:
+                parts.append(unpack(batch))
+                rows += batch.num_rows
             if self.most is not None and rows > self.most:
                 # Without this, closing the cursor would read the rest.
                 self._opened().adbc_cancel()
                 raise TooManyRows(self.most, rows)
-        return pa.Table.from_batches(taken, batches.schema)
+        return parts or [unpack(pa.RecordBatch.from_pylist([], batches.schema))]
 
-    async def read_in_parts(self, statement: str, rows: int) -> AsyncGenerator[pa.Table, None]:
+    async def read_in_parts(
+        self, statement: str, rows: int, unpack: Unpack = _as_it_is
+    ) -> AsyncGenerator[pa.Table, None]:
         """Read an answer as it comes, `rows` rows at a time, a little ahead of the caller at most.
 
         Ending the iteration early cancels the query on the server.
@@ -127,7 +209,8 @@ class ArrowConnection:
 
         def following() -> pa.RecordBatch | None:
             # A future cannot carry a StopIteration.
-            return next(batches, None)
+            batch = next(batches, None)
+            return None if batch is None else unpack(batch)
 
         def end() -> None:
             self._commit(cursor)
@@ -135,15 +218,16 @@ class ArrowConnection:
 
         cursor, batches = await self._do(start)
         finished = False
-        rest = batches.schema.empty_table()
+        rest: pa.Table | None = None
         try:
             while not finished:
                 batch = await self._do(following)
                 if batch is None:
                     finished = True
                 else:
-                    rest = pa.concat_tables([rest, pa.Table.from_batches([batch])])
-                while rest.num_rows >= rows or (finished and rest.num_rows):
+                    more = pa.Table.from_batches([batch])
+                    rest = more if rest is None else pa.concat_tables([rest, more])
+                while rest is not None and (rest.num_rows >= rows or (finished and rest.num_rows)):
                     part, rest = rest.slice(0, rows), rest.slice(rows)
                     yield part
         finally:
@@ -204,6 +288,8 @@ class ArrowConnection:
     def cut(self) -> None:
         """Make a wait for the server fail; the thread is left to it, and nobody uses it again."""
         self.broken = True
+        for companion in self.companions:
+            companion.cut()
         if self._future is not None and not self._future.done():
             self._future.set_exception(ConnectionError("the connection was given up"))
 
@@ -229,6 +315,19 @@ def _transaction(cursor: adbc.Cursor, begin: str) -> Iterator[None]:
             cursor.executescript("ROLLBACK")
         raise
     cursor.executescript("COMMIT")
+
+
+def begin_locked(relations: Sequence[str], first: str = "") -> str:
+    """Write what begins a snapshot of relations, after statements that come `first`.
+
+    They are locked before the snapshot is taken, against TRUNCATE alone: a snapshot from before one
+    sees the old version, and no rows.  Tokens come first, as where TRUNCATE goes on to what refers
+    to them.
+    """
+    return (
+        f"BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; {first}"
+        f"LOCK TABLE {', '.join(sorted(relations, reverse=True))} IN ACCESS SHARE MODE"
+    )
 
 
 def _open(uri: str, pooled: bool) -> adbc.Connection:
@@ -275,14 +374,35 @@ class ArrowPool:
         async with self._slots.one():
             if fresh:
                 self._drop_idle()
-            lent = self._idle.pop() if self._idle else ArrowConnection(self._uri, self.pooled)
+            lent = self._lent()
             try:
                 yield lent
             finally:
-                if lent.broken or self._closed:
-                    lent.close()
-                else:
-                    self._idle.append(lent)
+                self._take_back(lent)
+
+    @asynccontextmanager
+    async def spare(self, most: int) -> AsyncIterator[list[ArrowConnection]]:
+        """Lend up to `most` connections, as many as nobody else uses or waits for."""
+        async with self._slots.free_at_once(most) as count:
+            lent = [self._lent() for _ in range(count)]
+            try:
+                yield lent
+            finally:
+                for connection in lent:
+                    self._take_back(connection)
+
+    def has_spare(self) -> bool:
+        """Tell whether `spare` would lend any now."""
+        return self._slots.has_free()
+
+    def _lent(self) -> ArrowConnection:
+        return self._idle.pop() if self._idle else ArrowConnection(self._uri, self.pooled)
+
+    def _take_back(self, lent: ArrowConnection) -> None:
+        if lent.broken or self._closed:
+            lent.close()
+        else:
+            self._idle.append(lent)
 
     def refuse_wrong_callers(self) -> None:
         """Raise where no connection would be lent: closed, a forked child, another event loop."""

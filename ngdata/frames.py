@@ -18,6 +18,7 @@ from ngdata.query import Column, Kind
 
 __all__ = ["is_shareable", "to_frame", "to_shared_frame"]
 
+_UTC: Final = pd.DatetimeTZDtype("us", "UTC")
 _STR: Final = pd.StringDtype("pyarrow", na_value=np.nan)
 
 
@@ -94,7 +95,7 @@ def _read_only_numbers(values: pa.ChunkedArray) -> Any:
 def _read_only_times(values: pa.ChunkedArray) -> Any:
     naive = _read_only_numbers(values.cast(pa.timestamp("us")))
     # Anything but integers would be copied, and the copy be writable.
-    return pd.array(naive.view(np.int64), dtype="datetime64[us, UTC]", copy=False)
+    return pd.array(naive.view(np.int64), dtype=_UTC, copy=False)
 
 
 def _text(values: pa.ChunkedArray) -> Any:

@@ -5,6 +5,7 @@ This reader asks the database each time; `ngdata.cache` has one that remembers.
 
 from __future__ import annotations
 
+import functools
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import aclosing
@@ -14,7 +15,9 @@ from typing import Any, Final, Literal, TypeAlias, TypeVar, get_args
 
 import adbc_driver_postgresql.dbapi as adbc
 import pandas as pd
+import pyarrow as pa
 
+from ngdata import parallel
 from ngdata.answer import Answer
 from ngdata.arrow_pool import ArrowConnection, TooManyRows
 from ngdata.database import Database
@@ -24,6 +27,7 @@ from ngdata.query import Query
 from ngdata.query.filters import positive
 from ngdata.server_errors import is_lost_connection, translated
 from ngdata.threads import in_daemon_thread
+from ngdata.unpacking import unpacked
 
 __all__ = ["CacheMode", "MaxRows", "Reader", "checked_mode"]
 
@@ -121,13 +125,13 @@ class Reader:
 
     async def _count(self, query: Query) -> int:
         counted = f'SELECT count(*) AS "count" FROM ({query.sql}) AS answer'
-        table = await self._database_read(lambda connection: connection.read(counted))
-        return int(table["count"][0].as_py())
+        (count,) = await self._database_read(lambda connection: connection.row(counted))
+        return int(count)
 
     async def answer(self, query: Query, mode: CacheMode | None = None) -> tuple[Answer, str]:
         """Read a whole answer, and tell where it came from."""
         made = time.time()
-        table = await self._database_read(lambda connection: connection.read(query.sql))
+        table, _ = await self._table(query)
         return Answer(table, query.columns, made=made), "database"
 
     async def frame_and_nonces(self, query: Query, nonces: str) -> tuple[pd.DataFrame, str | None]:
@@ -135,10 +139,15 @@ class Reader:
 
         Which is read by a statement of `ngdata.cache.versions`.
         """
-        table, found = await self._database_read(
-            lambda connection: connection.read_versioned(query.sql, nonces, query.relations)
-        )
+        table, found = await self._table(query, nonces)
         return await in_daemon_thread(lambda: to_frame(table, query.columns)), found
+
+    async def _table(self, query: Query, version: str | None = None) -> tuple[pa.Table, str | None]:
+        """Read an answer and, if asked for, the nonces that its snapshot sees."""
+        pool = self._database.arrow
+        return await self._database_read(
+            lambda connection: parallel.read(pool, connection, query, version)
+        )
 
     async def _database_read(self, read: Callable[[ArrowConnection], Awaitable[T]]) -> T:
         """Read from the database.
@@ -164,11 +173,12 @@ class Reader:
 
     async def frames(self, query: Query, rows: int) -> AsyncGenerator[pd.DataFrame, None]:
         """Read an answer in frames of `rows` rows while the server sends it."""
+        unpack = functools.partial(unpacked, query=query)
         with translated(self._database.where):
             # The parts are closed here: left to later, that would end the connection's next query.
             async with (
                 self._database.arrow.connection() as connection,
-                aclosing(connection.read_in_parts(query.sql, rows)) as tables,
+                aclosing(connection.read_in_parts(query.sql, rows, unpack)) as tables,
             ):
                 async for table in tables:
                     yield to_frame(table, query.columns)

@@ -69,6 +69,25 @@ class Slots:
             self._taken -= 1
             self._free.release()
 
+    def has_free(self) -> bool:
+        """Tell whether a slot is there that nobody waits for."""
+        return not self._free.locked()
+
+    @asynccontextmanager
+    async def free_at_once(self, most: int) -> AsyncIterator[int]:
+        """Take up to `most` slots for the length of the body, without waiting for any."""
+        count = 0
+        try:
+            while count < most and self.has_free():
+                await self._free.acquire()
+                count += 1
+                self._taken += 1
+            yield count
+        finally:
+            for _ in range(count):
+                self._taken -= 1
+                self._free.release()
+
     def _look_for_interrupts(self) -> None:
         # ipykernel hands an interrupt of an awaited cell to a loop that may sleep in its selector
         # until something else happens: so something happens, while a connection is in use.

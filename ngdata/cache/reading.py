@@ -84,8 +84,8 @@ class CachedReader(Reader):
         if mode == "off" or (mode == "strict" and version is None):
             self.stats.bypassed += 1
             return await super().answer(query)
-        # What its columns become in pandas is no part of it: kept is what the server gave.
-        question = digest(query.sql)
+        # Names too: a column may be made of what the server sends for others, or of nothing.
+        question = digest(query.sql, *(column.name for column in query.columns))
         found = await self._remembered(question, query, version) or await self._stored(
             question, query, version
         )
@@ -156,11 +156,7 @@ class CachedReader(Reader):
     async def _read_and_keep(self, question: str, query: Query) -> Answer:
         """Read version and data in one snapshot, and keep them together."""
         made, cleared = time.time(), self._cleared
-        table, nonces = await self._database_read(
-            lambda connection: connection.read_versioned(
-                query.sql, version_sql(query.relations), query.relations
-            )
-        )
+        table, nonces = await self._table(query, version_sql(query.relations))
         version = version_of(nonces)
         answer = Answer(table, query.columns, version or "", made)
         if version is not None and cleared == self._cleared:

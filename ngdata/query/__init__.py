@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from ngdata.query.filters import TokenFilter
     from ngdata.query.space import Box
 
-__all__ = ["Column", "Kind", "Query", "Region"]
+__all__ = ["Column", "Form", "Kind", "Query", "Region", "Sent"]
 
 
 class Kind(Enum):
@@ -41,6 +41,33 @@ class Column:
     kind: Kind
 
 
+class Form(Enum):
+    """How the server sends what a column is made of."""
+
+    PLAIN = "as it is"
+    UUID = "16 bytes, to become text"
+    POINT = "the bytes of a PointZ, one of whose coordinates is wanted"
+    CONSTANT = "not at all: it is the same in each row"
+
+
+@dataclass(frozen=True, slots=True)
+class Sent:
+    """Where a column comes from: a column of what the server sends, and its form.
+
+    Attributes
+    ----------
+    form : Form
+    place : int
+        The server's column, from 0.
+    value : int
+        The axis of a point, or the constant, an int32.
+    """
+
+    form: Form
+    place: int = 0
+    value: int = 0
+
+
 @dataclass(frozen=True, slots=True)
 class Region:
     """A box, and which of the tokens in it are wanted."""
@@ -65,6 +92,10 @@ class Query:
         What is asked for, if it is all of a region.
     has_limit : bool
         Whether a call can ask for a part of it by ``limit=``.
+    sent : tuple of Sent
+        What each column is made of; empty if the server sends just these columns.
+    is_small : bool
+        Whether the answer has a thousand rows at most, whatever there is.
     """
 
     sql: str
@@ -72,3 +103,5 @@ class Query:
     relations: tuple[str, ...]
     region: Region | None = None
     has_limit: bool = True
+    sent: tuple[Sent, ...] = ()
+    is_small: bool = False

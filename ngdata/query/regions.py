@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import sys
 from collections.abc import Sequence
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 import numpy as np
 
@@ -13,12 +13,19 @@ from ngdata.errors import InvalidQueryError
 from ngdata.levels import Level, level_index
 from ngdata.query import Column, Kind, Query, Region
 from ngdata.query import literals as sql
+from ngdata.query.compact import compact
 from ngdata.query.filters import TokenFilter, as_float, choose, clause, positive, row_limit
 from ngdata.query.space import Box, Point, as_point, point_sql, search_box
 
-__all__ = ["count", "density", "nearest", "region", "within_radius"]
+__all__ = ["Pages", "count", "density", "nearest", "region", "within_radius"]
 
 _INDEX: Final = ("tokens.spatial_index",)
+
+# An answer of so many rows at most is small.
+_FEW: Final = 1000
+
+Pages: TypeAlias = "tuple[int, int | None]"
+"""A first page of the table, and the one behind the last; None: to the end."""
 
 _COLUMNS: Final = {
     Column("token_id", Kind.TEXT): "token_id::text",
@@ -34,31 +41,41 @@ _COLUMNS: Final = {
 _WITH_DISTANCE: Final = {**_COLUMNS, Column("distance", Kind.FLOAT): "distance"}
 
 
-def _select(chosen: dict[Column, str]) -> str:
-    return ", ".join(f'{expression} AS "{column.name}"' for column, expression in chosen.items())
-
-
 def region(
     box: Box,
     where: TokenFilter,
     columns: Sequence[str] | None = None,
     limit: int | None = None,
     also: Sequence[str] = (),
+    pages: Pages | None = None,
 ) -> Query:
     """Tokens in a closed box; a set, unless `limit` cuts it by id.
 
-    What is true `also` is SQL of our own.
+    What is true `also` is SQL of our own.  With `pages`, those of them that lie there, which are
+    looked through without the index.
     """
     chosen = choose(_COLUMNS, columns)
     cut = row_limit(limit)
+    is_small = limit is not None and limit <= _FEW
+    selected, sent = compact(chosen, box.level, is_small=is_small)
+    conditions = box.conditions() if pages is None else _within_pages(box, pages)
     statement = (
-        f"SELECT {_select(chosen)} FROM tokens.spatial_index"
-        f"{clause([*box.conditions(), *where.conditions(), *also])}"
+        f"SELECT {selected} FROM tokens.spatial_index"
+        f"{clause([*conditions, *where.conditions(), *also])}"
     )
     if cut:
         # Inside, token_id is the uuid: its order is the order of its text, and cheaper.
         statement += f" ORDER BY spatial_index.token_id{cut}"
-    return Query(statement, tuple(chosen), _INDEX, None if cut or also else Region(box, where))
+    whole = None if cut or also else Region(box, where)
+    return Query(statement, tuple(chosen), _INDEX, whole, sent=sent, is_small=is_small)
+
+
+def _within_pages(box: Box, pages: Pages) -> list[str]:
+    first, end = pages
+    found = [f"level = {box.level}", f"ctid >= '({int(first)},0)'::tid"]
+    if end is not None:
+        found.append(f"ctid < '({int(end)},0)'::tid")
+    return found + box.comparisons()
 
 
 def count(box: Box, where: TokenFilter) -> Query:
@@ -91,12 +108,14 @@ def nearest(
         conditions += _within(centre, _radius(max_distance, "max_distance"))
     distance = f"geom <<->> {point_sql(centre)}"
     most = positive(k, "k")
+    is_small = most <= _FEW
+    selected, sent = compact(chosen, level_index(level), is_small=is_small)
     statement = (
-        f"SELECT {_select(chosen)} FROM (SELECT *, {distance} AS distance FROM tokens.spatial_index"
+        f"SELECT {selected} FROM (SELECT *, {distance} AS distance FROM tokens.spatial_index"
         f"{clause(conditions)} ORDER BY {distance} FETCH FIRST {most} ROWS WITH TIES) AS nearest"
         f" ORDER BY nearest.distance, nearest.token_id LIMIT {most}"
     )
-    return Query(statement, tuple(chosen), _INDEX)
+    return Query(statement, tuple(chosen), _INDEX, sent=sent, is_small=is_small)
 
 
 def within_radius(
@@ -122,11 +141,12 @@ def within_radius(
     cut = row_limit(limit)
     if cut:
         inside += f" ORDER BY token_id{cut}"
+    is_small = limit is not None and limit <= _FEW
+    selected, sent = compact(chosen, level_index(level), is_small=is_small)
     statement = (
-        f"SELECT {_select(chosen)} FROM ({inside}) AS inside"
-        " ORDER BY inside.distance, inside.token_id"
+        f"SELECT {selected} FROM ({inside}) AS inside ORDER BY inside.distance, inside.token_id"
     )
-    return Query(statement, tuple(chosen), _INDEX)
+    return Query(statement, tuple(chosen), _INDEX, sent=sent, is_small=is_small)
 
 
 def density(

@@ -116,7 +116,12 @@ class Box:
         ``&&&`` is what the index answers, in float32 and rounded outwards; the comparisons in
         float64 then keep what is really inside.  An infinite side needs none.
         """
-        found = [f"level = {self.level}", f"geom &&& {search_box(self.low, self.high)}"]
+        inside = f"geom &&& {search_box(self.low, self.high)}"
+        return [f"level = {self.level}", inside, *self.comparisons()]
+
+    def comparisons(self) -> list[str]:
+        """Give the conditions that decide, which no index answers."""
+        found = []
         for axis, low, high in zip("XYZ", self.low, self.high, strict=True):
             if low != -math.inf:
                 found.append(f"ST_{axis}(geom) >= {sql.float8(low)}")
