@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 __all__ = ["HEAD", "VERSION_TABLE", "alembic_config", "downgrade", "head_revision", "upgrade"]
 
-HEAD: Final = "0008"
+HEAD: Final = "0009"
 """The newest revision that this ngdata has."""
 
 VERSION_TABLE: Final = "tokens.alembic_version"
@@ -38,7 +38,7 @@ def head_revision() -> str:
     --------
     >>> from ngdata.schema import head_revision
     >>> head_revision()
-    '0008'
+    '0009'
     """
     return HEAD
 

@@ -136,7 +136,7 @@ def test_each_revision_can_be_undone_alone(empty_database):
     for revision in revisions[1:]:
         schema.downgrade(empty_database, revision)
         smaller = catalog(empty_database)
-        assert len(smaller) < len(whole)
+        assert smaller != whole
         schema.upgrade(empty_database, "+1")
         assert catalog(empty_database) == whole
         schema.downgrade(empty_database, revision)

@@ -209,7 +209,8 @@ def test_deriving_triggers(database_url, table, prefix, event):
     # What is not in an EXECUTE has its plan cached for the size of the first statement.
     cached = re.sub(r"\$sql\$.*?\$sql\$", "", source, flags=re.DOTALL)
     if table == "tokens.tokens":
-        assert "_rows" not in cached
+        # Whether they are many is asked of the first of them.
+        assert "_rows" not in cached.replace("EXISTS (SELECT FROM new_rows OFFSET 1000)", "")
     else:
         whole_reads = re.sub(
             r"EXISTS \(SELECT FROM (old|new)_rows WHERE trajectory_id IS NOT NULL\)", "", cached

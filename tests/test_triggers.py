@@ -88,6 +88,24 @@ WAYS = {
         INSERT INTO tokens.tokens (coord_x, coord_y, coord_z, token_type)
         VALUES ({SOME}, {SOME}, {SOME}, 'new'), ({NONE}, {NONE}, {NONE}, 'new');
     """,
+    "insert many": f"""
+        INSERT INTO tokens.tokens (coord_x, coord_y, coord_z, weight)
+        SELECT {SOME}::float8[], {SOME}, {SOME}, n FROM generate_series(1, 1500) AS n
+        UNION ALL SELECT {NONE}, {NONE}, {NONE}, n FROM generate_series(1, 1500) AS n;
+    """,
+    "delete many and insert them again elsewhere": f"""
+        INSERT INTO tokens.tokens (coord_x, coord_y, coord_z, weight)
+        SELECT {EIGHT}::float8[], {EIGHT}, {EIGHT}, n FROM generate_series(1, 1500) AS n;
+        WITH gone AS (DELETE FROM tokens.tokens RETURNING id)
+        INSERT INTO tokens.tokens (id, coord_x, coord_y, coord_z, token_type)
+        SELECT id, {SOME}, {SOME}, {SOME}, 'again' FROM gone;
+    """,
+    "move many": f"""
+        INSERT INTO tokens.tokens (coord_x, coord_y, coord_z, weight)
+        SELECT {EIGHT}::float8[], {EIGHT}, {EIGHT}, n FROM generate_series(1, 1500) AS n;
+        UPDATE tokens.tokens SET coord_x = {SOME}, coord_y = {SOME}, coord_z = {SOME}
+        WHERE weight > 5;
+    """,
     "insert select": """
         INSERT INTO tokens.tokens (coord_x, coord_y, coord_z, "timestamp")
         SELECT c, c, c, '2020-01-01Z'::timestamptz + n * interval '1 second'
