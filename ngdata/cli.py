@@ -141,6 +141,17 @@ def reindex() -> None:
         typer.echo("the spatial index was in step; nothing was changed")
 
 
+@app.command()
+def optimize(
+    quiet: Annotated[bool, typer.Option("--quiet", help="Show no progress.")] = False,
+) -> None:
+    """Put the spatial index in the order of space, level by level; reads of regions wait."""
+    from ngdata.optimize import optimize as reordered
+
+    for done in reordered(progress=False if quiet else None):
+        typer.echo(str(done))
+
+
 @app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
 def psql(context: typer.Context) -> None:
     """Open psql on the configured database; what follows goes to psql."""
@@ -173,10 +184,13 @@ def load_tokens(
     file: _File,
     dialect: Annotated[str, typer.Option(help="Who wrote it: python or rust.")] = "python",
     skip_bad: _SkipBad = False,
+    initial: Annotated[
+        bool, typer.Option("--initial", help="The store is empty: index it after the load.")
+    ] = False,
     quiet: _Quiet = False,
 ) -> None:
     """Write a file of 64-byte token records into the configured store: all, or nothing."""
-    _load(file, "tokens", skip_bad, quiet, dialect)
+    _load(file, "tokens", skip_bad, quiet, dialect, initial=initial)
 
 
 @app.command()
@@ -191,7 +205,15 @@ def load_events(file: _File, skip_bad: _SkipBad = False, quiet: _Quiet = False) 
     _load(file, "events", skip_bad, quiet)
 
 
-def _load(file: Path, kind: Any, skip_bad: bool, quiet: bool, dialect: Any = "python") -> None:
+def _load(
+    file: Path,
+    kind: Any,
+    skip_bad: bool,
+    quiet: bool,
+    dialect: Any = "python",
+    *,
+    initial: bool = False,
+) -> None:
     from ngdata.connecting import connect
     from ngdata.loading import load_records
 
@@ -202,6 +224,7 @@ def _load(file: Path, kind: Any, skip_bad: bool, quiet: bool, dialect: Any = "py
             kind,
             dialect=dialect,
             on_bad="skip" if skip_bad else "raise",
+            initial=initial,
             progress=not quiet,
         )
     typer.echo(str(loaded))

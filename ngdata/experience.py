@@ -742,6 +742,8 @@ class AsyncExperience(Namespace):
         >>> len(made)
         2
         """
+        # One COPY: its trigger locks the trajectories in the order of ids, so that writers of the
+        # same ones wait for each other and never in a circle.
         ids = await self._write(store.RELATION, lambda: store.rows(frame), progress)
         return as_series(ids, "event_id", frame)
 

@@ -639,5 +639,7 @@ class AsyncGraph(Namespace):
         >>> len(made)
         2
         """
-        ids = await self._write(store.RELATION, lambda: store.rows(frame), progress)
+        ids = await self._write(
+            store.RELATION, lambda: store.rows(frame), progress, lambda _: store.ROWS_AT_ONCE
+        )
         return as_series(ids, "connection_id", frame)

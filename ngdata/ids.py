@@ -19,8 +19,8 @@ __all__ = ["Id", "Ids", "canonical_id", "canonical_ids", "is_id", "unique_ids"]
 Id: TypeAlias = str | uuid.UUID
 Ids: TypeAlias = "Id | Iterable[Id] | pd.Series[Any] | pd.Index[Any] | np.ndarray[Any, Any]"
 
-_CANONICAL: Final = "^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$"
-_canonical = re.compile(_CANONICAL)
+CANONICAL: Final = "^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$"
+_canonical = re.compile(CANONICAL)
 
 # uuid.UUID would also take 0x..., underscores, and digits of other scripts.
 _accepted = re.compile(
@@ -101,7 +101,7 @@ def canonical_ids(values: object, name: str = "ids") -> list[str]:
     if items and isinstance(items[0], str):
         # Text is checked as a whole; only what is not canonical is looked at one by one.
         try:
-            match = pc.match_substring_regex(pa.array(items, pa.string()), _CANONICAL)
+            match = pc.match_substring_regex(pa.array(items, pa.string()), CANONICAL)
             if pc.all(match, skip_nulls=False).as_py():
                 return items
         except (pa.ArrowInvalid, pa.ArrowTypeError, UnicodeEncodeError):

@@ -9,14 +9,15 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, Final, Literal, NamedTuple, TypeAlias
 
+import asyncpg
 import numpy as np
 import pandas as pd
 import pyarrow as pa
-from tqdm.auto import tqdm
 
 from ngdata.binary.connections import connection_rows, decode_connections
 from ngdata.binary.coordinates import Dialect, checked_dialect
@@ -27,7 +28,8 @@ from ngdata.binary.tokens import contradicted, decode_tokens, token_rows
 from ngdata.client import AsyncClient
 from ngdata.errors import IntegrityError, InvalidQueryError
 from ngdata.store import experience, graph, tokens
-from ngdata.store.copy import copy_into
+from ngdata.store.copy import bar_of, copy_into
+from ngdata.store.initial import indexed_afterwards
 from ngdata.sync.client import Client
 from ngdata.threads import in_daemon_thread
 
@@ -100,6 +102,7 @@ def load_records(
     *,
     dialect: Dialect = "python",
     on_bad: OnBad = "raise",
+    initial: bool = False,
     progress: bool | None = None,
 ) -> Loaded:
     """Write a file of binary records into the store: all of it, or nothing.
@@ -119,6 +122,8 @@ def load_records(
     on_bad : {"raise", "skip"}
         What to do about records that the store cannot hold: NaN or infinite numbers, a time
         beyond the year 9999.
+    initial : bool
+        Tokens into an empty store, as in `client.tokens.bulk_create`.
     progress : bool, optional
         Show a bar: always, never, or by default if it takes longer than two seconds.
 
@@ -154,7 +159,15 @@ def load_records(
             "one, await load_records_async(ang, ...)"
         )
     return ng._loop.run(
-        load_records_async(ng._twin, path, kind, dialect=dialect, on_bad=on_bad, progress=progress)
+        load_records_async(
+            ng._twin,
+            path,
+            kind,
+            dialect=dialect,
+            on_bad=on_bad,
+            initial=initial,
+            progress=progress,
+        )
     )
 
 
@@ -165,6 +178,7 @@ async def load_records_async(
     *,
     dialect: Dialect = "python",
     on_bad: OnBad = "raise",
+    initial: bool = False,
     progress: bool | None = None,
 ) -> Loaded:
     """Write a file of binary records through an async client, as `load_records` does.
@@ -172,7 +186,7 @@ async def load_records_async(
     Parameters
     ----------
     ang : AsyncClient
-    path, kind, dialect, on_bad, progress
+    path, kind, dialect, on_bad, initial, progress
         As in `load_records`.
 
     Returns
@@ -206,22 +220,23 @@ async def load_records_async(
         raise InvalidQueryError(f"kind must be one of {', '.join(_FORMATS)}, not {kind!r}")
     if on_bad not in ("raise", "skip"):
         raise InvalidQueryError(f"on_bad must be 'raise' or 'skip', not {on_bad!r}")
+    if initial and kind != "tokens":
+        raise InvalidQueryError(f"initial=True is for tokens, not for {kind}; leave it out")
     checked_dialect(dialect)
     form = _FORMATS[kind]
     report = Loaded(os.fspath(path), kind)
     file = await in_daemon_thread(lambda: _opened(report.path))
     try:
-        bar = tqdm(
-            total=_count(file, form.layout, report.path),
-            unit=" records",
-            unit_scale=True,
-            desc=Path(report.path).name,
-            delay=0 if progress else 2,
-            disable=progress is False,
-            leave=bool(progress),
-        )
-        with bar:
-            await _write(ang, form, _parts(file, form, report, dialect, on_bad), report, bar)
+        total = _count(file, form.layout, report.path)
+        with bar_of(total, "records", Path(report.path).name, progress) as bar:
+            parts = _parts(file, form, report, dialect, on_bad)
+            async with ang._database.transaction() as connection:
+                where = ang._database.where
+                around = (
+                    indexed_afterwards(connection, where, progress) if initial else nullcontext()
+                )
+                async with around:
+                    await _write(connection, where, form, parts, report, bar)
     finally:
         # Closing waits for a read that is under way, and a pipe may hold that up for ever.
         threading.Thread(target=file.close, name="ngdata-close", daemon=True).start()
@@ -229,22 +244,25 @@ async def load_records_async(
 
 
 async def _write(
-    ang: AsyncClient, form: _Format, parts: Iterator[_Part], report: Loaded, bar: Any
+    connection: asyncpg.Connection[Any],
+    where: str,
+    form: _Format,
+    parts: Iterator[_Part],
+    report: Loaded,
+    bar: Any,
 ) -> None:
-    database = ang._database
-    async with database.transaction() as connection:
-        while (part := await in_daemon_thread(lambda: next(parts, None))) is not None:
-            if part.rows.num_rows:
-                await copy_into(
-                    connection,
-                    form.relation,
-                    part.rows,
-                    where=database.where,
-                    progress=False,
-                    place=lambda row, part=part: f"record {part.numbers[row]}",  # type: ignore[misc]
-                )
-            report.written += part.rows.num_rows
-            bar.update(part.read)
+    while (part := await in_daemon_thread(lambda: next(parts, None))) is not None:
+        if part.rows.num_rows:
+            await copy_into(
+                connection,
+                form.relation,
+                part.rows,
+                where=where,
+                progress=False,
+                place=lambda row, part=part: f"record {part.numbers[row]}",  # type: ignore[misc]
+            )
+        report.written += part.rows.num_rows
+        bar.update(part.read)
 
 
 def _opened(path: str) -> BinaryIO:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from contextlib import AbstractAsyncContextManager, nullcontext
+from typing import Any, TypeAlias
 
+import asyncpg
 import pandas as pd
 import pyarrow as pa
 
@@ -14,6 +16,10 @@ from ngdata.store.copy import copy_into
 from ngdata.threads import in_daemon_thread
 
 __all__ = ["Namespace", "as_series"]
+
+Around: TypeAlias = (
+    "Callable[[asyncpg.Connection[Any], str, bool | None], AbstractAsyncContextManager[None]]"
+)
 
 
 class Namespace:
@@ -27,14 +33,30 @@ class Namespace:
         return f"<{type(self).__name__} of {self._database.where}>"
 
     async def _write(
-        self, relation: str, rows: Callable[[], pa.Table], progress: bool | None = False
+        self,
+        relation: str,
+        rows: Callable[[], pa.Table],
+        progress: bool | None = False,
+        at_once: Callable[[pa.Table], int | None] = lambda _: None,
+        around: Around = lambda *_: nullcontext(),
     ) -> list[str]:
-        """Check the rows, write them in one transaction, and give their ids."""
+        """Check the rows, write them in one transaction, and give their ids.
+
+        `at_once` tells how many of them one COPY takes, `around` what is done before and after.
+        """
         table = await in_daemon_thread(rows)
         if table.num_rows:
-            async with self._database.transaction() as connection:
+            async with (
+                self._database.transaction() as connection,
+                around(connection, self._database.where, progress),
+            ):
                 await copy_into(
-                    connection, relation, table, where=self._database.where, progress=progress
+                    connection,
+                    relation,
+                    table,
+                    where=self._database.where,
+                    at_once=at_once(table),
+                    progress=progress,
                 )
         ids: list[str] = table["id"].to_pylist()
         return ids

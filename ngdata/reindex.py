@@ -18,22 +18,13 @@ from tqdm.auto import tqdm
 from ngdata.background_loop import background_loop
 from ngdata.config import Settings, load_settings
 from ngdata.database import Database
-from ngdata.errors import ConfigError, NGDataError
 from ngdata.levels import LEVELS
 from ngdata.servers import located
 from ngdata.store.derived import repair
+from ngdata.store.ownership import lock, refuse_others
 from ngdata.threads import in_daemon_thread, uninterrupted
 
 __all__ = ["Reindexed", "reindex"]
-
-# Other writers queue up behind a lock that is waited for.
-_PATIENCE_SECONDS = 30
-
-_OWNER = """
-SELECT relowner::regrole::text AS owner, current_user::text AS "user",
-    pg_has_role(relowner, 'USAGE') AS may
-FROM pg_class WHERE oid = 'tokens.spatial_index'::regclass
-"""
 
 
 @dataclass(frozen=True)
@@ -95,24 +86,10 @@ async def _opened(settings: Settings, progress: bool | None) -> Reindexed:
 async def _rebuilt(
     connection: asyncpg.Connection[Any], where: str, progress: bool | None
 ) -> Reindexed:
-    rights: Any = await connection.fetchrow(_OWNER)
-    if not rights["may"]:
-        raise ConfigError(
-            f"{rights['user']} may not rebuild tokens.spatial_index of {where}, which belongs to "
-            f"{rights['owner']}; run `ngdata reindex` as {rights['owner']}"
-        )
-    await connection.execute(f"SET LOCAL lock_timeout = '{_PATIENCE_SECONDS}s'")
+    await refuse_others(connection, where, "rebuild", "run `ngdata reindex` as {owner}")
     # A server's or a role's own limit would end it in the middle.
     await connection.execute("SET LOCAL statement_timeout = 0")
-    try:
-        await connection.execute(
-            "LOCK TABLE tokens.tokens, tokens.spatial_index IN SHARE ROW EXCLUSIVE MODE"
-        )
-    except asyncpg.LockNotAvailableError:
-        raise NGDataError(
-            f"writers held the tokens of {where} for {_PATIENCE_SECONDS} s, so nothing was done; "
-            "run it when they are done (pg_stat_activity shows who they are)"
-        ) from None
+    await lock(connection, where, "tokens.tokens, tokens.spatial_index IN SHARE ROW EXCLUSIVE MODE")
     removed = added = 0
     hidden = not sys.stderr.isatty() if progress is None else not progress
     with tqdm(LEVELS, desc="spatial index", unit=" level", disable=hidden) as levels:

@@ -25,6 +25,7 @@ from ngdata.query.splits import PartCount, region_split
 from ngdata.reader import CacheMode, MaxRows
 from ngdata.store import tokens as store
 from ngdata.store.incoming import Frame
+from ngdata.store.initial import indexed_afterwards
 from ngdata.store.update import delete_tokens, update_tokens
 from ngdata.times import Time
 
@@ -547,6 +548,7 @@ class AsyncTokens(Namespace):
         *,
         level: Level = 0,
         coords: ArrayLike | None = None,
+        initial: bool = False,
         progress: bool | None = None,
     ) -> pd.Series[str]:
         """Create a token per row: all of them, or none.
@@ -560,6 +562,9 @@ class AsyncTokens(Namespace):
             The level of ``x, y, z``.
         coords : array_like of shape (n, 8, 3), optional
             All levels at once, NaN where undefined.
+        initial : bool
+            The store is empty: build its spatial indexes after the load, which is quicker.  Only
+            the owner of the tables may; others' writes of tokens, and reads of regions, wait.
         progress : bool, optional
             Show a bar: always, never, or by default if it takes longer than two seconds.
 
@@ -571,9 +576,12 @@ class AsyncTokens(Namespace):
         Raises
         ------
         InvalidQueryError
-            A bad value or column, with its row; nothing was sent.
+            A bad value or column, with its row; nothing was sent.  Or the load was to be the
+            initial one, and there are tokens.
         IntegrityError
             An id that stands twice or is there already; nothing was written.
+        ConfigError
+            An initial load by another user than the owner.
 
         Examples
         --------
@@ -581,7 +589,13 @@ class AsyncTokens(Namespace):
         >>> await ang.tokens.delete(made)
         2
         """
-        ids = await self._write(store.RELATION, lambda: store.rows(frame, level, coords), progress)
+        ids = await self._write(
+            store.RELATION,
+            lambda: store.rows(frame, level, coords),
+            progress,
+            store.rows_at_once,
+            *([indexed_afterwards] if initial else []),
+        )
         return as_series(ids, "token_id", frame)
 
     async def update(

@@ -18,7 +18,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from ngdata.errors import IntegrityError, InvalidQueryError
-from ngdata.ids import canonical_id, canonical_ids
+from ngdata.ids import CANONICAL, canonical_id, canonical_ids
 from ngdata.query.space import is_number
 from ngdata.store.jsonb import json_text
 from ngdata.times import as_utc
@@ -78,6 +78,13 @@ def _first(bad: np.ndarray) -> int | None:
 
 def ids(values: pd.Series[Any], name: str, *, optional: bool = False) -> pa.Array:
     """Take ids; a missing one is null where that is allowed."""
+    text = _as_arrow_text(values)
+    if (
+        text is not None
+        and (optional or not text.null_count)
+        and pc.all(pc.match_substring_regex(text, CANONICAL)).as_py() is not False
+    ):
+        return text
     missing = values.isna().to_numpy()
     row = _first(missing)
     if row is not None and not optional:
@@ -89,6 +96,14 @@ def ids(values: pd.Series[Any], name: str, *, optional: bool = False) -> pa.Arra
             pass  # said again below, with the row
     taken = _each(values, name, lambda v, row: canonical_id(v, name, f" in row {row}"), None)
     return pa.array(taken, pa.string())
+
+
+def _as_arrow_text(values: pd.Series[Any]) -> pa.Array | None:
+    """Give a column as the Arrow text that it is already, if so; missing values are null."""
+    if not isinstance(values.dtype, pd.StringDtype) or values.dtype.storage != "pyarrow":
+        return None
+    text = pa.array(values)
+    return text.combine_chunks() if isinstance(text, pa.ChunkedArray) else text
 
 
 def new_ids(count: int) -> pa.Array:
@@ -186,6 +201,12 @@ def texts(values: pd.Series[Any], name: str, default: str | None) -> pa.Array:
             refuse(name, row, value, "valid Unicode without NUL")
         return value
 
+    text = _as_arrow_text(values)
+    if text is not None and not pc.any(pc.match_substring(text, "\0")).as_py():
+        if default is not None:
+            return text.fill_null(default)
+        if not text.null_count:
+            return text
     taken = _each(values, name, convert, default, required=default is None)
     return pa.array(taken, pa.string())
 
@@ -206,6 +227,8 @@ def booleans(values: pd.Series[Any], name: str, default: bool) -> pa.Array:
             refuse(name, row, value, "True or False")
         return bool(value)
 
+    if values.dtype == np.bool_:
+        return pa.array(values.to_numpy())
     return pa.array(_each(values, name, convert, default), pa.bool_())
 
 

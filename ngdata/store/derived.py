@@ -11,7 +11,7 @@ from typing import Any
 
 import asyncpg
 
-__all__ = ["Difference", "compare", "repair"]
+__all__ = ["Difference", "compare", "fill", "repair"]
 
 _ATTRIBUTES = ("token_type", "weight", "flags", '"timestamp"')
 
@@ -72,17 +72,28 @@ async def repair(connection: asyncpg.Connection[Any], level: int) -> tuple[int, 
             WHERE d.token_id = s.token_id AND NOT ({_differ("d", "s")})
         )
     """)
+    come = await fill(connection, level, lacking=True)
+    return _count(gone), come
+
+
+async def fill(connection: asyncpg.Connection[Any], level: int, *, lacking: bool = False) -> int:
+    """Put in what one level should hold, or only what it lacks; gives the number."""
     # In the order of the Hilbert curve, as the triggers do.
-    come = await connection.execute(f"""
-        INSERT INTO tokens.spatial_index (level, token_id, geom, {", ".join(_ATTRIBUTES)})
-        SELECT {level}, token_id, geom, {", ".join(_ATTRIBUTES)} FROM ({derived}) AS d
+    what = ", ".join(_ATTRIBUTES)
+    missing = f"""
         WHERE NOT EXISTS (
             SELECT FROM tokens.spatial_index AS s
             WHERE s.level = {level} AND s.token_id = d.token_id
         )
-        ORDER BY geom
-    """)
-    return _count(gone), _count(come)
+    """
+    return _count(
+        await connection.execute(f"""
+            INSERT INTO tokens.spatial_index (level, token_id, geom, {what})
+            SELECT {level}, token_id, geom, {what}
+            FROM ({await _derived(connection, level)}) AS d {missing if lacking else ""}
+            ORDER BY geom
+        """)
+    )
 
 
 async def _derived(connection: asyncpg.Connection[Any], level: int) -> str:

@@ -9,9 +9,12 @@ import pyarrow as pa
 from ngdata.store import columns as column
 from ngdata.store.incoming import Frame, incoming
 
-__all__ = ["RELATION", "rows"]
+__all__ = ["RELATION", "ROWS_AT_ONCE", "rows"]
 
 RELATION: Final = "graph.connections"
+
+# What one COPY writes in some two seconds.
+ROWS_AT_ONCE: Final = 100_000
 
 _REQUIRED: Final = ("source_id", "target_id")
 _OPTIONAL: Final = (

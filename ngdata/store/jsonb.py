@@ -34,13 +34,13 @@ def json_text(value: Mapping[Any, Any]) -> str:
     '{"large": 100000000000000000000000.0}'
     """
     try:
-        text = json.dumps(dict(value), ensure_ascii=False, allow_nan=False, default=_plain)
+        text = _ENCODER.encode(dict(value))
         text.encode()
     except (TypeError, RecursionError) as error:
         raise ValueError(str(error)) from None
-    if _NUL.search(text):
+    if "u0000" in text and _NUL.search(text):
         raise ValueError("text must not contain NUL")
-    return _LARGE.sub(_positional, text)
+    return _LARGE.sub(_positional, text) if "e+" in text else text
 
 
 def _positional(found: re.Match[str]) -> str:
@@ -55,3 +55,7 @@ def _plain(value: object) -> object:
     if isinstance(value, np.generic | np.ndarray):
         return value.tolist()
     raise TypeError(f"{type(value).__name__} has no form in JSON")
+
+
+# json.dumps would make one for each dict.
+_ENCODER: Final = json.JSONEncoder(ensure_ascii=False, allow_nan=False, default=_plain)

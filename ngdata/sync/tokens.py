@@ -602,6 +602,7 @@ class Tokens(Twin[AsyncTokens]):
         *,
         level: Level = 0,
         coords: ArrayLike | None = None,
+        initial: bool = False,
         progress: bool | None = None,
     ) -> pd.Series[str]:
         """Create a token per row: all of them, or none.
@@ -615,6 +616,9 @@ class Tokens(Twin[AsyncTokens]):
             The level of ``x, y, z``.
         coords : array_like of shape (n, 8, 3), optional
             All levels at once, NaN where undefined.
+        initial : bool
+            The store is empty: build its spatial indexes after the load, which is quicker.  Only
+            the owner of the tables may; others' writes of tokens, and reads of regions, wait.
         progress : bool, optional
             Show a bar: always, never, or by default if it takes longer than two seconds.
 
@@ -626,9 +630,12 @@ class Tokens(Twin[AsyncTokens]):
         Raises
         ------
         InvalidQueryError
-            A bad value or column, with its row; nothing was sent.
+            A bad value or column, with its row; nothing was sent.  Or the load was to be the
+            initial one, and there are tokens.
         IntegrityError
             An id that stands twice or is there already; nothing was written.
+        ConfigError
+            An initial load by another user than the owner.
 
         Examples
         --------
@@ -637,7 +644,9 @@ class Tokens(Twin[AsyncTokens]):
         2
         """
         return self._loop.run(
-            self._twin.bulk_create(frame, level=level, coords=coords, progress=progress)
+            self._twin.bulk_create(
+                frame, level=level, coords=coords, initial=initial, progress=progress
+            )
         )
 
     def update(
