@@ -8,7 +8,7 @@ RUN := .venv/bin/python -m
 INSTALL := $(RUN) pip install --quiet --disable-pip-version-check
 EDITABLE := $(INSTALL) --no-deps --no-build-isolation --editable .
 
-.PHONY: demo test lint format requirements clean system
+.PHONY: bench demo test lint format requirements clean system
 
 demo: system .venv/.run
 	@.venv/bin/ngdata demo
@@ -27,6 +27,11 @@ lint: system .venv/.dev
 format: system .venv/.dev
 	$(RUN) ruff check --fix .
 	$(RUN) ruff format .
+
+# The tables and pictures of docs/performance.md; PARTS names some of them, BENCH_HOME keeps the store.
+TOKENS ?= 1000000
+bench: system .venv/.dev
+	$(RUN) benchmarks $(PARTS) --tokens $(TOKENS) $(if $(BENCH_HOME),--home $(BENCH_HOME))
 
 # Pins anew what pyproject.toml asks for; needs uv.
 requirements:

@@ -9,11 +9,9 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 import pickle
 import statistics
 import sys
-import tempfile
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
@@ -25,6 +23,7 @@ import pandas as pd
 import redis.asyncio
 
 import ngdata
+from benchmarks.store import server
 from ngdata import local
 
 _ROWS: Final = (1, 1_000, 8_000, 100_000)
@@ -149,12 +148,8 @@ def table(found: list[Measured]) -> str:
 def main() -> None:
     """Measure on servers of its own, and print."""
     sizes = tuple(map(int, sys.argv[1:])) or _ROWS
-    with tempfile.TemporaryDirectory() as home:
-        os.environ["NGDATA_HOME"] = home
-        try:
-            print(table(asyncio.run(run(local.up(durable=False), sizes, turns=200))))
-        finally:
-            local.down()
+    with server() as addresses:
+        print(table(asyncio.run(run(addresses, sizes, turns=200))))
 
 
 if __name__ == "__main__":

@@ -8,10 +8,8 @@ several sessions at once, with the trigger and without.
 from __future__ import annotations
 
 import asyncio
-import os
 import statistics
 import sys
-import tempfile
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -20,7 +18,7 @@ from typing import Any, Final
 
 import asyncpg
 
-from ngdata import local
+from benchmarks.store import server
 from ngdata.cache.versions import version_sql
 
 _SESSIONS: Final = (1, 4, 8)
@@ -132,12 +130,8 @@ def table(found: list[Measured]) -> str:
 def main() -> None:
     """Measure on servers of its own, and print."""
     writes = int(sys.argv[1]) if len(sys.argv) > 1 else 100_000
-    with tempfile.TemporaryDirectory() as home:
-        os.environ["NGDATA_HOME"] = home
-        try:
-            print(table(asyncio.run(run(local.up(durable=False).database_url, writes))))
-        finally:
-            local.down()
+    with server() as addresses:
+        print(table(asyncio.run(run(addresses.database_url, writes))))
 
 
 if __name__ == "__main__":

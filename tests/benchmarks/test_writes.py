@@ -1,0 +1,35 @@
+"""The benchmark of writes at a small size: all ways write the same, and its table is whole."""
+
+import asyncio
+import importlib.util
+import re
+import sys
+
+from ngdata import schema
+from tests.conftest import ROOT
+
+
+def load():
+    path = ROOT / "benchmarks" / "writes.py"
+    spec = importlib.util.spec_from_file_location("writes_benchmark", path)
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module  # where dataclasses looks for it
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_all_ways_write_the_same(empty_database):
+    schema.upgrade(empty_database)
+    benchmark = load()
+    found = asyncio.run(benchmark.run(empty_database, store=200, rows=40, turns=2))
+    lines = benchmark.table(found).splitlines()
+    assert len(lines) == 2 + 4 + 4 + 3 + 3
+    for line in lines[2:]:
+        assert re.fullmatch(r"\| [\w, ]+ \| 40 \| [\w, ]+( \| [\d.,]+){5} \|", line), line
+
+
+def test_an_initial_load_writes_the_same(empty_database):
+    schema.upgrade(empty_database)
+    benchmark = load()
+    found = asyncio.run(benchmark.measured_initial(empty_database, rows=40, turns=1))
+    assert list(found.seconds) == ["ngdata", "ngdata, initial=True"]
