@@ -15,6 +15,7 @@ from ngdata import cli, reindex
 from ngdata.config import load_settings
 from ngdata.errors import ConfigError, NGDataError
 from ngdata.reindex import Reindexed
+from ngdata.store import ownership
 from tests.conftest import execute
 from tests.faults.conftest import wait_until
 
@@ -138,7 +139,7 @@ def test_readers_see_the_old_index_and_writers_wait(ng, database_url):
 
 
 def test_writers_that_do_not_let_go_end_it(ng, database_url, monkeypatch):
-    monkeypatch.setattr(reindex, "_PATIENCE_SECONDS", 0.1)
+    monkeypatch.setattr(ownership, "PATIENCE_SECONDS", 0.1)
     with adbc.connect(database_url) as writer:
         with writer.cursor() as cursor:
             cursor.execute("LOCK TABLE tokens.tokens IN ROW EXCLUSIVE MODE")

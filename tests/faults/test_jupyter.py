@@ -27,7 +27,7 @@ class Notebook:
 
     def reply(self, sent: str) -> dict:
         """Wait for a cell's end; what it printed or showed comes with it."""
-        shown = ""
+        shown, kinds = "", set()
         while True:
             message = self.client.get_iopub_msg(timeout=60)
             if message["parent_header"].get("msg_id") != sent:
@@ -35,11 +35,12 @@ class Notebook:
             content = message["content"]
             if message["msg_type"] == "status" and content["execution_state"] == "idle":
                 break
+            kinds.update(content.get("data", {}))
             shown += content.get("text", "") + content.get("data", {}).get("text/plain", "")
         while True:
             message = self.client.get_shell_msg(timeout=60)
             if message["parent_header"].get("msg_id") == sent:
-                return {**message["content"], "shown": shown}
+                return {**message["content"], "shown": shown, "kinds": kinds}
 
     def run(self, code: str) -> str:
         reply = self.reply(self.send(code))
@@ -110,3 +111,18 @@ def test_an_idle_client_does_not_keep_the_kernel_alive(notebook, observed):
         assert time.monotonic() < deadline
         time.sleep(0.05)
     observed.until_idle()
+
+
+@pytest.mark.parametrize("cell", ["len({})", "len(await a{})"])
+def test_progress_is_a_bar_of_the_notebook_in_its_cell(notebook, cell):
+    writing = cell.format(
+        'ng.tokens.bulk_create({"x": [5.0], "y": [5.0], "z": [5.0]}, progress=True)'
+    )
+    widget = "application/vnd.jupyter.widget-view+json"
+    reply = notebook.reply(notebook.send(writing))
+    assert reply["status"] == "ok", reply
+    assert widget in reply["kinds"]
+    assert reply["shown"].startswith("tokens.tokens:")
+    quiet = notebook.reply(notebook.send(writing.replace("=True", "=False")))
+    assert widget not in quiet["kinds"]
+    assert quiet["shown"] == "1"

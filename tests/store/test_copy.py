@@ -1,0 +1,146 @@
+"""COPY in several statements: one write all the same, which tells how far it is."""
+
+import re
+
+import numpy as np
+import pandas as pd
+import pytest
+
+import ngdata
+from ngdata.binary import encode_tokens
+from ngdata.errors import IntegrityError
+from ngdata.loading import load_records
+from ngdata.store import graph, tokens
+from tests.conftest import execute
+from tests.test_triggers import derived, indexed
+
+# 37% of 1.20k, [00:02<00:04, 301 rows/s]: how much, how long, and how long yet.
+BAR = re.compile(
+    r"\d+%\|.*\| [\d.]+k?/[\d.]+k? \[\d\d:\d\d<(\d\d:\d\d|\?), +(\?|[\d.]+k?) (rows|records)/s\]"
+)
+
+
+@pytest.fixture
+def in_parts(monkeypatch):
+    """A COPY takes as few rows as it would in a load of millions."""
+    monkeypatch.setattr(tokens, "_WRITTEN_AT_ONCE", 200)
+    monkeypatch.setattr(graph, "ROWS_AT_ONCE", 30)
+
+
+@pytest.fixture
+def slow(database_url):
+    """A server on which each statement that writes takes a second and a half."""
+    tables = ("tokens.tokens", "graph.connections", "experience.experience_events")
+    execute(
+        database_url,
+        "CREATE FUNCTION public.wait() RETURNS trigger LANGUAGE plpgsql AS"
+        " $$ BEGIN PERFORM pg_sleep(1.5); RETURN NULL; END $$",
+        *(
+            f"CREATE TRIGGER wait BEFORE INSERT ON {table}"
+            " FOR EACH STATEMENT EXECUTE FUNCTION public.wait()"
+            for table in tables
+        ),
+    )
+    yield
+    execute(database_url, "DROP FUNCTION public.wait() CASCADE")
+
+
+def points(rows, levels=1):
+    coords = np.full((rows, 8, 3), np.nan)
+    coords[:, :levels] = np.random.default_rng(1).normal(size=(rows, levels, 3))
+    return coords
+
+
+def copies(url):
+    """How many statements wrote the tokens: each has a time of its own in none but its rows' xmin."""
+    return execute(url, "SELECT count(DISTINCT (xmin::text, cmin::text)) FROM tokens.tokens")[0][0]
+
+
+@pytest.mark.parametrize(("levels", "statements"), [(1, 3), (8, 12)])
+def test_rows_of_several_statements(ng, database_url, in_parts, levels, statements):
+    coords = points(250, levels)
+    frame = pd.DataFrame({"weight": np.arange(250.0)})
+    made = ng.tokens.bulk_create(frame, coords=coords)
+    assert copies(database_url) == statements
+    found = ng.tokens.get(made)
+    assert found.weight.tolist() == frame.weight.tolist()
+    np.testing.assert_array_equal(np.stack(found.coords.to_list()), coords)
+    assert indexed(database_url) == derived(database_url)
+
+
+def test_a_bad_row_of_a_later_statement_undoes_the_earlier(ng, in_parts):
+    taken = ng.tokens.create({0: (0.0, 0.0, 0.0)})
+    frame = pd.DataFrame({"x": np.arange(250.0), "y": 0.0, "z": 0.0, "token_id": None})
+    frame.loc[233, "token_id"] = taken
+    with pytest.raises(IntegrityError, match=f"id {taken} in row 233 is there already"):
+        ng.tokens.bulk_create(frame)
+    assert ng.tokens.count_in_region((-np.inf,) * 3, (np.inf,) * 3) == 1
+    lost = "00000000-0000-4000-8000-000000000000"
+    ends = pd.DataFrame({"source_id": [taken] * 100, "target_id": [taken] * 99 + [lost]})
+    with pytest.raises(IntegrityError, match=f"target_id {lost} in row 99 names no token"):
+        ng.graph.bulk_create(ends)
+    assert ng.graph.connections().empty
+
+
+def shown(capsys):
+    return [line for line in re.split(r"[\r\n]+", capsys.readouterr().err) if line.strip()]
+
+
+WRITES = {
+    "tokens": lambda ng, ids, **how: ng.tokens.bulk_create({}, coords=points(250), **how),
+    "connections": lambda ng, ids, **how: ng.graph.bulk_create(
+        {"source_id": list(ids) * 10, "target_id": list(ids) * 10}, **how
+    ),
+    "events": lambda ng, ids, **how: ng.experience.bulk_create(
+        {"event_type": ["a"] * 45_000, "timestamp": [0] * 45_000}, **how
+    ),
+}
+
+
+@pytest.mark.parametrize("what", WRITES)
+def test_a_bar_from_two_seconds_on(ng, in_parts, slow, capsys, what):
+    ids = ng.tokens.bulk_create({}, coords=points(10), progress=False)
+    if what == "events":
+        # In one statement, so asked for: it tells what was sent.
+        WRITES[what](ng, ids, progress=True)
+    else:
+        WRITES[what](ng, ids)
+    lines = shown(capsys)
+    assert any(BAR.search(line) for line in lines), lines
+    WRITES[what](ng, ids, progress=False)
+    assert shown(capsys) == []
+
+
+def test_a_bar_while_one_statement_takes_its_time(ng, slow, database_url, capsys):
+    execute(
+        database_url,
+        "CREATE OR REPLACE FUNCTION public.wait() RETURNS trigger LANGUAGE plpgsql AS"
+        " $$ BEGIN PERFORM pg_sleep(4); RETURN NULL; END $$",
+    )
+    WRITES["tokens"](ng, None)
+    assert any("0.00/250" in line for line in shown(capsys))
+
+
+def test_no_bar_for_what_is_quick(ng, in_parts, capsys):
+    WRITES["tokens"](ng, None)
+    assert shown(capsys) == []
+    WRITES["tokens"](ng, None, progress=True)
+    assert any("250/250" in line for line in shown(capsys))
+
+
+def test_the_first_load_has_a_second_bar(empty_database, capsys):
+    from ngdata import schema
+
+    schema.upgrade(empty_database)
+    with ngdata.connect(empty_database) as ng:
+        ng.tokens.bulk_create({}, coords=points(50), initial=True, progress=True)
+    lines = shown(capsys)
+    assert any("spatial index: 100%" in line and "26.0/26.0" in line for line in lines), lines
+
+
+def test_a_file_has_one_too(ng, slow, tmp_path, capsys):
+    path = tmp_path / "tokens.bin"
+    encode_tokens({"local_id": np.arange(60_000)}, np.zeros((60_000, 8, 3))).tofile(path)
+    load_records(ng, path)
+    lines = shown(capsys)
+    assert any(BAR.search(line) for line in lines), lines
