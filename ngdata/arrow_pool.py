@@ -179,7 +179,7 @@ class ArrowConnection:
         # So small that the server has room to go on sending while one is unpacked.
         cursor.adbc_statement.set_options(**(_SMALL_BATCHES if copy else _NO_COPY))
         cursor.execute(statement)
-        batches = cursor.fetch_record_batch()
+        batches = _batches_of(cursor)
         parts = []
         rows = 0
         for batch in batches:
@@ -200,12 +200,12 @@ class ArrowConnection:
         Ending the iteration early cancels the query on the server.
         """
 
-        def start() -> tuple[adbc.Cursor, pa.RecordBatchReader]:
+        def start() -> tuple[adbc.Cursor, Any]:
             cursor = self._opened().cursor()
             self._begin(cursor)
             cursor.adbc_statement.set_options(**_SMALL_BATCHES)
             cursor.execute(statement)
-            return cursor, cursor.fetch_record_batch()
+            return cursor, _batches_of(cursor)
 
         def following() -> pa.RecordBatch | None:
             # A future cannot carry a StopIteration.
@@ -302,6 +302,13 @@ class ArrowConnection:
 
         self._worker.submit(job).add_done_callback(lambda f: f.cancelled() or f.exception())
         self._worker.stop()
+
+
+def _batches_of(cursor: adbc.Cursor) -> Any:
+    # What fetch_record_batch() gives makes an OSError, without its SQLSTATE, of whatever the server
+    # says once it is under way (apache/arrow-adbc#1523); this is the reader that it takes apart.
+    executed: Any = cursor
+    return executed._results.reader
 
 
 @contextmanager

@@ -26,7 +26,8 @@ def flattened(frame: pd.DataFrame, names: Sequence[str]) -> pd.DataFrame:
     -------
     pandas.DataFrame
         A dict within a dict is flattened too (``state_before.arm.angle``), a list stays one.  The
-        dtype of a new column is what pandas makes of its values; missing ones are NaN.
+        dtype of a new column is what pandas makes of its values; missing ones are NaN.  What is no
+        dict (another program may have written it) stays in a column of the old name.
 
     Raises
     ------
@@ -48,17 +49,20 @@ def flattened(frame: pd.DataFrame, names: Sequence[str]) -> pd.DataFrame:
         values: dict[str, list[Any]] = {}
         for row, cell in enumerate(frame[name]):
             found: dict[str, Any] = {}
-            _collect(cell, name, found)
+            if isinstance(cell, Mapping):
+                _collect(cell, name, found)
+            elif cell is not None:
+                found[name] = cell
             for key, value in found.items():
                 values.setdefault(key, [None] * len(frame))[row] = value
         made |= {key: _column(values[key], frame.index) for key in sorted(values)}
     kept = frame.drop(columns=list(names))
-    return pd.concat([kept, pd.DataFrame(made, index=frame.index)], axis="columns")
+    whole = pd.concat([kept, pd.DataFrame(made, index=frame.index)], axis="columns")
+    whole.attrs = frame.attrs
+    return whole
 
 
-def _collect(cell: Any, path: str, found: dict[str, Any]) -> None:
-    if not isinstance(cell, Mapping):
-        return
+def _collect(cell: Mapping[str, Any], path: str, found: dict[str, Any]) -> None:
     for key, value in cell.items():
         here = f"{path}.{key}"
         if isinstance(value, Mapping) and value:

@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
+from ngdata.errors import NGDataError
 from ngdata.query import Column, Kind
 
 __all__ = ["is_shareable", "to_frame", "to_shared_frame"]
@@ -40,17 +41,36 @@ def to_frame(table: pa.Table, columns: Sequence[Column]) -> pd.DataFrame:
     --------
     >>> import pyarrow as pa
     >>> from ngdata.frames import to_frame
-    >>> from ngdata.query import Column, Kind
+    >>> from ngdata.errors import NGDataError
+    from ngdata.query import Column, Kind
     >>> to_frame(pa.table({"x": [1.5]}), [Column("x", Kind.FLOAT)]).dtypes.to_dict()
     {'x': dtype('float64')}
     """
     # The constructor copies what a dict holds, which makes the Arrow memory writable columns.
-    return pd.DataFrame(
-        {
-            column.name: _CONVERT[column.kind](values)
-            for column, values in zip(columns, table.columns, strict=True)
-        }
-    )
+    try:
+        return pd.DataFrame(
+            {
+                column.name: _CONVERT[column.kind](values)
+                for column, values in zip(columns, table.columns, strict=True)
+            }
+        )
+    except _UnreadableJSON as unreadable:
+        row = table.slice(unreadable.row, 1).columns
+        named = [
+            f"{column.name} {values[0].as_py()}"
+            for column, values in zip(columns, row, strict=True)
+            if column.kind is Kind.TEXT
+        ]
+        raise NGDataError(
+            f"another program wrote JSON that Python does not read, for {', '.join(named[:1])}: "
+            f"{unreadable}; correct it in the database, or leave that row out"
+        ) from None
+
+
+class _UnreadableJSON(Exception):  # noqa: N818 - to_frame makes the error of it
+    def __init__(self, row: int, error: Exception) -> None:
+        super().__init__(str(error))
+        self.row = row
 
 
 def is_shareable(kind: Kind) -> bool:
@@ -117,7 +137,13 @@ def _times(values: pa.ChunkedArray) -> Any:
 
 
 def _json(values: pa.ChunkedArray) -> Any:
-    return _objects([None if text is None else json.loads(text) for text in values.to_pylist()])
+    found = []
+    for row, text in enumerate(values.to_pylist()):
+        try:
+            found.append(None if text is None else json.loads(text))
+        except (ValueError, RecursionError) as error:
+            raise _UnreadableJSON(row, error) from None
+    return _objects(found)
 
 
 def _bytes(values: pa.ChunkedArray) -> Any:

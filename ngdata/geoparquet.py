@@ -11,6 +11,7 @@ import contextlib
 import json
 import os
 import secrets
+import stat
 from collections.abc import Sequence
 from contextlib import aclosing
 from functools import partial
@@ -70,11 +71,20 @@ async def write(
 
 def _target(path: Any) -> Path:
     try:
-        target = Path(path)
+        # A link stays one: what it leads to is replaced.
+        target = Path(path).resolve()
+        is_other = target.exists() and not target.is_file()
     except TypeError:
         raise InvalidQueryError(f"path must be the path of a file, not {path!r}") from None
+    except (OSError, RuntimeError, ValueError) as error:
+        raise InvalidQueryError(f"path cannot be that of a file: {error}") from None
     if not target.name or target.is_dir():
         raise InvalidQueryError(f"path must name a file, and {str(path)!r} is a directory")
+    if is_other:
+        raise InvalidQueryError(
+            f"path must name a file that is new or can be replaced, and {str(path)!r} is a device, "
+            "a pipe or a socket"
+        )
     return target
 
 
@@ -128,6 +138,9 @@ class _File:
         self._sink.flush()
         os.fsync(self._sink.fileno())
         self._sink.close()
+        # Who could not read what was there cannot read what comes.
+        with contextlib.suppress(FileNotFoundError):
+            self._temporary.chmod(stat.S_IMODE(self._target.stat().st_mode))
         os.replace(self._temporary, self._target)
 
     def _metadata(self) -> dict[str, Any]:

@@ -158,4 +158,6 @@ def difference(a: Snapshot, b: Snapshot) -> pd.DataFrame:
         found[name] = both[f"{name}_after"].fillna(both[f"{name}_before"])
     found["weight_before"], found["weight_after"] = both.weight_before, both.weight_after
     texts = dict.fromkeys(("connection_id", "change", *fields[:3]), "str")
-    return pd.DataFrame(found).astype({**texts, "weight_before": float, "weight_after": float})
+    made = pd.DataFrame(found).astype({**texts, "weight_before": float, "weight_after": float})
+    made.attrs = b.connections.attrs
+    return made

@@ -8,8 +8,10 @@ import pyarrow as pa
 import pytest
 
 import ngdata
+from ngdata.errors import NGDataError
 from ngdata.frames import to_frame
 from ngdata.query import Column, Kind
+from tests.conftest import execute
 
 ZERO, ONE, FAR, FARTHER = (0, 0, 0), (1, 1, 1), (1e9, 0, 0), (2e9, 1, 1)
 REGION = {
@@ -432,3 +434,14 @@ def test_an_answer_in_many_parts():
     frame = to_frame(whole, [Column("c", Kind.COORDS), Column("t", Kind.TEXT)])
     assert [c is None for c in frame.c] == [False, True, True, False, True]
     assert frame.t.tolist() == ["a", "b", "b", "a", "b"]
+
+
+@pytest.mark.parametrize("value", ["repeat('9', 5000)", "repeat('[', 3000) || repeat(']', 3000)"])
+def test_json_that_python_does_not_read_is_told_with_its_row(ng, database_url, value):
+    event = ng.experience.create_event("odd", 0)
+    execute(
+        database_url,
+        f"UPDATE experience.experience_events SET state_before = ({value})::jsonb",
+    )
+    with pytest.raises(NGDataError, match=f"event_id {event}"):
+        ng.experience.get_events()

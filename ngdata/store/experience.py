@@ -82,18 +82,22 @@ def trajectory(trajectory_id: Id | None, metadata: Mapping[str, Any] | None) -> 
 
 async def end(connection: asyncpg.Connection[Any], trajectory_id: str) -> None:
     """End a trajectory, or raise `NotFoundError` or `IntegrityError`."""
-    ended = await connection.fetchval(
-        f"UPDATE {TRAJECTORIES} SET ended_at = clock_timestamp()"
-        " WHERE id = $1::uuid AND ended_at IS NULL RETURNING id",
-        trajectory_id,
-    )
-    if ended is not None:
-        return
-    row = await connection.fetchrow(
-        f"SELECT ended_at FROM {TRAJECTORIES} WHERE id = $1::uuid", trajectory_id
-    )
-    if row is None:
-        raise NotFoundError.of("trajectory", [trajectory_id])
+    while True:
+        ended = await connection.fetchval(
+            f"UPDATE {TRAJECTORIES} SET ended_at = clock_timestamp()"
+            " WHERE id = $1::uuid AND ended_at IS NULL RETURNING id",
+            trajectory_id,
+        )
+        if ended is not None:
+            return
+        row = await connection.fetchrow(
+            f"SELECT ended_at FROM {TRAJECTORIES} WHERE id = $1::uuid", trajectory_id
+        )
+        if row is None:
+            raise NotFoundError.of("trajectory", [trajectory_id])
+        # Else another writer began it in between.
+        if row["ended_at"] is not None:
+            break
     raise IntegrityError(
         f"trajectory {trajectory_id} has ended already, at {row['ended_at']}; begin another with "
         "start_trajectory"

@@ -12,6 +12,7 @@ from sqlalchemy import select
 import ngdata
 from ngdata.errors import ConfigError, IntegrityError, InvalidQueryError, NotFoundError
 from ngdata.repositories import DatabaseFactory, EventModel, RepositoryFactory
+from tests.conftest import execute
 
 NOBODY = "00000000-0000-4000-8000-00000000dead"
 UTC = "datetime64[us, UTC]"
@@ -246,3 +247,47 @@ def test_of_many_who_end_it_one_does(database_url):
 
     found = asyncio.run(go())
     assert sorted(kind.__name__ for kind in found) == ["DataFrame"] + 7 * ["IntegrityError"]
+
+
+def test_an_end_beside_who_begins_it_says_nothing_that_is_not_so(database_url):
+    async def go():
+        async with await ngdata.connect_async(database_url) as ang:
+
+            async def end(run, wait):
+                await asyncio.sleep(wait)
+                try:
+                    await ang.experience.end_trajectory(run)
+                except NotFoundError:
+                    return  # it came too early
+
+            for number in range(40):
+                run = str(uuid.uuid4())
+                begin = ang.experience.bulk_create(events(run, [1], [1.0]))
+                await asyncio.gather(begin, end(run, 0.0003 * (number % 12)))
+
+    asyncio.run(go())
+
+
+def test_a_flat_frame_tells_where_it_came_from(ng):
+    run = ng.experience.start_trajectory()
+    ng.experience.create_event("step", 0, {"x": 1}, trajectory_id=run)
+    for frame in (
+        ng.experience.get_events(flatten=True),
+        ng.experience.get_trajectory(run, flatten=True),
+    ):
+        assert frame["state_before.x"].tolist() == [1]
+        assert frame.attrs["ngdata"]["source"] == "database"
+
+
+def test_states_that_are_no_dicts_stay_when_flattened(ng, database_url):
+    """Another program may write them."""
+    ng.experience.create_event("step", 0, {"x": 1})
+    ng.experience.create_event("step", 1, {"x": 2})
+    execute(
+        database_url,
+        "UPDATE experience.experience_events SET state_before = '[1]'"
+        " WHERE state_before ->> 'x' = '2'",
+    )
+    frame = ng.experience.get_events(flatten=True)
+    assert frame["state_before"].tolist() == [None, [1]]
+    assert frame["state_before.x"][0] == 1

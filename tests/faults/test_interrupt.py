@@ -83,6 +83,21 @@ def test_statement_timeout_is_a_query_timeout_for_reads_and_writes(observed):
         assert len(ng.tokens.find_in_region(*BOX)) == 2
 
 
+@pytest.mark.parametrize("cache", ["strict", "off"])
+def test_a_timeout_while_rows_are_made_is_a_query_timeout(observed, cache):
+    """Not at a lock: once a query is under way, the driver tells of errors another way."""
+    with ngdata.connect(observed.url) as ng:
+        ids = ng.tokens.bulk_create({"x": range(300), "y": range(300), "z": range(300)})
+        ends = pd.MultiIndex.from_product([ids, ids], names=["source_id", "target_id"])
+        ng.graph.bulk_create(ends.to_frame(index=False))
+    with ngdata.connect(observed.url, statement_timeout=0.05, cache=cache) as ng:
+        with pytest.raises(QueryTimeout, match="allow it more time") as caught:
+            ng.graph.get_neighbors(ids, "both", depth=32)
+        assert caught.value.sqlstate == "57014"
+        with pytest.raises(QueryTimeout):
+            ng.graph.components()
+
+
 def test_cancelled_write_leaves_nothing_behind(observed):
     async def main():
         async with await ngdata.connect_async(observed.url) as ang:

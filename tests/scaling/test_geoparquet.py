@@ -156,6 +156,27 @@ def test_paths(filled, tmp_path, monkeypatch, how):
     assert os.stat("a b.parquet").st_mode & 0o777 == 0o666 & ~mask
 
 
+def test_links_stay_and_rights_are_kept(filled, tmp_path):
+    file, link = tmp_path / "private.parquet", tmp_path / "link.parquet"
+    file.write_bytes(b"old")
+    file.chmod(0o600)
+    link.symlink_to(file)
+    rows = filled.tokens.to_geoparquet(link, *LIMITS)
+    assert link.is_symlink()
+    assert file.stat().st_mode & 0o777 == 0o600
+    assert len(pq.read_table(file)) == rows
+
+
+def test_what_is_no_file_is_left_alone(filled, tmp_path):
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    with pytest.raises(InvalidQueryError, match="a pipe"):
+        filled.tokens.to_geoparquet(pipe, *LIMITS)
+    assert pipe.is_fifo()
+    with pytest.raises(InvalidQueryError, match="name too long"):
+        filled.tokens.to_geoparquet("x" * 300, *LIMITS)
+
+
 def test_a_file_that_is_there_is_replaced(filled, tmp_path):
     path = tmp_path / "tokens.parquet"
     path.write_text("old")
@@ -167,7 +188,7 @@ def test_a_file_that_is_there_is_replaced(filled, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "options", "told"),
     [
-        (("missing/x.parquet", *LIMITS), {}, "'missing/x.parquet' cannot: No such file"),
+        (("missing/x.parquet", *LIMITS), {}, "missing/x.parquet' cannot: No such file"),
         ((".", *LIMITS), {}, "must name a file"),
         (("x.parquet", (1, 1, 1), (0, 0, 0)), {}, "must not exceed"),
         (("x.parquet", *LIMITS, 9), {}, "level"),
