@@ -104,7 +104,8 @@ class Database:
         except asyncpg.ConnectionDoesNotExistError as error:
             # TLS 1.3 tells of a refused certificate when both are done, and asyncpg may hear the
             # server hang up before it hears why.
-            if error.__cause__ is None and "sslcert=" in self._arguments["dsn"]:
+            is_told = tls.explanation(str(error.__cause__)) is not None
+            if not is_told and "sslcert=" in self._arguments["dsn"]:
                 meaning = tls.explanation("alert unknown ca")
                 raise ConfigError(
                     f"{self.where} hung up when TLS was agreed; most likely {meaning}"
