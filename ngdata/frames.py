@@ -41,8 +41,7 @@ def to_frame(table: pa.Table, columns: Sequence[Column]) -> pd.DataFrame:
     --------
     >>> import pyarrow as pa
     >>> from ngdata.frames import to_frame
-    >>> from ngdata.errors import NGDataError
-    from ngdata.query import Column, Kind
+    >>> from ngdata.query import Column, Kind
     >>> to_frame(pa.table({"x": [1.5]}), [Column("x", Kind.FLOAT)]).dtypes.to_dict()
     {'x': dtype('float64')}
     """
