@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from types import EllipsisType
@@ -437,8 +438,8 @@ class AsyncTokens(Namespace):
     async def to_geoparquet(
         self,
         path: str | os.PathLike[str],
-        min_coords: ArrayLike,
-        max_coords: ArrayLike,
+        min_coords: ArrayLike | None = None,
+        max_coords: ArrayLike | None = None,
         level: Level = 0,
         *,
         chunk_rows: int = 100_000,
@@ -453,7 +454,9 @@ class AsyncTokens(Namespace):
         ----------
         path : path
             A file of this name is replaced when all is written, and not before.
-        min_coords, max_coords, level, columns, token_type, flags, min_weight
+        min_coords, max_coords : array_like of 3 numbers, optional
+            As in `find_in_region`; left out, it ends nowhere on that side.
+        level, columns, token_type, flags, min_weight
             As in `find_in_region`.
         chunk_rows : int
             Rows in each row group of the file but the last.
@@ -477,7 +480,9 @@ class AsyncTokens(Namespace):
         372
         """
         where = TokenFilter(token_type, flags, min_weight)
-        box = Box.of(min_coords, max_coords, level)
+        low = (-math.inf,) * 3 if min_coords is None else min_coords
+        high = (math.inf,) * 3 if max_coords is None else max_coords
+        box = Box.of(low, high, level)
         rows = positive(chunk_rows, "chunk_rows", 10_000_000)
         kept = [column.name for column in regions.region(box, where, columns).columns]
         query = regions.region(box, where, geoparquet.needed(kept))

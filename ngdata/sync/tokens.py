@@ -482,8 +482,8 @@ class Tokens(Twin[AsyncTokens]):
     def to_geoparquet(
         self,
         path: str | os.PathLike[str],
-        min_coords: ArrayLike,
-        max_coords: ArrayLike,
+        min_coords: ArrayLike | None = None,
+        max_coords: ArrayLike | None = None,
         level: Level = 0,
         *,
         chunk_rows: int = 100000,
@@ -498,7 +498,9 @@ class Tokens(Twin[AsyncTokens]):
         ----------
         path : path
             A file of this name is replaced when all is written, and not before.
-        min_coords, max_coords, level, columns, token_type, flags, min_weight
+        min_coords, max_coords : array_like of 3 numbers, optional
+            As in `find_in_region`; left out, it ends nowhere on that side.
+        level, columns, token_type, flags, min_weight
             As in `find_in_region`.
         chunk_rows : int
             Rows in each row group of the file but the last.

@@ -115,6 +115,14 @@ def test_columns_that_are_wanted(filled, tmp_path, columns):
     same_set(pd.DataFrame(found[columns]), wanted, columns[0])
 
 
+def test_a_whole_level(filled, tmp_path):
+    path = tmp_path / "all.parquet"
+    everything = filled.tokens.find_in_region(*LIMITS, "cognitive")
+    assert filled.tokens.to_geoparquet(path, level="cognitive") == len(everything)
+    above = filled.tokens.to_geoparquet(path, min_coords=(0, 0, 0), level="cognitive")
+    assert above == (everything[["x", "y", "z"]] >= 0).all(axis="columns").sum()
+
+
 def test_an_empty_region(ng, tmp_path):
     path = tmp_path / "none.parquet"
     assert ng.tokens.to_geoparquet(path, *LIMITS) == 0
