@@ -140,7 +140,7 @@ def run(url: str, tokens: int, partitions: int, turns: int, processes: bool = Tr
     with (
         tempfile.TemporaryDirectory() as folder,
         LocalCluster(
-            n_workers=2, threads_per_worker=1, processes=processes, dashboard_address=None
+            n_workers=2, threads_per_worker=1, processes=processes, dashboard_address=":0"
         ) as cluster,
         Client(cluster),
         ngdata.connect(url, cache="off") as ng,
