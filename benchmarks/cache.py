@@ -10,11 +10,8 @@ from __future__ import annotations
 import asyncio
 import json
 import pickle
-import statistics
 import sys
-import time
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Final
 
 import asyncpg
@@ -23,24 +20,18 @@ import pandas as pd
 import redis.asyncio
 
 import ngdata
+from benchmarks.measure import Taken, Way, alternate
 from benchmarks.store import server
 from ngdata import local
 
 _ROWS: Final = (1, 1_000, 8_000, 100_000)
 
-Way = Callable[[], Awaitable[Any]]
-
 
 @dataclass
-class Measured:
-    """The seconds that each way took, by its name."""
+class Measured(Taken):
+    """What each way took, of how many rows."""
 
-    rows: int
-    seconds: dict[str, list[float]] = field(default_factory=dict)
-
-    def median(self, way: str) -> float:
-        """Give the middle one, in milliseconds."""
-        return statistics.median(self.seconds[way]) * 1000
+    rows: int = 0
 
 
 async def ways_of(
@@ -79,17 +70,6 @@ async def ways_of(
     return found
 
 
-async def measure(ways: dict[str, Way], rows: int, turns: int) -> Measured:
-    """Take each way once in every turn."""
-    measured = Measured(rows, {name: [] for name in ways})
-    for _ in range(turns):
-        for name, way in ways.items():
-            began = time.perf_counter()
-            await way()
-            measured.seconds[name].append(time.perf_counter() - began)
-    return measured
-
-
 async def answers_agree(client: ngdata.AsyncClient, ways: dict[str, Way]) -> None:
     """Compare the frames of all ways, and see that each came from where it is said to."""
     cold = (await ways["cold"]()).sort_values("token_id", ignore_index=True)
@@ -122,7 +102,8 @@ async def run(addresses: local.Addresses, sizes: tuple[int, ...], turns: int) ->
                 ways = await ways_of(client, plain, lambda: connection.fetchval("SELECT 1"), rows)
                 await ways["in-process hit"]()
                 await answers_agree(client, ways)
-                found.append(await measure(ways, rows, max(5, turns // (1 + rows // 10_000))))
+                taken = await alternate(ways, max(5, turns // (1 + rows // 10_000)))
+                found.append(Measured(taken.seconds, rows))
         finally:
             await connection.close()
             await plain.aclose()

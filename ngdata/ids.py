@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 
 from ngdata.errors import InvalidQueryError
 
-__all__ = ["Id", "Ids", "canonical_id", "canonical_ids", "is_id", "unique_ids"]
+__all__ = ["Id", "Ids", "canonical_id", "canonical_ids", "id_text", "is_id", "unique_ids"]
 
 Id: TypeAlias = str | uuid.UUID
 Ids: TypeAlias = "Id | Iterable[Id] | pd.Series[Any] | pd.Index[Any] | np.ndarray[Any, Any]"
@@ -27,6 +27,19 @@ _accepted = re.compile(
     r"(?:urn:uuid:)?(?P<open>\{)?[0-9a-f]{8}(?P<dash>-?)(?:[0-9a-f]{4}(?P=dash)){3}[0-9a-f]{12}"
     r"(?(open)\})",
     re.IGNORECASE | re.ASCII,
+)
+
+# The four hexadecimal digits of two bytes, as they lie in memory, by the number that the two are.
+_FOUR_DIGITS: Final = np.frombuffer(
+    np.arange(1 << 16, dtype=np.uint16).tobytes().hex().encode(), np.uint32
+)
+_TEXT: Final = np.dtype(
+    {
+        "names": [*"abcdefgh", *"1234"],
+        "formats": ["u4"] * 8 + ["u1"] * 4,
+        "offsets": [0, 4, 9, 14, 19, 24, 28, 32, 8, 13, 18, 23],
+        "itemsize": 36,
+    }
 )
 
 
@@ -126,3 +139,34 @@ def unique_ids(values: object, name: str = "ids") -> list[str]:
     1
     """
     return list(dict.fromkeys(canonical_ids(values, name)))
+
+
+def id_text(raw: np.ndarray, kind: pa.DataType | None = None) -> pa.Array:
+    """Write ids, given as their bytes, as canonical text, all at once, in memory that Arrow owns.
+
+    Parameters
+    ----------
+    raw : array of uint8
+        16 bytes each.
+    kind : pyarrow.DataType, optional
+        ``string`` or ``large_string`` (the default), which has no bound.
+
+    Examples
+    --------
+    >>> from ngdata.ids import id_text
+    >>> id_text(np.arange(16, dtype=np.uint8)).to_pylist()
+    ['00010203-0405-0607-0809-0a0b0c0d0e0f']
+    """
+    pairs = np.ascontiguousarray(raw).reshape(-1).view(np.uint16).reshape(-1, 8)
+    count = len(pairs)
+    buffer = pa.allocate_buffer(36 * count)
+    text = np.frombuffer(buffer, _TEXT)
+    for dash in "1234":
+        text[dash] = ord("-")
+    for place, four in enumerate("abcdefgh"):
+        text[four] = _FOUR_DIGITS[pairs[:, place]]
+    kind = pa.large_string() if kind is None else kind
+    width = np.int32 if kind == pa.string() else np.int64
+    offsets = pa.allocate_buffer(width().itemsize * (count + 1))
+    np.frombuffer(offsets, width)[:] = np.arange(0, 36 * (count + 1), 36, dtype=width)
+    return pa.Array.from_buffers(kind, count, [None, offsets, buffer])

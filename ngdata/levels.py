@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import difflib
 import numbers
 from typing import Final, TypeAlias
 
 from ngdata.errors import InvalidQueryError
+from ngdata.near_names import did_you_mean
 
 __all__ = ["LEVELS", "Level", "level_index"]
 
@@ -50,8 +50,7 @@ def level_index(level: Level) -> int:
     if isinstance(level, str):
         if level.lower() in LEVELS:
             return LEVELS.index(level.lower())
-        near = difflib.get_close_matches(level.lower(), LEVELS, n=1)
-        hint = f"; did you mean {near[0]!r}?" if near else ""
+        hint = did_you_mean(level.lower(), LEVELS)
         raise InvalidQueryError(f"level {level!r} is none of {', '.join(LEVELS)}{hint}")
     if isinstance(level, numbers.Integral) and not isinstance(level, bool) and 0 <= level < 8:
         return int(level)

@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from ngdata.components import clustering_coefficient
+from ngdata.ids import id_text
 from ngdata.store.snapshots import CONNECTIONS, TOKENS, Figures, decoded, encoded
 from ngdata.subgraph import Subgraph
 
@@ -114,20 +115,12 @@ def loaded(found: pd.DataFrame) -> Snapshot:
 
 def _texts(ids: pa.ChunkedArray) -> pa.Array:
     """Ids of 16 bytes as canonical text, all at once."""
-    count = len(ids)
     raw = b"".join(
         chunk.buffers()[1][16 * chunk.offset : 16 * (chunk.offset + len(chunk))]
         for chunk in ids.chunks
         if len(chunk)
     )
-    digits = np.frombuffer(raw.hex().encode(), np.uint8).reshape(count, 32)
-    text = np.full((count, 36), ord("-"), np.uint8)
-    for place, (start, end) in enumerate(((0, 8), (8, 12), (12, 16), (16, 20), (20, 32))):
-        text[:, start + place : end + place] = digits[:, start:end]
-    offsets = np.arange(count + 1, dtype=np.int64) * 36
-    return pa.Array.from_buffers(
-        pa.large_string(), count, [None, pa.py_buffer(offsets), pa.py_buffer(text.tobytes())]
-    )
+    return id_text(np.frombuffer(raw, np.uint8))
 
 
 def _as_str(values: pa.Array | pa.ChunkedArray) -> Any:

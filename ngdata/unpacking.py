@@ -10,22 +10,10 @@ from typing import Final
 import numpy as np
 import pyarrow as pa
 
+from ngdata.ids import id_text
 from ngdata.query import Form, Query, Sent
 
 __all__ = ["joined", "unpacked"]
-
-# The four hexadecimal digits of two bytes, as they lie in memory, by the number that the two are.
-_FOUR_DIGITS: Final = np.frombuffer(
-    np.arange(1 << 16, dtype=np.uint16).tobytes().hex().encode(), np.uint32
-)
-_ID_TEXT: Final = np.dtype(
-    {
-        "names": [*"abcdefgh", *"1234"],
-        "formats": ["u4"] * 8 + ["u1"] * 4,
-        "offsets": [0, 4, 9, 14, 19, 24, 28, 32, 8, 13, 18, 23],
-        "itemsize": 36,
-    }
-)
 
 # Byte order, type, three numbers: PostGIS' extended WKB of a point without an SRID.
 _POINT_BYTES: Final = 29
@@ -86,21 +74,8 @@ def _id_text(ids: pa.Array) -> pa.Array:
     count = len(ids)
     if ids.type != pa.binary(16) or ids.null_count:
         raise TypeError(f"ids come as 16 bytes each, not as {ids.type} with {ids.null_count} NULLs")
-    pairs = _bytes_of(ids.buffers()[1])[16 * ids.offset :][: 16 * count].view(np.uint16)
-    pairs = pairs.reshape(count, 8)
-    buffer = pa.allocate_buffer(36 * count)
-    text = np.frombuffer(buffer, _ID_TEXT)
-    for dash in "1234":
-        text[dash] = ord("-")
-    for place, four in enumerate("abcdefgh"):
-        text[four] = _FOUR_DIGITS[pairs[:, place]]
-    return pa.Array.from_buffers(pa.string(), count, [None, _offsets(count, 36), buffer])
-
-
-def _offsets(count: int, step: int) -> pa.Buffer:
-    buffer = pa.allocate_buffer(4 * (count + 1))
-    np.frombuffer(buffer, np.int32)[:] = np.arange(0, step * (count + 1), step, dtype=np.int32)
-    return buffer
+    raw = _bytes_of(ids.buffers()[1])[16 * ids.offset :][: 16 * count]
+    return id_text(raw, pa.string())
 
 
 def _coordinate(points: pa.Array, axis: int) -> pa.Array:

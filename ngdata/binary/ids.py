@@ -23,7 +23,7 @@ import pyarrow as pa
 from numpy.typing import ArrayLike
 
 from ngdata.errors import InvalidQueryError
-from ngdata.ids import Ids, canonical_ids
+from ngdata.ids import Ids, canonical_ids, id_text
 from ngdata.store import columns as column
 
 __all__ = [
@@ -193,17 +193,7 @@ _VALUES[np.frombuffer(b"0123456789abcdef", np.uint8)] = range(16)
 
 def as_text(raw: np.ndarray) -> pd.Series[str]:
     """Write UUIDs, given as an array of 16 bytes each, as canonical text, all at once."""
-    count = len(raw)
-    digits = np.frombuffer(raw.tobytes().hex().encode(), np.uint8).reshape(count, 32)
-    text = np.full((count, 36), ord("-"), np.uint8)
-    for start, end in ((0, 8), (8, 12), (12, 16), (16, 20), (20, 32)):
-        shift = (start >= 8) + (start >= 12) + (start >= 16) + (start >= 20)
-        text[:, start + shift : end + shift] = digits[:, start:end]
-    offsets = np.arange(count + 1, dtype=np.int64) * 36
-    array = pa.Array.from_buffers(
-        pa.large_string(), count, [None, pa.py_buffer(offsets), pa.py_buffer(text)]
-    )
-    return pd.Series(array.to_pandas(types_mapper=lambda _: _STR))
+    return pd.Series(id_text(raw).to_pandas(types_mapper=lambda _: _STR))
 
 
 def from_text(values: pd.Series[Any], name: str) -> np.ndarray:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Sequence
 from typing import Any, Final
 
 from ngdata.errors import InvalidQueryError
+from ngdata.near_names import did_you_mean
 from ngdata.query import Column, Kind, Query
 from ngdata.query import literals as sql
 from ngdata.query.filters import any_of, clause, row_limit, smallest_weight
@@ -31,8 +31,7 @@ def one_of(value: Any, allowed: Sequence[str], name: str) -> str:
     """Check an argument that is one of a few words."""
     if isinstance(value, str) and value in allowed:
         return value
-    near = difflib.get_close_matches(str(value), allowed, n=1)
-    hint = f"; did you mean {near[0]!r}?" if near else ""
+    hint = did_you_mean(value, allowed)
     words = ", ".join(map(repr, allowed[:-1]))
     raise InvalidQueryError(f"{name} must be {words} or {allowed[-1]!r}, not {value!r}{hint}")
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import math
 import numbers
 from collections.abc import Iterable, Sequence
@@ -10,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ngdata.errors import InvalidQueryError
+from ngdata.near_names import did_you_mean
 from ngdata.query import Column
 from ngdata.query import literals as sql
 
@@ -153,8 +153,7 @@ def choose(
         )
     for name in names:
         if not isinstance(name, str) or name not in by_name:
-            near = difflib.get_close_matches(str(name), by_name, n=1)
-            hint = f"; did you mean {near[0]!r}?" if near else ""
+            hint = did_you_mean(name, by_name)
             raise InvalidQueryError(
                 f"there is no column {name!r} here, only {', '.join(by_name)}{hint}"
             )

@@ -16,7 +16,7 @@ import numpy as np
 from ngdata.query import Query, Region
 from ngdata.query.filters import TokenFilter, clause
 from ngdata.query.regions import region as region_query
-from ngdata.query.space import Box, Point, search_box
+from ngdata.query.space import Box, moved, search_box
 
 __all__ = ["estimate_sql", "sample_sql", "size_sql", "slabs", "sweeps"]
 
@@ -93,7 +93,7 @@ def slabs(query: Query, points: np.ndarray, parts: int) -> list[Query]:
     axis = max(range(3), key=lambda axis: (len(cuts[axis]), extent[axis]))
     found, low = [], box.low[axis]
     for cut in [*cuts[axis], box.high[axis]]:
-        part = Box(_moved(box.low, axis, low), _moved(box.high, axis, cut), box.level)
+        part = Box(moved(box.low, axis, low), moved(box.high, axis, cut), box.level)
         found.append(region_query(part, where, names))
         low = math.nextafter(cut, math.inf)
     return found
@@ -109,8 +109,3 @@ def _cuts(values: np.ndarray, high: float, parts: int) -> list[float]:
     at = np.linspace(0, 1, parts + 1)[1:-1]
     cuts = np.unique(np.quantile(values, at, method="lower"))
     return [float(cut) for cut in cuts if cut < high]
-
-
-def _moved(point: Point, axis: int, value: float) -> Point:
-    x, y, z = (value if place == axis else old for place, old in enumerate(point))
-    return x, y, z

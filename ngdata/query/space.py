@@ -23,6 +23,7 @@ __all__ = [
     "Window",
     "as_point",
     "is_number",
+    "moved",
     "point_sql",
     "search_box",
     "unmasked",
@@ -68,6 +69,12 @@ def is_number(value: object) -> bool:
     """Tell whether a value is a number: decimals and fractions are, text and truth values not."""
     number = isinstance(value, numbers.Real | Decimal)
     return number and not isinstance(value, bool | np.timedelta64)
+
+
+def moved(point: Point, axis: int, value: float) -> Point:
+    """Give a point with another coordinate on one axis."""
+    x, y, z = (value if place == axis else old for place, old in enumerate(point))
+    return x, y, z
 
 
 def as_point(value: object, name: str = "point") -> Point:

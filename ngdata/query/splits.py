@@ -15,7 +15,7 @@ from ngdata.errors import InvalidQueryError
 from ngdata.query import Column, Kind, Query, regions
 from ngdata.query import literals as sql
 from ngdata.query.filters import TokenFilter, clause, positive
-from ngdata.query.space import Box
+from ngdata.query.space import Box, moved
 
 __all__ = ["PartCount", "Rows", "Split", "event_split", "head", "region_split"]
 
@@ -169,10 +169,9 @@ def region_split(
 
 
 def _reaching(box: Box, axis: int, place: float, is_low: bool) -> Box:
-    x, y, z = (
-        place if index == axis else old for index, old in enumerate(box.low if is_low else box.high)
-    )
-    return replace(box, low=(x, y, z)) if is_low else replace(box, high=(x, y, z))
+    if is_low:
+        return replace(box, low=moved(box.low, axis, place))
+    return replace(box, high=moved(box.high, axis, place))
 
 
 def event_split(whole: Query, count: PartCount) -> Split:

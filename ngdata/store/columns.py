@@ -18,7 +18,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from ngdata.errors import IntegrityError, InvalidQueryError
-from ngdata.ids import CANONICAL, canonical_id, canonical_ids
+from ngdata.ids import CANONICAL, canonical_id, canonical_ids, id_text
 from ngdata.query.space import is_number
 from ngdata.store.jsonb import json_text
 from ngdata.times import as_utc
@@ -111,15 +111,7 @@ def new_ids(count: int) -> pa.Array:
     raw = np.frombuffer(os.urandom(16 * count), np.uint8).reshape(count, 16).copy()
     raw[:, 6] = raw[:, 6] & 0x0F | 0x40
     raw[:, 8] = raw[:, 8] & 0x3F | 0x80
-    digits = np.frombuffer(raw.tobytes().hex().encode(), np.uint8).reshape(count, 32)
-    text = np.full((count, 36), ord("-"), np.uint8)
-    for start, end in ((0, 8), (8, 12), (12, 16), (16, 20), (20, 32)):
-        shift = (start >= 8) + (start >= 12) + (start >= 16) + (start >= 20)
-        text[:, start + shift : end + shift] = digits[:, start:end]
-    offsets = np.arange(count + 1, dtype=np.int64) * 36
-    return pa.Array.from_buffers(
-        pa.large_string(), count, [None, pa.py_buffer(offsets), pa.py_buffer(text.tobytes())]
-    )
+    return id_text(raw)
 
 
 def keys(frame: pd.DataFrame, name: str) -> pa.Array:

@@ -5,7 +5,6 @@ What stands in a column is checked in `ngdata.store.columns`.
 
 from __future__ import annotations
 
-import difflib
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any, Final, TypeAlias
@@ -14,6 +13,7 @@ import pandas as pd
 import pyarrow as pa
 
 from ngdata.errors import InvalidQueryError
+from ngdata.near_names import did_you_mean
 
 __all__ = ["Frame", "incoming", "one_row"]
 
@@ -55,8 +55,7 @@ def incoming(frame: Frame, required: Sequence[str], optional: Sequence[str]) -> 
     known = [*required, *optional]
     for name in taken.columns:
         if name not in known:
-            near = difflib.get_close_matches(str(name), known, n=1)
-            hint = f"; did you mean {near[0]!r}?" if near else ""
+            hint = did_you_mean(name, known)
             raise InvalidQueryError(
                 f"there is no column {name!r} to write, only {', '.join(known)}{hint}"
             )
