@@ -24,7 +24,7 @@ from typing import Any, Final
 import adbc_driver_postgresql.dbapi as adbc
 
 from benchmarks import cache, concurrency, large, memory, plots, reads, store, versions, writes
-from ngdata import local
+from ngdata import _local
 
 _DOCS: Final = Path(__file__).resolve().parent.parent / "docs"
 _PAGE: Final = "performance.md"
@@ -147,7 +147,7 @@ def main(arguments: list[str] | None = None) -> None:
                 page = given.docs / _PAGE
                 page.write_text(replaced(page.read_text(), name, text))
         finally:
-            local.down(Path(given.home))
+            _local.down(Path(given.home))
 
 
 if __name__ == "__main__":

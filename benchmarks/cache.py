@@ -22,7 +22,7 @@ import redis.asyncio
 import ngdata
 from benchmarks.measure import Taken, Way, alternate
 from benchmarks.store import server
-from ngdata import local
+from ngdata import _local
 
 _ROWS: Final = (1, 1_000, 8_000, 100_000)
 
@@ -85,7 +85,7 @@ async def answers_agree(client: ngdata.AsyncClient, ways: dict[str, Way]) -> Non
         pd.testing.assert_frame_equal(found.sort_values("token_id", ignore_index=True), cold)
 
 
-async def run(addresses: local.Addresses, sizes: tuple[int, ...], turns: int) -> list[Measured]:
+async def run(addresses: _local.Addresses, sizes: tuple[int, ...], turns: int) -> list[Measured]:
     """Fill a store, and measure each size."""
     found = []
     connection = await asyncpg.connect(addresses.database_url)

@@ -242,11 +242,11 @@ def main(arguments: list[str] | None = None) -> pd.DataFrame:
     wanted = parser.parse_args(arguments)
     home = os.environ["NGDATA_HOME"] = tempfile.mkdtemp(prefix="ngdata benchmark ")
     import ngdata
-    from ngdata import local
+    from ngdata import _local
 
     measured: list[dict[str, Any]] = []
     try:
-        url = local.up(durable=False).database_url
+        url = _local.up(durable=False).database_url
         with ngdata.connect(url) as ng:
             points = np.random.default_rng(1).uniform(0, 1000, (wanted.tokens, 3))
             ids = ng.tokens.bulk_create(pd.DataFrame(points, columns=list("xyz")), progress=False)
@@ -262,7 +262,7 @@ def main(arguments: list[str] | None = None) -> pd.DataFrame:
                     snapshot(ng, url)
                 run(url, "TRUNCATE graph.connections")
     finally:
-        local.down()
+        _local.down()
         shutil.rmtree(home, ignore_errors=True)
     table = pd.DataFrame(measured)
     print(table.to_string(index=False))

@@ -19,10 +19,10 @@ from benchmarks.floor import Drain
 from benchmarks.measure import Taken, Way, alternate
 from benchmarks.peers import plain_sql
 from benchmarks.reads import FLOOR, SENT
-from ngdata import parallel
-from ngdata.query import regions
-from ngdata.query.filters import TokenFilter
-from ngdata.query.space import Box
+from ngdata._query import regions
+from ngdata._query.filters import TokenFilter
+from ngdata._query.space import Box
+from ngdata._reading import parallel
 
 __all__ = ["main", "measured", "tables"]
 

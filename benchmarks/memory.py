@@ -113,9 +113,9 @@ def crowded(url: str, rows: int) -> str:
         if cursor.fetchone()[0]:
             return found
         cursor.executescript(f"CREATE DATABASE {name}")
-    from ngdata import schema
+    from ngdata._store import migrate
 
-    schema.upgrade(found)
+    migrate.upgrade(found)
     side = store.side(rows)
     with adbc.connect(found, autocommit=True) as connection, connection.cursor() as cursor:
         # The triggers would take an hour, and what is read is the index alone.

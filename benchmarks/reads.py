@@ -21,9 +21,9 @@ from benchmarks import store
 from benchmarks.floor import Drain
 from benchmarks.measure import Taken, Way, alternate, turns_for
 from benchmarks.peers import Peers, plain_sql
-from ngdata.query import regions
-from ngdata.query.filters import TokenFilter
-from ngdata.query.space import Box
+from ngdata._query import regions
+from ngdata._query.filters import TokenFilter
+from ngdata._query.space import Box
 
 __all__ = ["Reads", "main", "measured"]
 

@@ -20,7 +20,8 @@ import numpy as np
 import pandas as pd
 
 import ngdata
-from ngdata import local, schema
+from ngdata import _local
+from ngdata._store import migrate
 
 __all__ = ["box", "filled", "server", "side", "token_ids"]
 
@@ -38,9 +39,9 @@ def server(home: str | os.PathLike[str] | None = None, *, durable: bool = False)
         before = os.environ.get("NGDATA_HOME")
         os.environ["NGDATA_HOME"] = str(place)
         try:
-            yield local.up(Path(place), durable=durable)
+            yield _local.up(Path(place), durable=durable)
         finally:
-            local.down(Path(place))
+            _local.down(Path(place))
             if before is None:
                 del os.environ["NGDATA_HOME"]
             else:
@@ -102,7 +103,7 @@ def filled(
             return found
         _do(url, f"DROP DATABASE {name} WITH (FORCE)")
     _do(url, f"CREATE DATABASE {name}")
-    schema.upgrade(found)
+    migrate.upgrade(found)
     with ngdata.connect(found) as ng:
         for first in range(0, tokens, _PART):
             count = min(_PART, tokens - first)

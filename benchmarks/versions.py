@@ -19,7 +19,7 @@ from typing import Any, Final
 import asyncpg
 
 from benchmarks.store import server
-from ngdata.cache.versions import version_sql
+from ngdata._reading.cache.versions import version_sql
 
 _SESSIONS: Final = (1, 4, 8)
 _READS: Final = 500

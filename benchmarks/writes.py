@@ -34,9 +34,8 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 import ngdata
 from benchmarks.store import server
-from ngdata import schema
-from ngdata.store import columns, copy, experience, graph, tokens
-from ngdata.store.derived import compare
+from ngdata._store import columns, copy, experience, graph, migrate, tokens
+from ngdata._store.spatial_index import compare
 
 Way = Callable[[], Awaitable[Any]]
 
@@ -404,7 +403,7 @@ def main(store: int = 1_000_000, rows: int = 50_000, initial: int = 200_000, tur
         found = asyncio.run(run(url, store, rows, turns))
         asyncio.run(_new_database(url))
         other = url.replace("/ngdata?", "/initial?")
-        schema.upgrade(other)
+        migrate.upgrade(other)
         found.append(asyncio.run(measured_initial(other, initial, max(1, turns // 2))))
     return table(found)
 

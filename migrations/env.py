@@ -18,10 +18,10 @@ import asyncpg
 from alembic import context
 from sqlalchemy import Connection, NullPool, text
 
-from ngdata import address
-from ngdata.config import load_settings
-from ngdata.database import engine_of
-from ngdata.store.models import Base
+from ngdata._config import postgres_url
+from ngdata._config.settings import load_settings
+from ngdata._connections.database import engine_of
+from ngdata._store.models import Base
 
 _SCHEMAS = {table.schema for table in Base.metadata.tables.values()}
 _PARTITION = re.compile(r"spatial_index_\d+")
@@ -94,7 +94,7 @@ def database_url() -> str:
         return configured.get_secret_value()
     # The embedded server is migrated as it starts, by Alembic, which can do only one thing at a
     # time in a process.
-    start = "from ngdata import local; print(local.up().database_url)"
+    start = "from ngdata import _local; print(_local.up().database_url)"
     started = subprocess.run([sys.executable, "-c", start], stdout=subprocess.PIPE, text=True)
     if started.returncode:
         sys.exit(started.returncode)
@@ -103,7 +103,9 @@ def database_url() -> str:
 
 async def connect_and_run(url: str) -> None:
     """Connect as the client does: any address that libpq takes will do."""
-    arguments = address.asyncpg_arguments(address.checked(url), {}, 10.0, "ngdata migrate")
+    arguments = postgres_url.asyncpg_arguments(
+        postgres_url.checked(url), {}, 10.0, "ngdata migrate"
+    )
     engine = engine_of(lambda: asyncpg.connect(**arguments), poolclass=NullPool)
     async with engine.connect() as connection:
         await connection.run_sync(run_online)

@@ -10,9 +10,9 @@ True
 """
 
 from ngdata import errors
-from ngdata.client import AsyncClient
-from ngdata.connecting import connect, connect_async
-from ngdata.sync.client import Client
+from ngdata._client.async_client import AsyncClient
+from ngdata._client.connect import connect, connect_async
+from ngdata._client.sync.client import Client
 
 __all__ = ["AsyncClient", "Client", "connect", "connect_async", "errors"]
 

@@ -16,18 +16,19 @@ from typing import Final, TypeAlias
 Method: TypeAlias = ast.AsyncFunctionDef | ast.FunctionDef
 
 ROOT: Final = Path(__file__).resolve().parent.parent
+PACKAGE: Final = ROOT / "ngdata" / "_client"
 CLASSES: Final = {
     "tokens": "AsyncTokens",
     "graph": "AsyncGraph",
     "experience": "AsyncExperience",
-    "caching": "AsyncCache",
-    "client": "AsyncClient",
+    "cache": "AsyncCache",
+    "async_client": "AsyncClient",
 }
 # Behind a name, the parentheses are a call's.
 _WRAPPED: Final = re.compile(r"(?<![\w\])])\(await ")
 _HEAD: Final = '''"""{summary}
 
-Written by scripts/generate_sync.py out of ngdata/{module}.py; change that file, and run it again.
+Written by scripts/generate_sync.py out of ngdata/_client/{module}.py; change that file, and run it again.
 """
 
 from __future__ import annotations
@@ -43,19 +44,21 @@ _WORDS: Final = {
 
 
 def generate() -> dict[Path, str]:
-    """Give the text of each file that belongs to ngdata/sync."""
+    """Give the text of each file that belongs to ngdata/_client/sync."""
     return {
-        ROOT / "ngdata" / "sync" / f"{module}.py": _formatted(_sync_module(module, name))
+        PACKAGE / "sync" / f"{module.removeprefix('async_')}.py": _formatted(
+            _sync_module(module, name)
+        )
         for module, name in CLASSES.items()
     }
 
 
 def _sync_module(module: str, class_name: str) -> str:
-    tree = ast.parse((ROOT / "ngdata" / f"{module}.py").read_text())
+    tree = ast.parse((PACKAGE / f"{module}.py").read_text())
     found = next(n for n in tree.body if isinstance(n, ast.ClassDef) and n.name == class_name)
     methods = [n for n in found.body if isinstance(n, Method) and _public(n)]
     sync_name = class_name.removeprefix("Async")
-    is_client = module == "client"
+    is_client = module == "async_client"
     summary = (ast.get_docstring(tree) or "").splitlines()[0].replace("`client.", "`Client.")
     if is_client:
         summary = "The sync client: the async one's methods, blocking."
@@ -68,11 +71,11 @@ def _sync_module(module: str, class_name: str) -> str:
 ''' + "\n\n".join(body)
     needed = [ast.unparse(node) for node in _needed(imports, text)]
     own = (
-        ["from ngdata.sync.opened import Opened"]
+        ["from ngdata._client.sync.lifecycle import Opened"]
         if is_client
         else [
-            f"from ngdata.{module} import {class_name}",
-            "from ngdata.sync.twin import Twin",
+            f"from ngdata._client.{module} import {class_name}",
+            "from ngdata._client.sync.base import Twin",
         ]
     )
     if "Iterator[" in text:
@@ -142,7 +145,15 @@ def _needed(imports: list[ast.ImportFrom | ast.Import], text: str) -> list[ast.s
 def _formatted(text: str) -> str:
     for arguments in (["check", "--fix", "--quiet", "--select", "I"], ["format", "--quiet"]):
         done = subprocess.run(
-            [sys.executable, "-m", "ruff", *arguments, "--stdin-filename", "ngdata/sync/x.py", "-"],
+            [
+                sys.executable,
+                "-m",
+                "ruff",
+                *arguments,
+                "--stdin-filename",
+                "ngdata/_client/sync/x.py",
+                "-",
+            ],
             input=text,
             capture_output=True,
             text=True,

@@ -21,7 +21,8 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 import ngdata
-from ngdata import local, schema
+from ngdata import _local
+from ngdata._store import migrate
 
 ROOT = Path(__file__).resolve().parent.parent
 TABLES = (
@@ -51,7 +52,7 @@ def pytest_configure() -> None:
 
 
 def pytest_unconfigure() -> None:
-    local.down()
+    _local.down()
     shutil.rmtree(os.environ["NGDATA_HOME"], ignore_errors=True)
 
 
@@ -67,20 +68,20 @@ def execute(url: str, *statements: str) -> list[Any]:
 
 
 @pytest.fixture(scope="session")
-def server() -> local.Addresses:
+def server() -> _local.Addresses:
     """The servers of this run, migrated to head."""
-    return local.up(durable=False)
+    return _local.up(durable=False)
 
 
 @pytest.fixture
-def database_url(server: local.Addresses) -> str:
+def database_url(server: _local.Addresses) -> str:
     """The shared database, with every table empty."""
     execute(server.database_url, f"TRUNCATE {TABLES}")
     return server.database_url
 
 
 @pytest.fixture(scope="session")
-def new_database(server: local.Addresses) -> Callable[[], AbstractContextManager[str]]:
+def new_database(server: _local.Addresses) -> Callable[[], AbstractContextManager[str]]:
     """Make a database without our schema, and drop it at the end."""
     return lambda: _database(server.database_url)
 
@@ -100,12 +101,12 @@ def ng(database_url: str) -> Iterator[ngdata.Client]:
 
 
 @pytest.fixture(scope="session")
-def celegans(server: local.Addresses) -> Iterator[ngdata.Client]:
+def celegans(server: _local.Addresses) -> Iterator[ngdata.Client]:
     """A sync client of a store of its own that holds the sample; for reading."""
     from ngdata.datasets import load_celegans
 
     with _database(server.database_url) as url:
-        schema.upgrade(url)
+        migrate.upgrade(url)
         with ngdata.connect(url) as client:
             load_celegans(client)
             yield client

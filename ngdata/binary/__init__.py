@@ -3,7 +3,7 @@
 A record is little-endian and packed; `TOKEN`, `CONNECTION` and `EVENT` are its NumPy dtypes, and
 `as_records` reads bytes as arrays of them without a copy or a check.  ``decode_*`` makes a frame of
 records, a column per field in its own unit, and ``encode_*`` makes records of such a frame.
-``*_rows`` turns that frame into what a bulk write takes; `ngdata.loading` does all of it for a file.
+``*_rows`` turns that frame into what a bulk write takes; `ngdata.binary.loading` does all of it for a file.
 
 Examples
 --------

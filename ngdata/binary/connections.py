@@ -7,11 +7,11 @@ from typing import Final
 import numpy as np
 import pandas as pd
 
+from ngdata._store.input_frames import Frame, incoming
 from ngdata.binary import fields
 from ngdata.binary import ids as uuids
 from ngdata.binary.flags import CONNECTION_FLAGS
 from ngdata.binary.layout import CONNECTION, Records, as_records, check
-from ngdata.store.incoming import Frame, incoming
 
 __all__ = ["connection_rows", "decode_connections", "encode_connections"]
 

@@ -15,9 +15,9 @@ from typing import Final, Literal, TypeAlias
 
 import numpy as np
 
+from ngdata._arguments.levels import LEVELS
+from ngdata._store.tokens import as_coords
 from ngdata.errors import InvalidQueryError
-from ngdata.levels import LEVELS
-from ngdata.store.tokens import as_coords
 
 __all__ = ["Dialect", "checked_dialect", "to_points", "to_raw"]
 

@@ -7,12 +7,12 @@ from typing import Final
 import numpy as np
 import pandas as pd
 
+from ngdata._store import columns as column
+from ngdata._store.input_frames import Frame, incoming
 from ngdata.binary import fields
 from ngdata.binary import ids as uuids
 from ngdata.binary.layout import EVENT, Records, as_records, check
 from ngdata.errors import InvalidQueryError
-from ngdata.store import columns as column
-from ngdata.store.incoming import Frame, incoming
 
 __all__ = ["decode_events", "encode_events", "event_rows"]
 

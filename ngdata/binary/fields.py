@@ -9,8 +9,8 @@ from typing import Any, Final
 import numpy as np
 import pandas as pd
 
+from ngdata._store import columns as column
 from ngdata.errors import InvalidQueryError
-from ngdata.store import columns as column
 
 __all__ = ["as_times", "flags", "float32", "float32s", "micros", "objects", "scaled", "whole"]
 

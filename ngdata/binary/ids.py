@@ -22,9 +22,9 @@ import pandas as pd
 import pyarrow as pa
 from numpy.typing import ArrayLike
 
+from ngdata._arguments.ids import Ids, canonical_ids, id_text
+from ngdata._store import columns as column
 from ngdata.errors import InvalidQueryError
-from ngdata.ids import Ids, canonical_ids, id_text
-from ngdata.store import columns as column
 
 __all__ = [
     "as_text",

@@ -131,7 +131,7 @@ def _joined(data: Any, layout: np.dtype[Any]) -> bytes:
     if isinstance(data, str | pd.DataFrame) or not isinstance(data, Iterable):
         raise InvalidQueryError(
             f"records are bytes, an array of {layout.itemsize}-byte records, or a sequence of "
-            f"bytes, not {type(data).__name__}; a file is read with ngdata.loading, or with "
+            f"bytes, not {type(data).__name__}; a file is read with ngdata.binary.loading, or with "
             "Path(...).read_bytes()"
         )
     items = list(data)

@@ -11,14 +11,14 @@ import pandas as pd
 import pyarrow as pa
 from numpy.typing import ArrayLike
 
+from ngdata._store.input_frames import Frame, incoming
+from ngdata._store.tokens import as_coords
 from ngdata.binary import fields
 from ngdata.binary import ids as uuids
 from ngdata.binary.coordinates import Dialect, to_points, to_raw
 from ngdata.binary.flags import entity_types
 from ngdata.binary.layout import TOKEN, Records, as_records, check
 from ngdata.errors import InvalidQueryError
-from ngdata.store.incoming import Frame, incoming
-from ngdata.store.tokens import as_coords
 
 __all__ = ["contradicted", "decode_tokens", "encode_tokens", "token_rows"]
 

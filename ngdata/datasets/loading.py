@@ -7,11 +7,11 @@ from typing import Any, Final
 
 import pandas as pd
 
-from ngdata.client import AsyncClient
+from ngdata._client.async_client import AsyncClient
+from ngdata._client.sync.client import Client
+from ngdata._connections.threads import in_daemon_thread
 from ngdata.datasets.sample import read_sample
 from ngdata.errors import IntegrityError, InvalidQueryError
-from ngdata.sync.client import Client
-from ngdata.threads import in_daemon_thread
 
 __all__ = ["load_celegans", "load_celegans_async"]
 

@@ -2,17 +2,10 @@
 
 Programs that were written against that layer run on it with their import lines changed;
 ``docs/compatibility.md`` lists its calls and what differs.  Everything here is async, works on the
-tables of `ngdata.store.models`, and shares its queries with the frames of `ngdata.connect_async`.
+tables of `ngdata._store.models`, and shares its queries with the frames of `ngdata.connect_async`.
 """
 
-from ngdata.repositories.configuration import ConfigLoader
-from ngdata.repositories.database import DatabaseManager
-from ngdata.repositories.experience import ExperienceRepository
-from ngdata.repositories.factories import DatabaseFactory, RepositoryFactory
-from ngdata.repositories.graph import GraphRepository
-from ngdata.repositories.redis import RedisManager
-from ngdata.repositories.tokens import TokenRepository
-from ngdata.store.models import (
+from ngdata._store.models import (
     Base,
     ConnectionModel,
     EventModel,
@@ -21,6 +14,13 @@ from ngdata.store.models import (
     TokenModel,
     TrajectoryModel,
 )
+from ngdata.repositories.configuration import ConfigLoader
+from ngdata.repositories.database import DatabaseManager
+from ngdata.repositories.experience import ExperienceRepository
+from ngdata.repositories.factories import DatabaseFactory, RepositoryFactory
+from ngdata.repositories.graph import GraphRepository
+from ngdata.repositories.redis import RedisManager
+from ngdata.repositories.tokens import TokenRepository
 
 ExperienceEventModel = EventModel
 ExperienceTrajectoryModel = TrajectoryModel

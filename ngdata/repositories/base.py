@@ -28,13 +28,13 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm.attributes import flag_modified
 from sqlalchemy.orm.util import identity_key
 
+from ngdata._arguments.ids import Id, canonical_id
+from ngdata._connections.session import session_errors
+from ngdata._query.filters import row_limit
+from ngdata._query.model import Query
+from ngdata._store.models import ConnectionModel, EventModel, TokenModel
 from ngdata.errors import IntegrityError, InvalidQueryError, NotFoundError
-from ngdata.ids import Id, canonical_id
-from ngdata.query import Query
-from ngdata.query.filters import row_limit
 from ngdata.repositories.redis import RedisManager
-from ngdata.session import session_errors
-from ngdata.store.models import ConnectionModel, EventModel, TokenModel
 
 __all__ = ["Repository"]
 

@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from ngdata.config import Settings, load_settings
-from ngdata.config_file import load_config_file, settings_of
+from ngdata._config.file import load_config_file, settings_of
+from ngdata._config.settings import Settings, load_settings
 
 __all__ = ["ConfigLoader", "settings_from"]
 

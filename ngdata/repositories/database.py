@@ -8,13 +8,13 @@ from contextlib import asynccontextmanager
 
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
 
-from ngdata import schema
-from ngdata.config import Settings
-from ngdata.database import Database
+from ngdata._config.settings import Settings
+from ngdata._connections.database import Database
+from ngdata._connections.threads import in_daemon_thread, uninterrupted
+from ngdata._local.fallback import located
+from ngdata._store import migrate
 from ngdata.errors import NGDataError, SchemaVersionError
-from ngdata.repositories.remembered import Remembered
-from ngdata.servers import located
-from ngdata.threads import in_daemon_thread, uninterrupted
+from ngdata.repositories.entity_cache import Remembered
 
 __all__ = ["DatabaseManager"]
 
@@ -99,7 +99,7 @@ class DatabaseManager:
         self._opened()
         url = self._settings.database_url
         assert url is not None
-        await in_daemon_thread(lambda: schema.upgrade(url.get_secret_value()))
+        await in_daemon_thread(lambda: migrate.upgrade(url.get_secret_value()))
 
     async def health_check(self) -> bool:
         """Tell whether the database answers."""

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
-from ngdata.ids import Id
-from ngdata.query import events
+from ngdata._arguments.ids import Id
+from ngdata._arguments.times import Time
+from ngdata._query import events
+from ngdata._store.models import EventModel
 from ngdata.repositories.base import Repository
-from ngdata.store.models import EventModel
-from ngdata.times import Time
 
 __all__ = ["ExperienceRepository"]
 

@@ -8,7 +8,7 @@ from typing import Any, ClassVar, TypeAlias, TypeVar
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from ngdata.config import Settings
+from ngdata._config.settings import Settings
 from ngdata.repositories.configuration import settings_from
 from ngdata.repositories.database import DatabaseManager
 from ngdata.repositories.experience import ExperienceRepository

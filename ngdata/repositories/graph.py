@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
+from ngdata._arguments.ids import Id, canonical_id
+from ngdata._query import neighbors
+from ngdata._query.neighbors import Direction
+from ngdata._store.models import ConnectionModel
 from ngdata.errors import NotFoundError
-from ngdata.ids import Id, canonical_id
-from ngdata.query import neighbors
-from ngdata.query.neighbors import Direction
 from ngdata.repositories.base import Repository
-from ngdata.store.models import ConnectionModel
 
 __all__ = ["GraphRepository"]
 

@@ -14,10 +14,10 @@ from typing import Any, Final
 import redis
 import redis.asyncio
 
-from ngdata.config import Settings
+from ngdata._config.settings import Settings
+from ngdata._connections.threads import in_daemon_thread
+from ngdata._local.fallback import located
 from ngdata.errors import ConfigError, InvalidQueryError
-from ngdata.servers import located
-from ngdata.threads import in_daemon_thread
 
 __all__ = ["RedisHealth", "RedisManager"]
 

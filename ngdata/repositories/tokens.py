@@ -9,18 +9,20 @@ from typing import ClassVar, Final
 from numpy.typing import ArrayLike
 from sqlalchemy import ColumnElement, literal_column, select
 
-from ngdata.cache.versions import version_of
+from ngdata._arguments.ids import Id
+from ngdata._arguments.levels import Level
+from ngdata._arguments.numbers import as_float
+from ngdata._arguments.times import is_missing
+from ngdata._query import literals as sql
+from ngdata._query import regions
+from ngdata._query.filters import TokenFilter
+from ngdata._query.model import Query
+from ngdata._query.space import Box, as_point
+from ngdata._reading.cache.versions import version_of
+from ngdata._store.models import TokenModel
 from ngdata.errors import InvalidQueryError
-from ngdata.ids import Id
-from ngdata.levels import Level
-from ngdata.query import Query, regions
-from ngdata.query import literals as sql
-from ngdata.query.filters import TokenFilter, as_float
-from ngdata.query.space import Box, as_point
 from ngdata.repositories.base import Repository
-from ngdata.repositories.remembered import Remembered
-from ngdata.store.models import TokenModel
-from ngdata.times import is_missing
+from ngdata.repositories.entity_cache import Remembered
 
 __all__ = ["TokenRepository"]
 

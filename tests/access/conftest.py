@@ -15,9 +15,9 @@ from urllib.parse import quote, urlencode
 import adbc_driver_postgresql.dbapi as adbc
 import pytest
 
-from ngdata import schema
-from ngdata.local.account import Account, account_for
-from ngdata.local.binaries import find_postgres
+from ngdata._local.account import Account, account_for
+from ngdata._local.binaries import find_postgres
+from ngdata._store import migrate
 
 PASSWORD = "open sesame/ä:@"
 
@@ -167,7 +167,7 @@ def tcp_server() -> Iterator[Server]:
     assert done.returncode == 0, account.tail(directory / "log")
     try:
         server.run("CREATE DATABASE store", "CREATE ROLE bearer LOGIN", database="postgres")
-        schema.upgrade(server.url())
+        migrate.upgrade(server.url())
         yield server
     finally:
         server.control("stop", "-m", "immediate")

@@ -14,7 +14,7 @@ import pandas as pd
 import pytest
 
 import ngdata
-from ngdata import schema
+from ngdata._store import migrate
 from ngdata.errors import ConfigError
 from tests.access.conftest import PASSWORD
 
@@ -151,7 +151,7 @@ def test_a_writer_writes_the_truth_alone(tcp_server, stored):
         ):
             refused(url, statement)
         with pytest.raises(ConfigError, match="lacks a right"):
-            schema.downgrade(url)
+            migrate.downgrade(url)
     with ngdata.connect(tcp_server.url()) as ng:
         assert list(ng.tokens.find_in_region(*EVERYTHING)["token_id"]) == [stored]
 
@@ -247,7 +247,7 @@ def test_an_owner_who_is_nobody_else(tcp_server):
         owner = stack.enter_context(login(tcp_server))
         name = stack.enter_context(database(tcp_server, owner))
         url = tcp_server.url(owner, database=name)
-        schema.upgrade(url)
+        migrate.upgrade(url)
         assert groups(tcp_server) == ()
 
         with ngdata.connect(url) as ng:
@@ -267,7 +267,7 @@ def test_an_owner_who_is_nobody_else(tcp_server):
 
         with adbc.connect(url, autocommit=True) as connection, connection.cursor() as cursor:
             cursor.execute("DROP TABLE graph.later")
-        schema.downgrade(url)
+        migrate.downgrade(url)
         assert tcp_server.run("SELECT to_regnamespace('graph')", database=name) == [(None,)]
 
 
@@ -302,24 +302,24 @@ def test_access_changes(tcp_server):
 def test_groups_go_when_nobody_needs_them(tcp_server):
     with no_groups(tcp_server), database(tcp_server) as one, database(tcp_server) as other:
         first, second = (tcp_server.url(database=name) for name in (one, other))
-        schema.upgrade(first)
+        migrate.upgrade(first)
         assert groups(tcp_server) == GROUPS
-        schema.upgrade(second)
+        migrate.upgrade(second)
 
-        schema.downgrade(first)
+        migrate.downgrade(first)
         assert groups(tcp_server) == GROUPS, "the other database needs them"
         with login(tcp_server, "ngdata_analyst") as name:
-            schema.downgrade(second)
+            migrate.downgrade(second)
             assert groups(tcp_server) == ("ngdata_analyst",), "it has a member"
-            schema.upgrade(first)
+            migrate.upgrade(first)
             with ngdata.connect(tcp_server.url(name, database=one)) as ng:
                 assert ng.tokens.count_in_region(*EVERYTHING) == 0
-        schema.downgrade(first, "0004")
+        migrate.downgrade(first, "0004")
         assert groups(tcp_server) == ()
 
 
 def test_databases_of_a_cluster_migrated_at_once(tcp_server):
-    code = "import sys; from ngdata.schema import upgrade; upgrade(sys.argv[1])"
+    code = "import sys; from ngdata._store.migrate import upgrade; upgrade(sys.argv[1])"
     with no_groups(tcp_server), ExitStack() as stack:
         names = [stack.enter_context(database(tcp_server)) for _ in range(3)]
         started = [
@@ -335,14 +335,14 @@ def test_databases_of_a_cluster_migrated_at_once(tcp_server):
             assert process.returncode == 0
         for name in names:
             assert may(tcp_server, "ngdata_writer", "INSERT", name) == TRUTH
-            schema.downgrade(tcp_server.url(database=name))
+            migrate.downgrade(tcp_server.url(database=name))
 
 
 def test_what_others_made_in_our_schemas_is_theirs(tcp_server):
     with ExitStack() as stack:
         owner = stack.enter_context(login(tcp_server))
         name = stack.enter_context(database(tcp_server, owner))
-        schema.upgrade(tcp_server.url(owner, database=name))
+        migrate.upgrade(tcp_server.url(owner, database=name))
         tcp_server.run("CREATE TABLE graph.theirs (id int)", database=name)
         with (
             adbc.connect(tcp_server.url(owner, database=name), autocommit=True) as connection,

@@ -20,9 +20,10 @@ import redis
 from IPython.core.formatters import DisplayFormatter
 
 import ngdata
-from ngdata import address, schema
-from ngdata.config import load_settings
-from ngdata.config_file import load_config_file
+from ngdata._config import postgres_url
+from ngdata._config.file import load_config_file
+from ngdata._config.settings import load_settings
+from ngdata._store import migrate
 from ngdata.errors import ConfigError, DatabaseUnavailable, NGDataError
 
 SECRET = "Sesame1@Sesame2/Sesame3:Sesame4?Sesame5#Sesame6%41Sesame7+ [Sesame8]'\"ä$"
@@ -123,7 +124,7 @@ def test_a_server_that_does_not_answer(monkeypatch, tmp_path, place):
 
 def test_a_wrong_password(tcp_server):
     url = tcp_server.url(password=SECRET)
-    for attempt in (lambda: ngdata.connect(url), lambda: schema.upgrade(url)):
+    for attempt in (lambda: ngdata.connect(url), lambda: migrate.upgrade(url)):
         with pytest.raises(ConfigError, match="check user and password") as caught:
             attempt()
         hidden(shown_by(caught.value))
@@ -152,7 +153,7 @@ def test_urls_that_cannot_be_read(url):
         ngdata.connect(url)
     hidden(shown_by(caught.value))
     with pytest.raises(NGDataError) as caught:
-        schema.upgrade(url)
+        migrate.upgrade(url)
     hidden(shown_by(caught.value))
 
 
@@ -162,7 +163,7 @@ def test_an_address_shown_as_it_came():
         "postgresql://h/d?password=Sesame@Sesame",
         f"postgresql://h/d?user=me&password={ESCAPED}",
     ):
-        hidden(address.shown(url))
+        hidden(postgres_url.shown(url))
 
 
 @pytest.mark.parametrize(

@@ -10,11 +10,11 @@ from pathlib import Path
 import pytest
 
 import ngdata
-from ngdata import tls
-from ngdata.config import load_settings
-from ngdata.database import Database
+from ngdata._config import tls
+from ngdata._config.settings import load_settings
+from ngdata._connections.database import Database
+from ngdata._connections.driver_errors import translated
 from ngdata.errors import ConfigError, NGDataError
-from ngdata.server_errors import translated
 
 ENCRYPTED = "SELECT ssl FROM pg_stat_ssl WHERE pid = pg_backend_pid()"
 CHECKED = ("verify-ca", "verify-full")

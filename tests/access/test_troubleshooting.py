@@ -9,7 +9,9 @@ import adbc_driver_postgresql.dbapi as adbc
 import pytest
 
 import ngdata
-from ngdata import address, schema
+from ngdata._config import postgres_url
+from ngdata._connections import revision
+from ngdata._store import migrate
 from ngdata.errors import (
     ConfigError,
     DatabaseUnavailable,
@@ -47,7 +49,7 @@ def told(error: type[NGDataError], work: Callable[[], object], url: str | None =
     message = str(caught.value)
     assert PASSWORD not in message
     if url is not None:
-        message = message.replace(address.shown(url), "ADDRESS").replace(schema.HEAD, "HEAD")
+        message = message.replace(postgres_url.shown(url), "ADDRESS").replace(revision.HEAD, "HEAD")
     [quotation] = [quotation for quotation in QUOTED if message.startswith(quotation)]
     seen.add(quotation)
 
@@ -93,7 +95,7 @@ def test_a_full_pool(monkeypatch, database_url):
 
 
 def test_nothing_is_installed(monkeypatch, tmp_path):
-    from ngdata.local import binaries
+    from ngdata._local import binaries
 
     monkeypatch.setattr(binaries, "PLACES", [])
     monkeypatch.setattr(binaries, "REDIS_PLACES", [])
@@ -104,23 +106,23 @@ def test_nothing_is_installed(monkeypatch, tmp_path):
 
 def test_no_schema_and_an_old_one(empty_database):
     told(SchemaVersionError, lambda: ngdata.connect(empty_database), empty_database)
-    schema.upgrade(empty_database, "0003")
+    migrate.upgrade(empty_database, "0003")
     told(SchemaVersionError, lambda: ngdata.connect(empty_database), empty_database)
 
 
 def test_a_database_that_a_newer_ngdata_made(tcp_server, me):
     url = tcp_server.url(database="neurograph")
-    schema.upgrade(url)
+    migrate.upgrade(url)
     tcp_server.run("UPDATE tokens.alembic_version SET version_num = '9999'", database="neurograph")
-    told(SchemaVersionError, lambda: schema.upgrade(url), url)
+    told(SchemaVersionError, lambda: migrate.upgrade(url), url)
 
 
 def test_migrating_without_rights(tcp_server, me):
-    told(ConfigError, lambda: schema.upgrade(me), me)
+    told(ConfigError, lambda: migrate.upgrade(me), me)
     tcp_server.run("GRANT CREATE ON DATABASE neurograph TO me")
-    told(ConfigError, lambda: schema.upgrade(me), me)
+    told(ConfigError, lambda: migrate.upgrade(me), me)
     tcp_server.run("CREATE EXTENSION postgis", database="neurograph")
-    schema.upgrade(me)
+    migrate.upgrade(me)
 
 
 def test_a_query_that_takes_too_long(database_url):

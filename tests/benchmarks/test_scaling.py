@@ -8,7 +8,7 @@ import pytest
 
 from benchmarks import scaling
 from benchmarks.store import filled
-from ngdata.partitions.connections import close_idle
+from ngdata._reading.dask_frames.connections import close_idle
 
 
 @pytest.mark.filterwarnings("ignore::FutureWarning")

@@ -5,7 +5,7 @@ import importlib.util
 import re
 import sys
 
-from ngdata import schema
+from ngdata._store import migrate
 from tests.conftest import ROOT
 
 
@@ -19,7 +19,7 @@ def load():
 
 
 def test_all_ways_write_the_same(empty_database):
-    schema.upgrade(empty_database)
+    migrate.upgrade(empty_database)
     benchmark = load()
     found = asyncio.run(benchmark.run(empty_database, store=200, rows=40, turns=2))
     lines = benchmark.table(found).splitlines()
@@ -29,7 +29,7 @@ def test_all_ways_write_the_same(empty_database):
 
 
 def test_an_initial_load_writes_the_same(empty_database):
-    schema.upgrade(empty_database)
+    migrate.upgrade(empty_database)
     benchmark = load()
     found = asyncio.run(benchmark.measured_initial(empty_database, rows=40, turns=1))
     assert list(found.seconds) == ["ngdata", "ngdata, initial=True"]

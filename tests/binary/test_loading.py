@@ -14,10 +14,10 @@ import pytest
 from typer.testing import CliRunner
 
 import ngdata
-from ngdata import cli, loading
-from ngdata.binary import CONNECTION, EVENT, TOKEN, decode_tokens, token_ids
+from ngdata.admin import cli
+from ngdata.binary import CONNECTION, EVENT, TOKEN, decode_tokens, loading, token_ids
+from ngdata.binary.loading import load_records, load_records_async
 from ngdata.errors import IntegrityError, InvalidQueryError
-from ngdata.loading import load_records, load_records_async
 
 EVERYWHERE = ([-np.inf] * 3, [np.inf] * 3)
 
@@ -311,7 +311,7 @@ def test_a_file_that_is_not_there_is_a_wrong_argument(tmp_path):
 LOAD_AND_MEASURE = """
 import resource, sys
 import ngdata
-from ngdata.loading import load_records
+from ngdata.binary.loading import load_records
 with ngdata.connect(sys.argv[1]) as ng:
     load_records(ng, sys.argv[2], progress=False)
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

@@ -9,9 +9,9 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from ngdata._arguments.levels import LEVELS
 from ngdata.binary import TOKEN, as_records, decode_tokens, encode_tokens, token_ids, token_rows
 from ngdata.errors import InvalidQueryError
-from ngdata.levels import LEVELS
 
 NAN = (np.nan,) * 3
 NOWHERE = np.full((1, 8, 3), np.nan)

@@ -20,7 +20,7 @@ import pandas as pd
 import pytest
 import redis
 
-from ngdata.local.binaries import find_redis
+from ngdata._local.binaries import find_redis
 
 WHOLE = ((-np.inf,) * 3, (np.inf,) * 3)
 

@@ -4,13 +4,14 @@ import asyncio
 import re
 
 from benchmarks import cache, versions
-from ngdata import local, schema
+from ngdata import _local
+from ngdata._store import migrate
 from tests.conftest import execute
 
 
 def test_all_ways_give_the_same_answer(server, empty_database):
-    schema.upgrade(empty_database)
-    addresses = local.Addresses(empty_database, server.redis_url)
+    migrate.upgrade(empty_database)
+    addresses = _local.Addresses(empty_database, server.redis_url)
     found = asyncio.run(cache.run(addresses, (1, 50), turns=5))
     lines = cache.table(found).splitlines()
     assert len(lines) == 2 + 7 + 6
@@ -19,7 +20,7 @@ def test_all_ways_give_the_same_answer(server, empty_database):
 
 
 def test_writers_leave_the_rows_that_they_wrote(empty_database):
-    schema.upgrade(empty_database)
+    migrate.upgrade(empty_database)
     found = asyncio.run(versions.run(empty_database, 80))
     assert [one.sessions for one in found] == [1, 4, 8]
     rows = execute(empty_database, "SELECT count(*) FROM graph.connections")

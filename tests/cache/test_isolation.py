@@ -10,9 +10,9 @@ import pyarrow as pa
 import pytest
 
 import ngdata
-from ngdata.answer import Answer
-from ngdata.query import Column, Kind
-from ngdata.subgraph import Subgraph
+from ngdata._client.subgraph import Subgraph
+from ngdata._query.model import Column, Kind
+from ngdata._reading.answer import Answer
 from tests.cache.conftest import WHOLE, points
 
 KINDS = {

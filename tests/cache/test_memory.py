@@ -4,11 +4,11 @@ import pyarrow as pa
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ngdata.answer import Answer
-from ngdata.cache.memory import Memory
-from ngdata.query import Column, Kind, Query, Region
-from ngdata.query.filters import TokenFilter
-from ngdata.query.space import Box
+from ngdata._query.filters import TokenFilter
+from ngdata._query.model import Column, Kind, Query, Region
+from ngdata._query.space import Box
+from ngdata._reading.answer import Answer
+from ngdata._reading.cache.memory_tier import Memory
 
 COLUMNS = (Column("x", Kind.FLOAT),)
 

@@ -7,11 +7,11 @@ import uuid
 import pytest
 
 import ngdata
-from ngdata import schema
-from ngdata.cache import CacheStats
-from ngdata.cache.entry import FORMAT
+from ngdata._connections.revision import HEAD
+from ngdata._reading.cache import CacheStats
+from ngdata._reading.cache.codec import FORMAT
+from ngdata._store import migrate
 from ngdata.errors import InvalidQueryError, NGDataError
-from ngdata.schema import HEAD
 from tests.cache.conftest import eventually, outsider, points, run, same
 
 BOX = ((0, 0, 0), (1, 1, 1))
@@ -202,7 +202,7 @@ def test_what_is_read_while_it_is_cleared_is_not_kept(database_url):
 
 def test_two_databases_share_nothing(server, database_url, empty_database, own_redis):
     """The second is a copy, made with the same nonces and the same secret."""
-    schema.upgrade(empty_database)
+    migrate.upgrade(empty_database)
 
     async def main():
         async with (

@@ -15,7 +15,7 @@ import pytest
 import redis
 
 import ngdata
-from ngdata.cache import outage
+from ngdata._reading.cache import circuit_breaker
 from ngdata.errors import CacheWarning
 from tests.cache.conftest import eventually, outsider, points, run, same
 
@@ -129,7 +129,7 @@ def test_stopped_and_continued(database_url, own_redis):
                 begun = time.monotonic()
                 assert await during_an_outage([one], seconds=3.5) == {"database"}
                 tries = (await one.cache.stats()).redis_errors
-                assert 2 <= tries <= (time.monotonic() - begun) / outage._REST + 1
+                assert 2 <= tries <= (time.monotonic() - begun) / circuit_breaker._REST + 1
             own_redis.send(signal.SIGCONT)
             await eventually(lambda: works(one, two))
 

@@ -16,7 +16,7 @@ import pandas as pd
 import pytest
 
 import ngdata
-from ngdata.local.binaries import find_psql
+from ngdata._local.binaries import find_psql
 from tests.cache.conftest import WHOLE, outsider, points, run, same
 
 BOXES = [WHOLE, ((0, 0, 0), (3, 3, 3)), ((1, 0, 0), (2, 3, 3)), ((1, 1, 1), (1, 1, 1))]

@@ -13,8 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import ngdata
-from ngdata.cache.versions import version_of, version_sql
-from ngdata.local.binaries import find_psql
+from ngdata._local.binaries import find_psql
+from ngdata._reading.cache.versions import version_of, version_sql
 from tests.cache.conftest import eventually, insert, outsider, points, run
 
 LEVELS = [None, "read committed", "repeatable read", "serializable"]
@@ -464,15 +464,15 @@ def test_where_nothing_can_tell_nothing_is_given_again(database_url, spoil, mend
 
 
 def test_the_schema_made_anew_under_an_open_client(empty_database):
-    from ngdata import schema
+    from ngdata._store import migrate
 
-    schema.upgrade(empty_database)
+    migrate.upgrade(empty_database)
     with ngdata.connect(empty_database) as ng:
         ng.tokens.create({0: (0, 0, 0)})
         box = ((-1, -1, -1), (1, 1, 1))
         assert len(ng.tokens.find_in_region(*box)) == 1
-        schema.downgrade(empty_database, "0005")
-        schema.upgrade(empty_database)
+        migrate.downgrade(empty_database, "0005")
+        migrate.upgrade(empty_database)
         assert len(ng.tokens.find_in_region(*box)) == 1
         ng.tokens.create({0: (0, 0, 0)})
         assert len(ng.tokens.find_in_region(*box)) == 2

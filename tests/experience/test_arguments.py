@@ -8,9 +8,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from ngdata.durations import as_duration, as_step
+from ngdata._arguments.durations import as_duration, as_step
+from ngdata._reading.flatten import flattened
 from ngdata.errors import InvalidQueryError, NotFoundError
-from ngdata.flattening import flattened
 
 NOBODY = "00000000-0000-4000-8000-00000000dead"
 NAIVE = dt.datetime(2024, 1, 1)

@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 
 import ngdata
-from ngdata.arrow_pool import ArrowPool, TooManyRows
-from ngdata.config import load_settings
+from ngdata._config.settings import load_settings
+from ngdata._connections.arrow_connection import TooManyRows
+from ngdata._connections.arrow_pool import ArrowPool
+from ngdata._query.model import Column, Kind, Query
 from ngdata.errors import ConfigError, InvalidQueryError, ResultTooLarge
-from ngdata.query import Column, Kind, Query
 
 EVERYTHING = (-np.inf,) * 3, (np.inf,) * 3
 

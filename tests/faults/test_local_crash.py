@@ -18,12 +18,12 @@ import adbc_driver_postgresql.dbapi as adbc
 import psutil
 import pytest
 
-from ngdata import local
-from ngdata.local import state
-from ngdata.local.account import account_for
-from ngdata.local.postgres import Postgres
-from ngdata.local.processes import working_in
-from ngdata.local.server import _reachable
+from ngdata import _local
+from ngdata._local import state
+from ngdata._local.account import account_for
+from ngdata._local.postgres import Postgres
+from ngdata._local.processes import working_in
+from ngdata._local.server import _reachable
 
 UP = """
 import sys
@@ -47,14 +47,14 @@ def home() -> Iterator[Path]:
 def _home() -> Iterator[Path]:
     path = Path(tempfile.mkdtemp(prefix="ngdata crash "))
     yield path
-    local.down(path)
+    _local.down(path)
     shutil.rmtree(path)
 
 
 @pytest.fixture
-def running(home) -> tuple[local.Addresses, Postgres]:
+def running(home) -> tuple[_local.Addresses, Postgres]:
     """The home's servers, up, with a row to keep."""
-    addresses = local.up(home, durable=False)
+    addresses = _local.up(home, durable=False)
     query(addresses.database_url, "DROP TABLE IF EXISTS public.kept")
     query(addresses.database_url, "CREATE TABLE public.kept AS SELECT 7 AS x")
     return addresses, _reachable(home, state.load(home)).postgres
@@ -66,8 +66,8 @@ def query(url: str, sql: str):
         return cursor.fetchone()
 
 
-def works(home: Path, addresses: local.Addresses) -> bool:
-    return local.status(home).running and query(
+def works(home: Path, addresses: _local.Addresses) -> bool:
+    return _local.status(home).running and query(
         addresses.database_url, "SELECT x FROM public.kept"
     ) == (7,)
 
@@ -90,8 +90,8 @@ def kill_postmaster(postgres: Postgres) -> int:
 def test_a_killed_postgresql_comes_back_at_the_same_address(home, running):
     addresses, postgres = running
     kill_postmaster(postgres)
-    assert not local.status(home).running
-    assert local.up(home, durable=False) == addresses
+    assert not _local.status(home).running
+    assert _local.up(home, durable=False) == addresses
     assert works(home, addresses)
 
 
@@ -101,8 +101,8 @@ def test_a_killed_redis_comes_back_and_leaves_postgresql_alone(home, running):
     (redis,) = working_in(postgres.directory, "redis", "valkey")
     redis.kill()
     wait_until(lambda: not working_in(postgres.directory, "redis", "valkey"))
-    assert not local.status(home).running
-    assert local.up(home, durable=False) == addresses
+    assert not _local.status(home).running
+    assert _local.up(home, durable=False) == addresses
     assert works(home, addresses)
     assert postgres.postmaster() == before
 
@@ -111,7 +111,7 @@ def test_a_redis_that_hangs_is_replaced(home, running):
     addresses, postgres = running
     (redis,) = working_in(postgres.directory, "redis", "valkey")
     redis.suspend()
-    assert local.up(home, durable=False) == addresses
+    assert _local.up(home, durable=False) == addresses
     assert works(home, addresses)
     (other,) = working_in(postgres.directory, "redis", "valkey")
     assert other.pid != redis.pid
@@ -122,8 +122,8 @@ def test_both_killed_and_stopped_by_down(home, running):
     kill_postmaster(postgres)
     for redis in working_in(postgres.directory, "redis", "valkey"):
         redis.kill()
-    local.down(home)
-    addresses = local.up(home, durable=False)
+    _local.down(home)
+    addresses = _local.up(home, durable=False)
     assert works(home, addresses)
 
 
@@ -139,9 +139,9 @@ def test_a_stale_pid_file_whose_number_now_is_somebody_elses(home, running):
             account.write(
                 postgres.data / "postmaster.pid", text.replace(str(old), str(stranger.pid), 1)
             )
-            assert local.up(home, durable=False) == addresses
+            assert _local.up(home, durable=False) == addresses
             assert works(home, addresses)
-            local.down(home)
+            _local.down(home)
             assert stranger.poll() is None
         finally:
             stranger.kill()
@@ -161,7 +161,7 @@ def test_a_backend_that_outlives_its_killed_server_is_ended(home, running):
     kill_postmaster(postgres)
     orphans = working_in(postgres.data, "postgres")
     assert orphans
-    assert local.up(home, durable=False) == addresses
+    assert _local.up(home, durable=False) == addresses
     reader.join(60)
     assert not reader.is_alive()
     assert not any(process.is_running() and not is_zombie(process) for process in orphans)
@@ -193,9 +193,9 @@ def test_a_client_killed_on_the_way_leaves_nothing_half_made(new_home, moment):
         wait_until(lambda: moment(new_home) or client.poll() is not None)
         assert client.poll() is None
         client.send_signal(signal.SIGKILL)
-    addresses = local.up(new_home, durable=False)
+    addresses = _local.up(new_home, durable=False)
     assert query(addresses.database_url, "SELECT count(*) FROM tokens.tokens") == (0,)
-    assert local.status(new_home).running
+    assert _local.status(new_home).running
     assert {path.name for path in (new_home / "servers").iterdir()} <= {
         "data",
         "postgres.log",
@@ -219,21 +219,21 @@ def test_processes_that_start_at_once_all_win(new_home):
     # That they end at all shows too that no server holds their pipes.
     answers = [client.communicate(timeout=120) for client in clients]
     assert [client.returncode for client in clients] == [0, 0, 0], answers
-    assert set(answers) == {(f"{local.up(new_home, durable=False)}\n", "")}
+    assert set(answers) == {(f"{_local.up(new_home, durable=False)}\n", "")}
 
 
 def test_threads_that_start_at_once_all_win(home):
-    local.down(home)
+    _local.down(home)
     with ThreadPoolExecutor(6) as threads:
-        found = list(threads.map(lambda _: local.up(home, durable=False), range(6)))
+        found = list(threads.map(lambda _: _local.up(home, durable=False), range(6)))
     assert len(set(found)) == 1
-    assert local.status(home).running
+    assert _local.status(home).running
 
 
 def test_start_and_stop_at_once_end_in_one_of_the_two(home):
     with ThreadPoolExecutor(4) as threads:
-        calls = [threads.submit(call, home) for call in (local.down, local.up) * 2]
+        calls = [threads.submit(call, home) for call in (_local.down, _local.up) * 2]
     for call in calls:
         call.result()
-    addresses = local.up(home, durable=False)
+    addresses = _local.up(home, durable=False)
     assert query(addresses.database_url, "SELECT 1") == (1,)

@@ -24,11 +24,12 @@ import pandas as pd
 import pytest
 
 import ngdata
-from ngdata import schema
-from ngdata.config import load_settings
-from ngdata.doctor import examine
+from ngdata._config.settings import load_settings
+from ngdata._connections import revision
+from ngdata._store import migrate
+from ngdata.admin.doctor import examine
+from ngdata.admin.reindex import Reindexed, reindex
 from ngdata.errors import ConfigError, DatabaseUnavailable, IntegrityError, QueryTimeout
-from ngdata.reindex import Reindexed, reindex
 from tests.conftest import execute
 from tests.faults.conftest import wait_until
 
@@ -259,11 +260,11 @@ def test_migrations_pass_through(bouncer, empty_database):
     url = bouncer.url.replace("/ngdata?", f"{urlsplit(empty_database).path}?")
     for _ in range(2):
         subprocess.run(
-            [sys.executable, "-c", "from ngdata.cli import app; app(['migrate'])"],
+            [sys.executable, "-c", "from ngdata.admin.cli import app; app(['migrate'])"],
             env=os.environ | {"NGDATA_DATABASE_URL": url},
             check=True,
         )
-    schema.downgrade(url, "0001")
-    schema.upgrade(url)
+    migrate.downgrade(url, "0001")
+    migrate.upgrade(url)
     with ngdata.connect(url) as client:
-        assert client.health()["database"]["revision"] == schema.HEAD
+        assert client.health()["database"]["revision"] == revision.HEAD

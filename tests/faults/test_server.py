@@ -18,7 +18,8 @@ import psutil
 import pytest
 
 import ngdata
-from ngdata import local, schema
+from ngdata import _local
+from ngdata._store import migrate
 from ngdata.errors import DatabaseUnavailable, NGDataError, SchemaVersionError
 
 BOX = ((-1, -1, -1), (1, 1, 1))
@@ -32,15 +33,15 @@ class Victim:
         self.home = Path(tempfile.mkdtemp(prefix="ngdata victim "))
         self.addresses = self.up()
 
-    def up(self) -> local.Addresses:
-        return local.up(self.home, durable=False)
+    def up(self) -> _local.Addresses:
+        return _local.up(self.home, durable=False)
 
     @property
     def url(self) -> str:
         return self.addresses.database_url
 
     def postmaster(self) -> psutil.Process:
-        directory = local.status(self.home).directory
+        directory = _local.status(self.home).directory
         return psutil.Process(int((directory / "data" / "postmaster.pid").read_text().split()[0]))
 
     def backends(self) -> dict[str, psutil.Process]:
@@ -58,7 +59,7 @@ class Victim:
 def victim():
     made = Victim()
     yield made
-    local.down(made.home)
+    _local.down(made.home)
     shutil.rmtree(made.home, ignore_errors=True)
 
 
@@ -212,7 +213,7 @@ def test_a_server_that_ends_idle_transactions_is_no_trouble(victim, execute):
 
 
 def test_a_database_of_another_revision_is_named_at_connect_and_in_the_middle(victim, ng):
-    schema.downgrade(victim.url)
+    migrate.downgrade(victim.url)
     try:
         with pytest.raises(SchemaVersionError, match="ngdata migrate"):
             ng.tokens.find_in_region(*BOX)
@@ -220,11 +221,11 @@ def test_a_database_of_another_revision_is_named_at_connect_and_in_the_middle(vi
             ng.tokens.create({0: (0, 0, 0)})
         with pytest.raises(SchemaVersionError, match="ngdata migrate"):
             ngdata.connect(victim.url)
-        schema.upgrade(victim.url, "0001")
+        migrate.upgrade(victim.url, "0001")
         with pytest.raises(SchemaVersionError, match="0001"):
             ngdata.connect(victim.url)
     finally:
-        schema.upgrade(victim.url)
+        migrate.upgrade(victim.url)
     assert ng.tokens.find_in_region(*BOX).empty
     ng.tokens.create({0: (0, 0, 0)})
 

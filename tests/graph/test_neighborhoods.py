@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from ngdata._client.subgraph import Subgraph
 from ngdata.errors import ConfigError, InvalidQueryError, NotFoundError, ResultTooLarge
-from ngdata.subgraph import Subgraph
 
 NODES = 18
 DIRECTIONS = ["outgoing", "incoming", "both"]

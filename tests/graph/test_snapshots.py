@@ -12,10 +12,10 @@ import pyarrow as pa
 import pytest
 
 import ngdata
-from ngdata import components as of_components
-from ngdata.components import clustering_coefficient
+from ngdata._client import components as of_components
+from ngdata._client.components import clustering_coefficient
+from ngdata._store import snapshots as stored
 from ngdata.errors import ConfigError, InvalidQueryError, NGDataError, NotFoundError, ResultTooLarge
-from ngdata.store import snapshots as stored
 
 LISTED = {
     "snapshot_id": "str",

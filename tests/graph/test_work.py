@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 import ngdata
-from ngdata import schema
+from ngdata._store import migrate
 
 LAYERS = 8
 
@@ -15,7 +15,7 @@ LAYERS = 8
 @pytest.fixture
 def ng(empty_database):
     """In a database of its own: what other tests' rows left in the statistics changes plans."""
-    schema.upgrade(empty_database)
+    migrate.upgrade(empty_database)
     with ngdata.connect(empty_database) as client:
         yield client
 

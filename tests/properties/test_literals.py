@@ -9,22 +9,22 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from ngdata import address
-from ngdata.arrow_pool import ArrowPool
+from ngdata._config import postgres_url
+from ngdata._connections.arrow_pool import ArrowPool
+from ngdata._query import literals as sql
 from ngdata.errors import InvalidQueryError
-from ngdata.query import literals as sql
 
 TEXTS = st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]))
 
 
 @pytest.fixture(scope="module", params=["on", "off"])
 def read(server, request):
-    """Read one value of an expression as `ngdata.reader` would, from either kind of server.
+    """Read one value of an expression as `ngdata._reading.reader` would, from either kind of server.
 
     Where it is off, a backslash could end a literal that is in plain quotes.
     """
     session = {"standard_conforming_strings": request.param}
-    url = address.libpq_url(server.database_url, session, 10, "test")
+    url = postgres_url.libpq_url(server.database_url, session, 10, "test")
 
     async def opened():
         return ArrowPool(url, 1, 10)

@@ -9,11 +9,11 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from ngdata import parallel
-from ngdata.query.filters import TokenFilter
-from ngdata.query.parts import slabs, sweeps
-from ngdata.query.regions import region
-from ngdata.query.space import Box
+from ngdata._query.filters import TokenFilter
+from ngdata._query.parallel_parts import slabs, sweeps
+from ngdata._query.regions import region
+from ngdata._query.space import Box
+from ngdata._reading import parallel
 from tests.properties.test_regions import CLOUDS, boxes
 
 TYPES = ["a", "b"]

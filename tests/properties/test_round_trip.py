@@ -12,8 +12,8 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from ngdata._arguments.levels import LEVELS
 from ngdata.errors import InvalidQueryError
-from ngdata.levels import LEVELS
 
 COORDINATES = st.floats(-1e37, 1e37)
 FINITE = st.floats(allow_nan=False, allow_infinity=False)

@@ -3,8 +3,9 @@
 import numpy as np
 import pytest
 
-from ngdata.query import Column, Kind, filters
-from ngdata.query.filters import TokenFilter
+from ngdata._query import filters
+from ngdata._query.filters import TokenFilter
+from ngdata._query.model import Column, Kind
 
 
 def test_no_filter_is_no_condition():

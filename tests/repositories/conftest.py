@@ -13,7 +13,7 @@ from urllib.parse import parse_qsl, urlsplit
 import adbc_driver_postgresql.dbapi as adbc
 import pytest
 
-from ngdata import local
+from ngdata import _local
 from ngdata.repositories import (
     DatabaseFactory,
     DatabaseManager,
@@ -28,7 +28,7 @@ ZEROS = [0.0] * 8
 
 
 @pytest.fixture
-def config(server: local.Addresses, database_url: str) -> dict[str, Any]:
+def config(server: _local.Addresses, database_url: str) -> dict[str, Any]:
     """The mapping `database` of an empty store, as it stands in `database.yaml`."""
     parts = urlsplit(database_url)
     query = dict(parse_qsl(parts.query))

@@ -7,7 +7,7 @@ import pytest
 import redis
 import redis.asyncio
 
-from ngdata import address
+from ngdata._config import postgres_url
 from ngdata.errors import ConfigError, DatabaseUnavailable, InvalidQueryError, SchemaVersionError
 from ngdata.repositories import ConfigLoader, DatabaseFactory, RepositoryFactory
 
@@ -45,7 +45,7 @@ def test_the_loader_finds_files_as_the_layer_did(tmp_path, monkeypatch):
 
 
 def test_nothing_configured_is_the_embedded_server(database_url):
-    where = address.shown(database_url)
+    where = postgres_url.shown(database_url)
 
     async def go(config):
         try:

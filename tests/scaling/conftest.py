@@ -81,6 +81,6 @@ def cluster():
 def _nothing_stays_open():
     """What a test read from may be a database that is dropped next."""
     yield
-    from ngdata.partitions.connections import close_idle
+    from ngdata._reading.dask_frames.connections import close_idle
 
     close_idle()

@@ -11,8 +11,8 @@ import traceback
 import pytest
 
 import ngdata
+from ngdata._reading.dask_frames import connections
 from ngdata.errors import ConfigError, DatabaseUnavailable, NGDataError
-from ngdata.partitions import connections
 from tests.conftest import backends
 from tests.scaling.conftest import LIMITS, random_tokens, whole
 
@@ -61,8 +61,8 @@ def test_no_password_in_an_error_of_a_task(ng, cluster):
     ng.tokens.bulk_create(random_tokens(1, 40))
     frame = ng.tokens.to_dask(*LIMITS, npartitions=2)
     reader = next(value for value in frame.dask.values()).func
-    from ngdata.partitions.access import Access
-    from ngdata.partitions.reading import PartitionReader
+    from ngdata._reading.dask_frames.access import Access
+    from ngdata._reading.dask_frames.tasks import PartitionReader
 
     gone = PartitionReader(
         Access.of(reader.access.settings, f"postgresql://me:{ESCAPED}@localhost:1/gone"),
@@ -84,11 +84,11 @@ def test_no_password_in_an_error_of_a_task(ng, cluster):
 
 def test_another_database_of_the_same_kind(ng, database_url, new_database):
     """A replica is one; what is asked about is what the workers will read."""
-    from ngdata import schema
+    from ngdata._store import migrate
 
     ng.tokens.bulk_create(random_tokens(1, 10))
     with new_database() as other:
-        schema.upgrade(other)
+        migrate.upgrade(other)
         with ngdata.connect(other) as there:
             there.tokens.bulk_create(random_tokens(2, 33))
         frame = ng.tokens.to_dask(*LIMITS, npartitions=3, url=other, consistent=True)
@@ -197,10 +197,10 @@ def test_an_idle_database_is_closed(ng, database_url, monkeypatch):
 
 
 def test_connections_that_were_killed_are_closed_all_the_same(new_database, execute):
-    from ngdata import schema
+    from ngdata._store import migrate
 
     with new_database() as url:
-        schema.upgrade(url)
+        migrate.upgrade(url)
         with ngdata.connect(url) as ng:
             frame = ng.tokens.to_dask(*LIMITS, npartitions=1)
         assert whole(frame).empty

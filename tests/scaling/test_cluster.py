@@ -27,7 +27,7 @@ def _workers_stay_open_no_longer(request):
 
 
 def close():
-    from ngdata.partitions.connections import close_idle
+    from ngdata._reading.dask_frames.connections import close_idle
 
     close_idle()
 

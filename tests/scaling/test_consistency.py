@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 
 import ngdata
-from ngdata import schema
+from ngdata._store import migrate
 from ngdata.errors import ConfigError, ConsistencyError
 from tests.scaling.conftest import LIMITS, random_events, random_tokens, sizes, whole
 
@@ -105,7 +105,7 @@ def test_two_calls_are_two_reads(ng):
 @pytest.fixture
 def stranger(empty_database, execute):
     """A user who may read the tokens, and not their versions."""
-    schema.upgrade(empty_database)
+    migrate.upgrade(empty_database)
     name = f"stranger_{uuid.uuid4().hex}"
     execute(
         empty_database,
@@ -130,7 +130,7 @@ def test_without_a_right_to_the_versions(stranger):
 
 
 def test_where_a_trigger_is_off(empty_database, execute):
-    schema.upgrade(empty_database)
+    migrate.upgrade(empty_database)
     with ngdata.connect(empty_database) as ng:
         ng.tokens.bulk_create(random_tokens(4, 20))
         frame = ng.tokens.to_dask(*LIMITS, npartitions=2, consistent=True)

@@ -148,12 +148,12 @@ def test_a_partition_that_has_become_empty(ng):
 
 
 def test_only_the_columns_that_are_needed_are_read(ng, monkeypatch):
-    from ngdata.partitions import reading
+    from ngdata._reading.dask_frames import tasks
 
     sent = []
-    read = reading.read_with_version
+    read = tasks.read_with_version
     monkeypatch.setattr(
-        reading,
+        tasks,
         "read_with_version",
         lambda reader, query, told: (
             sent.append([column.name for column in query.columns]) or read(reader, query, told)
@@ -245,10 +245,11 @@ def test_other_arguments_that_cannot_be(ng):
 def test_the_index_finds_each_partition(new_database, execute):
     """Else each partition would read the whole region."""
     import ngdata
-    from ngdata import explain, schema
+    from ngdata._client import explain
+    from ngdata._store import migrate
 
     with new_database() as url:
-        schema.upgrade(url)
+        migrate.upgrade(url)
         with ngdata.connect(url) as ng:
             ng.tokens.bulk_create(random_tokens(10, 20_000))
             times = np.arange(20_000) * 1000
@@ -276,15 +277,16 @@ def test_explain_takes_them(ng, tmp_path):
 def test_the_rows_are_counted_once(new_database, execute):
     """The planner expects one row of a finite box, for which counting them again would be cheap."""
     import ngdata
-    from ngdata import explain, schema
-    from ngdata.query import events, regions
-    from ngdata.query.filters import TokenFilter
-    from ngdata.query.space import Box
-    from ngdata.query.splits import PartCount, event_split, region_split
+    from ngdata._client import explain
+    from ngdata._query import events, regions
+    from ngdata._query.filters import TokenFilter
+    from ngdata._query.partitions import PartCount, event_split, region_split
+    from ngdata._query.space import Box
+    from ngdata._store import migrate
 
     box = Box.of((-100, -100, -100), (100, 100, 100), 0)
     with new_database() as url:
-        schema.upgrade(url)
+        migrate.upgrade(url)
         with ngdata.connect(url) as ng:
             ng.tokens.bulk_create(random_tokens(11, 5000))
             ng.experience.bulk_create(random_events(11, 5000))

@@ -13,10 +13,10 @@ import adbc_driver_postgresql.dbapi as adbc
 import pytest
 
 import ngdata
-from ngdata import schema
+from ngdata._local.account import Account, account_for
+from ngdata._local.binaries import find_postgres
+from ngdata._store import migrate
 from ngdata.errors import ConfigError, ConsistencyError
-from ngdata.local.account import Account, account_for
-from ngdata.local.binaries import find_postgres
 from tests.scaling.conftest import LIMITS, random_tokens, whole
 
 HBA = "local all all peer map=tests\nlocal replication all peer map=tests\n"
@@ -99,7 +99,7 @@ def pair() -> Iterator[tuple[Node, Node]]:
         primary.start()
         started.append(primary)
         primary.ask("CREATE DATABASE store", "postgres")
-        schema.upgrade(primary.url)
+        migrate.upgrade(primary.url)
         done = account.run(
             [
                 *(binaries / "pg_basebackup", "-D", standby.data, "-R", "-X", "stream"),

@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from ngdata._store import columns
+from ngdata._store.input_frames import incoming, one_row
 from ngdata.errors import IntegrityError, InvalidQueryError
-from ngdata.store import columns
-from ngdata.store.incoming import incoming, one_row
 
 EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
 

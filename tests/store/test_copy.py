@@ -7,12 +7,12 @@ import pandas as pd
 import pytest
 
 import ngdata
+from ngdata._store import graph, tokens
 from ngdata.binary import encode_tokens
+from ngdata.binary.loading import load_records
 from ngdata.errors import IntegrityError
-from ngdata.loading import load_records
-from ngdata.store import graph, tokens
 from tests.conftest import execute
-from tests.test_triggers import derived, indexed
+from tests.schema.test_triggers import derived, indexed
 
 # 37% of 1.20k, [00:02<00:04, 301 rows/s]: how much, how long, and how long yet.
 BAR = re.compile(
@@ -129,9 +129,9 @@ def test_no_bar_for_what_is_quick(ng, in_parts, capsys):
 
 
 def test_the_first_load_has_a_second_bar(empty_database, capsys):
-    from ngdata import schema
+    from ngdata._store import migrate
 
-    schema.upgrade(empty_database)
+    migrate.upgrade(empty_database)
     with ngdata.connect(empty_database) as ng:
         ng.tokens.bulk_create({}, coords=points(50), initial=True, progress=True)
     lines = shown(capsys)

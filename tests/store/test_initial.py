@@ -10,15 +10,15 @@ import pytest
 from typer.testing import CliRunner
 
 import ngdata
-from ngdata import cli, schema
+from ngdata._store import migrate, owner_locks
+from ngdata.admin import cli
 from ngdata.binary import encode_tokens
+from ngdata.binary.loading import load_records
 from ngdata.errors import ConfigError, InvalidQueryError, NGDataError
-from ngdata.loading import load_records
-from ngdata.store import ownership
 from tests.conftest import execute
 from tests.faults.conftest import wait_until
-from tests.test_schema import catalog
-from tests.test_triggers import derived, indexed
+from tests.schema.test_schema import catalog
+from tests.schema.test_triggers import derived, indexed
 
 EVERYTHING = ((-np.inf,) * 3, (np.inf,) * 3)
 WAITING = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'"
@@ -38,7 +38,7 @@ WHERE x.indrelid::regclass::text LIKE 'tokens.%' ORDER BY 1
 
 @pytest.fixture
 def url(empty_database):
-    schema.upgrade(empty_database)
+    migrate.upgrade(empty_database)
     return empty_database
 
 
@@ -217,7 +217,7 @@ def test_others_wait_until_it_is_done(url):
 
 
 def test_readers_that_do_not_let_go_end_it(url, monkeypatch):
-    monkeypatch.setattr(ownership, "PATIENCE_SECONDS", 0.1)
+    monkeypatch.setattr(owner_locks, "PATIENCE_SECONDS", 0.1)
     with adbc.connect(url) as holder:
         with holder.cursor() as cursor:
             cursor.execute("SELECT count(*) FROM tokens.spatial_index")

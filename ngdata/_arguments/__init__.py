@@ -1,0 +1,1 @@
+"""Callers' values, checked: ids, levels, times, durations, numbers and JSON."""

@@ -1,0 +1,172 @@
+"""Ids as they come in: strings, UUID objects, arrays of either, and out as canonical text."""
+
+from __future__ import annotations
+
+import re
+import uuid
+from collections.abc import Iterable
+from typing import Any, Final, TypeAlias
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from ngdata.errors import InvalidQueryError
+
+__all__ = ["Id", "Ids", "canonical_id", "canonical_ids", "id_text", "is_id", "unique_ids"]
+
+Id: TypeAlias = str | uuid.UUID
+Ids: TypeAlias = "Id | Iterable[Id] | pd.Series[Any] | pd.Index[Any] | np.ndarray[Any, Any]"
+
+CANONICAL: Final = "^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$"
+_canonical = re.compile(CANONICAL)
+
+# uuid.UUID would also take 0x..., underscores, and digits of other scripts.
+_accepted = re.compile(
+    r"(?:urn:uuid:)?(?P<open>\{)?[0-9a-f]{8}(?P<dash>-?)(?:[0-9a-f]{4}(?P=dash)){3}[0-9a-f]{12}"
+    r"(?(open)\})",
+    re.IGNORECASE | re.ASCII,
+)
+
+# The four hexadecimal digits of two bytes, as they lie in memory, by the number that the two are.
+_FOUR_DIGITS: Final = np.frombuffer(
+    np.arange(1 << 16, dtype=np.uint16).tobytes().hex().encode(), np.uint32
+)
+_TEXT: Final = np.dtype(
+    {
+        "names": [*"abcdefgh", *"1234"],
+        "formats": ["u4"] * 8 + ["u1"] * 4,
+        "offsets": [0, 4, 9, 14, 19, 24, 28, 32, 8, 13, 18, 23],
+        "itemsize": 36,
+    }
+)
+
+
+def is_id(value: object) -> bool:
+    """Tell whether a value is an id."""
+    return isinstance(value, uuid.UUID) or (
+        isinstance(value, str) and _accepted.fullmatch(value) is not None
+    )
+
+
+def canonical_id(value: object, name: str = "id", place: str = "") -> str:
+    """Give one id as 36 lower-case characters.
+
+    Parameters
+    ----------
+    value : str or uuid.UUID
+    name, place : str
+        What the value is called and where it stands, for the error.
+
+    Raises
+    ------
+    InvalidQueryError
+        If the value is no UUID.
+
+    Examples
+    --------
+    >>> from ngdata._arguments.ids import canonical_id
+    >>> canonical_id("0000000000000000000000000000000A")
+    '00000000-0000-0000-0000-00000000000a'
+    """
+    if isinstance(value, uuid.UUID):
+        return str(value)
+    if isinstance(value, str):
+        if _canonical.match(value) and len(value) == 36:
+            return value
+        if _accepted.fullmatch(value):
+            return str(uuid.UUID(value.lower()))
+    raise InvalidQueryError(
+        f"{name}{place} is {value!r}, which is no id; an id is a UUID, as text or as uuid.UUID"
+    )
+
+
+def canonical_ids(values: object, name: str = "ids") -> list[str]:
+    """Give one id or many as a list of canonical text, in order, repeats kept.
+
+    Parameters
+    ----------
+    values : str, uuid.UUID, or an iterable, array, Series or Index of either
+    name : str
+        What the argument is called, for the error.
+
+    Raises
+    ------
+    InvalidQueryError
+        If a value is no UUID; its position is named.
+
+    Examples
+    --------
+    >>> from ngdata._arguments.ids import canonical_ids
+    >>> canonical_ids("00000000-0000-0000-0000-00000000000A")
+    ['00000000-0000-0000-0000-00000000000a']
+    """
+    if isinstance(values, str | uuid.UUID):
+        return [canonical_id(values, name)]
+    if isinstance(values, pd.DataFrame) or hasattr(values, "column_names"):
+        raise InvalidQueryError(
+            f"{name} is a whole table; pass the column that holds the ids, such as frame['token_id']"
+        )
+    if not isinstance(values, Iterable) or isinstance(values, bytes):
+        raise InvalidQueryError(f"{name} must be an id or a sequence of ids, not {values!r}")
+    items = _listed(values)
+    if items and isinstance(items[0], str):
+        # Text is checked as a whole; only what is not canonical is looked at one by one.
+        try:
+            match = pc.match_substring_regex(pa.array(items, pa.string()), CANONICAL)
+            if pc.all(match, skip_nulls=False).as_py():
+                return items
+        except (pa.ArrowInvalid, pa.ArrowTypeError, UnicodeEncodeError):
+            pass
+    return [canonical_id(item, name, f"[{place}]") for place, item in enumerate(items)]
+
+
+def _listed(values: Iterable[Any]) -> list[Any]:
+    if isinstance(values, np.ndarray):
+        return list(np.atleast_1d(values).tolist())
+    # What iterating over Arrow gives is no text yet.
+    return list(getattr(values, "to_pylist", values.__iter__)())
+
+
+def unique_ids(values: object, name: str = "ids") -> list[str]:
+    """Give the ids in the order they first come: one that is asked twice counts once.
+
+    Examples
+    --------
+    >>> from ngdata._arguments.ids import unique_ids
+    >>> len(unique_ids(["00000000-0000-0000-0000-00000000000a"] * 2))
+    1
+    """
+    return list(dict.fromkeys(canonical_ids(values, name)))
+
+
+def id_text(raw: np.ndarray, kind: pa.DataType | None = None) -> pa.Array:
+    """Write ids, given as their bytes, as canonical text, all at once, in memory that Arrow owns.
+
+    Parameters
+    ----------
+    raw : array of uint8
+        16 bytes each.
+    kind : pyarrow.DataType, optional
+        ``string`` or ``large_string`` (the default), which has no bound.
+
+    Examples
+    --------
+    >>> from ngdata._arguments.ids import id_text
+    >>> id_text(np.arange(16, dtype=np.uint8)).to_pylist()
+    ['00010203-0405-0607-0809-0a0b0c0d0e0f']
+    """
+    pairs = np.ascontiguousarray(raw).reshape(-1).view(np.uint16).reshape(-1, 8)
+    count = len(pairs)
+    buffer = pa.allocate_buffer(36 * count)
+    text = np.frombuffer(buffer, _TEXT)
+    for dash in "1234":
+        text[dash] = ord("-")
+    for place, four in enumerate("abcdefgh"):
+        text[four] = _FOUR_DIGITS[pairs[:, place]]
+    kind = pa.large_string() if kind is None else kind
+    width = np.int32 if kind == pa.string() else np.int64
+    offsets = pa.allocate_buffer(width().itemsize * (count + 1))
+    np.frombuffer(offsets, width)[:] = np.arange(0, 36 * (count + 1), 36, dtype=width)
+    return pa.Array.from_buffers(kind, count, [None, offsets, buffer])

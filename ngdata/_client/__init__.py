@@ -1,0 +1,1 @@
+"""The clients that users hold: their namespaces, and results with methods."""

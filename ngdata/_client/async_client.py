@@ -1,0 +1,186 @@
+"""The async client: opens the servers' connections, holds the namespaces, closes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from types import TracebackType
+from typing import Any, Self
+
+from ngdata._client import explain as plans
+from ngdata._client import health
+from ngdata._client.cache import AsyncCache
+from ngdata._client.experience import AsyncExperience
+from ngdata._client.explain import Plan
+from ngdata._client.graph import AsyncGraph
+from ngdata._client.health import Health
+from ngdata._client.namespace import Namespace
+from ngdata._client.tokens import AsyncTokens
+from ngdata._config.settings import Settings
+from ngdata._connections.database import Database
+from ngdata._connections.threads import in_daemon_thread, uninterrupted
+from ngdata._local.fallback import located
+from ngdata._reading.cache import CachedReader
+from ngdata.errors import InvalidQueryError
+
+__all__ = ["AsyncClient"]
+
+
+class AsyncClient:
+    """Tokens, connections and events of one store, awaitable; `ngdata.connect_async` opens it.
+
+    It belongs to the event loop that it was opened in.
+
+    Attributes
+    ----------
+    tokens : AsyncTokens
+    graph : AsyncGraph
+    experience : AsyncExperience
+    cache : AsyncCache
+    """
+
+    def __init__(self, settings: Settings, database: Database, reader: CachedReader) -> None:
+        self._settings = settings
+        self._database = database
+        self._reader = reader
+        self._closed = False
+        self.tokens = AsyncTokens(self._reader, database)
+        self.graph = AsyncGraph(self._reader, database)
+        self.experience = AsyncExperience(self._reader, database)
+        self.cache = AsyncCache(self._reader)
+
+    @classmethod
+    async def open(cls, settings: Settings) -> Self:
+        """Connect; with no database configured, start or join the embedded one.
+
+        Parameters
+        ----------
+        settings : Settings
+            As `ngdata._config.settings.load_settings` fills them.
+
+        Returns
+        -------
+        AsyncClient
+
+        Raises
+        ------
+        ConfigError, DatabaseUnavailable, SchemaVersionError
+            What stands in the way, and what to do about it.
+
+        Examples
+        --------
+        >>> from ngdata._config.settings import load_settings
+        >>> ang = await ngdata.AsyncClient.open(load_settings(pool_max_size=4))
+        """
+        settings = await in_daemon_thread(lambda: located(settings))
+        database = Database(settings)
+        reader = CachedReader(database, settings)
+        reader.max_rows = settings.max_rows
+        try:
+            await database.check()
+            if settings.cache != "off":
+                await reader.open()
+        except BaseException:
+            await uninterrupted(database.close())
+            raise
+        return cls(settings, database, reader)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        """Close all connections; the servers stay up, and closing twice is no error.
+
+        Examples
+        --------
+        >>> other = await ngdata.connect_async()
+        >>> await other.close()
+        """
+        self._closed = True
+        await self._reader.close()
+        await self._database.close()
+
+    async def health(self) -> Health:
+        """Ask both servers whether they are well; what is wrong is told, not raised.
+
+        Returns
+        -------
+        dict
+            ``ok`` (whether reads and writes work); ``database`` with ``ok, latency_ms,
+            postgresql, postgis, revision, head, notes``; ``redis`` with ``ok, latency_ms, redis``.
+
+        Examples
+        --------
+        >>> (await ang.health())["ok"]
+        True
+        """
+        return await health.check(
+            self._database, self._settings.redis_url, self._settings.connect_timeout
+        )
+
+    async def pool_status(self) -> dict[str, dict[str, int]]:
+        """Count the connections to PostgreSQL.
+
+        Returns
+        -------
+        dict
+            For ``read`` and ``write``: ``size, in_use, idle, waiting, limit``.
+
+        Examples
+        --------
+        >>> (await ang.pool_status())["read"]["in_use"]
+        0
+        """
+        return self._database.pool_status()
+
+    async def explain(
+        self, read: Callable[..., Any], *args: Any, analyze: bool = False, **options: Any
+    ) -> Plan:
+        """Show the server's plan of a read, and whether the spatial index serves it.
+
+        Parameters
+        ----------
+        read : method
+            A reading method of this client, such as ``ng.tokens.find_in_region``.
+        *args, **options
+            What it would be called with.
+        analyze : bool
+            Run the query too, and show times and buffers.
+
+        Returns
+        -------
+        Plan
+            Prints as the plan; `uses_spatial_index` tells whether the GiST index found the rows.
+
+        Raises
+        ------
+        InvalidQueryError
+            `read` is no reading method of this client.
+
+        Examples
+        --------
+        >>> plan = await ang.explain(ang.tokens.find_nearest, (0, 0, 0), k=1)
+        >>> plan.uses_spatial_index
+        True
+        """
+        owner = getattr(read, "__self__", None)
+        owner = getattr(owner, "_twin", owner)  # the sync client's methods stand for ours
+        name = getattr(read, "__name__", "")
+        if not isinstance(owner, Namespace) or name.startswith("_"):
+            raise InvalidQueryError(
+                "explain takes a reading method of this client and its arguments, for instance "
+                f"ng.explain(ng.tokens.find_in_region, (0, 0, 0), (1, 1, 1)); not {read!r}"
+            )
+        query = await plans.query_of(owner, name, args, options)
+        return await plans.plan_of(self._database, query, analyze=analyze)
+
+    def __repr__(self) -> str:
+        state = "closed" if self._closed else "open"
+        return f"<{type(self).__name__} of {self._database.where}, {state}>"

@@ -1,0 +1,107 @@
+"""`client.health()`: whether both servers answer, how fast, and what they are."""
+
+from __future__ import annotations
+
+import time
+from typing import Any, TypedDict
+
+import redis.asyncio
+from pydantic import SecretStr
+
+from ngdata._connections.database import Database
+from ngdata._connections.revision import HEAD, read_revision
+from ngdata.errors import NGDataError
+
+__all__ = ["DatabaseHealth", "Health", "RedisHealth", "check"]
+
+
+class DatabaseHealth(TypedDict, total=False):
+    """PostgreSQL's state; only `ok` and `error` are there when it does not answer."""
+
+    ok: bool
+    error: str
+    latency_ms: float
+    postgresql: str
+    postgis: str
+    revision: str | None
+    head: str
+    notes: list[str]
+
+
+class RedisHealth(TypedDict, total=False):
+    """Redis' state; `ok` is None where none is configured."""
+
+    ok: bool | None
+    error: str
+    latency_ms: float
+    redis: str
+
+
+class Health(TypedDict):
+    """The state of both servers; `ok` is whether reads and writes work."""
+
+    ok: bool
+    database: DatabaseHealth
+    redis: RedisHealth
+
+
+# Replication applies rows without firing statement triggers, so the spatial index falls behind.
+_VERSIONS = """
+SELECT current_setting('server_version') AS postgresql,
+       (SELECT extversion FROM pg_extension WHERE extname = 'postgis') AS postgis,
+       (SELECT count(*) FROM pg_subscription AS s JOIN pg_database AS d ON d.oid = s.subdbid
+         WHERE d.datname = current_database()) AS subscriptions
+"""
+
+
+async def check(database: Database, redis_url: SecretStr | None, patience: float) -> Health:
+    """Ask both servers; what is wrong is told, not raised."""
+    found = await _database(database)
+    return {"ok": found["ok"], "database": found, "redis": await _redis(redis_url, patience)}
+
+
+async def _database(database: Database) -> DatabaseHealth:
+    try:
+        async with database.transaction() as connection:
+            started = time.perf_counter()
+            await connection.fetchval("SELECT 1")
+            latency = (time.perf_counter() - started) * 1000
+            versions: Any = await connection.fetchrow(_VERSIONS)
+            revision = await read_revision(connection)
+    except NGDataError as error:
+        return {"ok": False, "error": str(error)}
+    notes = []
+    if revision != HEAD:
+        notes.append("the schema is at another revision than this ngdata; run `ngdata migrate`")
+    if versions["subscriptions"]:
+        notes.append(
+            "this database is a logical replica: rows that replication applies are not in the "
+            "spatial index until it is rebuilt"
+        )
+    return {
+        "ok": revision == HEAD and versions["postgis"] is not None,
+        "latency_ms": round(latency, 3),
+        "postgresql": versions["postgresql"],
+        "postgis": versions["postgis"],
+        "revision": revision,
+        "head": HEAD,
+        "notes": notes,
+    }
+
+
+async def _redis(url: SecretStr | None, patience: float) -> RedisHealth:
+    if url is None:
+        return {"ok": None, "error": "no Redis is configured; results are not shared through one"}
+    try:
+        client = redis.asyncio.from_url(
+            url.get_secret_value(), socket_timeout=patience, socket_connect_timeout=patience
+        )
+        async with client:
+            await client.ping()
+            started = time.perf_counter()
+            await client.ping()
+            latency = (time.perf_counter() - started) * 1000
+            info: Any = await client.info("server")
+    except (redis.RedisError, OSError, ValueError) as error:
+        return {"ok": False, "error": f"Redis does not answer: {error}"}
+    return {"ok": True, "latency_ms": round(latency, 3), "redis": str(info["redis_version"])}

@@ -1,0 +1,68 @@
+"""What the three namespaces of a client have in common: a reader, and a way to write in bulk."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager, nullcontext
+from typing import Any, TypeAlias
+
+import asyncpg
+import pandas as pd
+import pyarrow as pa
+
+from ngdata._connections.database import Database
+from ngdata._connections.threads import in_daemon_thread
+from ngdata._reading.reader import Reader
+from ngdata._store.copy import copy_into
+
+__all__ = ["Namespace", "as_series"]
+
+Around: TypeAlias = (
+    "Callable[[asyncpg.Connection[Any], str, bool | None], AbstractAsyncContextManager[None]]"
+)
+
+
+class Namespace:
+    """A part of the client; made by the client, not by its user."""
+
+    def __init__(self, reader: Reader, database: Database) -> None:
+        self._reader = reader
+        self._database = database
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} of {self._database.where}>"
+
+    async def _write(
+        self,
+        relation: str,
+        rows: Callable[[], pa.Table],
+        progress: bool | None = False,
+        at_once: Callable[[pa.Table], int | None] = lambda _: None,
+        around: Around = lambda *_: nullcontext(),
+    ) -> list[str]:
+        """Check the rows, write them in one transaction, and give their ids.
+
+        `at_once` tells how many of them one COPY takes, `around` what is done before and after.
+        """
+        table = await in_daemon_thread(rows)
+        if table.num_rows:
+            async with (
+                self._database.transaction() as connection,
+                around(connection, self._database.where, progress),
+            ):
+                await copy_into(
+                    connection,
+                    relation,
+                    table,
+                    where=self._database.where,
+                    at_once=at_once(table),
+                    progress=progress,
+                )
+        ids: list[str] = table["id"].to_pylist()
+        return ids
+
+
+def as_series(ids: list[str], name: str, frame: Any) -> pd.Series[str]:
+    """Give the ids made for a frame, on that frame's index, so that they can be assigned to it."""
+    index = frame.index if isinstance(frame, pd.DataFrame) else None
+    return pd.Series(ids, index=index, name=name, dtype="str")

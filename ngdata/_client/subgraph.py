@@ -1,0 +1,131 @@
+"""A part of the graph, read whole: two frames, and what other libraries make of them.
+
+Nothing here asks the database.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+from ngdata._reading.optional_imports import optional
+
+if TYPE_CHECKING:
+    from scipy.sparse import csr_array
+
+__all__ = ["Subgraph", "arcs"]
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Subgraph:
+    """Tokens and the connections among them, of one moment.
+
+    Attributes
+    ----------
+    tokens : pandas.DataFrame
+        A row per token, with a column ``token_id``.
+    connections : pandas.DataFrame
+        As `graph.connections` gives them; both ends are among the tokens.
+
+    Examples
+    --------
+    >>> near = ng.tokens.find_nearest((0, 0, 0), k=1, token_type="neuron")
+    >>> around = ng.graph.subgraph(near.token_id)
+    >>> around.to_networkx().number_of_nodes() == len(around.tokens)
+    True
+    """
+
+    tokens: pd.DataFrame
+    connections: pd.DataFrame
+
+    def to_networkx(self) -> Any:
+        """Make a networkx graph of it.
+
+        Returns
+        -------
+        networkx.MultiDiGraph
+            Tokens by id, with the other columns as attributes.  Connections by their id as key,
+            with ``connection_type, weight, bidirectional``; a bidirectional one is two arcs, there
+            and back, so that degrees are those of `get_degree`.
+
+        Raises
+        ------
+        ConfigError
+            networkx is not installed.
+
+        Examples
+        --------
+        >>> near = ng.tokens.find_nearest((0, 0, 0), k=1, token_type="neuron")
+        >>> graph = ng.graph.subgraph(near.token_id).to_networkx()
+        >>> graph.nodes[near.token_id[0]]["token_type"]
+        'neuron'
+        """
+        graph = optional("networkx", "to_networkx").MultiDiGraph()
+        attributes = self.tokens.drop(columns="token_id").to_dict("records")
+        graph.add_nodes_from(zip(self.tokens.token_id, attributes, strict=True))
+        rest = self.connections.drop(columns=["connection_id", "source_id", "target_id"])
+        for key, source, target, row in zip(
+            self.connections.connection_id,
+            self.connections.source_id,
+            self.connections.target_id,
+            rest.to_dict("records"),
+            strict=True,
+        ):
+            graph.add_edges_from([(source, target, key, row)])
+            if row["bidirectional"] and source != target:
+                graph.add_edges_from([(target, source, key, row)])
+        return graph
+
+    def to_scipy(self) -> tuple[csr_array[Any], pd.Index[str]]:
+        """Make a sparse matrix of it.
+
+        Returns
+        -------
+        scipy.sparse.csr_array
+            The weight from the token of the row to that of the column; of parallel connections,
+            the sum.  A bidirectional one counts there and back.
+        pandas.Index
+            The tokens' ids in the order of rows and columns, which is that of `tokens`.
+
+        Raises
+        ------
+        ConfigError
+            scipy is not installed.
+
+        Examples
+        --------
+        >>> near = ng.tokens.find_nearest((0, 0, 0), k=1, token_type="neuron")
+        >>> around = ng.graph.subgraph(near.token_id)
+        >>> matrix, ids = around.to_scipy()
+        >>> matrix.shape == (len(ids), len(ids))
+        True
+        """
+        sparse = optional("scipy.sparse", "to_scipy")
+        ids = pd.Index(self.tokens.token_id, name="token_id")
+        rows, columns, edges = arcs(self.connections, ids)
+        weights = self.connections.weight.to_numpy()[edges]
+        matrix = sparse.coo_array((weights, (rows, columns)), shape=(len(ids), len(ids)))
+        return matrix.tocsr(), ids
+
+    def __repr__(self) -> str:
+        return (
+            f"<{type(self).__name__} of {len(self.tokens):,} tokens and"
+            f" {len(self.connections):,} connections>"
+        )
+
+
+def arcs(
+    connections: pd.DataFrame, ids: pd.Index[str]
+) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any], np.ndarray[Any, Any]]:
+    """Number the ends of connections: sources, targets, and the connection that each arc is of."""
+    sources = ids.get_indexer(pd.Index(connections.source_id))
+    targets = ids.get_indexer(pd.Index(connections.target_id))
+    back = np.flatnonzero(connections.bidirectional.to_numpy() & (sources != targets))
+    return (
+        np.concatenate([sources, targets[back]]),
+        np.concatenate([targets, sources[back]]),
+        np.concatenate([np.arange(len(connections)), back]),
+    )

@@ -1,0 +1,724 @@
+"""`Client.tokens`: tokens as frames, by region, nearness, id; and their creation and change.
+
+Written by scripts/generate_sync.py out of ngdata/_client/tokens.py; change that file, and run it again.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from types import EllipsisType
+from typing import Any
+
+import pandas as pd
+from numpy.typing import ArrayLike
+
+from ngdata._arguments.ids import Id, Ids
+from ngdata._arguments.levels import Level
+from ngdata._arguments.times import Time
+from ngdata._client.sync.base import Twin
+from ngdata._client.tokens import AsyncTokens
+from ngdata._reading.dask_frames import DaskFrame
+from ngdata._reading.reader import CacheMode, MaxRows
+from ngdata._store.input_frames import Frame
+
+__all__ = ["Tokens"]
+
+
+class Tokens(Twin[AsyncTokens]):
+    """Tokens: points that live in up to eight 3D coordinate spaces at once."""
+
+    def find_in_region(
+        self,
+        min_coords: ArrayLike,
+        max_coords: ArrayLike,
+        level: Level = 0,
+        *,
+        columns: Sequence[str] | None = None,
+        token_type: str | Sequence[str] | None = None,
+        flags: int | None = None,
+        min_weight: float | None = None,
+        limit: int | None = None,
+        max_rows: MaxRows = ...,
+        cache: CacheMode | None = None,
+    ) -> pd.DataFrame:
+        """Find the tokens in a closed box: ``min <= p <= max`` on all three axes, in float64.
+
+        Parameters
+        ----------
+        min_coords, max_coords : array_like of shape (3,)
+            Corners (x, y, z) in the units of the level; infinite ones leave a side open.
+        level : int or str
+            0 to 7, or a name such as ``"physical"``.
+        columns : sequence of str, optional
+            Which columns, in which order; by default all that are listed below.
+        token_type : str or sequence of str, optional
+            Keep this type, or any of these.
+        flags : int, optional
+            Keep tokens that have all of these bits.
+        min_weight : float, optional
+            Keep tokens of at least this weight.
+        limit : int, optional
+            Give the first so many by id; without it the answer is complete, in no order.
+        max_rows : int or None, optional
+            How many rows the answer may have, None for any number; by default as the client was
+            opened.
+        cache : {"strict", "ttl", "off"}, optional
+            How the answer may be one that was read before; by default as the client was opened.
+
+        Returns
+        -------
+        pandas.DataFrame
+            ``token_id`` (str), ``level`` (int32), ``x``, ``y``, ``z`` (float64), ``token_type``
+            (str), ``weight`` (float64), ``flags`` (int32), ``timestamp`` (datetime64[us, UTC]).
+
+        Raises
+        ------
+        InvalidQueryError
+            An inverted box, NaN, an unknown level or column; nothing was sent.
+        ResultTooLarge
+            More rows than `max_rows`; it tells how many.
+
+        Examples
+        --------
+        >>> head = ng.tokens.find_in_region((-15, -350, -70), (15, -300, 70))
+        >>> head.columns.tolist()[:5]
+        ['token_id', 'level', 'x', 'y', 'z']
+        """
+        return self._loop.run(
+            self._twin.find_in_region(
+                min_coords,
+                max_coords,
+                level,
+                columns=columns,
+                token_type=token_type,
+                flags=flags,
+                min_weight=min_weight,
+                limit=limit,
+                max_rows=max_rows,
+                cache=cache,
+            )
+        )
+
+    def find_nearest(
+        self,
+        point: ArrayLike,
+        k: int = 10,
+        level: Level = 0,
+        *,
+        max_distance: float | None = None,
+        columns: Sequence[str] | None = None,
+        token_type: str | Sequence[str] | None = None,
+        flags: int | None = None,
+        min_weight: float | None = None,
+        cache: CacheMode | None = None,
+    ) -> pd.DataFrame:
+        """Find the `k` tokens nearest to a point; ties go by id.
+
+        Parameters
+        ----------
+        point : array_like of shape (3,)
+            Finite, at most 1e37 in size.
+        k : int
+            How many; all, if the store holds fewer.
+        level : int or str
+        max_distance : float, optional
+            Leave out what is further away than this.
+        columns, token_type, flags, min_weight
+            As in `find_in_region`.
+        cache : {"strict", "ttl", "off"}, optional
+            How the answer may be one that was read before; by default as the client was opened.
+
+        Returns
+        -------
+        pandas.DataFrame
+            The columns of `find_in_region` and ``distance`` (float64, Euclidean, in the units of
+            the level), by distance, then id.
+
+        Raises
+        ------
+        InvalidQueryError
+            A point that is not three finite numbers, `k` below 1, a negative distance.
+
+        Examples
+        --------
+        >>> near = ng.tokens.find_nearest((0, 0, 0), k=3)
+        >>> len(near), near.distance.is_monotonic_increasing
+        (3, True)
+        """
+        return self._loop.run(
+            self._twin.find_nearest(
+                point,
+                k,
+                level,
+                max_distance=max_distance,
+                columns=columns,
+                token_type=token_type,
+                flags=flags,
+                min_weight=min_weight,
+                cache=cache,
+            )
+        )
+
+    def find_within(
+        self,
+        point: ArrayLike,
+        radius: float,
+        level: Level = 0,
+        *,
+        columns: Sequence[str] | None = None,
+        token_type: str | Sequence[str] | None = None,
+        flags: int | None = None,
+        min_weight: float | None = None,
+        limit: int | None = None,
+        max_rows: MaxRows = ...,
+        cache: CacheMode | None = None,
+    ) -> pd.DataFrame:
+        """Find the tokens in a closed sphere: ``distance <= radius``.
+
+        Parameters
+        ----------
+        point : array_like of shape (3,)
+        radius : float
+            At least 0, in the units of the level.
+        level : int or str
+        columns, token_type, flags, min_weight, limit
+            As in `find_in_region`.
+        max_rows : int or None, optional
+            How many rows the answer may have, None for any number; by default as the client was
+            opened.
+        cache : {"strict", "ttl", "off"}, optional
+            How the answer may be one that was read before; by default as the client was opened.
+
+        Returns
+        -------
+        pandas.DataFrame
+            The columns of `find_in_region` and ``distance``, by distance, then id.
+
+        Raises
+        ------
+        InvalidQueryError
+            A point that is not three finite numbers, a negative radius.
+        ResultTooLarge
+            More rows than `max_rows`; it tells how many.
+
+        Examples
+        --------
+        >>> near = ng.tokens.find_within((0, 0, 0), 20.0)
+        >>> bool((near.distance <= 20.0).all())
+        True
+        """
+        return self._loop.run(
+            self._twin.find_within(
+                point,
+                radius,
+                level,
+                columns=columns,
+                token_type=token_type,
+                flags=flags,
+                min_weight=min_weight,
+                limit=limit,
+                max_rows=max_rows,
+                cache=cache,
+            )
+        )
+
+    def get(
+        self,
+        ids: Ids,
+        *,
+        columns: Sequence[str] | None = None,
+        missing: str = "raise",
+        cache: CacheMode | None = None,
+    ) -> pd.DataFrame:
+        """Get whole tokens by id, a row per id asked, in that order.
+
+        Parameters
+        ----------
+        ids : id or sequence of ids
+            Text, `uuid.UUID`, or an array, Series or Index of either.
+        columns : sequence of str, optional
+            Also on request: ``metadata`` (dicts or None), ``binary_data`` (64 bytes or None).
+        missing : {"raise", "skip"}
+            What to do about ids that name no token.
+        cache : {"strict", "ttl", "off"}, optional
+            How the answer may be one that was read before; by default as the client was opened.
+
+        Returns
+        -------
+        pandas.DataFrame
+            ``token_id, token_type, weight, flags, timestamp`` and ``coords`` (float64 arrays of
+            shape (8, 3), NaN where the token is undefined on the level).
+
+        Raises
+        ------
+        NotFoundError
+            Some ids name no token; its `missing` holds them.
+        InvalidQueryError
+            A value that is no id.
+
+        Examples
+        --------
+        >>> near = ng.tokens.find_nearest((0, 0, 0), k=2)
+        >>> ng.tokens.get(near.token_id).coords[0].shape
+        (8, 3)
+        """
+        return self._loop.run(self._twin.get(ids, columns=columns, missing=missing, cache=cache))
+
+    def count_in_region(
+        self,
+        min_coords: ArrayLike,
+        max_coords: ArrayLike,
+        level: Level = 0,
+        *,
+        token_type: str | Sequence[str] | None = None,
+        flags: int | None = None,
+        min_weight: float | None = None,
+        cache: CacheMode | None = None,
+    ) -> int:
+        """Count the tokens in a closed box.
+
+        Parameters
+        ----------
+        min_coords, max_coords, level, token_type, flags, min_weight
+            As in `find_in_region`.
+        cache : {"strict", "ttl", "off"}, optional
+            How the answer may be one that was read before; by default as the client was opened.
+
+        Returns
+        -------
+        int
+
+        Examples
+        --------
+        >>> ng.tokens.count_in_region((0, 0, 0), (0, 0, 0))
+        0
+        """
+        return self._loop.run(
+            self._twin.count_in_region(
+                min_coords,
+                max_coords,
+                level,
+                token_type=token_type,
+                flags=flags,
+                min_weight=min_weight,
+                cache=cache,
+            )
+        )
+
+    def density(
+        self,
+        min_coords: ArrayLike,
+        max_coords: ArrayLike,
+        bins: int | Sequence[int] = (16, 16, 16),
+        level: Level = 0,
+        *,
+        token_type: str | Sequence[str] | None = None,
+        flags: int | None = None,
+        min_weight: float | None = None,
+        cache: CacheMode | None = None,
+    ) -> pd.DataFrame:
+        """Count the tokens in each cell of a grid over a box, as `numpy.histogramdd` does.
+
+        Parameters
+        ----------
+        min_coords, max_coords : array_like of shape (3,)
+            Finite.
+        bins : int or three ints
+            Cells on each axis.
+        level, token_type, flags, min_weight
+            As in `find_in_region`.
+        cache : {"strict", "ttl", "off"}, optional
+            How the answer may be one that was read before; by default as the client was opened.
+
+        Returns
+        -------
+        pandas.DataFrame
+            ``x``, ``y``, ``z`` (float64, the centre of a cell) and ``count`` (int64) of the cells
+            that hold any token.
+
+        Examples
+        --------
+        >>> cells = ng.tokens.density((-40, -400, -80), (40, 500, 80), bins=(1, 1, 1))
+        >>> cells.x.tolist(), cells.y.tolist(), cells.z.tolist()
+        ([0.0], [50.0], [0.0])
+        """
+        return self._loop.run(
+            self._twin.density(
+                min_coords,
+                max_coords,
+                bins,
+                level,
+                token_type=token_type,
+                flags=flags,
+                min_weight=min_weight,
+                cache=cache,
+            )
+        )
+
+    def iter_region(
+        self,
+        min_coords: ArrayLike,
+        max_coords: ArrayLike,
+        level: Level = 0,
+        *,
+        chunk_rows: int = 100000,
+        columns: Sequence[str] | None = None,
+        token_type: str | Sequence[str] | None = None,
+        flags: int | None = None,
+        min_weight: float | None = None,
+    ) -> Iterator[pd.DataFrame]:
+        """Iterate over a region of any size in frames, while the server sends it.
+
+        Parameters
+        ----------
+        min_coords, max_coords, level, columns, token_type, flags, min_weight
+            As in `find_in_region`.
+        chunk_rows : int
+            Rows in each frame but the last.
+
+        Returns
+        -------
+        iterator of pandas.DataFrame
+            Frames as `find_in_region` gives them; together one answer, of one moment.  An empty
+            region gives none.  Leaving the iteration early stops the query on the server.
+
+        Examples
+        --------
+        >>> box = ((-40, -400, -80), (40, 500, 80))
+        >>> sum([len(part) for part in ng.tokens.iter_region(*box, chunk_rows=5000)])
+        14171
+        """
+        return self._loop.iterate(
+            self._twin.iter_region(
+                min_coords,
+                max_coords,
+                level,
+                chunk_rows=chunk_rows,
+                columns=columns,
+                token_type=token_type,
+                flags=flags,
+                min_weight=min_weight,
+            )
+        )
+
+    def to_dask(
+        self,
+        min_coords: ArrayLike,
+        max_coords: ArrayLike,
+        level: Level = 0,
+        *,
+        npartitions: int | None = None,
+        rows_per_partition: int | None = None,
+        columns: Sequence[str] | None = None,
+        token_type: str | Sequence[str] | None = None,
+        flags: int | None = None,
+        min_weight: float | None = None,
+        consistent: bool = False,
+        url: str | None = None,
+    ) -> DaskFrame:
+        """Give a region as a Dask frame, whose partitions Dask's workers read from the database.
+
+        One query finds where to cut, so that no token is in two partitions or in none, and their
+        sizes differ by one at most.  The rest is read when the frame is computed, and only the
+        columns that the computation needs.
+
+        Parameters
+        ----------
+        min_coords, max_coords, level, columns, token_type, flags, min_weight
+            As in `find_in_region`.
+        npartitions, rows_per_partition : int
+            One of the two: how many partitions, or of how many rows each; fewer partitions if
+            there are fewer rows, and at least one.
+        consistent : bool
+            True: computing raises ConsistencyError if the store changes after this call.  False:
+            each partition is of the moment when it is read, so a token that moves meanwhile may be
+            in two of them, or in none.
+        url : str, optional
+            Where the workers read: a replica, say.  By default where this client does;
+            ``"environment"``: where the environment of each worker says.
+
+        Returns
+        -------
+        dask.dataframe.DataFrame
+            The columns and dtypes of `find_in_region`; each partition has an index of its own from
+            0, and in ``attrs["ngdata"]["version"]`` the version that it was read by.
+
+        Raises
+        ------
+        InvalidQueryError
+            As in `find_in_region`, or not one of `npartitions` and `rows_per_partition`.
+        ConfigError
+            Dask is not installed (``pip install 'ngdata[dask]'``), or `consistent` is asked for
+            where the versions of the store cannot be read.
+
+        Notes
+        -----
+        A URL travels to the workers with its password, in the bytes of the tasks alone.
+
+        Examples
+        --------
+        >>> box = ((-40, -400, -80), (40, 500, 80))
+        >>> region = ng.tokens.to_dask(*box, npartitions=4)
+        >>> region.npartitions, len(region)
+        (4, 14171)
+        """
+        return self._loop.run(
+            self._twin.to_dask(
+                min_coords,
+                max_coords,
+                level,
+                npartitions=npartitions,
+                rows_per_partition=rows_per_partition,
+                columns=columns,
+                token_type=token_type,
+                flags=flags,
+                min_weight=min_weight,
+                consistent=consistent,
+                url=url,
+            )
+        )
+
+    def to_geoparquet(
+        self,
+        path: str | os.PathLike[str],
+        min_coords: ArrayLike | None = None,
+        max_coords: ArrayLike | None = None,
+        level: Level = 0,
+        *,
+        chunk_rows: int = 100000,
+        columns: Sequence[str] | None = None,
+        token_type: str | Sequence[str] | None = None,
+        flags: int | None = None,
+        min_weight: float | None = None,
+    ) -> int:
+        """Write a region to a GeoParquet file, while the server sends it.
+
+        Parameters
+        ----------
+        path : path
+            A file of this name is replaced when all is written, and not before.
+        min_coords, max_coords : array_like of 3 numbers, optional
+            As in `find_in_region`; left out, it ends nowhere on that side.
+        level, columns, token_type, flags, min_weight
+            As in `find_in_region`.
+        chunk_rows : int
+            Rows in each row group of the file but the last.
+
+        Returns
+        -------
+        int
+            How many rows were written, beside the columns with ``geometry``: 3D points as WKB,
+            without a reference system.
+
+        Raises
+        ------
+        InvalidQueryError
+            As in `find_in_region`, or there can be no such file.
+
+        Examples
+        --------
+        >>> import pathlib, tempfile
+        >>> file = pathlib.Path(tempfile.mkdtemp()) / "head.parquet"
+        >>> ng.tokens.to_geoparquet(file, (-15, -300, 20), (15, -290, 70))
+        372
+        """
+        return self._loop.run(
+            self._twin.to_geoparquet(
+                path,
+                min_coords,
+                max_coords,
+                level,
+                chunk_rows=chunk_rows,
+                columns=columns,
+                token_type=token_type,
+                flags=flags,
+                min_weight=min_weight,
+            )
+        )
+
+    def create(
+        self,
+        coords: ArrayLike | Mapping[Level, ArrayLike | None],
+        *,
+        token_type: str = "default",
+        weight: float = 1.0,
+        flags: int = 0,
+        timestamp: Time | None = None,
+        metadata: Mapping[str, Any] | None = None,
+        binary_data: bytes | None = None,
+        token_id: Id | None = None,
+    ) -> str:
+        """Create one token.
+
+        Parameters
+        ----------
+        coords : array_like of shape (8, 3), or mapping of level to (x, y, z)
+            NaN, or a level that is not named, is undefined.
+        token_type : str
+        weight : float
+        flags : int
+            0 to 2**31 - 1.
+        timestamp : datetime or int, optional
+            With a time zone, or milliseconds since the epoch; now, if not given.
+        metadata : mapping, optional
+        binary_data : bytes, optional
+            The token's 64-byte record; carried, not read.
+        token_id : id, optional
+            A new one is made if none is given.
+
+        Returns
+        -------
+        str
+            The id.
+
+        Raises
+        ------
+        InvalidQueryError
+            A value that cannot be; nothing was sent.
+        IntegrityError
+            The id is there already.
+
+        Examples
+        --------
+        >>> made = ng.tokens.create({0: (1e6, 0, 0), "temporal": (1, 2, 3)})
+        >>> ng.tokens.delete(made)
+        1
+        """
+        return self._loop.run(
+            self._twin.create(
+                coords,
+                token_type=token_type,
+                weight=weight,
+                flags=flags,
+                timestamp=timestamp,
+                metadata=metadata,
+                binary_data=binary_data,
+                token_id=token_id,
+            )
+        )
+
+    def bulk_create(
+        self,
+        frame: Frame,
+        *,
+        level: Level = 0,
+        coords: ArrayLike | None = None,
+        initial: bool = False,
+        progress: bool | None = None,
+    ) -> pd.Series[str]:
+        """Create a token per row: all of them, or none.
+
+        Parameters
+        ----------
+        frame : pandas.DataFrame, Arrow or Polars table, or mapping of columns
+            ``x, y, z``, unless `coords` is given; optional ``token_id, token_type, weight, flags,
+            timestamp, metadata, binary_data``.  NaN, NaT or None there means not given.
+        level : int or str
+            The level of ``x, y, z``.
+        coords : array_like of shape (n, 8, 3), optional
+            All levels at once, NaN where undefined.
+        initial : bool
+            The store is empty: build its spatial indexes after the load, which is quicker.  Only
+            the owner of the tables may; others' writes of tokens, and reads of regions, wait.
+        progress : bool, optional
+            Show a bar: always, never, or by default if it takes longer than two seconds.
+
+        Returns
+        -------
+        pandas.Series
+            The ids (str), in order, on the frame's index.
+
+        Raises
+        ------
+        InvalidQueryError
+            A bad value or column, with its row; nothing was sent.  Or the load was to be the
+            initial one, and there are tokens.
+        IntegrityError
+            An id that stands twice or is there already; nothing was written.
+        ConfigError
+            An initial load by another user than the owner.
+
+        Examples
+        --------
+        >>> made = ng.tokens.bulk_create({"x": [1e6, 1e6], "y": [0, 1], "z": [0, 0]})
+        >>> ng.tokens.delete(made)
+        2
+        """
+        return self._loop.run(
+            self._twin.bulk_create(
+                frame, level=level, coords=coords, initial=initial, progress=progress
+            )
+        )
+
+    def update(
+        self,
+        ids: Ids,
+        *,
+        coords: ArrayLike | Mapping[Level, ArrayLike | None] | None = None,
+        token_type: str | EllipsisType | None = ...,
+        weight: float | EllipsisType | None = ...,
+        flags: int | EllipsisType | None = ...,
+        timestamp: Time | EllipsisType | None = ...,
+        metadata: Mapping[str, Any] | EllipsisType | None = ...,
+        binary_data: bytes | EllipsisType | None = ...,
+    ) -> int:
+        """Change tokens; what is not named stays.
+
+        Parameters
+        ----------
+        ids : id or sequence of ids
+        coords : mapping of level to (x, y, z), or array_like of shape (8, 3), optional
+            A mapping changes the levels that it names (None makes one undefined), an array all.
+        token_type, weight, flags, timestamp, metadata, binary_data : optional
+            As in `create`; None sets back to what a new token has, ``...`` leaves as it is.
+
+        Returns
+        -------
+        int
+            How many tokens were changed.
+
+        Raises
+        ------
+        NotFoundError
+            Some ids name no token; nothing was changed.
+        InvalidQueryError
+            A value that cannot be, or nothing to change.
+
+        Examples
+        --------
+        >>> near = ng.tokens.find_nearest((0, 0, 0), k=2)
+        >>> ng.tokens.update(near.token_id, weight=1.0)
+        2
+        """
+        return self._loop.run(
+            self._twin.update(
+                ids,
+                coords=coords,
+                token_type=token_type,
+                weight=weight,
+                flags=flags,
+                timestamp=timestamp,
+                metadata=metadata,
+                binary_data=binary_data,
+            )
+        )
+
+    def delete(self, ids: Ids) -> int:
+        """Delete tokens and their connections; their events stay, without a token.
+
+        Parameters
+        ----------
+        ids : id or sequence of ids
+
+        Returns
+        -------
+        int
+            How many there were; ids that name no token count nothing.
+
+        Examples
+        --------
+        >>> ng.tokens.delete("00000000-0000-4000-8000-000000000000")
+        0
+        """
+        return self._loop.run(self._twin.delete(ids))

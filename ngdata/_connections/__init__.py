@@ -1,0 +1,1 @@
+"""Connections to PostgreSQL: pools, transactions, liveness, and what the drivers raise."""

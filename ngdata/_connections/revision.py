@@ -1,0 +1,23 @@
+"""The schema's revision: the one this ngdata needs, and the one a database has."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+import asyncpg
+
+__all__ = ["HEAD", "VERSION_TABLE", "read_revision"]
+
+HEAD: Final = "0009"
+"""The newest revision of this ngdata's migrations."""
+
+VERSION_TABLE: Final = "tokens.alembic_version"
+"""The table that holds a database's revision: one row, ``version_num``."""
+
+
+async def read_revision(connection: asyncpg.Connection[Any]) -> str | None:
+    """Read the schema's revision; None where there is none."""
+    if await connection.fetchval("SELECT to_regclass($1)", VERSION_TABLE) is None:
+        return None
+    revision: str | None = await connection.fetchval(f"SELECT version_num FROM {VERSION_TABLE}")
+    return revision

@@ -1,0 +1,31 @@
+"""Which servers are meant: those that the settings name, else the embedded ones, started now."""
+
+from __future__ import annotations
+
+from pydantic import SecretStr
+
+from ngdata._config.settings import Settings
+from ngdata._local import up
+
+__all__ = ["located"]
+
+
+def located(settings: Settings) -> Settings:
+    """Give the settings with a database's URL in them; may start servers, so it may take seconds.
+
+    Examples
+    --------
+    >>> from ngdata._config.settings import load_settings
+    >>> from ngdata._local.fallback import located
+    >>> located(load_settings()).database_url is None
+    False
+    """
+    if settings.database_url is not None:
+        return settings
+    addresses = up()
+    return settings.model_copy(
+        update={
+            "database_url": SecretStr(addresses.database_url),
+            "redis_url": settings.redis_url or SecretStr(addresses.redis_url),
+        }
+    )

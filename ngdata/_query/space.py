@@ -1,0 +1,148 @@
+"""Points and boxes: checked, and as PostGIS geometry."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+from dataclasses import dataclass
+from typing import Any, Final, TypeAlias
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from ngdata._arguments.levels import Level, level_index
+from ngdata._arguments.numbers import is_number
+from ngdata._query import literals as sql
+from ngdata.errors import InvalidQueryError
+
+__all__ = [
+    "MOST",
+    "Box",
+    "Point",
+    "Window",
+    "as_point",
+    "moved",
+    "point_sql",
+    "search_box",
+    "unmasked",
+]
+
+MOST: Final = 1e37
+"""The largest coordinate: beyond, the float32 boxes of the index break."""
+
+_CLAMP: Final = 1e38
+"""Where an infinite side of a search box ends: outside every point, inside float32."""
+
+Point: TypeAlias = tuple[float, float, float]
+
+Window: TypeAlias = "tuple[ArrayLike, ArrayLike] | tuple[ArrayLike, ArrayLike, Level]"
+"""A region as an argument: ``(min_coords, max_coords)`` or with a level behind."""
+
+
+def _three(value: object, name: str) -> Point:
+    try:
+        array: np.ndarray[Any, Any] = np.asarray(unmasked(value))
+    except ValueError:
+        array = np.empty(0)
+    if array.shape == (3,) and array.dtype.kind == "O" and all(map(is_number, array)):
+        with contextlib.suppress(TypeError, ValueError, OverflowError):
+            array = array.astype(np.float64)
+    if array.shape != (3,) or array.dtype.kind not in "iuf":
+        raise InvalidQueryError(f"{name} must be three numbers (x, y, z), not {value!r}")
+    x, y, z = (float(v) for v in array)
+    if math.isnan(x) or math.isnan(y) or math.isnan(z):
+        raise InvalidQueryError(f"{name} must not contain NaN, as {value!r} does")
+    return x, y, z
+
+
+def unmasked(value: Any) -> Any:
+    """Give a masked array with NaN for what it hides: NumPy would take what lies under the mask."""
+    if not isinstance(value, np.ma.MaskedArray):
+        return value
+    kind = np.float64 if value.dtype.kind in "iuf" else object
+    return np.ma.filled(value.astype(kind), np.nan)
+
+
+def moved(point: Point, axis: int, value: float) -> Point:
+    """Give a point with another coordinate on one axis."""
+    x, y, z = (value if place == axis else old for place, old in enumerate(point))
+    return x, y, z
+
+
+def as_point(value: object, name: str = "point") -> Point:
+    """Check a point: three finite numbers of at most 1e37 in size."""
+    point = _three(value, name)
+    if max(map(abs, point)) > MOST:
+        raise InvalidQueryError(
+            f"{name} must be finite and at most {MOST:g} in size on each axis, not {value!r}"
+        )
+    return point
+
+
+@dataclass(frozen=True, slots=True)
+class Box:
+    """A closed box on one level: a point is in it if ``low <= p <= high`` on all three axes."""
+
+    low: Point
+    high: Point
+    level: int
+
+    @classmethod
+    def of(cls, min_coords: object, max_coords: object, level: Level) -> Box:
+        """Check the arguments of a region; infinite bounds are legal."""
+        low, high = _three(min_coords, "min_coords"), _three(max_coords, "max_coords")
+        for axis, a, b in zip("xyz", low, high, strict=True):
+            if a > b:
+                raise InvalidQueryError(
+                    f"min_coords must not exceed max_coords, but {axis} runs from {a!r} to {b!r}; "
+                    "are the two swapped?"
+                )
+        return cls(low, high, level_index(level))
+
+    @classmethod
+    def within(cls, window: Window) -> Box:
+        """Check a ``within=`` argument."""
+        if not isinstance(window, tuple | list) or len(window) not in (2, 3):
+            raise InvalidQueryError(
+                "within must be (min_coords, max_coords) or (min_coords, max_coords, level), "
+                f"not {window!r}"
+            )
+        return cls.of(window[0], window[1], window[2] if len(window) == 3 else 0)
+
+    def conditions(self) -> list[str]:
+        """Give the SQL conditions on `tokens.spatial_index` for exactly this box.
+
+        ``&&&`` is what the index answers, in float32 and rounded outwards; the comparisons in
+        float64 then keep what is really inside.  An infinite side needs none.
+        """
+        inside = f"geom &&& {search_box(self.low, self.high)}"
+        return [f"level = {self.level}", inside, *self.comparisons()]
+
+    def comparisons(self) -> list[str]:
+        """Give the conditions that decide, which no index answers."""
+        found = []
+        for axis, low, high in zip("XYZ", self.low, self.high, strict=True):
+            if low != -math.inf:
+                found.append(f"ST_{axis}(geom) >= {sql.float8(low)}")
+            if high != math.inf:
+                found.append(f"ST_{axis}(geom) <= {sql.float8(high)}")
+        return found
+
+
+def point_sql(point: Point) -> str:
+    """Write a point."""
+    return f"ST_MakePoint({', '.join(map(sql.float8, point))})"
+
+
+def search_box(low: Point, high: Point) -> str:
+    """Write what ``&&&`` compares with: a line has the same box as a box, and a tiny plan.
+
+    The bounds are clamped, because one at float32's maximum or beyond (infinity too) switches
+    its axis of the index off.
+    """
+
+    def clamped(point: Point) -> str:
+        x, y, z = (min(max(v, -_CLAMP), _CLAMP) for v in point)
+        return point_sql((x, y, z))
+
+    return f"ST_MakeLine({clamped(low)}, {clamped(high)})"

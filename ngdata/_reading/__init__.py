@@ -1,0 +1,1 @@
+"""Queries to frames: the reader, the cache, Arrow to pandas, Dask frames and files."""

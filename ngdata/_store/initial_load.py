@@ -1,0 +1,127 @@
+"""The first load of an empty store: the spatial index is filled and its indexes built afterwards.
+
+All in the caller's transaction: what fails leaves everything as it was.  The definitions are the
+server's own words, so that what comes back is what was there, whatever was changed since the
+migrations.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any, Final
+
+import asyncpg
+
+from ngdata._arguments.levels import LEVELS
+from ngdata._store.copy import bar_of
+from ngdata._store.owner_locks import lock, refuse_others
+from ngdata._store.spatial_index import fill
+from ngdata.errors import InvalidQueryError
+
+__all__ = ["indexed_afterwards"]
+
+_REMEDY: Final = "load as {owner}, or without initial=True"
+
+# Writers of tokens wait, and whoever reads regions; other reads go on.
+_LOCKS: Final = (
+    "tokens.tokens IN SHARE ROW EXCLUSIVE MODE",
+    "tokens.spatial_index IN ACCESS EXCLUSIVE MODE",
+)
+
+# The parents first; a partition's own index has none.
+_INDEXES: Final = """
+SELECT x.indexrelid::regclass::text AS name, x.indrelid::regclass::text AS place,
+    p.inhparent::regclass::text AS parent, s.spcname AS tablespace,
+    pg_get_indexdef(x.indexrelid) AS definition,
+    quote_ident(c.conname) AS constraint_name, pg_get_constraintdef(c.oid) AS constraint
+FROM pg_index AS x
+JOIN pg_class AS i ON i.oid = x.indexrelid
+LEFT JOIN pg_inherits AS p ON p.inhrelid = x.indexrelid
+LEFT JOIN pg_tablespace AS s ON s.oid = i.reltablespace
+LEFT JOIN pg_constraint AS c ON c.conindid = x.indexrelid AND c.conrelid = x.indrelid
+WHERE x.indrelid IN (SELECT relid FROM pg_partition_tree('tokens.spatial_index'))
+ORDER BY i.relkind = 'I' DESC, i.relname
+"""
+
+_ENABLE: Final = {"O": "ENABLE", "D": "DISABLE", "R": "ENABLE REPLICA", "A": "ENABLE ALWAYS"}
+
+
+@asynccontextmanager
+async def indexed_afterwards(
+    connection: asyncpg.Connection[Any], where: str, progress: bool | None
+) -> AsyncIterator[None]:
+    """Have the body write tokens, of which there are none yet, and index them at its end.
+
+    Parameters
+    ----------
+    connection : asyncpg.Connection
+        Inside a transaction that has not read anything yet.
+    where : str
+        The server's address, for errors.
+    progress : bool or None
+        As in `copy_into`.
+
+    Raises
+    ------
+    ConfigError
+        The user does not own the tables.
+    InvalidQueryError
+        There are tokens already.
+    NGDataError
+        Others did not let go of the tables in time.
+    """
+    try:
+        for what in _LOCKS:
+            await lock(connection, where, what)
+    except asyncpg.InsufficientPrivilegeError:
+        await refuse_others(connection, where, "build the indexes of", _REMEDY)
+        raise
+    await refuse_others(connection, where, "build the indexes of", _REMEDY)
+    for table in ("tokens.tokens", "tokens.spatial_index"):
+        if await connection.fetchval(f"SELECT EXISTS (SELECT FROM {table})"):
+            raise InvalidQueryError(
+                f"initial=True is for an empty store, and {table} of {where} has rows; nothing was "
+                "written. Leave initial=True out, or empty the store before"
+            )
+    enabled = await connection.fetchval(
+        "SELECT tgenabled::text FROM pg_trigger"
+        " WHERE tgrelid = 'tokens.tokens'::regclass AND tgname = 'index_insert'"
+    )
+    indexes = await connection.fetch(_INDEXES)
+    for index in indexes:
+        if index["parent"] is None:
+            await connection.execute(_dropping(index))
+    await connection.execute("ALTER TABLE tokens.tokens DISABLE TRIGGER index_insert")
+    yield
+    with bar_of(len(LEVELS) + len(indexes), "steps", "spatial index", progress) as bar:
+        for level in range(len(LEVELS)):
+            await fill(connection, level)
+            bar.update()
+        await connection.execute(
+            f"ALTER TABLE tokens.tokens {_ENABLE[enabled]} TRIGGER index_insert"
+        )
+        for index in indexes:
+            await _create(connection, index)
+            bar.update()
+
+
+def _dropping(index: Any) -> str:
+    if index["constraint"] is None:
+        return f"DROP INDEX {index['name']}"
+    return f"ALTER TABLE {index['place']} DROP CONSTRAINT {index['constraint_name']}"
+
+
+async def _create(connection: asyncpg.Connection[Any], index: Any) -> None:
+    await connection.execute(
+        "SELECT set_config('default_tablespace', $1, true)", index["tablespace"] or ""
+    )
+    if index["constraint"] is None:
+        await connection.execute(index["definition"])
+    else:
+        await connection.execute(
+            f"ALTER TABLE ONLY {index['place']} ADD CONSTRAINT {index['constraint_name']}"
+            f" {index['constraint']}"
+        )
+    if index["parent"] is not None:
+        await connection.execute(f"ALTER INDEX {index['parent']} ATTACH PARTITION {index['name']}")

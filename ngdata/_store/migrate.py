@@ -1,0 +1,143 @@
+"""The schema's revision, and how a database is brought to it: Alembic, called from Python.
+
+All of it blocks, so async code calls it on a thread.  The scripts are under ``migrations/``; an
+installed ngdata carries its own copy.  Alembic is imported only when something is migrated.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from ngdata._config import postgres_url
+from ngdata._connections.driver_errors import translated
+from ngdata._connections.revision import HEAD
+from ngdata.errors import ConfigError, SchemaVersionError
+
+if TYPE_CHECKING:
+    from alembic.config import Config
+
+__all__ = ["alembic_config", "downgrade", "head_revision", "upgrade"]
+
+# Alembic keeps what it is doing in module-level state: one thing at a time.
+_ALEMBIC: Final = threading.Lock()
+
+
+def head_revision() -> str:
+    """Give the newest revision that this ngdata has.
+
+    Examples
+    --------
+    >>> from ngdata._store.migrate import head_revision
+    >>> head_revision()
+    '0009'
+    """
+    return HEAD
+
+
+def alembic_config(database_url: str) -> Config:
+    """Give Alembic's configuration for a database.
+
+    Parameters
+    ----------
+    database_url : str
+        As libpq takes it.
+
+    Returns
+    -------
+    alembic.config.Config
+        For `alembic.command`; it has no file.
+
+    Examples
+    --------
+    >>> from ngdata._store.migrate import alembic_config
+    >>> config = alembic_config("postgresql://localhost/neurograph")
+    >>> config.attributes["database_url"]
+    'postgresql://localhost/neurograph'
+    """
+    from alembic.config import Config
+
+    config = Config(attributes={"database_url": database_url})
+    # Alembic expands percent signs in its options.
+    config.set_main_option("script_location", str(_scripts()).replace("%", "%%"))
+    config.set_main_option("path_separator", "os")
+    return config
+
+
+def upgrade(database_url: str, revision: str = "head") -> None:
+    """Bring a database to a revision; one that is there already is left alone.
+
+    Two that upgrade one database at once both succeed.
+
+    Parameters
+    ----------
+    database_url : str
+        As libpq takes it.  The user must be allowed to create schemas, and the extension PostGIS
+        unless it is there.
+    revision : str
+        By default the newest.
+
+    Raises
+    ------
+    ConfigError
+        If the address is wrong, PostGIS cannot be had, or the user lacks a right.
+    DatabaseUnavailable
+        If no server answers.
+    SchemaVersionError
+        If the database is at a revision that this ngdata does not know.
+
+    Examples
+    --------
+    >>> from ngdata._store.migrate import upgrade
+    >>> upgrade("postgresql://localhost/neurograph")  # doctest: +SKIP
+    """
+    from alembic import command
+
+    with _reported(database_url):
+        command.upgrade(alembic_config(database_url), revision)
+
+
+def downgrade(database_url: str, revision: str = "base") -> None:
+    """Take a database back to an older revision; ``base`` is before the first: all data is lost.
+
+    Parameters and errors are those of `upgrade`.
+
+    Examples
+    --------
+    >>> from ngdata._store.migrate import downgrade
+    >>> downgrade("postgresql://localhost/neurograph", "0001")  # doctest: +SKIP
+    """
+    from alembic import command
+
+    with _reported(database_url):
+        command.downgrade(alembic_config(database_url), revision)
+
+
+def _scripts() -> Path:
+    package = Path(__file__).resolve().parents[1]
+    for place in (package / "_migrations", package.parent / "migrations"):
+        if (place / "env.py").is_file():
+            return place
+    raise ConfigError(
+        f"the migrations are missing: neither {package / '_migrations'} nor "
+        f"{package.parent / 'migrations'} is there; install ngdata again"
+    )
+
+
+@contextmanager
+def _reported(database_url: str) -> Iterator[None]:
+    """Do one thing at a time, and raise ngdata's errors."""
+    from alembic.util import CommandError
+
+    where = postgres_url.shown(postgres_url.checked(database_url))
+    with _ALEMBIC, translated(where):
+        try:
+            yield
+        except CommandError as error:
+            raise SchemaVersionError(
+                f"{where} cannot be migrated: {error}. This ngdata knows revisions up to {HEAD}; "
+                "if a newer one made the database, upgrade ngdata"
+            ) from None

@@ -1,0 +1,327 @@
+"""The six tables as SQLAlchemy models, and the one that triggers keep for the cache.
+
+What a model cannot say (partitions, triggers, functions) is in the migrations alone; what both say
+is kept equal by ``alembic check`` and a catalog test.  `tokens.spatial_index` is derived from
+`tokens.tokens` by triggers: it is here to be known, not to be written.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import uuid
+from typing import Any, Final
+
+from geoalchemy2 import Geometry, WKBElement
+from sqlalchemy import (
+    ARRAY,
+    CheckConstraint,
+    Column,
+    FetchedValue,
+    ForeignKey,
+    Index,
+    Integer,
+    MetaData,
+    Table,
+    Text,
+    Uuid,
+    false,
+    text,
+)
+from sqlalchemy.dialects.postgresql import BIGINT, BYTEA, DOUBLE_PRECISION, JSONB, TIMESTAMP
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+
+from ngdata._arguments.ids import Id, canonical_id
+from ngdata._store.entity import Entity
+from ngdata.errors import InvalidQueryError
+
+__all__ = [
+    "Base",
+    "ConnectionModel",
+    "EventModel",
+    "GraphSnapshotModel",
+    "SpatialIndexModel",
+    "TokenModel",
+    "TrajectoryModel",
+]
+
+_Json = JSONB(none_as_null=True)
+_Time = TIMESTAMP(timezone=True)
+_Coords: ARRAY[float] = ARRAY(DOUBLE_PRECISION(), dimensions=1)
+
+_GENERATED: Final = text("gen_random_uuid()")
+_NOW: Final = text("now()")
+
+
+def _now() -> dt.datetime:
+    # Not the server's now(), which is one for all that a transaction writes.
+    return dt.datetime.now(dt.UTC)
+
+
+class Base(DeclarativeBase):
+    """What all models share: names of constraints and indexes, and Python's types in SQL."""
+
+    metadata = MetaData(
+        naming_convention={
+            "pk": "pk_%(table_name)s",
+            "fk": "fk_%(table_name)s_%(column_0_N_name)s",
+            "ck": "ck_%(table_name)s_%(constraint_name)s",
+            "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+        }
+    )
+    type_annotation_map = {  # noqa: RUF012 - read by SQLAlchemy from the class itself
+        uuid.UUID: Uuid(),
+        str: Text(),
+        float: DOUBLE_PRECISION(),
+        bytes: BYTEA(),
+        dt.datetime: _Time,
+        dict[str, Any]: _Json,
+        list[float | None]: _Coords,
+    }
+    # What the server sets comes back with the INSERT or UPDATE: asyncio has no lazy loading.  The
+    # ids are the sentinels by which the rows of one INSERT are told apart: their server default
+    # would else make it an INSERT for each.
+    __mapper_args__ = {"eager_defaults": True}  # noqa: RUF012
+
+
+def _finite(column: str, name: str | None = None) -> CheckConstraint:
+    """Say that a number is neither infinite nor NaN, which sorts above infinity."""
+    return CheckConstraint(
+        f"abs({column}) < 'Infinity'::double precision", name=name or f"{column}_finite"
+    )
+
+
+def _finite_time(column: str = "timestamp") -> CheckConstraint:
+    return CheckConstraint(f'isfinite("{column}")', name=f"{column}_finite")
+
+
+class TokenModel(Entity, Base):
+    """`tokens.tokens`: a point on up to eight levels; the truth that the index is derived from.
+
+    The names of the CHECKs on coordinates are in the order in which the server looks at them: the
+    shape before what relies on it.
+    """
+
+    __tablename__ = "tokens"
+    __table_args__ = (
+        CheckConstraint("octet_length(binary_data) = 64", name="binary_data_64_bytes"),
+        CheckConstraint(
+            " AND ".join(
+                f"coalesce(array_dims(coord_{axis}), '') = '[1:8]'" for axis in ("x", "y", "z")
+            ),
+            name="coords_are_eight",
+        ),
+        CheckConstraint(
+            " AND ".join(
+                f"'1e37'::double precision >= ALL (coord_{axis})"
+                f" AND '-1e37'::double precision <= ALL (coord_{axis})"
+                for axis in ("x", "y", "z")
+            ),
+            name="coords_in_range",
+        ),
+        CheckConstraint(
+            "array_positions(coord_x, NULL) = array_positions(coord_y, NULL)"
+            " AND array_positions(coord_x, NULL) = array_positions(coord_z, NULL)",
+            name="coords_whole_levels",
+        ),
+        CheckConstraint("flags >= 0", name="flags_not_negative"),
+        _finite_time(),
+        _finite("weight"),
+        {"schema": "tokens"},
+    )
+
+    id: Mapped[uuid.UUID] = mapped_column(
+        primary_key=True, insert_sentinel=True, insert_default=uuid.uuid4, server_default=_GENERATED
+    )
+    binary_data: Mapped[bytes | None]
+    coord_x: Mapped[list[float | None]]
+    coord_y: Mapped[list[float | None]]
+    coord_z: Mapped[list[float | None]]
+    flags: Mapped[int] = mapped_column(Integer, server_default=text("0"))
+    weight: Mapped[float] = mapped_column(server_default=text("1"))
+    timestamp: Mapped[dt.datetime] = mapped_column(insert_default=_now, server_default=_NOW)
+    token_type: Mapped[str] = mapped_column(server_default=text("'default'"))
+    metadata_: Mapped[dict[str, Any] | None] = mapped_column("metadata")
+    created_at: Mapped[dt.datetime] = mapped_column(server_default=_NOW)
+    updated_at: Mapped[dt.datetime] = mapped_column(
+        server_default=_NOW, server_onupdate=FetchedValue()
+    )
+
+
+class SpatialIndexModel(Base):
+    """`tokens.spatial_index`: a row per token and level on which it is defined; never written."""
+
+    __tablename__ = "spatial_index"
+    __table_args__ = (
+        Index(
+            None,
+            "geom",
+            postgresql_using="gist",
+            postgresql_ops={"geom": "gist_geometry_ops_nd"},
+        ),
+        {"schema": "tokens", "postgresql_partition_by": "LIST (level)"},
+    )
+
+    token_id: Mapped[uuid.UUID] = mapped_column(primary_key=True)
+    level: Mapped[int] = mapped_column(Integer, primary_key=True, autoincrement=False)
+    # SRID 0 in a model would always read as drift; its own index, as a second one.
+    geom: Mapped[WKBElement] = mapped_column(
+        Geometry("POINTZ", srid=-1, dimension=3, spatial_index=False)
+    )
+    token_type: Mapped[str]
+    weight: Mapped[float]
+    flags: Mapped[int] = mapped_column(Integer)
+    timestamp: Mapped[dt.datetime]
+
+
+class ConnectionModel(Entity, Base):
+    """`graph.connections`: a directed edge; parallel ones and loops are legal.
+
+    The partial indexes serve the way back over a bidirectional connection, past the many that
+    only lead here.
+    """
+
+    __tablename__ = "connections"
+    __table_args__ = (
+        _finite("decay_rate"),
+        _finite("weight"),
+        Index(None, "source_id", "target_id"),
+        Index(None, "target_id", "source_id"),
+        Index(
+            "ix_connections_source_id_bidirectional",
+            "source_id",
+            postgresql_where=text("bidirectional"),
+        ),
+        Index(
+            "ix_connections_target_id_bidirectional",
+            "target_id",
+            postgresql_where=text("bidirectional"),
+        ),
+        Index(
+            "ix_connections_negative_weight",
+            "id",
+            postgresql_where=text("weight < 0"),
+        ),
+        {"schema": "graph"},
+    )
+
+    id: Mapped[uuid.UUID] = mapped_column(
+        primary_key=True, insert_sentinel=True, insert_default=uuid.uuid4, server_default=_GENERATED
+    )
+    source_id: Mapped[uuid.UUID] = mapped_column(
+        ForeignKey(TokenModel.id, ondelete="CASCADE", onupdate="CASCADE")
+    )
+    target_id: Mapped[uuid.UUID] = mapped_column(
+        ForeignKey(TokenModel.id, ondelete="CASCADE", onupdate="CASCADE")
+    )
+    connection_type: Mapped[str] = mapped_column(server_default=text("'generic'"))
+    weight: Mapped[float] = mapped_column(server_default=text("1"))
+    decay_rate: Mapped[float | None]
+    bidirectional: Mapped[bool] = mapped_column(server_default=false())
+    metadata_: Mapped[dict[str, Any] | None] = mapped_column("metadata")
+    created_at: Mapped[dt.datetime] = mapped_column(server_default=_NOW)
+
+    def other_end(self, token_id: Id) -> uuid.UUID:
+        """Give the end that is not this token: its neighbor, whichever way the connection goes."""
+        here = uuid.UUID(canonical_id(token_id, "token_id"))
+        if here not in (self.source_id, self.target_id):
+            raise InvalidQueryError(f"connection {self.id} has no end at {here}")
+        return self.target_id if here == self.source_id else self.source_id
+
+
+class GraphSnapshotModel(Entity, Base):
+    """`graph.graph_snapshots`: what the graph was at one time, and a few figures of it."""
+
+    __tablename__ = "graph_snapshots"
+    __table_args__ = (
+        CheckConstraint("node_count >= 0 AND edge_count >= 0", name="counts_not_negative"),
+        {"schema": "graph"},
+    )
+
+    id: Mapped[uuid.UUID] = mapped_column(
+        primary_key=True, insert_sentinel=True, insert_default=uuid.uuid4, server_default=_GENERATED
+    )
+    label: Mapped[str | None]
+    created_at: Mapped[dt.datetime] = mapped_column(server_default=_NOW)
+    node_count: Mapped[int] = mapped_column(BIGINT)
+    edge_count: Mapped[int] = mapped_column(BIGINT)
+    mean_degree: Mapped[float | None]
+    clustering_coefficient: Mapped[float | None]
+    data: Mapped[bytes | None]
+    metadata_: Mapped[dict[str, Any] | None] = mapped_column("metadata")
+
+
+class TrajectoryModel(Entity, Base):
+    """`experience.experience_trajectories`: triggers keep times, count and total to its events.
+
+    One that has ended takes no more of them.
+    """
+
+    __tablename__ = "experience_trajectories"
+    __table_args__ = ({"schema": "experience"},)
+
+    id: Mapped[uuid.UUID] = mapped_column(
+        primary_key=True, insert_sentinel=True, insert_default=uuid.uuid4, server_default=_GENERATED
+    )
+    start_time: Mapped[dt.datetime | None]
+    end_time: Mapped[dt.datetime | None]
+    event_count: Mapped[int] = mapped_column(BIGINT, server_default=text("0"))
+    total_reward: Mapped[float] = mapped_column(server_default=text("0"))
+    ended_at: Mapped[dt.datetime | None]
+    metadata_: Mapped[dict[str, Any] | None] = mapped_column("metadata")
+    created_at: Mapped[dt.datetime] = mapped_column(server_default=_NOW)
+
+
+class EventModel(Entity, Base):
+    """`experience.experience_events`: what happened.
+
+    An event is a fact that outlives what it names: it stays, without the name, when the token or
+    the trajectory is deleted.  The trajectory may be made by the same statement, after the row:
+    so its foreign key is deferred.
+    """
+
+    __tablename__ = "experience_events"
+    __table_args__ = (
+        _finite("priority"),
+        _finite("reward"),
+        _finite_time(),
+        Index(None, "timestamp", "sequence_number", "id"),
+        Index(None, "token_id", "timestamp"),
+        Index(None, "trajectory_id", "sequence_number"),
+        {"schema": "experience"},
+    )
+
+    id: Mapped[uuid.UUID] = mapped_column(
+        primary_key=True, insert_sentinel=True, insert_default=uuid.uuid4, server_default=_GENERATED
+    )
+    event_type: Mapped[str]
+    timestamp: Mapped[dt.datetime] = mapped_column(insert_default=_now, server_default=_NOW)
+    token_id: Mapped[uuid.UUID | None] = mapped_column(
+        ForeignKey(TokenModel.id, ondelete="SET NULL", onupdate="CASCADE")
+    )
+    state_before: Mapped[dict[str, Any] | None]
+    state_after: Mapped[dict[str, Any] | None]
+    action: Mapped[dict[str, Any] | None]
+    reward: Mapped[float] = mapped_column(server_default=text("0"))
+    priority: Mapped[float | None]
+    trajectory_id: Mapped[uuid.UUID | None] = mapped_column(
+        ForeignKey(
+            TrajectoryModel.id,
+            ondelete="SET NULL",
+            onupdate="CASCADE",
+            deferrable=True,
+            initially="DEFERRED",
+        )
+    )
+    sequence_number: Mapped[int | None] = mapped_column(BIGINT)
+    metadata_: Mapped[dict[str, Any] | None] = mapped_column("metadata")
+    created_at: Mapped[dt.datetime] = mapped_column(server_default=_NOW)
+
+
+# No entity: its rows have no key, and nobody but triggers writes them.
+Table(
+    "versions",
+    Base.metadata,
+    Column("relation", Text(), nullable=False),
+    Column("nonce", Uuid(), nullable=False, server_default=_GENERATED),
+    schema="tokens",
+)

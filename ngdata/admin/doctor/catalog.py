@@ -1,0 +1,127 @@
+"""The schema as it really is: triggers that fire, indexes that serve.
+
+`alembic check` sees neither: a trigger that was disabled for a load, or an index that a failed
+CREATE INDEX CONCURRENTLY left invalid.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, Final
+
+import asyncpg
+from sqlalchemy import Index
+from sqlalchemy.dialects import postgresql
+from sqlalchemy.schema import CreateIndex
+
+from ngdata._arguments.levels import LEVELS
+from ngdata._store.models import Base
+from ngdata.admin.doctor.finding import Finding, ok, wrong
+
+__all__ = ["ALWAYS", "OTHER", "indexes", "triggers"]
+
+_EVENTS: Final = ("insert", "update", "delete", "truncate")
+
+# The tables whose versions the cache asks for; a statement that names a partition fires its triggers.
+_RENEWING: Final = (
+    "tokens.tokens",
+    "tokens.spatial_index",
+    *(f"tokens.spatial_index_{level}" for level in range(8)),
+    "graph.connections",
+    "graph.graph_snapshots",
+    "experience.experience_events",
+    "experience.experience_trajectories",
+)
+
+#: What derives one table from another, and so must fire for replication's sessions too.
+ALWAYS: Final = frozenset(
+    {("tokens.tokens", f"index_{event}") for event in _EVENTS}
+    | {("experience.experience_events", f"follow_{event}") for event in _EVENTS}
+    | {(table, "renew_version") for table in _RENEWING}
+)
+OTHER: Final = frozenset(
+    {("tokens.tokens", "touch"), ("experience.experience_trajectories", "keep_ended")}
+)
+
+_TRIGGERS = """
+SELECT c.relnamespace::regnamespace || '.' || c.relname AS place, tgname::text AS name,
+    tgenabled::text AS enabled
+FROM pg_trigger JOIN pg_class AS c ON c.oid = tgrelid WHERE NOT tgisinternal
+"""
+
+_INDEXES = """
+SELECT t.relnamespace::regnamespace || '.' || t.relname AS place, i.relname::text AS name,
+    x.indisvalid AND x.indisready AS valid,
+    (SELECT o.opcname::text FROM pg_opclass AS o WHERE o.oid = x.indclass[0]) AS operators
+FROM pg_index AS x JOIN pg_class AS i ON i.oid = x.indexrelid JOIN pg_class AS t ON t.oid = x.indrelid
+WHERE t.relnamespace::regnamespace::text IN ('tokens', 'graph', 'experience')
+ORDER BY 1, 2
+"""
+
+
+async def triggers(connection: asyncpg.Connection[Any]) -> list[Finding]:
+    """Look whether each trigger is there and fires."""
+    rows = await connection.fetch(_TRIGGERS)
+    enabled = {(row["place"], row["name"]): row["enabled"] for row in rows}
+    found = []
+    for place, name in sorted(ALWAYS | OTHER):
+        how = "ALWAYS TRIGGER" if (place, name) in ALWAYS else "TRIGGER"
+        state = enabled.get((place, name))
+        behind = "; then run `ngdata reindex`" if name.startswith("index_") else ""
+        if name == "renew_version":
+            behind = f"; then DELETE FROM {place} WHERE false, or what is cached may be old"
+        repair = f"ALTER TABLE {place} ENABLE {how} {name}{behind}"
+        if state is None:
+            found.append(
+                wrong(
+                    "triggers",
+                    f"{place} has lost its trigger {name}",
+                    f"make it anew as its migration does: `alembic upgrade head --sql` prints it{behind}",
+                )
+            )
+        elif state in "DR" or ("ALWAYS" in how and state != "A"):
+            found.append(wrong("triggers", f"{name} of {place} does not always fire", repair))
+    return found or [ok("triggers", f"all {len(ALWAYS | OTHER)} are there and fire")]
+
+
+async def indexes(connection: asyncpg.Connection[Any]) -> list[Finding]:
+    """Look whether each index is there, of the right kind, and valid."""
+    rows = await connection.fetch(_INDEXES)
+    found = [
+        wrong(
+            "indexes",
+            f"{row['name']} of {row['place']} is not valid, so it serves no query",
+            f"REINDEX INDEX CONCURRENTLY {row['place'].partition('.')[0]}.{row['name']}",
+        )
+        for row in rows
+        if not row["valid"] and row["place"] != "tokens.spatial_index"
+    ]
+    names = {(row["place"], row["name"]) for row in rows}
+    found += [
+        wrong("indexes", f"{index.name} of {place} is missing", _definition(index))
+        for place, index in _expected()
+        if (place, index.name) not in names
+    ]
+    spatial = {row["place"] for row in rows if row["operators"] == "gist_geometry_ops_nd"}
+    for level in range(len(LEVELS)):
+        place = f"tokens.spatial_index_{level}"
+        if place not in spatial:
+            found.append(
+                wrong(
+                    "indexes",
+                    f"{place} has no spatial index of the right kind",
+                    f"CREATE INDEX ON {place} USING gist (geom gist_geometry_ops_nd)",
+                )
+            )
+    return found or [ok("indexes", f"all {len(rows)} are there and valid")]
+
+
+def _expected() -> Iterator[tuple[str, Index]]:
+    for table in Base.metadata.tables.values():
+        for index in table.indexes:
+            yield table.fullname, index
+
+
+def _definition(index: Index) -> str:
+    text = str(CreateIndex(index).compile(dialect=postgresql.dialect()))
+    return " ".join(text.split())

@@ -1,0 +1,354 @@
+"""Files of binary records into a store: any size in bounded memory, all of a file or nothing.
+
+A file is read, checked and written part by part, in one transaction; what the records mean is known
+to `ngdata.binary`.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO, Final, Literal, NamedTuple, TypeAlias
+
+import asyncpg
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+
+from ngdata._client.async_client import AsyncClient
+from ngdata._client.sync.client import Client
+from ngdata._connections.threads import in_daemon_thread
+from ngdata._store import experience, graph, tokens
+from ngdata._store.copy import bar_of, copy_into
+from ngdata._store.initial_load import indexed_afterwards
+from ngdata.binary.connections import connection_rows, decode_connections
+from ngdata.binary.coordinates import Dialect, checked_dialect
+from ngdata.binary.events import decode_events, event_rows
+from ngdata.binary.flags import Kind
+from ngdata.binary.layout import CONNECTION, EVENT, TOKEN, check, truncated, usable
+from ngdata.binary.tokens import contradicted, decode_tokens, token_rows
+from ngdata.errors import IntegrityError, InvalidQueryError
+
+__all__ = ["Loaded", "load_records", "load_records_async"]
+
+OnBad: TypeAlias = Literal["raise", "skip"]
+
+# A part must be large enough for the index's order to pay, and small enough to show progress.
+_PART_RECORDS: Final = 25_000
+
+
+@dataclass
+class Loaded:
+    """What became of a file.
+
+    Attributes
+    ----------
+    path : str
+    kind : str
+    written : int
+        Records that are in the store now.
+    skipped : int
+        Records that were left out, because the store cannot hold them.
+    first_skipped : int or None
+        The number of the first of them; the file's first record is 0.
+    contradicted : int
+        Tokens whose flags name another entity type than their id, which was taken.
+    first_contradicted : int or None
+    """
+
+    path: str
+    kind: str
+    written: int = 0
+    skipped: int = 0
+    first_skipped: int | None = None
+    contradicted: int = 0
+    first_contradicted: int | None = None
+
+    def __str__(self) -> str:
+        parts = [f"{self.path}: {self.written:,} {self.kind} written"]
+        if self.skipped:
+            parts.append(
+                f"{self.skipped:,} left out, with numbers or a time that cannot be stored; the "
+                f"first is record {self.first_skipped}"
+            )
+        if self.contradicted:
+            parts.append(
+                f"{self.contradicted:,} have another entity type in their flags than in their id, "
+                f"which was taken; the first is record {self.first_contradicted}"
+            )
+        return "\n".join(parts)
+
+
+class _Format(NamedTuple):
+    layout: np.dtype[Any]
+    relation: str
+    rows: Callable[[np.ndarray, np.ndarray, Dialect], pa.Table]
+
+
+class _Part(NamedTuple):
+    rows: pa.Table
+    numbers: np.ndarray
+    read: int
+
+
+def load_records(
+    ng: Client,
+    path: str | os.PathLike[str],
+    kind: Kind = "tokens",
+    *,
+    dialect: Dialect = "python",
+    on_bad: OnBad = "raise",
+    initial: bool = False,
+    progress: bool | None = None,
+) -> Loaded:
+    """Write a file of binary records into the store: all of it, or nothing.
+
+    A token gets the id that `ngdata.binary.token_ids` makes of the record's, so that connections
+    find their tokens; load tokens first.  A file that is loaded a second time is refused, since
+    its ids are there already.
+
+    Parameters
+    ----------
+    ng : Client
+    path : str or path
+        Records end to end; of any size, a pipe too.
+    kind : {"tokens", "connections", "events"}
+    dialect : {"python", "rust"}
+        Who wrote the tokens; see `ngdata.binary.decode_tokens`.
+    on_bad : {"raise", "skip"}
+        What to do about records that the store cannot hold: NaN or infinite numbers, a time
+        beyond the year 9999.
+    initial : bool
+        Tokens into an empty store, as in `client.tokens.bulk_create`.
+    progress : bool, optional
+        Show a bar: always, never, or by default if it takes longer than two seconds.
+
+    Returns
+    -------
+    Loaded
+        How many records were written, and what there is to say about others.
+
+    Raises
+    ------
+    InvalidQueryError
+        A file that cannot be read or was cut short, or a bad record, with its number; nothing was
+        written.
+    IntegrityError
+        An id that is there already, or an end that names no token; nothing was written.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from ngdata.binary import encode_tokens
+    >>> from ngdata.binary.loading import load_records
+    >>> points = np.full((1, 8, 3), np.nan)
+    >>> points[0, 7] = 0.5, 1, 1.5
+    >>> records = encode_tokens({"local_id": [7]}, points)
+    >>> with tempfile.NamedTemporaryFile() as file:
+    ...     records.tofile(file.name)
+    ...     load_records(ng, file.name).written
+    1
+    """
+    if not isinstance(ng, Client):
+        raise InvalidQueryError(
+            f"load_records takes the client that ngdata.connect() gives, not {ng!r}; with an async "
+            "one, await load_records_async(ang, ...)"
+        )
+    return ng._loop.run(
+        load_records_async(
+            ng._twin,
+            path,
+            kind,
+            dialect=dialect,
+            on_bad=on_bad,
+            initial=initial,
+            progress=progress,
+        )
+    )
+
+
+async def load_records_async(
+    ang: AsyncClient,
+    path: str | os.PathLike[str],
+    kind: Kind = "tokens",
+    *,
+    dialect: Dialect = "python",
+    on_bad: OnBad = "raise",
+    initial: bool = False,
+    progress: bool | None = None,
+) -> Loaded:
+    """Write a file of binary records through an async client, as `load_records` does.
+
+    Parameters
+    ----------
+    ang : AsyncClient
+    path, kind, dialect, on_bad, initial, progress
+        As in `load_records`.
+
+    Returns
+    -------
+    Loaded
+
+    Raises
+    ------
+    InvalidQueryError, IntegrityError
+        As in `load_records`; nothing was written.
+
+    Examples
+    --------
+    >>> import asyncio, tempfile
+    >>> from ngdata.binary import encode_tokens
+    >>> from ngdata.binary.loading import load_records_async
+    >>> async def load(path):
+    ...     async with await ngdata.connect_async() as ang:
+    ...         return await load_records_async(ang, path)
+    >>> with tempfile.NamedTemporaryFile() as file:
+    ...     encode_tokens({"local_id": [8]}, np.full((1, 8, 3), np.nan)).tofile(file.name)
+    ...     asyncio.run(load(file.name)).written
+    1
+    """
+    if not isinstance(ang, AsyncClient):
+        raise InvalidQueryError(
+            f"load_records_async takes the client that ngdata.connect_async() gives, not {ang!r}; "
+            "with a sync one, call load_records(ng, ...)"
+        )
+    if kind not in _FORMATS:
+        raise InvalidQueryError(f"kind must be one of {', '.join(_FORMATS)}, not {kind!r}")
+    if on_bad not in ("raise", "skip"):
+        raise InvalidQueryError(f"on_bad must be 'raise' or 'skip', not {on_bad!r}")
+    if initial and kind != "tokens":
+        raise InvalidQueryError(f"initial=True is for tokens, not for {kind}; leave it out")
+    checked_dialect(dialect)
+    form = _FORMATS[kind]
+    report = Loaded(os.fspath(path), kind)
+    file = await in_daemon_thread(lambda: _opened(report.path))
+    try:
+        total = _count(file, form.layout, report.path)
+        with bar_of(total, "records", Path(report.path).name, progress) as bar:
+            parts = _parts(file, form, report, dialect, on_bad)
+            async with ang._database.transaction() as connection:
+                where = ang._database.where
+                around = (
+                    indexed_afterwards(connection, where, progress) if initial else nullcontext()
+                )
+                async with around:
+                    await _write(connection, where, form, parts, report, bar)
+    finally:
+        # Closing waits for a read that is under way, and a pipe may hold that up for ever.
+        threading.Thread(target=file.close, name="ngdata-close", daemon=True).start()
+    return report
+
+
+async def _write(
+    connection: asyncpg.Connection[Any],
+    where: str,
+    form: _Format,
+    parts: Iterator[_Part],
+    report: Loaded,
+    bar: Any,
+) -> None:
+    while (part := await in_daemon_thread(lambda: next(parts, None))) is not None:
+        if part.rows.num_rows:
+            await copy_into(
+                connection,
+                form.relation,
+                part.rows,
+                where=where,
+                progress=False,
+                place=lambda row, part=part: f"record {part.numbers[row]}",  # type: ignore[misc]
+            )
+        report.written += part.rows.num_rows
+        bar.update(part.read)
+
+
+def _opened(path: str) -> BinaryIO:
+    try:
+        return open(path, "rb")
+    except OSError as error:
+        raise InvalidQueryError(f"{path} cannot be read: {error.strerror}") from None
+
+
+def _count(file: BinaryIO, layout: np.dtype[Any], path: str) -> int | None:
+    """Count the records, and refuse a file that was cut short before anything is sent."""
+    if not file.seekable():
+        return None
+    size = file.seek(0, os.SEEK_END)
+    file.seek(0)
+    if size % layout.itemsize:
+        raise truncated(path, size, layout)
+    return size // layout.itemsize
+
+
+def _parts(
+    file: BinaryIO, form: _Format, report: Loaded, dialect: Dialect, on_bad: OnBad
+) -> Iterator[_Part]:
+    size, first = form.layout.itemsize, 0
+    while data := _read(file, _PART_RECORDS * size, report.path):
+        if len(data) % size:
+            raise truncated(report.path, first * size + len(data), form.layout)
+        records = np.frombuffer(data, form.layout)
+        numbers = np.arange(first, first + len(records))
+        first += len(records)
+        good = usable(records)
+        if on_bad == "raise":
+            check(records, numbers)
+        elif not good.all():
+            if report.first_skipped is None:
+                report.first_skipped = int(numbers[good.argmin()])
+            report.skipped += int((~good).sum())
+            records, numbers = records[good], numbers[good]
+        if form.layout == TOKEN:
+            _look_at_tokens(records, numbers, report)
+        yield _Part(form.rows(records, numbers, dialect), numbers, len(good))
+
+
+def _read(file: BinaryIO, size: int, path: str) -> bytes:
+    try:
+        return file.read(size)
+    except OSError as error:
+        raise InvalidQueryError(f"{path} cannot be read: {error.strerror}") from None
+
+
+def _look_at_tokens(records: np.ndarray, numbers: np.ndarray, report: Loaded) -> None:
+    strange = contradicted(records)
+    if strange.any():
+        if report.first_contradicted is None:
+            report.first_contradicted = int(numbers[strange.argmax()])
+        report.contradicted += int(strange.sum())
+    _refuse_repeated(pd.Series(records["id"], index=numbers), "id")
+
+
+def _refuse_repeated(values: pd.Series[Any], name: str) -> None:
+    again = values.duplicated().to_numpy()
+    if again.any():
+        value = values.iloc[int(again.argmax())]
+        first, second = values.index[values == value][:2]
+        raise IntegrityError(
+            f"{name} {value} stands in records {first} and {second}; nothing was written"
+        )
+
+
+def _token_rows(records: np.ndarray, numbers: np.ndarray, dialect: Dialect) -> pa.Table:
+    frame, coords = token_rows(decode_tokens(records, dialect=dialect))
+    return tokens.rows(frame, 0, coords)
+
+
+def _connection_rows(records: np.ndarray, numbers: np.ndarray, dialect: Dialect) -> pa.Table:
+    return graph.rows(connection_rows(decode_connections(records), numbers))
+
+
+def _event_rows(records: np.ndarray, numbers: np.ndarray, dialect: Dialect) -> pa.Table:
+    frame = event_rows(decode_events(records))
+    _refuse_repeated(pd.Series(frame.event_id.array, index=numbers), "id")
+    return experience.rows(frame)
+
+
+_FORMATS: Final = {
+    "tokens": _Format(TOKEN, tokens.RELATION, _token_rows),
+    "connections": _Format(CONNECTION, graph.RELATION, _connection_rows),
+    "events": _Format(EVENT, experience.RELATION, _event_rows),
+}

@@ -1,5 +1,0 @@
-"""Answers in partitions, for Dask: made here, read by its workers, each over its own connection."""
-
-from ngdata.partitions.planning import DaskFrame, dask_frame
-
-__all__ = ["DaskFrame", "dask_frame"]

@@ -1,0 +1,215 @@
+"""`ngdata optimize`: the same rows in another order, while others read and write."""
+
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+
+import asyncpg
+import numpy as np
+import pandas as pd
+import pytest
+from typer.testing import CliRunner
+
+import ngdata
+from ngdata._config.settings import load_settings
+from ngdata._store import migrate, owner_locks
+from ngdata.admin import cli
+from ngdata.admin.optimize import optimize
+from ngdata.errors import ConfigError, NGDataError
+from tests.conftest import execute
+from tests.faults.conftest import wait_until
+from tests.schema.test_triggers import derived, indexed
+from tests.store.test_initial import EVERYTHING, WAITING, state
+
+LOCKED = "SELECT 1 FROM pg_locks WHERE mode = 'AccessExclusiveLock' AND granted"
+
+
+@pytest.fixture
+def url(empty_database):
+    migrate.upgrade(empty_database)
+    return empty_database
+
+
+def settings(url):
+    return load_settings(database_url=url)
+
+
+def scattered(url, rows=4000, times=5):
+    """Tokens that came in random order, for each load sorts its own."""
+    random = np.random.default_rng(9)
+    with ngdata.connect(url) as client:
+        for _ in range(times):
+            coords = random.uniform(0, 100, (rows // times, 8, 3))
+            coords[:, 3:7] = np.nan
+            client.tokens.bulk_create({"weight": random.random(len(coords))}, coords=coords)
+    mixed = "UPDATE tokens.tokens SET weight = weight + 1 WHERE id IN"
+    execute(url, f"{mixed} (SELECT id FROM tokens.tokens ORDER BY id LIMIT {rows // 2})")
+
+
+def test_the_same_rows_on_fewer_pages(url):
+    scattered(url)
+    execute(url, "ANALYZE")
+    before, rows = state(url), indexed(url)
+    done = optimize(settings(url))
+    assert [one.level for one in done] == ["physical", "sensory", "motor", "abstract"]
+    for one in done:
+        assert one.rows == 4000
+        assert one.pages_after < one.pages_before / 1.5
+    assert indexed(url) == rows == derived(url)
+    assert state(url) == before
+    in_order = "SELECT bool_and(geom >= last) FROM (SELECT geom, lag(geom) OVER (ORDER BY ctid) AS last FROM {}) AS r"
+    for level in (0, 7):
+        assert execute(url, in_order.format(f"tokens.spatial_index_{level}")) == [(True,)]
+    analyzed = "SELECT count(*) FROM pg_stats WHERE schemaname = 'tokens' AND attname = 'geom'"
+    assert execute(url, analyzed)[0][0] >= 4
+
+
+def test_an_empty_store_is_left_alone(url):
+    before = state(url)
+    assert optimize(settings(url)) == []
+    assert state(url) == before
+
+
+def test_cached_answers_stay_true(url):
+    scattered(url, 1000)
+    with ngdata.connect(url) as client:
+        first = client.tokens.find_in_region(*EVERYTHING)
+        optimize(settings(url))
+        again = client.tokens.find_in_region(*EVERYTHING)
+        assert again.attrs["ngdata"]["source"] == "memory"
+        assert again.attrs["ngdata"]["version"] == first.attrs["ngdata"]["version"]
+        anew = client.tokens.find_in_region(*EVERYTHING, cache="off")
+        by_id = [f.sort_values("token_id", ignore_index=True) for f in (first, again, anew)]
+        pd.testing.assert_frame_equal(by_id[0], by_id[1])
+        pd.testing.assert_frame_equal(by_id[0], by_id[2])
+        # What is written afterwards is noticed.
+        assert client.tokens.delete(first.token_id[:3]) == 3
+        assert len(client.tokens.find_in_region(*EVERYTHING)) == len(first) - 3
+
+
+def test_an_older_snapshot_sees_what_it_saw(url):
+    scattered(url, 1000)
+    count = "SELECT count(*), sum(hashtext(s::text)) FROM tokens.spatial_index AS s"
+
+    async def go():
+        old = await asyncpg.connect(url)
+        try:
+            async with old.transaction(isolation="repeatable_read"):
+                await old.execute("SELECT 1 FROM tokens.tokens LIMIT 1")
+                one = await asyncpg.connect(url)
+                expected = await one.fetchrow(count)
+                await one.execute("DELETE FROM tokens.tokens WHERE weight < 1")
+                await one.close()
+                await asyncio.to_thread(optimize, settings(url))
+                assert await old.fetchrow(count) == expected
+        finally:
+            await old.close()
+
+    asyncio.run(go())
+    assert indexed(url) == derived(url)
+
+
+def test_others_read_and_write_meanwhile(url):
+    scattered(url, 2000)
+    wrong, stop = [], threading.Event()
+
+    def reading(cache):
+        with ngdata.connect(url) as client:
+            while not stop.is_set():
+                found = client.tokens.find_in_region(*EVERYTHING, cache=cache)
+                if len(found) < 2000 or not found.token_id.is_unique:
+                    wrong.append(len(found))
+
+    def writing():
+        with ngdata.connect(url) as client:
+            while not stop.is_set():
+                client.tokens.bulk_create({"x": [1.0] * 20, "y": [2.0] * 20, "z": [3.0] * 20})
+
+    threads = [threading.Thread(target=reading, args=[mode]) for mode in ("off", "strict")]
+    threads.append(threading.Thread(target=writing))
+    for thread in threads:
+        thread.start()
+    try:
+        for _ in range(2):
+            assert len(optimize(settings(url))) == 4
+    finally:
+        stop.set()
+        for thread in threads:
+            thread.join()
+    assert wrong == []
+    assert indexed(url) == derived(url)
+
+
+def test_readers_that_do_not_let_go_end_it(url, monkeypatch):
+    monkeypatch.setattr(owner_locks, "PATIENCE_SECONDS", 0.2)
+    scattered(url, 200)
+    before = state(url), indexed(url)
+
+    async def go():
+        holder = await asyncpg.connect(url)
+        async with holder.transaction():
+            await holder.execute("SELECT count(*) FROM tokens.spatial_index")
+            with pytest.raises(NGDataError, match="pg_stat_activity"):
+                await asyncio.to_thread(optimize, settings(url))
+        await holder.close()
+
+    asyncio.run(go())
+    assert (state(url), indexed(url)) == before
+
+
+def test_an_interrupt_in_the_middle_leaves_the_store_as_it_was(url):
+    """Held at the third level that has rows, by a reader of it."""
+    scattered(url, 400)
+    before = state(url), indexed(url)
+
+    async def go():
+        holder = await asyncpg.connect(url)
+        async with holder.transaction():
+            await holder.execute("SELECT count(*) FROM tokens.spatial_index_2")
+            process = subprocess.Popen(
+                [sys.executable, "-c", "from ngdata.admin.cli import app; app(['optimize'])"],
+                env={**os.environ, "NGDATA_DATABASE_URL": url},
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+            )
+            deadline = time.monotonic() + 30
+            # By another connection: a transaction sees one state of its fellows.
+            while execute(url, WAITING) != [(1,)]:
+                assert time.monotonic() < deadline
+                await asyncio.sleep(0.02)
+            process.send_signal(signal.SIGINT)
+            process.communicate(timeout=20)
+            assert process.returncode != 0
+        await holder.close()
+
+    asyncio.run(go())
+    wait_until(lambda: execute(url, LOCKED) == [])
+    assert (state(url), indexed(url)) == before
+
+
+def test_who_does_not_own_it_is_told_who_does(url):
+    execute(
+        url,
+        "DO $$ BEGIN CREATE ROLE visitor; EXCEPTION WHEN duplicate_object THEN NULL; END $$",
+        "SELECT tokens.grant_access('visitor', 'writer')",
+    )
+    try:
+        with pytest.raises(
+            ConfigError, match=r"visitor may not .* ngdata; run `ngdata optimize` as"
+        ):
+            optimize(settings(url + "&options=-c%20role%3Dvisitor"))
+    finally:
+        execute(url, "DROP OWNED BY visitor", "DROP ROLE visitor")
+
+
+def test_the_command_says_what_was_gained(url):
+    scattered(url, 1000)
+    done = CliRunner().invoke(cli.app, ["optimize"], env={"NGDATA_DATABASE_URL": url})
+    assert done.exit_code == 0, done.output
+    first = done.stdout.splitlines()[0]
+    assert first.startswith("physical: 1,000 rows; a region of a hundredth of them reads ")
+    assert first.split(" s")[-1] == ""

@@ -1,0 +1,177 @@
+"""`ngdata reindex`: after writes that fired no trigger, the index is what it would have been."""
+
+from __future__ import annotations
+
+import threading
+
+import adbc_driver_postgresql.dbapi as adbc
+import numpy as np
+import pandas as pd
+import pytest
+from typer.testing import CliRunner
+
+import ngdata
+from ngdata._config.settings import load_settings
+from ngdata._store import owner_locks
+from ngdata.admin import cli, reindex
+from ngdata.admin.reindex import Reindexed
+from ngdata.errors import ConfigError, NGDataError
+from tests.conftest import execute
+from tests.faults.conftest import wait_until
+
+INDEX = (
+    "SELECT level, token_id::text, ST_AsEWKB(geom), token_type, float8send(weight), flags,"
+    ' "timestamp" FROM tokens.spatial_index ORDER BY 1, 2'
+)
+WITHOUT_TRIGGERS = (
+    *(
+        f"ALTER TABLE tokens.tokens DISABLE TRIGGER index_{e}"
+        for e in ("insert", "update", "delete")
+    ),
+)
+WITH_TRIGGERS = tuple(s.replace("DISABLE", "ENABLE ALWAYS") for s in WITHOUT_TRIGGERS)
+
+
+def filled(ng: ngdata.Client, many: int = 500) -> list[str]:
+    random = np.random.default_rng(7)
+    coords = random.normal(size=(many, 8, 3))
+    coords[random.random((many, 8)) < 0.3] = np.nan
+    coords[random.random((many, 8)) < 0.1] = -0.0
+    frame = pd.DataFrame({"token_type": random.choice(["a", "b"], many), "weight": 0.0})
+    return list(ng.tokens.bulk_create(frame, coords=coords))
+
+
+def replicated(url: str, *statements: str) -> None:
+    """Write as replication does: no trigger of a statement fires."""
+    execute(url, *WITHOUT_TRIGGERS, *statements, *WITH_TRIGGERS)
+
+
+def settings(url: str, **more: object):
+    return load_settings(database_url=url, **more)
+
+
+def test_an_index_in_step_is_left_alone(ng, database_url):
+    filled(ng)
+    before = execute(database_url, "SELECT sum(hashtext(ctid::text)) FROM tokens.spatial_index")
+    assert reindex.reindex(settings(database_url)) == Reindexed(0, 0)
+    after = execute(database_url, "SELECT sum(hashtext(ctid::text)) FROM tokens.spatial_index")
+    assert after == before
+
+
+def test_what_replication_wrote_is_found_again(ng, database_url):
+    ids = filled(ng)
+    one, two, three = ids[:3]
+    replicated(
+        database_url,
+        "INSERT INTO tokens.tokens (coord_x, coord_y, coord_z) SELECT a, a, a FROM"
+        " (SELECT array_fill(9.5::float8, ARRAY[8]) AS a FROM generate_series(1, 40)) AS new",
+        f"UPDATE tokens.tokens SET coord_x[1] = 77, coord_y[1] = 77, coord_z[1] = 77 WHERE id = '{one}'",
+        f"UPDATE tokens.tokens SET weight = '-0' WHERE id = '{two}'",
+        f"DELETE FROM tokens.tokens WHERE id = '{three}'",
+        "UPDATE tokens.tokens SET coord_x[2] = NULL, coord_y[2] = NULL, coord_z[2] = NULL",
+    )
+    assert ng.tokens.count_in_region((9, 9, 9), (10, 10, 10)) == 0
+    done = reindex.reindex(settings(database_url))
+    assert done.added >= 40 * 7
+    assert done.removed > 500 // 2
+    assert ng.tokens.count_in_region((9, 9, 9), (10, 10, 10)) == 40
+    assert list(ng.tokens.find_in_region((77, 77, 77), (77, 77, 77))["token_id"]) == [one]
+    assert len(ng.tokens.find_in_region((-99, -99, -99), (99, 99, 99), level=1)) == 0
+    # The triggers, made to derive it all anew, agree.
+    rebuilt = execute(database_url, INDEX)
+    execute(
+        database_url,
+        "CREATE TEMP TABLE kept AS TABLE tokens.tokens",
+        "TRUNCATE tokens.tokens CASCADE",
+        "INSERT INTO tokens.tokens TABLE kept",
+    )
+    assert rebuilt == execute(database_url, INDEX)
+
+
+@pytest.mark.parametrize("spoil", ["DELETE FROM {}", "UPDATE {} SET flags = flags + 1"])
+def test_an_index_that_was_written_by_hand(ng, database_url, spoil):
+    filled(ng, 50)
+    good = execute(database_url, INDEX)
+    execute(database_url, spoil.format("tokens.spatial_index"))
+    done = reindex.reindex(settings(database_url, read_only=True, statement_timeout=0.001))
+    assert done.added == len(good)
+    assert execute(database_url, INDEX) == good
+
+
+def test_rows_of_no_token_go(ng, database_url):
+    filled(ng, 5)
+    good = execute(database_url, INDEX)
+    execute(
+        database_url,
+        "INSERT INTO tokens.spatial_index SELECT gen_random_uuid(), 3, ST_MakePoint(1, 2, 3), 'a',"
+        " 1, 0, now() FROM generate_series(1, 20)",
+    )
+    assert reindex.reindex(settings(database_url)) == Reindexed(20, 0)
+    assert execute(database_url, INDEX) == good
+
+
+def test_readers_see_the_old_index_and_writers_wait(ng, database_url):
+    """Held in its middle, by a lock on a row that it must delete."""
+    one = filled(ng, 2)[0]
+    everything = ((-99, -99, -99), (99, 99, 99))
+    replicated(database_url, f"DELETE FROM tokens.tokens WHERE id = '{one}'")
+    waiting = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'"
+    with adbc.connect(database_url) as holder:
+        with holder.cursor() as cursor:
+            cursor.adbc_statement.set_options(**{"adbc.postgresql.use_copy": "false"})
+            cursor.execute(
+                f"SELECT level FROM tokens.spatial_index WHERE token_id = '{one}' FOR UPDATE"
+            )
+            cursor.fetchall()
+        rebuilding = threading.Thread(target=reindex.reindex, args=[settings(database_url)])
+        rebuilding.start()
+        wait_until(lambda: execute(database_url, waiting) == [(1,)])
+        assert len(ng.tokens.find_in_region(*everything)) == 2
+        writing = threading.Thread(target=ng.tokens.create, args=[{0: (1.0, 1.0, 1.0)}])
+        writing.start()
+        wait_until(lambda: execute(database_url, waiting) == [(2,)])
+        holder.rollback()
+    rebuilding.join()
+    writing.join()
+    found = ng.tokens.find_in_region(*everything)
+    assert one not in set(found["token_id"])
+    assert len(found) == 2
+
+
+def test_writers_that_do_not_let_go_end_it(ng, database_url, monkeypatch):
+    monkeypatch.setattr(owner_locks, "PATIENCE_SECONDS", 0.1)
+    with adbc.connect(database_url) as writer:
+        with writer.cursor() as cursor:
+            cursor.execute("LOCK TABLE tokens.tokens IN ROW EXCLUSIVE MODE")
+        with pytest.raises(NGDataError, match="pg_stat_activity"):
+            reindex.reindex(settings(database_url))
+        writer.rollback()
+
+
+def test_who_does_not_own_it_is_told_who_does(ng, database_url):
+    """As the owner's session that has become somebody else: no password is needed for that."""
+    execute(
+        database_url,
+        "CREATE ROLE visitor",
+        "GRANT USAGE ON SCHEMA tokens TO visitor",
+        "GRANT SELECT ON ALL TABLES IN SCHEMA tokens TO visitor",
+    )
+    try:
+        visiting = database_url + "&options=-c%20role%3Dvisitor"
+        with pytest.raises(ConfigError, match=r"visitor may not .* belongs to ngdata; run"):
+            reindex.reindex(settings(visiting))
+    finally:
+        execute(database_url, "DROP OWNED BY visitor", "DROP ROLE visitor")
+
+
+def test_the_command_says_what_it_did(ng, database_url):
+    filled(ng, 5)
+    good = execute(database_url, "SELECT count(*) FROM tokens.spatial_index")[0][0]
+    execute(database_url, "DELETE FROM tokens.spatial_index")
+    runner = CliRunner()
+    environment = {"NGDATA_DATABASE_URL": database_url}
+    done = runner.invoke(cli.app, ["reindex"], env=environment)
+    assert done.exit_code == 0, done.output
+    assert done.stdout == (f"the spatial index was not in step: 0 rows taken out, {good} put in\n")
+    done = runner.invoke(cli.app, ["reindex"], env=environment)
+    assert done.stdout == "the spatial index was in step; nothing was changed\n"

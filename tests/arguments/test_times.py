@@ -1,0 +1,80 @@
+"""Points in time: with a zone or as milliseconds, rounded down, or up where they bound a window."""
+
+import datetime as dt
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from ngdata._arguments.times import as_utc, first_microsecond, is_missing
+from ngdata.errors import InvalidQueryError
+
+NANOSECONDS = st.integers(-(2**62), 2**62)
+EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
+
+
+@settings(deadline=None, derandomize=True, database=None)
+@given(NANOSECONDS)
+def test_down_to_the_microsecond_and_up_for_a_bound(nanoseconds):
+    stamp = pd.Timestamp(nanoseconds, unit="ns", tz="Asia/Kathmandu")
+    down, rest = divmod(nanoseconds, 1000)
+    assert as_utc(stamp, "t") == EPOCH + dt.timedelta(microseconds=down)
+    up = down + (rest > 0)
+    assert first_microsecond(stamp, "t") == EPOCH + dt.timedelta(microseconds=up)
+    assert first_microsecond(stamp.tz_convert("UTC").isoformat(), "t") == EPOCH + dt.timedelta(
+        microseconds=up
+    )
+
+
+@settings(deadline=None, derandomize=True, database=None)
+@given(
+    st.datetimes(
+        timezones=st.timezones(),
+        min_value=dt.datetime(1, 1, 3),
+        max_value=dt.datetime(9999, 12, 29),
+    )
+)
+def test_any_zone(moment):
+    found = as_utc(moment, "t")
+    assert found == moment.astimezone(dt.UTC)
+    assert found.tzinfo is dt.UTC
+
+
+def test_the_hour_that_comes_twice():
+    first, second = (
+        dt.datetime.fromisoformat("2024-10-27T02:30").replace(
+            fold=fold, tzinfo=pd.Timestamp("2024", tz="Europe/Berlin").tz
+        )
+        for fold in (0, 1)
+    )
+    assert as_utc(second, "t") - as_utc(first, "t") == dt.timedelta(hours=1)
+
+
+@settings(deadline=None, derandomize=True, database=None)
+@given(st.integers(-62_135_596_800_000, 253_402_300_799_999))
+def test_integers_are_milliseconds(milliseconds):
+    expected = EPOCH + dt.timedelta(milliseconds=milliseconds)
+    assert as_utc(milliseconds, "t") == as_utc(np.int64(milliseconds), "t") == expected
+
+
+def test_the_ends_of_time():
+    last = "9999-12-31T23:59:59.999999"
+    assert as_utc(f"{last}Z", "t").isoformat() == f"{last}+00:00"
+    assert as_utc("0001-01-01T00:00Z", "t").year == 1
+    for beyond in (f"{last}-00:01", "0001-01-01T00:00+00:01"):
+        with pytest.raises(InvalidQueryError, match=r"t is .* no time that can be used"):
+            as_utc(beyond, "t")
+
+
+@pytest.mark.parametrize("value", [None, np.nan, float("nan"), pd.NaT, pd.NA, np.float32("nan")])
+def test_missing(value):
+    assert is_missing(value)
+    with pytest.raises(InvalidQueryError, match="t must be a time"):
+        as_utc(value, "t")
+
+
+@pytest.mark.parametrize("value", [0, "", False, [], {}, np.datetime64(0, "s")])
+def test_not_missing(value):
+    assert not is_missing(value)

@@ -1,0 +1,249 @@
+"""Bytes from Redis: whole and ours, or refused, whatever they are."""
+
+import hmac
+import json
+import os
+import pickle
+import struct
+import tracemalloc
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from ngdata._query.model import Column, Kind
+from ngdata._reading.answer import Answer
+from ngdata._reading.cache import codec
+from ngdata._reading.cache.codec import Refused, decoded, encoded
+
+KEY, SECRET, MOST = "ngdata:1:0006:abc:question:version", b"secret", 1 << 20
+SAMPLES = {
+    Kind.TEXT: [pa.array(["a", None, "ü\U0001f9e0", ""])],
+    Kind.FLOAT: [pa.array([0.1, None, float("inf"), -0.0])],
+    Kind.INTEGER: [pa.array([1, -2, 3], kind) for kind in (pa.int16(), pa.int32(), pa.int64())],
+    Kind.OPTIONAL_INTEGER: [pa.array([1, None], pa.int32()), pa.array([None, 2**60], pa.int64())],
+    Kind.BOOLEAN: [pa.array([True, False])],
+    Kind.TIME: [pa.array([0, None, -(2**50)], pa.timestamp("us", "UTC"))],
+    Kind.JSON: [pa.array(['{"a": 1}', None])],
+    Kind.BYTES: [pa.array([b"\0" * 64, None, b""])],
+    Kind.COORDS: [pa.array([[0.5] * 24, [None] * 24, None], pa.list_(pa.float64()))],
+}
+
+
+def answer_of(kind, array):
+    return Answer(pa.table({"c": array}), (Column("c", kind),), "v1", 1.5)
+
+
+ONE = answer_of(Kind.FLOAT, pa.array([1.0, 2.0]))
+GOOD = encoded(KEY, ONE, SECRET)
+
+
+def read(value, key=KEY, columns=ONE.columns, secret=SECRET, most=MOST):
+    return decoded(key, value, columns, secret, most)
+
+
+def test_every_kind_has_samples():
+    assert set(SAMPLES) == set(Kind)
+
+
+@pytest.mark.parametrize(("kind", "array"), [(k, a) for k, some in SAMPLES.items() for a in some])
+@pytest.mark.parametrize("rows", ["some", "none"])
+def test_every_kind_comes_back(kind, array, rows):
+    given_one = answer_of(kind, array if rows == "some" else array.slice(0, 0))
+    back = read(encoded(KEY, given_one, SECRET), columns=given_one.columns)
+    assert back.table.equals(given_one.table)
+    assert (back.version, back.made) == ("v1", 1.5)
+    pd.testing.assert_frame_equal(back.frame(), given_one.frame(), check_exact=True)
+
+
+def test_every_prefix_is_refused():
+    for length in range(len(GOOD)):
+        with pytest.raises(Refused):
+            read(GOOD[:length])
+
+
+def test_every_flipped_bit_is_refused():
+    for place in range(len(GOOD)):
+        for bit in range(8):
+            altered = bytearray(GOOD)
+            altered[place] ^= 1 << bit
+            with pytest.raises(Refused):
+                read(bytes(altered))
+
+
+@given(st.binary(max_size=300))
+def test_random_bytes_are_refused(value):
+    for found in (value, GOOD[:7] + value, GOOD + value if value else b""):
+        with pytest.raises(Refused):
+            read(found)
+
+
+@pytest.mark.parametrize(
+    "value", [None, 5, 1.0, True, "text", [GOOD], {b"a": GOOD}, bytearray(GOOD)]
+)
+def test_what_is_no_byte_string_is_refused(value):
+    with pytest.raises(Refused):
+        read(value)
+
+
+class Bomb:
+    exploded = False
+
+    def __reduce__(self):
+        return setattr, (Bomb, "exploded", True)
+
+
+def test_pickles_are_never_loaded():
+    for protocol in range(pickle.HIGHEST_PROTOCOL + 1):
+        with pytest.raises(Refused):
+            read(pickle.dumps(Bomb(), protocol))
+    assert not Bomb.exploded
+    assert "pickle" not in Path(codec.__file__).read_text()
+
+
+# ------------------------------------------------- a checksum that is right, over what is wrong
+
+
+def forged(body=None, **changes):
+    """Write a value with the secret, its head changed, and perhaps its body."""
+    start = 7 + 32
+    (length,) = struct.unpack_from("<I", GOOD, start)
+    head = json.loads(GOOD[start + 4 : start + 4 + length])
+    for name, value in changes.items():
+        head.pop(name) if value is ... else head.update({name: value})
+    text = json.dumps(head).encode()
+    rest = struct.pack("<I", len(text)) + text
+    rest += GOOD[start + 4 + length :] if body is None else body
+    return GOOD[:7] + hmac.digest(SECRET, rest, "sha256") + rest
+
+
+def test_a_forged_value_with_nothing_changed_is_read():
+    assert read(forged()).table.equals(ONE.table)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        *({name: ...} for name in ("key", "version", "made", "rows", "size")),
+        {"key": KEY + "x"},
+        {"key": None},
+        {"version": 7},
+        {"made": "now"},
+        {"rows": 1},
+        {"rows": 3},
+        {"rows": -1},
+        {"rows": 2.0},
+        {"rows": True},
+        {"size": -1},
+        {"size": 0},
+        {"size": 2**62},
+        {"size": MOST + 1},
+        {"size": 10**400},
+        {"compression": "lz4"},
+        {"compression": "zstd"},
+        {"compression": 1},
+    ],
+)
+def test_a_head_that_is_wrong_is_refused(changes):
+    with pytest.raises(Refused):
+        read(forged(**changes))
+
+
+def stream(table, **options):
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, table.schema, **options) as writer:
+        writer.write_table(table)
+    return bytes(sink.getvalue())
+
+
+@pytest.mark.parametrize(
+    "table",
+    [
+        pa.table({"d": [1.0, 2.0]}),
+        pa.table({"c": [1, 2]}),
+        pa.table({"c": pa.array([1.0, 2.0], pa.float32())}),
+        pa.table({"c": [1.0, 2.0], "d": [1.0, 2.0]}),
+        pa.table({}),
+        pa.table({"c": pa.array(["1", "2"]).dictionary_encode()}),
+        pa.table({"c": [1.0]}),
+        pa.table({"c": pa.array([[1.0], [2.0]])}),
+    ],
+)
+def test_another_table_is_refused(table):
+    body = stream(table)
+    with pytest.raises(Refused):
+        read(forged(body, size=len(body)))
+
+
+@pytest.mark.parametrize("where", ["key", "columns", "secret"])
+def test_another_question_or_database_is_refused(where):
+    other = {
+        "key": KEY.replace("question", "another"),
+        "columns": (Column("c", Kind.INTEGER),),
+        "secret": b"another",
+    }
+    with pytest.raises(Refused):
+        read(GOOD, **{where: other[where]})
+
+
+@given(st.data())
+@settings(max_examples=300)
+def test_a_damaged_stream_under_a_right_checksum_never_gets_out(data):
+    """It is a table of this schema and these rows, or refused; never another error, or worse."""
+    body = bytearray(stream(ONE.table))
+    for _ in range(data.draw(st.integers(1, 4))):
+        place = data.draw(st.integers(0, len(body) - 1))
+        body[place] = data.draw(st.integers(0, 255))
+    try:
+        found = read(forged(bytes(body), size=len(body)))
+    except Refused:
+        return
+    assert found.table.num_rows == 2
+    assert found.table.schema.names == ["c"]
+    assert found.table.schema.types == [pa.float64()]
+
+
+def test_no_room_is_made_for_what_a_value_only_says():
+    """A gigabyte in the head, and in the compressed stream's own."""
+    before = pa.total_allocated_bytes()
+    tracemalloc.start()
+    for changes in ({"size": 1 << 30}, {"size": 1 << 30, "compression": "lz4"}):
+        with pytest.raises(Refused):
+            read(forged(**changes))
+    assert tracemalloc.get_traced_memory()[1] < 1 << 20
+    tracemalloc.stop()
+    zeros = pa.compress(b"\0" * (1 << 24), "lz4", asbytes=True)
+    with pytest.raises(Refused):
+        read(forged(zeros, size=1 << 19, compression="lz4"))
+    assert pa.total_allocated_bytes() <= before + (1 << 20)
+
+
+def test_compressed_only_where_that_pays():
+    def size(values):
+        found = answer_of(Kind.FLOAT, pa.array(values))
+        value = encoded(KEY, found, SECRET)
+        assert read(value, columns=found.columns).table.equals(found.table)
+        return len(value), b'"compression": "lz4"' in value
+
+    length, is_compressed = size(np.zeros(100_000))
+    assert is_compressed
+    assert length < 100_000
+    noise = np.random.default_rng(1).normal(size=100_000)
+    length, is_compressed = size(noise)
+    assert not is_compressed
+    assert length < 801_000
+    assert not size(np.zeros(100))[1]
+
+
+def test_a_larger_table_than_there_is_room_for_is_refused():
+    large = answer_of(Kind.FLOAT, pa.array(np.zeros(10_000)))
+    with pytest.raises(Refused):
+        read(encoded(KEY, large, SECRET), columns=large.columns, most=1000)
+
+
+def test_the_same_question_has_another_value_with_another_secret():
+    assert encoded(KEY, ONE, os.urandom(8)) != GOOD

@@ -1,0 +1,297 @@
+"""`database.yaml`: references, types, the keys that are known, and how a slip is told."""
+
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ngdata._config.file import load_config_file, settings_of
+from ngdata._config.interpolation import ReferenceProblem, interpolate, is_reference
+from ngdata.errors import ConfigError
+
+# As NeuroGraph OS ships it, but for its comments.
+THEIRS = """
+database:
+  postgres:
+    enabled: true
+    host: ${POSTGRES_HOST:localhost}
+    port: ${POSTGRES_PORT:5432}
+    database: ${POSTGRES_DB:neurograph}
+    user: ${POSTGRES_USER:neurograph_user}
+    password: ${POSTGRES_PASSWORD:changeme}
+    pool:
+      min_size: 5
+      max_size: 20
+      max_overflow: 10
+      pool_timeout: 30
+      pool_recycle: 3600
+      echo: false
+      echo_pool: false
+    schema:
+      default: public
+      tokens: tokens
+      graph: graph
+      experience: experience
+    alembic:
+      script_location: "src/infrastructure/persistence/migrations"
+  redis:
+    enabled: true
+    host: ${REDIS_HOST:localhost}
+    port: ${REDIS_PORT:6379}
+    db: ${REDIS_DB:0}
+    password: ${REDIS_PASSWORD:}
+    connection:
+      max_connections: 50
+      socket_keepalive: true
+    cache:
+      default_ttl: 3600  # 1 hour
+      max_memory: "256mb"
+      eviction_policy: "allkeys-lru"
+      prefixes:
+        token: "token:"
+    keys:
+      token_by_id: "token:{token_id}"
+repositories:
+  token:
+    cache_enabled: true
+performance:
+  query_timeout: 30000
+backup:
+  schedule: "0 3 * * *"
+  encryption_key: ${BACKUP_ENCRYPTION_KEY:}
+"""
+
+
+@pytest.fixture
+def write(tmp_path, monkeypatch):
+    """Write a file in an empty directory that is the current one."""
+    monkeypatch.chdir(tmp_path)
+
+    def written(text):
+        path = tmp_path / "database.yaml"
+        path.write_text(text, "utf-8")
+        return path
+
+    return written
+
+
+def postgres(path):
+    return load_config_file(path)["database"]["postgres"]
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ("plain", "plain"),
+        ("${A}", "alpha"),
+        ("pre${A}fix${B}", "prealphafixb$ta"),
+        ("${NONE:default}", "default"),
+        ("${NONE:-default}", "default"),
+        ("${EMPTY:default}", "default"),
+        ("${EMPTY:-default}", "default"),
+        ("${EMPTY}", ""),
+        ("${NONE:}", ""),
+        ("${NONE:-}", ""),
+        ("${A:default}", "alpha"),
+        ("${NONE:${A:x}}", "alpha"),
+        ("${NONE:${NEITHER:x}}", "x"),
+        ("${NONE:a-${NEITHER:-${B}}-z}", "a-b$ta-z"),
+        ("${NONE:http://h:1/p}", "http://h:1/p"),
+        ("${NONE:--5}", "-5"),
+        ("$$", "$"),
+        ("$${A}", "${A}"),
+        ("$$$${A}", "$${A}"),
+        ("$$${A}", "$alpha"),
+        ("${NONE:$${A}}", "${A}"),
+        ("cost: 5$ and $A", "cost: 5$ and $A"),
+        ("}{", "}{"),
+        ("${TRICK}", "${A} $$"),
+    ],
+)
+def test_references(text, found):
+    variables = {"A": "alpha", "B": "b$ta", "EMPTY": "", "TRICK": "${A} $$"}
+    assert interpolate(text, variables) == found
+
+
+@given(st.text())
+def test_any_text_can_be_written(text):
+    assert interpolate(text.replace("$", "$$"), {}) == text
+
+
+@given(st.text())
+def test_what_a_variable_holds_is_taken_as_it_is(value):
+    assert interpolate("<${A:}>", {"A": value}) == f"<{value}>"
+
+
+@pytest.mark.parametrize(
+    "text", ["${", "${A", "a${A:${B}", "${}", "${1A}", "${A B}", "${ A}", "${A?b}", "${A-b}"]
+)
+def test_no_references(text):
+    with pytest.raises(ReferenceProblem, match=r"\$\{"):
+        interpolate(text, {"A": "a", "B": "b"})
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [("${A}", True), ("${A:${B:c}}", True), ("${A}${B}", False), (" ${A}", False), ("A", False)],
+)
+def test_one_reference_and_nothing_else(text, found):
+    assert is_reference(text) == found
+
+
+def test_their_file_as_it_is(write):
+    config = load_config_file(write(THEIRS))
+    assert config["database"]["postgres"]["port"] == 5432
+    assert config["database"]["redis"]["cache"]["prefixes"] == {"token": "token:"}
+    found = {name: value for name, (_, value) in settings_of(config["database"]).items()}
+    assert found == {
+        "postgres_host": "localhost",
+        "postgres_port": 5432,
+        "postgres_db": "neurograph",
+        "postgres_user": "neurograph_user",
+        "postgres_password": "changeme",
+        "pool_min_size": 5,
+        "pool_max_size": 20,
+        "pool_timeout": 30,
+        "redis_host": "localhost",
+        "redis_port": 6379,
+        "redis_db": 0,
+        "default_ttl": 3600,
+    }
+
+
+@pytest.mark.parametrize(
+    ("value", "found"),
+    [
+        ("5433", 5433),
+        ("-5", -5),
+        ("2.5", 2.5),
+        ("true", True),
+        ("null", None),
+        ("", None),
+        # YAML would make other numbers of these, or times, and what they were would be lost.
+        ("007", "007"),
+        ("1e3", "1e3"),
+        ("1_000", "1_000"),
+        ("0x10", "0x10"),
+        ("12:30", "12:30"),
+        ("2.50", "2.50"),
+        ("yes", "yes"),
+        ("[1]", "[1]"),
+        ("db # not a comment", "db # not a comment"),
+    ],
+)
+def test_one_reference_has_a_type(write, monkeypatch, value, found):
+    monkeypatch.setenv("VALUE", value)
+    host = postgres(write("database: {postgres: {host: '${VALUE:}', user: 'a${VALUE:}'}}"))
+    assert host["host"] == found
+    assert type(host["host"]) is type(found)
+    assert host["user"] == f"a{value}"
+
+
+@pytest.mark.parametrize("value", ["007", "123", "true", "null", "1e3", " ", "a: b", "${A}", "$$"])
+def test_a_password_stays_text(write, monkeypatch, value):
+    monkeypatch.setenv("VALUE", value)
+    password = postgres(write("database: {postgres: {password: '${VALUE}'}}"))["password"]
+    assert password == value
+    assert json.dumps(password) == json.dumps(value)
+    assert repr(password) == "'**********'"
+
+
+def test_a_user_of_digits(write, monkeypatch):
+    monkeypatch.setenv("VALUE", "123")
+    config = load_config_file(write("database: {postgres: {user: '${VALUE}', database: 7}}"))
+    found = settings_of(config["database"])
+    assert (found["postgres_user"][1], found["postgres_db"][1]) == ("123", "7")
+
+
+def test_variables_of_dotenv_stand_behind_the_environment(write, monkeypatch, tmp_path):
+    (tmp_path / ".env").write_text("FIRST=file\nSECOND=file\n")
+    monkeypatch.setenv("FIRST", "environment")
+    found = postgres(write("database: {postgres: {host: '${FIRST}.${SECOND}'}}"))
+    assert found == {"host": "environment.file"}
+
+
+def refused(path, match):
+    with pytest.raises(ConfigError, match=match) as caught:
+        settings_of(load_config_file(path)["database"], str(path))
+    return str(caught.value)
+
+
+def test_a_missing_variable(write):
+    text = refused(
+        write("database: {redis: {host: 'a-${NOT_THERE}'}}"), "the variable NOT_THERE is not set"
+    )
+    assert "database.redis.host in " in text
+    assert "database.yaml" in text
+    assert "${NOT_THERE:default}" in text
+
+
+@pytest.mark.parametrize(
+    ("text", "match"),
+    [
+        ("database: {postgres: {prot: 1}}", r"database\.postgres\.prot in .*did you mean `port`\?"),
+        ("database: {postgres: {Port: 1}}", r"did you mean `port`\?"),
+        (
+            "database: {postgres: {pool: {max: 1}}}",
+            r"postgres\.pool\.max .*did you mean `max_size`",
+        ),
+        ("database: {postgres: {sslmode: require}}", r"did you mean `ssl_mode`\?"),
+        ("database: {redis: {cache: {ttl: 1}}}", r"did you mean `default_ttl`\?"),
+        ("database: {postgres: {zzz: 1}}", r"known here are alembic, application_name, connect_"),
+        ("database: {postgress: {}}", r"database\.postgress in .*did you mean `postgres`\?"),
+        ("databse: {}", r"databse in .*did you mean `database`\?"),
+        ("database: {1: 2}", r"database\.1 in "),
+        ("database: {postgres: {port: [1]}}", r"database\.postgres\.port .*must be one value"),
+        ("database: {postgres: 5}", r"database\.postgres in .* must be a mapping"),
+        ("database: {postgres: {pool: 5}}", r"database\.postgres\.pool in .* must be a mapping"),
+        ("database: {postgres: {password: 5}}", r"postgres\.password in .* write it in quotes"),
+        ("database: {postgres: {db: a, database: b}}", r"postgres\.database .*mean the same"),
+        ("database: {postgres: {enabled: false}}", "without it ngdata has no store"),
+        ("database: {redis: {enabled: sometimes}}", "must be true or false"),
+        ("database: {postgres: {schema: {graph: mine}}}", "schema is always `graph`"),
+        ("database: text", "must be a mapping"),
+        ("backup: {}", "must hold a mapping `database`"),
+        ("", "must hold a mapping `database`"),
+        ("- database", "must be a mapping"),
+    ],
+)
+def test_slips(write, text, match):
+    refused(write(text), match)
+
+
+@pytest.mark.parametrize(
+    ("text", "match"),
+    [
+        ("database:\n  postgres:\n    host: a\n   port: 5\n", r"database\.yaml, line 4, column 4"),
+        ("database: {postgres: {host: 'a}}", r"line 1, column \d+ is not YAML"),
+        ("database:\n  redis: {}\n  redis: {}\n", "line 3, column 3 .*a key stands twice"),
+        ("database: {postgres: {host: !!python/object:os.system x}}", "is not YAML"),
+        ("a: \x01", "characters that no text has"),
+    ],
+)
+def test_what_is_not_yaml(write, text, match):
+    refused(write(text), match)
+
+
+def test_files_that_are_not_there(write, tmp_path):
+    refused(tmp_path / "none.yaml", r"none\.yaml cannot be read: No such file")
+    refused(tmp_path, "cannot be read: Is a directory")
+    path = tmp_path / "latin.yaml"
+    path.write_bytes(b"database: {postgres: {host: \xe4}}")
+    refused(path, "is not UTF-8 text")
+
+
+def test_anchors_and_merges(write):
+    text = """
+    database:
+      postgres: &both {host: h}
+      redis: {<<: *both, port: 1}
+    """
+    assert load_config_file(write(text))["database"]["redis"] == {"host": "h", "port": 1}
+
+
+def test_redis_may_be_switched_off(write):
+    path = write("database: {redis: {enabled: false, host: cache}}")
+    assert settings_of(load_config_file(path)["database"]) == {}

@@ -1,0 +1,246 @@
+"""What comes first: arguments, the environment, `.env`, `database.yaml`, the embedded server."""
+
+import asyncio
+import inspect
+
+import pytest
+
+import ngdata
+from ngdata._config.settings import Settings, load_settings
+from ngdata.errors import ConfigError
+
+
+@pytest.fixture(autouse=True)
+def _nothing_set(monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture
+def file(tmp_path):
+    """Write `database.yaml` and give its path."""
+
+    def written(postgres="", redis=""):
+        path = tmp_path / "database.yaml"
+        path.write_text(f"database: {{postgres: {{{postgres}}}, redis: {{{redis}}}}}")
+        return path
+
+    return written
+
+
+def url(settings):
+    return settings.database_url and settings.database_url.get_secret_value()
+
+
+def redis(settings):
+    return settings.redis_url and settings.redis_url.get_secret_value()
+
+
+# For each setting: its variable, its key in the file, and four values, as they are written.
+SETTINGS = {
+    "pool_min_size": ("NGDATA_POOL_MIN_SIZE", "pool: {min_size: 1}", (4, 3, 2, 1)),
+    "pool_max_size": ("NGDATA_POOL_MAX_SIZE", "pool: {max_size: 1}", (4, 3, 2, 1)),
+    "pool_timeout": ("NGDATA_POOL_TIMEOUT", "pool: {timeout: 1}", (4, 3, 2, 1)),
+    "connect_timeout": ("NGDATA_CONNECT_TIMEOUT", "connect_timeout: 1", (4, 3, 2, 1)),
+    "statement_timeout": ("NGDATA_STATEMENT_TIMEOUT", "statement_timeout: 1", (4, 3, 2, 1)),
+    "application_name": ("NGDATA_APPLICATION_NAME", "application_name: d", ("a", "b", "c", "d")),
+    "postgres_host": ("POSTGRES_HOST", "host: d", ("a", "b", "c", "d")),
+    "postgres_port": ("POSTGRES_PORT", "port: 1", (4, 3, 2, 1)),
+    "postgres_db": ("POSTGRES_DB", "database: d", ("a", "b", "c", "d")),
+    "postgres_user": ("POSTGRES_USER", "username: d", ("a", "b", "c", "d")),
+}
+
+
+@pytest.mark.parametrize("name", SETTINGS)
+def test_first_wins(monkeypatch, tmp_path, file, name):
+    variable, key, (argument, environment, dotenv, in_file) = SETTINGS[name]
+    path = file(key)
+
+    def found(**given):
+        return getattr(load_settings(config=path, **given), name)
+
+    assert found() == in_file
+    (tmp_path / ".env").write_text(f"{variable}={dotenv}\n")
+    assert found() == dotenv
+    monkeypatch.setenv(variable, str(environment))
+    assert found() == environment
+    assert found(**{name: argument}) == argument
+    # An empty variable is none.
+    monkeypatch.setenv(variable, "")
+    assert found() == dotenv
+
+
+def test_defaults():
+    settings = load_settings()
+    assert (url(settings), redis(settings)) == (None, None)
+    assert (settings.pool_min_size, settings.pool_max_size, settings.default_ttl) == (5, 20, 3600)
+    assert (settings.read_only, settings.ssl_mode) == (False, None)
+
+
+def test_the_default_ttl(monkeypatch, file):
+    path = file(redis="cache: {default_ttl: 60}")
+    assert load_settings(config=path).default_ttl == 60
+    monkeypatch.setenv("NGDATA_DEFAULT_TTL", "30")
+    assert load_settings(config=path).default_ttl == 30
+    assert load_settings(config=path, default_ttl=15).default_ttl == 15
+
+
+def test_parts_from_several_places(monkeypatch, tmp_path, file):
+    """The password, say, is in the environment, and the rest in the file."""
+    path = file(
+        "host: db, database: neuro, user: me, password: 'no'", "host: cache, db: 2, ssl: on"
+    )
+    monkeypatch.setenv("POSTGRES_PASSWORD", "p@ss")
+    (tmp_path / ".env").write_text("REDIS_PASSWORD=r@dis\nREDIS_USER=reader\n")
+    settings = load_settings(config=path)
+    assert url(settings) == "postgresql://me:p%40ss@db:5432/neuro"
+    assert redis(settings) == "rediss://reader:r%40dis@cache:6379/2"
+
+
+def test_a_url_and_parts_by_where_they_are(monkeypatch, tmp_path, file):
+    path = file("host: filehost", "host: filecache")
+    (tmp_path / ".env").write_text(
+        "NGDATA_DATABASE_URL=postgresql://dotenv/d?sslmode=disable\nNGDATA_REDIS_URL=redis://dotenv\n"
+    )
+    settings = load_settings(config=path)
+    assert (url(settings), redis(settings)) == (
+        "postgresql://dotenv/d?sslmode=disable",
+        "redis://dotenv",
+    )
+    # A host in the environment comes before a URL in .env, whose parameters go with it.
+    monkeypatch.setenv("POSTGRES_HOST", "envhost")
+    monkeypatch.setenv("REDIS_HOST", "envcache")
+    settings = load_settings(config=path)
+    assert (url(settings), redis(settings)) == (
+        "postgresql://envhost:5432/",
+        "redis://envcache:6379/0",
+    )
+    # In one place, the URL.
+    monkeypatch.setenv("NGDATA_DATABASE_URL", "postgresql://env/d")
+    assert url(load_settings(config=path)) == "postgresql://env/d"
+    given = load_settings(database_url="postgresql://argument/d", redis_url="redis://argument")
+    assert (url(given), redis(given)) == ("postgresql://argument/d", "redis://argument")
+
+
+def test_a_file_that_names_a_database_but_no_host(file):
+    assert url(load_settings(config=file("database: neuro"))) == "postgresql://localhost:5432/neuro"
+    assert url(load_settings(config=file("pool: {max_size: 3}"))) is None
+
+
+def test_the_file_is_named_in_the_environment_too(monkeypatch, tmp_path, file):
+    path = file("host: filehost")
+    monkeypatch.setenv("NGDATA_CONFIG", str(path))
+    assert url(load_settings()) == "postgresql://filehost:5432/"
+    with pytest.raises(ConfigError, match=r"other\.yaml cannot be read: No such file"):
+        load_settings(config=tmp_path / "other.yaml")
+
+
+MODES = [
+    # argument, environment, file, URL's own (an argument) -> what both drivers get
+    (None, None, None, None, None),
+    ("require", None, None, None, "require"),
+    (None, "require", None, None, "require"),
+    (None, None, "require", None, "require"),
+    ("require", "disable", "allow", None, "require"),
+    (None, "require", "allow", None, "require"),
+    (None, "require", "allow", "disable", "disable"),
+    ("require", None, None, "require", "require"),
+]
+
+
+@pytest.mark.parametrize(("argument", "environment", "in_file", "own", "found"), MODES)
+def test_tls_by_where_it_is(monkeypatch, file, argument, environment, in_file, own, found):
+    if environment:
+        monkeypatch.setenv("NGDATA_SSL_MODE", environment)
+    settings = load_settings(
+        database_url="postgresql://db/neuro" + (f"?sslmode={own}" if own else ""),
+        ssl_mode=argument,
+        config=file(f"ssl_mode: {in_file}" if in_file else ""),
+    )
+    assert settings.ssl_mode == found
+    assert url(settings) == "postgresql://db/neuro" + (f"?sslmode={found}" if found else "")
+
+
+def test_an_argument_comes_before_a_url_in_the_environment(monkeypatch):
+    monkeypatch.setenv("NGDATA_DATABASE_URL", "postgresql://db/neuro?sslmode=disable&a=b")
+    assert url(load_settings(ssl_mode="require")) == "postgresql://db/neuro?a=b&sslmode=require"
+    monkeypatch.setenv("NGDATA_SSL_MODE", "require")
+    with pytest.raises(ConfigError, match=r"NGDATA_SSL_MODE is 'require', and .*sslmode='disable'"):
+        load_settings()
+
+
+def test_tls_does_not_matter_to_the_embedded_server(monkeypatch):
+    monkeypatch.setenv("NGDATA_SSL_MODE", "verify-full")
+    assert url(load_settings()) is None
+
+
+@pytest.mark.parametrize(
+    ("name", "meant"),
+    [
+        ("NGDATA_DATABSE_URL", "NGDATA_DATABASE_URL"),
+        ("NGDATA_SSLMODE", "NGDATA_SSL_MODE"),
+        ("ngdata_pool_maxsize", "NGDATA_POOL_MAX_SIZE"),
+        ("NGDATA_HOMEE", "NGDATA_HOME"),
+    ],
+)
+def test_a_slip_in_a_variable(monkeypatch, tmp_path, name, meant):
+    match = f"{name.upper()} in {{}} is no setting of ngdata; did you mean {meant}"
+    monkeypatch.setenv(name, "x")
+    with pytest.raises(ConfigError, match=match.format("the environment")):
+        load_settings()
+    monkeypatch.delenv(name)
+    (tmp_path / ".env").write_text(f"{name}=x\n")
+    with pytest.raises(ConfigError, match=match.format(r"\.env")):
+        load_settings()
+
+
+def test_variables_of_others(monkeypatch):
+    for name in ("NGDATA_TEST_DATABASE_URL", "NGDATA_COLOUR", "POSTGRES_HOST_AUTH_METHOD"):
+        monkeypatch.setenv(name, "x")
+    assert url(load_settings()) is None
+
+
+@pytest.mark.parametrize(
+    ("text", "match"),
+    [
+        ("port: many", r"database\.postgres\.port in .*database\.yaml, in the settings: .*integer"),
+        ("port: 70000", r"database\.postgres\.port .*less than or equal to 65535"),
+        ("ssl_mode: full", r"database\.postgres\.ssl_mode .*'verify-ca' or 'verify-full'"),
+        ("pool: {max_size: 0}", r"database\.postgres\.pool\.max_size .*greater"),
+    ],
+)
+def test_a_bad_value_in_the_file(file, text, match):
+    with pytest.raises(ConfigError, match=match):
+        load_settings(config=file(text))
+
+
+def test_a_bad_value_in_dotenv(tmp_path):
+    (tmp_path / ".env").write_text("NGDATA_POOL_MAX_SIZE=many\n")
+    with pytest.raises(ConfigError, match=r"NGDATA_POOL_MAX_SIZE in \.env in the settings"):
+        load_settings()
+
+
+def test_a_setting_that_is_none():
+    with pytest.raises(ConfigError, match="no setting 'pool_size'"):
+        load_settings(pool_size=3)
+
+
+def test_each_setting_is_an_argument():
+    apart = {name for name in Settings.model_fields if name.startswith(("postgres_", "redis_"))}
+    expected = {"redis_url", *(Settings.model_fields.keys() - apart)}
+    for connect in (ngdata.connect, ngdata.connect_async):
+        assert set(inspect.signature(connect).parameters) == expected
+
+
+def test_clients_by_the_file(file, database_url):
+    sockets = database_url.split("host=")[1].split("&")[0]
+    path = file(f"host: '${{SOCKETS:{sockets}}}', user: ngdata, db: ngdata, pool: {{max_size: 2}}")
+    with ngdata.connect(config=path) as ng:
+        assert ng.pool_status()["read"]["limit"] == 2
+        token = ng.tokens.create({0: (1, 1, 1)})
+
+    async def read():
+        async with await ngdata.connect_async(config=str(path), pool_max_size=3) as ang:
+            assert (await ang.pool_status())["write"]["limit"] == 3
+            return await ang.tokens.get([token])
+
+    assert list(asyncio.run(read())["token_id"]) == [token]

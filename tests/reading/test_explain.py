@@ -1,0 +1,154 @@
+"""Plans at 100,000 tokens: the GiST index serves every spatial read, with statistics or without."""
+
+import math
+
+import adbc_driver_postgresql.dbapi as adbc
+import numpy as np
+import pandas as pd
+import pytest
+
+import ngdata
+from ngdata._store import migrate
+from ngdata.errors import InvalidQueryError
+
+COUNT = 100_000
+CENTRE = (500.0, 500.0, 500.0)
+INF = math.inf
+BOXES = {
+    "cube": ((100,) * 3, (200,) * 3),
+    "plane": ((100.5, 0, 0), (100.5, 1000, 1000)),
+    "point": (CENTRE, CENTRE),
+    "slab, four sides open": ((100, -INF, -INF), (105, INF, INF)),
+    "corner, three sides open": ((900, 900, 900), (INF, INF, INF)),
+    "column, two sides open": ((100, 100, -INF), (130, 130, INF)),
+    "outside": ((-INF,) * 3, (-1,) * 3),
+}
+
+
+@pytest.fixture(scope="module")
+def url(new_database):
+    """A database of this module's own: the statistics of other tests' data outlive a TRUNCATE."""
+    with new_database() as made:
+        migrate.upgrade(made)
+        yield made
+
+
+@pytest.fixture(scope="module")
+def database(url):
+    with adbc.connect(url, autocommit=True) as connection:
+        yield connection
+
+
+@pytest.fixture(scope="module")
+def cloud():
+    rng = np.random.default_rng(11)
+    frame = pd.DataFrame(rng.uniform(0, 1000, (COUNT, 3)), columns=list("xyz"))
+    frame["token_type"] = np.where(rng.random(COUNT) < 0.001, "rare", "common")
+    frame["weight"] = rng.random(COUNT)
+    return frame
+
+
+@pytest.fixture(scope="module")
+def loaded(url, database, cloud):
+    with ngdata.connect(url) as client:
+        # No ANALYZE of autovacuum in the middle.
+        table = "ALTER TABLE tokens.spatial_index_0"
+        database.execute(f"{table} SET (autovacuum_enabled = off)").close()
+        client.tokens.bulk_create(cloud)
+        yield client
+
+
+@pytest.fixture(params=["right after the load", "analyzed"], scope="module")
+def ng(request, loaded, database):
+    if request.param == "analyzed":
+        database.execute("ANALYZE tokens.spatial_index").close()
+    return loaded
+
+
+@pytest.mark.parametrize("box", BOXES.values(), ids=BOXES)
+def test_boxes(ng, box):
+    bounded = all(map(math.isfinite, (*box[0], *box[1])))
+    for read, options in (
+        (ng.tokens.find_in_region, {}),
+        (ng.tokens.find_in_region, {"limit": 5}),
+        (ng.tokens.find_in_region, {"token_type": "rare", "flags": 0, "min_weight": 0.5}),
+        (ng.tokens.find_in_region, {"columns": ["token_id"]}),
+        (ng.tokens.iter_region, {"chunk_rows": 10}),
+        (ng.tokens.count_in_region, {}),
+        *([(ng.tokens.density, {}), (ng.tokens.density, {"bins": (1, 2, 3)})] if bounded else []),
+    ):
+        plan = ng.explain(read, *box, **options)
+        assert plan.uses_spatial_index, plan.text
+
+
+@pytest.mark.parametrize("point", [CENTRE, (0.0, 0.0, 0.0), (1e6, 1e6, 1e6)])
+def test_nearness(ng, point):
+    for read, arguments, options in (
+        (ng.tokens.find_nearest, (1,), {}),
+        (ng.tokens.find_nearest, (10,), {}),
+        (ng.tokens.find_nearest, (100,), {}),
+        (ng.tokens.find_nearest, (10,), {"max_distance": 20}),
+        (ng.tokens.find_nearest, (10,), {"min_weight": 0.5}),
+        (ng.tokens.find_within, (0,), {}),
+        (ng.tokens.find_within, (50,), {}),
+        (ng.tokens.find_within, (50,), {"limit": 3}),
+        (ng.tokens.find_within, (50,), {"token_type": "rare", "columns": ["distance"]}),
+    ):
+        plan = ng.explain(read, point, *arguments, **options)
+        assert plan.uses_spatial_index, plan.text
+
+
+@pytest.mark.parametrize("ng", ["analyzed"], indirect=True)
+def test_more_of_the_nearest_than_an_unknown_level_is_thought_to_hold(ng):
+    """Without statistics the planner takes a level for 0.5% of its table, and more than that for
+    all of it; after ANALYZE it knows.
+    """
+    assert ng.explain(ng.tokens.find_nearest, CENTRE, 10_000).uses_spatial_index
+
+
+def test_what_is_planned_is_what_is_read(ng, cloud):
+    plan = ng.explain(ng.tokens.find_in_region, *BOXES["cube"], analyze=True)
+    inside = (cloud[[*"xyz"]].to_numpy() >= 100) & (cloud[[*"xyz"]].to_numpy() <= 200)
+    assert f"rows={inside.all(axis=1).sum()} loops=1" in plan.text
+    assert plan.text in repr(plan)
+    assert repr(plan).startswith("Plan: rows found by the spatial index")
+
+
+def test_the_index_is_not_claimed_where_it_is_not_used(ng):
+    for read, *arguments in (
+        (ng.tokens.get, ng.tokens.find_nearest(CENTRE, 1).token_id),
+        (ng.graph.get_degree,),
+        (ng.experience.get_recent_events, 5),
+    ):
+        plan = ng.explain(read, *arguments)
+        assert not plan.uses_spatial_index
+        assert repr(plan).startswith("Plan: rows not found by the spatial index")
+
+
+def test_answers_at_this_size(ng, cloud):
+    points = cloud[[*"xyz"]].to_numpy()
+    for low, high in BOXES.values():
+        inside = ((points >= low) & (points <= high)).all(axis=1)
+        found = ng.tokens.find_in_region(low, high, columns=["x"])
+        assert sorted(found.x) == sorted(cloud.x[inside])
+    offset = points - CENTRE
+    distance = np.sqrt(offset[:, 0] ** 2 + offset[:, 1] ** 2 + offset[:, 2] ** 2)
+    nearest = ng.tokens.find_nearest(CENTRE, 1000).distance
+    assert np.array_equal(nearest, np.sort(distance)[:1000])
+    within = ng.tokens.find_within(CENTRE, 50).distance
+    assert np.array_equal(within, np.sort(distance[distance <= 50]))
+
+
+def test_all_there_is_may_be_read_in_any_way(ng):
+    """A box around everything: a sequential scan is as good, and the answer the same."""
+    everything = (-INF,) * 3, (INF,) * 3
+    assert ng.tokens.count_in_region(*everything) == COUNT
+    assert len(ng.tokens.find_nearest(CENTRE, 2 * COUNT, columns=["distance"])) == COUNT
+    assert sum(len(part) for part in ng.tokens.iter_region(*everything, columns=["x"])) == COUNT
+
+
+def test_what_cannot_be_explained(ng):
+    with pytest.raises(InvalidQueryError, match="swapped"):
+        ng.explain(ng.tokens.find_in_region, (1, 1, 1), (0, 0, 0))
+    with pytest.raises(InvalidQueryError, match="explain takes a method that reads"):
+        ng.explain(ng.tokens.delete, [])

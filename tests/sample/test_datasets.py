@@ -1,0 +1,164 @@
+"""`ngdata.datasets`: the sample as published, loaded once however often it is loaded."""
+
+import subprocess
+import sys
+import threading
+import zipfile
+from importlib.resources import files
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+import ngdata
+from ngdata.datasets import load_celegans, load_celegans_async
+from ngdata.errors import InvalidQueryError
+
+ROOT = Path(__file__).parents[2]
+FILES = files("ngdata.datasets") / "celegans"
+EVERYWHERE = ([-np.inf] * 3, [np.inf] * 3)
+
+
+def published(name: str) -> pd.DataFrame:
+    return pd.read_csv(str(FILES / name))
+
+
+def contents(ng: ngdata.Client) -> tuple[pd.DataFrame, pd.DataFrame]:
+    tokens = ng.tokens.find_in_region(*EVERYWHERE).sort_values("token_id", ignore_index=True)
+    edges = ng.graph.connections().sort_values("connection_id", ignore_index=True)
+    return tokens, edges
+
+
+def assert_same(one: tuple[pd.DataFrame, ...], other: tuple[pd.DataFrame, ...]) -> None:
+    for a, b in zip(one, other, strict=True):
+        pd.testing.assert_frame_equal(a, b)
+
+
+def test_neurons_are_as_published(celegans):
+    neurons = load_celegans(celegans)
+    given = neurons.drop(columns="token_id")[published("neurons.csv").columns]
+    pd.testing.assert_frame_equal(given, published("neurons.csv"))
+    whole = celegans.tokens.get(neurons.token_id, columns=["token_type", "coords", "metadata"])
+    assert (whole.token_type == "neuron").all()
+    assert np.array_equal(np.stack(whole.coords)[:, 0], neurons[["x", "y", "z"]])
+    assert np.isnan(np.stack(whole.coords)[:, 1:]).all()
+    described = ["neuron", "cell_type", "classification", "diameter"]
+    assert whole.metadata.tolist() == neurons[described].to_dict("records")
+
+
+def test_segments_are_as_published(celegans):
+    segments = published("segments.csv.gz")
+    found = celegans.tokens.find_in_region(*EVERYWHERE, token_type="segment")
+    whole = celegans.tokens.get(found.token_id, columns=["token_id", "metadata"])
+    described = pd.DataFrame(whole.metadata.tolist())
+    points = pd.concat([described, found[["x", "y", "z"]]], axis=1)
+    points = points.sort_values(["neuron", "segment"], ignore_index=True)
+    wanted = segments.sort_values(["neuron", "segment"], ignore_index=True)
+    pd.testing.assert_frame_equal(
+        points[wanted.columns.drop("parent_segment")], wanted.drop(columns="parent_segment")
+    )
+
+    place = described.assign(token_id=whole.token_id).set_index("token_id")
+    links = celegans.graph.connections(connection_type="parent")
+    assert (place.neuron[links.source_id].array == place.neuron[links.target_id].array).all()
+    made = set(
+        zip(
+            place.neuron[links.source_id],
+            place.segment[links.source_id],
+            place.segment[links.target_id],
+            strict=True,
+        )
+    )
+    grown = segments.dropna(subset="parent_segment")
+    assert made == set(zip(grown.neuron, grown.segment, grown.parent_segment, strict=True))
+    assert len(links) == len(grown) == len(segments) - 302
+
+
+def test_connections_are_as_published(celegans):
+    name = load_celegans(celegans).set_index("token_id").neuron
+    edges = celegans.graph.connections(connection_type=["chemical", "electrical"])
+    assert not edges.bidirectional.any()
+    given = pd.DataFrame(
+        {
+            "source": edges.source_id.map(name),
+            "target": edges.target_id.map(name),
+            "connection_type": edges.connection_type,
+            "weight": edges.weight.astype(int),
+        }
+    )
+    columns = given.columns.tolist()
+    pd.testing.assert_frame_equal(
+        given.sort_values(columns, ignore_index=True),
+        published("connections.csv").sort_values(columns, ignore_index=True),
+        check_dtype=False,
+    )
+
+
+def test_second_load_writes_nothing(ng):
+    first = load_celegans(ng)
+    before = contents(ng)
+    pd.testing.assert_frame_equal(load_celegans(ng), first)
+    assert_same(contents(ng), before)
+
+
+def test_what_is_missing_comes_back_and_what_was_changed_stays(ng):
+    neurons = load_celegans(ng)
+    tokens, edges = contents(ng)
+    kept, lost = neurons.token_id[0], neurons.token_id[1:20]
+    ng.tokens.update(kept, token_type="mine", coords={0: (1, 2, 3)})
+    mine = ng.graph.create_connection(kept, kept, "mine")
+    assert ng.tokens.delete(lost) == 19
+    assert len(contents(ng)[1]) < len(edges)
+
+    load_celegans(ng)
+    after, connected = contents(ng)
+    changed = after[after.token_id == kept]
+    assert changed[["x", "y", "z", "token_type"]].values.tolist() == [[1, 2, 3, "mine"]]
+    written = ["token_id", "x", "y", "z", "token_type"]
+    pd.testing.assert_frame_equal(
+        after.loc[after.token_id != kept, written], tokens.loc[tokens.token_id != kept, written]
+    )
+    connected = connected[connected.connection_id != mine].reset_index(drop=True)
+    pd.testing.assert_frame_equal(connected, edges)
+
+
+def test_loads_at_the_same_time_all_succeed(ng, database_url):
+    together = threading.Barrier(3)
+    loaded = []
+
+    def load() -> None:
+        with ngdata.connect(database_url) as client:
+            together.wait()
+            loaded.append(len(load_celegans(client)))
+
+    threads = [threading.Thread(target=load) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert loaded == [302] * 3
+    tokens, edges = contents(ng)
+    assert len(tokens) == 302 + 13_869
+    assert len(edges) == 5_806 + 13_567
+
+
+def test_the_wrong_client_is_told_the_right_function(ng):
+    with pytest.raises(InvalidQueryError, match="await load_celegans_async"):
+        load_celegans(ng._twin)
+    with pytest.raises(InvalidQueryError, match=r"call load_celegans\(ng\)"):
+        ng._loop.run(load_celegans_async(ng))
+
+
+def test_the_wheel_carries_the_files_and_their_licence(tmp_path):
+    subprocess.run(
+        [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", tmp_path],
+        cwd=ROOT,
+        check=True,
+        capture_output=True,
+    )
+    (wheel,) = tmp_path.iterdir()
+    carried = set(zipfile.ZipFile(wheel).namelist())
+    shipped = {f"ngdata/datasets/celegans/{path.name}" for path in FILES.iterdir()}
+    assert len(shipped) == 5
+    assert shipped <= carried

@@ -1,0 +1,389 @@
+"""Whatever writes a token, and however: when the statement ends, the spatial index is right.
+
+Right is what Python derives from `tokens.tokens`, bit for bit.
+"""
+
+import asyncio
+import os
+import random
+import struct
+import subprocess
+import uuid
+
+import asyncpg
+import pytest
+
+from ngdata._connections import revision
+from ngdata._local.binaries import find_postgres, find_psql
+from ngdata._store import migrate
+
+PSQL = find_psql()
+IDS = [uuid.UUID(int=n) for n in range(1, 9)]
+EIGHT = "'{1,2,3,4,5,6,7,8}'"
+SOME = "'{1,NULL,3,NULL,5,NULL,7,NULL}'"
+NONE = "array_fill(NULL::float8, '{8}')"
+
+# Whole, partly defined, wholly undefined, and the signs and sizes that a careless way would lose.
+START = f"""
+INSERT INTO tokens.tokens (id, coord_x, coord_y, coord_z, token_type, weight, flags) VALUES
+    ('{IDS[0]}', {EIGHT}, {EIGHT}, {EIGHT}, 'whole', 1, 1),
+    ('{IDS[1]}', {SOME}, {SOME}, {SOME}, 'partly', 2, 2),
+    ('{IDS[2]}', {NONE}, {NONE}, {NONE}, 'nowhere', 3, 3),
+    ('{IDS[3]}', '{{0,-0,1e37,-1e37,5e-324,0.1,1e-37,16777217}}', {EIGHT}, {EIGHT}, 'odd', -0.0, 4)
+"""
+
+
+def psql(url, script):
+    done = subprocess.run(
+        [PSQL, "-X", "-q", "-v", "ON_ERROR_STOP=1", "-d", url],
+        input=script,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+
+
+def fetch(url, sql):
+    async def go():
+        connection = await asyncpg.connect(url)
+        try:
+            return await connection.fetch(sql)
+        finally:
+            await connection.close()
+
+    return asyncio.run(go())
+
+
+def bits(*numbers):
+    return struct.pack(f"<{len(numbers)}d", *numbers)
+
+
+def derived(url):
+    """What the index must hold."""
+    return sorted(
+        (str(t["id"]), level, bits(x, y, z, t["weight"]), t["token_type"], t["flags"], t["time"])
+        for t in fetch(url, 'SELECT *, "timestamp" AS time FROM tokens.tokens')
+        for level, (x, y, z) in enumerate(
+            zip(t["coord_x"], t["coord_y"], t["coord_z"], strict=True)
+        )
+        if x is not None
+    )
+
+
+def indexed(url):
+    """What the index holds."""
+    return sorted(
+        (str(r["token_id"]), r["level"], bits(*r[:4]), r["token_type"], r["flags"], r["time"])
+        for r in fetch(
+            url,
+            "SELECT ST_X(geom), ST_Y(geom), ST_Z(geom), weight, token_id, level, token_type,"
+            ' flags, "timestamp" AS time FROM tokens.spatial_index',
+        )
+    )
+
+
+WAYS = {
+    "insert": f"""
+        INSERT INTO tokens.tokens (coord_x, coord_y, coord_z, token_type)
+        SELECT {SOME}, {EIGHT}::float8[], {SOME}, 'new' WHERE false;
+        INSERT INTO tokens.tokens (coord_x, coord_y, coord_z, token_type)
+        VALUES ({SOME}, {SOME}, {SOME}, 'new'), ({NONE}, {NONE}, {NONE}, 'new');
+    """,
+    "insert many": f"""
+        INSERT INTO tokens.tokens (coord_x, coord_y, coord_z, weight)
+        SELECT {SOME}::float8[], {SOME}, {SOME}, n FROM generate_series(1, 1500) AS n
+        UNION ALL SELECT {NONE}, {NONE}, {NONE}, n FROM generate_series(1, 1500) AS n;
+    """,
+    "delete many and insert them again elsewhere": f"""
+        INSERT INTO tokens.tokens (coord_x, coord_y, coord_z, weight)
+        SELECT {EIGHT}::float8[], {EIGHT}, {EIGHT}, n FROM generate_series(1, 1500) AS n;
+        WITH gone AS (DELETE FROM tokens.tokens RETURNING id)
+        INSERT INTO tokens.tokens (id, coord_x, coord_y, coord_z, token_type)
+        SELECT id, {SOME}, {SOME}, {SOME}, 'again' FROM gone;
+    """,
+    "move many": f"""
+        INSERT INTO tokens.tokens (coord_x, coord_y, coord_z, weight)
+        SELECT {EIGHT}::float8[], {EIGHT}, {EIGHT}, n FROM generate_series(1, 1500) AS n;
+        UPDATE tokens.tokens SET coord_x = {SOME}, coord_y = {SOME}, coord_z = {SOME}
+        WHERE weight > 5;
+    """,
+    "insert select": """
+        INSERT INTO tokens.tokens (coord_x, coord_y, coord_z, "timestamp")
+        SELECT c, c, c, '2020-01-01Z'::timestamptz + n * interval '1 second'
+        FROM generate_series(1, 500) AS n, LATERAL (SELECT array_fill(sqrt(n), '{8}') AS c) AS s;
+    """,
+    "copy": f"""
+        COPY tokens.tokens (id, coord_x, coord_y, coord_z) FROM stdin;
+{IDS[4]}\t{{1,2,3,4,5,6,7,8}}\t{{1,2,3,4,5,6,7,8}}\t{{1,2,3,4,5,6,7,8}}
+{IDS[5]}\t{{1,NULL,NULL,NULL,NULL,NULL,NULL,-0}}\t{{1,NULL,NULL,NULL,NULL,NULL,NULL,1}}\t{{1,NULL,NULL,NULL,NULL,NULL,NULL,1}}
+\\.
+    """,
+    "move": f"UPDATE tokens.tokens SET coord_x = {EIGHT}, coord_y = {EIGHT}, coord_z = {EIGHT};",
+    "define and undefine": f"""
+        UPDATE tokens.tokens SET coord_x = {NONE}, coord_y = {NONE}, coord_z = {NONE}
+        WHERE token_type = 'whole';
+        UPDATE tokens.tokens SET coord_x = {SOME}, coord_y = {SOME}, coord_z = {SOME}
+        WHERE token_type = 'nowhere';
+    """,
+    "one level": "UPDATE tokens.tokens SET coord_y[3] = 99 WHERE coord_y[3] IS NOT NULL;",
+    "the sign of zero": "UPDATE tokens.tokens SET coord_x[1] = '-0' WHERE coord_x[1] = 0;",
+    "the sign of a weight": "UPDATE tokens.tokens SET weight = '0' WHERE weight = '-0';",
+    "attributes": """
+        UPDATE tokens.tokens SET token_type = 'other', weight = 0.1, flags = 77,
+            "timestamp" = '2001-02-03 04:05:06.789012Z';
+    """,
+    "what is not indexed": """
+        UPDATE tokens.tokens SET metadata = '{"a": 1}', binary_data = decode(repeat('ab', 64), 'hex');
+    """,
+    "nothing": "UPDATE tokens.tokens SET weight = weight; DELETE FROM tokens.tokens WHERE false;",
+    "another id": "UPDATE tokens.tokens SET id = gen_random_uuid();",
+    "ids that move up": f"""
+        UPDATE tokens.tokens SET id = '{IDS[6]}' WHERE id = '{IDS[3]}';
+        UPDATE tokens.tokens AS t SET id = n.new_id FROM (VALUES
+            ('{IDS[6]}'::uuid, '{IDS[7]}'::uuid), ('{IDS[2]}', '{IDS[3]}')
+        ) AS n (old_id, new_id) WHERE t.id = n.old_id;
+    """,
+    "upsert": f"""
+        INSERT INTO tokens.tokens (id, coord_x, coord_y, coord_z) VALUES
+            ('{IDS[0]}', {SOME}, {SOME}, {SOME}), ('{IDS[4]}', {EIGHT}, {EIGHT}, {EIGHT})
+        ON CONFLICT (id) DO UPDATE SET coord_x = excluded.coord_x, coord_y = excluded.coord_y,
+            coord_z = excluded.coord_z, weight = tokens.weight + 1;
+        INSERT INTO tokens.tokens (id, coord_x, coord_y, coord_z) VALUES
+            ('{IDS[1]}', {EIGHT}, {EIGHT}, {EIGHT}), ('{IDS[5]}', {EIGHT}, {EIGHT}, {EIGHT})
+        ON CONFLICT DO NOTHING;
+    """,
+    "merge": f"""
+        MERGE INTO tokens.tokens AS t USING (VALUES
+            ('{IDS[0]}'::uuid), ('{IDS[1]}'), ('{IDS[5]}')) AS v (id) ON t.id = v.id
+        WHEN MATCHED AND t.token_type = 'whole' THEN DELETE
+        WHEN MATCHED THEN UPDATE SET weight = 5
+        WHEN NOT MATCHED THEN INSERT (id, coord_x, coord_y, coord_z)
+            VALUES (v.id, {EIGHT}, {EIGHT}, {EIGHT});
+    """,
+    "delete": "DELETE FROM tokens.tokens WHERE token_type <> 'whole';",
+    "delete all": "DELETE FROM tokens.tokens;",
+    "truncate": "TRUNCATE tokens.tokens CASCADE;",
+    "truncate and write": f"BEGIN; TRUNCATE tokens.tokens CASCADE; {START}; COMMIT;",
+    "one statement, three kinds": f"""
+        WITH gone AS (DELETE FROM tokens.tokens WHERE token_type = 'whole' RETURNING id),
+        moved AS (
+            UPDATE tokens.tokens SET coord_x[1] = -5 WHERE token_type = 'odd' RETURNING id
+        )
+        INSERT INTO tokens.tokens (id, coord_x, coord_y, coord_z)
+        SELECT '{IDS[5]}', {EIGHT}, {EIGHT}, {EIGHT} FROM gone, moved;
+    """,
+    "deleted and inserted again": f"""
+        WITH gone AS (DELETE FROM tokens.tokens WHERE token_type IN ('whole', 'odd') RETURNING id)
+        INSERT INTO tokens.tokens (id, coord_x, coord_y, coord_z, token_type)
+        SELECT id, {SOME}, {SOME}, {SOME}, 'again' FROM gone;
+    """,
+    # The INSERT ends before the DELETE that feeds it: so do their triggers.
+    "inserted again before the deletion ends": """
+        WITH gone AS (DELETE FROM tokens.tokens RETURNING id)
+        INSERT INTO tokens.tokens (id, coord_x, coord_y, coord_z, token_type)
+        SELECT id, '{NULL,1,1,NULL,NULL,NULL,NULL,NULL}', '{NULL,1,1,NULL,NULL,NULL,NULL,NULL}',
+            '{NULL,1,1,NULL,NULL,NULL,NULL,NULL}', 'again' FROM gone LIMIT 1;
+    """,
+    "an id given away and taken": f"""
+        WITH moved AS (UPDATE tokens.tokens SET id = gen_random_uuid() WHERE id = '{IDS[1]}'
+            RETURNING weight)
+        INSERT INTO tokens.tokens (id, coord_x, coord_y, coord_z, weight)
+        SELECT '{IDS[1]}', {EIGHT}, {EIGHT}, {EIGHT}, weight + 1 FROM moved LIMIT 1;
+    """,
+    "savepoints": f"""
+        BEGIN;
+        UPDATE tokens.tokens SET weight = 10;
+        SAVEPOINT here;
+        DELETE FROM tokens.tokens;
+        INSERT INTO tokens.tokens (coord_x, coord_y, coord_z) VALUES ({EIGHT}, {EIGHT}, {EIGHT});
+        ROLLBACK TO here;
+        UPDATE tokens.tokens SET flags = 10;
+        COMMIT;
+    """,
+    "rollback": "BEGIN; DELETE FROM tokens.tokens; ROLLBACK;",
+    "repeatable read": """
+        BEGIN ISOLATION LEVEL REPEATABLE READ;
+        UPDATE tokens.tokens SET weight = 10; UPDATE tokens.tokens SET weight = 11;
+        COMMIT;
+    """,
+    "another search_path": """
+        SET search_path = ''; UPDATE tokens.tokens SET weight = 12;
+    """,
+    "a table in the way": """
+        CREATE TEMP TABLE spatial_index (token_id uuid);
+        CREATE TEMP TABLE new_rows (id uuid);
+        UPDATE tokens.tokens SET weight = 13;
+    """,
+    "prepared for one, run for all": """
+        PREPARE heavier (float8) AS UPDATE tokens.tokens SET weight = weight + 1 WHERE weight > $1;
+        EXECUTE heavier (100); EXECUTE heavier (2); EXECUTE heavier (-100);
+    """,
+}
+
+if find_postgres().major < 15:
+    del WAYS["merge"]
+
+
+@pytest.mark.parametrize("role", ["origin", "replica"])
+@pytest.mark.parametrize("way", WAYS)
+def test_every_way_of_psql(database_url, way, role):
+    psql(database_url, START)
+    assert indexed(database_url) == derived(database_url) != []
+
+    psql(database_url, f"SET session_replication_role = {role};\n{WAYS[way]}")
+
+    assert indexed(database_url) == derived(database_url)
+
+
+def test_a_writer_with_rights_on_tokens_alone(database_url):
+    writer = f"writer_{os.getpid()}"
+    psql(
+        database_url,
+        f"CREATE ROLE {writer}; GRANT USAGE ON SCHEMA tokens TO {writer};"
+        f"GRANT SELECT, INSERT, UPDATE, DELETE, TRUNCATE ON tokens.tokens TO {writer};",
+    )
+    try:
+        psql(
+            database_url,
+            f"SET ROLE {writer}; {START}; {WAYS['move']} {WAYS['upsert']} {WAYS['another id']}"
+            "DELETE FROM tokens.tokens WHERE token_type = 'whole';",
+        )
+        assert indexed(database_url) == derived(database_url) != []
+
+        for statement in (
+            "DELETE FROM tokens.spatial_index",
+            "INSERT INTO tokens.spatial_index SELECT * FROM tokens.spatial_index",
+            "SELECT tokens.index_truncate()",
+        ):
+            with pytest.raises(AssertionError, match="permission denied"):
+                psql(database_url, f"SET ROLE {writer}; {statement}")
+    finally:
+        psql(database_url, f"DROP OWNED BY {writer}; DROP ROLE {writer}")
+
+
+def test_what_did_not_change_is_not_written(database_url):
+    psql(database_url, START)
+    places = "SELECT tableoid::regclass::text, ctid::text FROM tokens.spatial_index ORDER BY 1, 2"
+    before = fetch(database_url, places)
+
+    psql(database_url, WAYS["what is not indexed"] + WAYS["nothing"])
+
+    assert fetch(database_url, places) == before
+
+
+def test_many_rows_after_one_in_the_same_session(database_url):
+    many = """
+        INSERT INTO tokens.tokens (coord_x, coord_y, coord_z, flags) SELECT c, c, c, n
+        FROM generate_series(1, 2000) AS n, LATERAL (SELECT array_fill(n::float8, '{8}') AS c) AS s;
+    """
+    psql(
+        database_url,
+        many + "UPDATE tokens.tokens SET weight = 2 WHERE flags = 1;"
+        "UPDATE tokens.tokens SET weight = 3, coord_z[2] = flags;"
+        "DELETE FROM tokens.tokens WHERE flags = 1; DELETE FROM tokens.tokens WHERE flags > 1900;",
+    )
+
+    assert len(indexed(database_url)) == 1899 * 8
+    assert indexed(database_url) == derived(database_url)
+
+
+def test_concurrent_writers_of_the_same_tokens(database_url):
+    psql(database_url, START)
+
+    async def write(seed):
+        choose = random.Random(seed)
+        connection = await asyncpg.connect(database_url)
+        try:
+            for _ in range(40):
+                one = choose.choice(IDS[:4])
+                value = [float(choose.randrange(9))] * 8
+                statement = choose.choice(
+                    [
+                        "UPDATE tokens.tokens SET coord_x = $2, coord_y = $2, coord_z = $2"
+                        " WHERE id = $1",
+                        "DELETE FROM tokens.tokens WHERE id = $1 AND $2::float8[] IS NOT NULL",
+                        "INSERT INTO tokens.tokens (id, coord_x, coord_y, coord_z)"
+                        " VALUES ($1, $2, $2, $2) ON CONFLICT (id) DO UPDATE SET weight = 7",
+                    ]
+                )
+                async with connection.transaction():
+                    await connection.execute(statement, one, value)
+        finally:
+            await connection.close()
+
+    async def all_of_them():
+        await asyncio.gather(*(write(seed) for seed in range(6)))
+
+    asyncio.run(all_of_them())
+
+    assert indexed(database_url) == derived(database_url)
+
+
+def test_the_cost_follows_what_is_written_and_not_the_store(database_url):
+    # As autovacuum leaves it: the parts have statistics, the partitioned table has none.
+    psql(
+        database_url,
+        """
+        INSERT INTO tokens.tokens (id, coord_x, coord_y, coord_z)
+        SELECT gen_random_uuid(), c, c, c FROM (
+            SELECT array_fill(n::float8, '{8}') AS c FROM generate_series(1, 5000) AS n
+        ) AS points;
+        ANALYZE tokens.tokens; ANALYZE tokens.spatial_index_0; ANALYZE tokens.spatial_index_7;
+        """,
+    )
+    some = "(SELECT id FROM tokens.tokens ORDER BY id LIMIT 200)"
+    ids = [row["id"] for row in fetch(database_url, some)]
+    read = """
+        SELECT sum(seq_tup_read + idx_tup_fetch) FROM pg_stat_xact_user_tables
+        WHERE schemaname = 'tokens'
+    """
+
+    async def rows_read(statement):
+        connection = await asyncpg.connect(database_url)
+        try:
+            async with connection.transaction():
+                await connection.execute(f"{statement} WHERE id = ANY ($1)", ids)
+                return await connection.fetchval(read)
+        finally:
+            await connection.close()
+
+    for statement in (
+        "UPDATE tokens.tokens SET weight = 7",
+        "UPDATE tokens.tokens SET coord_x[1] = 7",
+        "DELETE FROM tokens.tokens",
+    ):
+        # Each token, what the index has of it, and the look whether it is still there: 8 of each.
+        assert 200 < asyncio.run(rows_read(statement)) <= 200 * (1 + 8 + 8 + 8), statement
+
+
+def test_a_dump_restores_the_same(database_url, empty_database):
+    psql(
+        database_url,
+        f"""
+        {START};
+        INSERT INTO graph.connections (source_id, target_id) VALUES ('{IDS[0]}', '{IDS[1]}');
+        INSERT INTO experience.experience_events (event_type, token_id, trajectory_id, reward)
+        VALUES ('step', '{IDS[0]}', '{IDS[7]}', 2.5), ('step', NULL, NULL, 1);
+        """,
+    )
+    schemas = [f"--schema={name}" for name in ("tokens", "graph", "experience")]
+    dumped = subprocess.run(
+        [PSQL.with_name("pg_dump"), *schemas, "-d", database_url], capture_output=True, text=True
+    )
+    assert dumped.returncode == 0, dumped.stderr
+
+    psql(empty_database, "CREATE EXTENSION postgis;" + dumped.stdout)
+
+    assert indexed(empty_database) == derived(empty_database) == indexed(database_url) != []
+    for table in (
+        "graph.connections",
+        "experience.experience_trajectories",
+        revision.VERSION_TABLE,
+    ):
+        whole = f"SELECT * FROM {table}"
+        assert fetch(empty_database, whole) == fetch(database_url, whole) != []
+
+    # What was restored works on, and is at head.
+    psql(empty_database, WAYS["move"] + WAYS["insert"])
+    assert indexed(empty_database) == derived(empty_database)
+    migrate.upgrade(empty_database)
