@@ -19,7 +19,6 @@ from ngdata._client.namespace import Namespace, as_series
 from ngdata._query import events, joins, trajectories
 from ngdata._query.events import EventFilter
 from ngdata._query.filters import TokenFilter
-from ngdata._query.model import Query
 from ngdata._query.partitions import PartCount, event_split
 from ngdata._query.space import Box, Window
 from ngdata._reading.dask_frames import DaskFrame, dask_frame
@@ -27,7 +26,7 @@ from ngdata._reading.flatten import flattened
 from ngdata._reading.reader import CacheMode, MaxRows
 from ngdata._store import experience as store
 from ngdata._store.input_frames import Frame, one_row
-from ngdata.errors import InvalidQueryError, NotFoundError
+from ngdata.errors import InvalidQueryError
 
 __all__ = ["AsyncExperience"]
 
@@ -166,12 +165,9 @@ class AsyncExperience(Namespace):
         lengths = as_duration(before, "before"), as_duration(after, "after")
         query = events.around(event_id, moment, *lengths, where, limit)
         answer = await self._reader.frame(query, cache, max_rows)
-        middle = answer.pop("moment")
-        if middle.isna().any():
-            raise NotFoundError.of("event", [str(event_id)])
-        answer.insert(3, "offset", answer.timestamp - middle)
-        found = _present(answer, "event_id")
-        return flattened(found, _DICTS) if flatten else found
+        moments = answer.pop("moment")
+        answer.insert(3, "offset", answer.timestamp - moments)
+        return flattened(answer, _DICTS) if flatten else answer
 
     async def resample_rewards(
         self,
@@ -324,7 +320,7 @@ class AsyncExperience(Namespace):
         weight = as_float(discount)
         if weight is None or not 0 <= weight <= 1:
             raise InvalidQueryError(f"discount must be a number from 0 to 1, not {discount!r}")
-        steps = await self._known(wanted, trajectories.one(wanted), "event_id", cache, max_rows)
+        steps = await self._reader.frame(trajectories.one(wanted), cache, max_rows)
         with np.errstate(over="ignore", under="ignore"):
             weighted = steps.reward.to_numpy() * weight ** np.arange(len(steps))
             cumulative = np.cumsum(weighted)
@@ -502,16 +498,7 @@ class AsyncExperience(Namespace):
         """
         wanted = canonical_id(trajectory_id, "trajectory_id")
         query = joins.mean_position(wanted, as_step(freq), level)
-        return await self._known(wanted, query, "timestamp", cache, max_rows)
-
-    async def _known(
-        self, trajectory_id: str, query: Query, present: str, cache: CacheMode | None, most: MaxRows
-    ) -> pd.DataFrame:
-        """Read of a trajectory, whose only row may say that there is none, or that it is empty."""
-        answer = await self._reader.frame(query, cache, most)
-        if answer.pop(trajectories.UNKNOWN).any():
-            raise NotFoundError.of("trajectory", [trajectory_id])
-        return _present(answer, present)
+        return await self._reader.frame(query, cache, max_rows)
 
     async def start_trajectory(
         self,
@@ -766,12 +753,6 @@ def _filter(
         None if trajectory_id is None else canonical_id(trajectory_id, "trajectory_id"),
         None if within is None else Box.within(within),
     )
-
-
-def _present(answer: pd.DataFrame, name: str) -> pd.DataFrame:
-    """Drop a row that stands for no rows."""
-    there = answer[name].notna()
-    return answer if there.all() else answer[there].reset_index(drop=True)
 
 
 def _with_duration(listed: pd.DataFrame) -> pd.DataFrame:

@@ -17,14 +17,13 @@ from ngdata._client.subgraph import Subgraph
 from ngdata._connections.threads import in_daemon_thread
 from ngdata._query import edges, literals, neighbors, paths
 from ngdata._query import snapshots as snapshot_reads
-from ngdata._query.model import Query
 from ngdata._query.neighbors import Direction
 from ngdata._query.space import Box, Window
 from ngdata._reading.reader import CacheMode, MaxRows
 from ngdata._store import graph as store
 from ngdata._store.input_frames import Frame, one_row
 from ngdata._store.snapshots import insert_snapshot
-from ngdata.errors import InvalidQueryError, NotFoundError
+from ngdata.errors import InvalidQueryError
 
 __all__ = ["AsyncGraph"]
 
@@ -113,7 +112,7 @@ class AsyncGraph(Namespace):
         query = neighbors.neighbors(
             unique_ids(ids), direction, depth, connection_type, min_weight, limit, within, level
         )
-        return await self._known(query, cache, max_rows)
+        return await self._reader.frame(query, cache, max_rows)
 
     async def get_degree(
         self,
@@ -160,17 +159,7 @@ class AsyncGraph(Namespace):
         ['token_id', 'in_degree', 'out_degree', 'total_degree']
         """
         asked = None if ids is None else unique_ids(ids)
-        return await self._known(neighbors.degree(asked, weighted), cache, max_rows)
-
-    async def _known(
-        self, query: Query, cache: CacheMode | None, max_rows: MaxRows
-    ) -> pd.DataFrame:
-        """Read an answer in which a row may stand for an id that is no token."""
-        answer = await self._reader.frame(query, cache, max_rows)
-        unknown = answer.pop(neighbors.UNKNOWN)
-        if unknown.any():
-            raise NotFoundError.of("token", answer.token_id[unknown].tolist())
-        return answer
+        return await self._reader.frame(neighbors.degree(asked, weighted), cache, max_rows)
 
     async def connections(
         self,
@@ -291,11 +280,7 @@ class AsyncGraph(Namespace):
             direction=direction,
         )
         found = await self._reader.frame(query, cache, None)
-        state = found.pop(paths.STATE)
-        unknown = found.source_id[state == paths.UNKNOWN_END].tolist()
-        if unknown:
-            raise NotFoundError.of("token", list(dict.fromkeys(unknown)))
-        negative = found[state == paths.NEGATIVE]
+        negative = found[found.pop(paths.IS_NEGATIVE)]
         if len(negative):
             raise InvalidQueryError(
                 f"weights are costs here, but connection {negative.connection_id.iloc[0]} has "
@@ -402,7 +387,7 @@ class AsyncGraph(Namespace):
         <Subgraph of 5 tokens and 7 connections>
         """
         query = neighbors.subgraph(unique_ids(ids), depth, direction, connection_type, min_weight)
-        answer = await self._known(query, cache, max_rows)
+        answer = await self._reader.frame(query, cache, max_rows)
         is_edge = answer.connection_id.notna()
         tokens = answer.loc[~is_edge, list(_TOKEN_COLUMNS)].reset_index(drop=True)
         connections = answer.loc[is_edge, [column.name for column in edges.COLUMNS]]
@@ -504,10 +489,7 @@ class AsyncGraph(Namespace):
         >>> len(snapshot.connections) == len(await ang.graph.connections())
         True
         """
-        wanted = canonical_id(id)
-        found = await self._reader.frame(snapshot_reads.stored(wanted), cache, None)
-        if found.empty:
-            raise NotFoundError.of("snapshot", [wanted])
+        found = await self._reader.frame(snapshot_reads.stored(canonical_id(id)), cache, None)
         return await in_daemon_thread(lambda: snapshots.loaded(found))
 
     async def diff_snapshots(

@@ -8,7 +8,6 @@ from collections.abc import AsyncGenerator, Mapping, Sequence
 from types import EllipsisType
 from typing import Any
 
-import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 
@@ -29,7 +28,7 @@ from ngdata._store import tokens as store
 from ngdata._store.initial_load import indexed_afterwards
 from ngdata._store.input_frames import Frame
 from ngdata._store.tokens import delete_tokens, update_tokens
-from ngdata.errors import InvalidQueryError, NotFoundError
+from ngdata.errors import InvalidQueryError
 
 __all__ = ["AsyncTokens"]
 
@@ -243,15 +242,8 @@ class AsyncTokens(Namespace):
         """
         if missing not in ("raise", "skip"):
             raise InvalidQueryError(f"missing must be 'raise' or 'skip', not {missing!r}")
-        asked = canonical_ids(ids)
-        answer = await self._reader.frame(by_id.by_id(asked, columns), cache, None)
-        found = answer.pop(by_id.FOUND)
-        if found.all():
-            return answer
-        if missing == "raise":
-            lost = np.flatnonzero(~found.to_numpy())
-            raise NotFoundError.of("token", [asked[place] for place in lost])
-        return answer[found].reset_index(drop=True)
+        query = by_id.by_id(canonical_ids(ids), columns, skip_missing=missing == "skip")
+        return await self._reader.frame(query, cache, None)
 
     async def count_in_region(
         self,

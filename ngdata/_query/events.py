@@ -11,7 +11,7 @@ from ngdata._arguments.numbers import positive
 from ngdata._arguments.times import Time, first_microsecond
 from ngdata._query import literals as sql
 from ngdata._query.filters import any_of, clause, row_limit
-from ngdata._query.model import Column, Kind, Query
+from ngdata._query.model import MISSING_ID, Column, Kind, Query
 from ngdata._query.space import Box
 from ngdata.errors import InvalidQueryError
 
@@ -150,13 +150,13 @@ def around(
 ) -> Query:
     """Events from `before` a moment, or an event, to `after` it, both ends included.
 
-    The moment stands in front of each; NULL, in a row without an event, if there is no such event.
-    A row without an event also stands for no event around.
+    A column ``moment`` repeats the moment in each row.
     """
     if event_id is None:
         assert moment is not None
-        middle = sql.timestamptz(moment)
+        middle, missing = sql.timestamptz(moment), "NULL::text"
     else:
+        missing = f"CASE WHEN m.moment IS NULL THEN {sql.text(event_id)} END"
         middle = (
             '(SELECT "timestamp" FROM experience.experience_events'
             f" WHERE id = ANY ({sql.uuid_array([event_id])}))"
@@ -168,11 +168,13 @@ def around(
     ]
     statement = (
         f"WITH m AS MATERIALIZED (SELECT {middle} AS moment)"
-        f' SELECT m.moment AS "moment", {SELECT} FROM m'
+        f' SELECT {missing} AS missing_id, m.moment AS "moment", {SELECT} FROM m'
         f" LEFT JOIN experience.experience_events AS e ON {' AND '.join(conditions)}"
+        " WHERE m.moment IS NULL OR e.id IS NOT NULL"
         f" ORDER BY {ORDER}{row_limit(limit)}"
     )
-    return Query(statement, (Column("moment", Kind.TIME), *COLUMNS), where.relations())
+    columns = (MISSING_ID, Column("moment", Kind.TIME), *COLUMNS)
+    return Query(statement, columns, where.relations(), id_noun="event")
 
 
 def binned(step: dt.timedelta) -> str:

@@ -8,9 +8,9 @@ from typing import Final
 from ngdata._arguments.levels import Level, level_index
 from ngdata._query.events import ORDER, EventFilter, binned, inside
 from ngdata._query.filters import TokenFilter, clause, row_limit
-from ngdata._query.model import Column, Kind, Query
+from ngdata._query.model import MISSING_ID, Column, Kind, Query
 from ngdata._query.space import Box
-from ngdata._query.trajectories import UNKNOWN, asked
+from ngdata._query.trajectories import SELECT_MISSING, asked
 
 __all__ = ["activity", "mean_position"]
 
@@ -61,17 +61,17 @@ def mean_position(trajectory_id: str, step: dt.timedelta, level: Level) -> Query
         " WHERE e.trajectory_id = t.id GROUP BY 1"
     )
     statement = (
-        f'SELECT t.id IS NULL AS "{UNKNOWN}", p."timestamp", p.x, p.y, p.z,'
-        " coalesce(p.event_count, 0) AS event_count, coalesce(p.token_count, 0) AS token_count"
+        f'SELECT {SELECT_MISSING}, p."timestamp", p.x, p.y, p.z, p.event_count, p.token_count'
         f" FROM {asked(trajectory_id)} LEFT JOIN LATERAL ({placed}) AS p ON true"
+        ' WHERE t.id IS NULL OR p."timestamp" IS NOT NULL'
         ' ORDER BY p."timestamp"'
     )
     columns = (
-        Column(UNKNOWN, Kind.BOOLEAN),
+        MISSING_ID,
         Column("timestamp", Kind.TIME),
         *(Column(axis, Kind.FLOAT) for axis in "xyz"),
         Column("event_count", Kind.INTEGER),
         Column("token_count", Kind.INTEGER),
     )
     relations = ("experience.experience_trajectories", _EXPERIENCE, _INDEX)
-    return Query(statement, columns, relations, has_limit=False)
+    return Query(statement, columns, relations, has_limit=False, id_noun="trajectory")

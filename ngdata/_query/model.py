@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum
+from typing import Final
 
 from ngdata._arguments.numbers import as_list
 from ngdata._arguments.suggestions import did_you_mean
@@ -16,7 +17,7 @@ from ngdata._query.filters import TokenFilter
 from ngdata._query.space import Box
 from ngdata.errors import InvalidQueryError
 
-__all__ = ["Column", "Form", "Kind", "Query", "Region", "Sent", "choose"]
+__all__ = ["MISSING_ID", "Column", "Form", "Kind", "Query", "Region", "Sent", "choose"]
 
 
 class Kind(Enum):
@@ -41,6 +42,14 @@ class Column:
 
     name: str
     kind: Kind
+
+
+MISSING_ID: Final = Column("missing_id", Kind.TEXT)
+"""The column that names, in a row of its own, an id of the caller's that is not in the store.
+
+It is NULL in the rows of the answer.  The reader raises `NotFoundError` for the others, and drops
+the column.
+"""
 
 
 class Form(Enum):
@@ -98,6 +107,8 @@ class Query:
         What each column is made of; empty if the server sends just these columns.
     is_small : bool
         Whether the answer has a thousand rows at most, whatever there is.
+    id_noun : str or None
+        What the caller's ids name, such as ``"token"``, if `MISSING_ID` is among the columns.
     """
 
     sql: str
@@ -107,6 +118,7 @@ class Query:
     has_limit: bool = True
     sent: tuple[Sent, ...] = ()
     is_small: bool = False
+    id_noun: str | None = None
 
 
 def choose(

@@ -10,20 +10,17 @@ from ngdata._arguments.numbers import as_float, positive
 from ngdata._query import edges as stored
 from ngdata._query import literals as sql
 from ngdata._query.filters import any_of, clause, row_limit, smallest_weight
-from ngdata._query.model import Column, Kind, Query
+from ngdata._query.model import MISSING_ID, Column, Kind, Query
 from ngdata.errors import InvalidQueryError
 
-__all__ = ["UNKNOWN", "Direction", "checked_direction", "degree", "neighbors", "subgraph"]
+__all__ = ["Direction", "checked_direction", "degree", "neighbors", "subgraph"]
 
 Direction: TypeAlias = Literal["outgoing", "incoming", "both"]
-
-UNKNOWN: Final = "unknown"
-"""A column in front of the others: true in a row that stands for an id that is no token."""
 
 _DEEPEST: Final = 32
 
 _NEIGHBORS: Final = (
-    Column(UNKNOWN, Kind.BOOLEAN),
+    MISSING_ID,
     Column("token_id", Kind.TEXT),
     Column("neighbor_id", Kind.TEXT),
     Column("connection_id", Kind.TEXT),
@@ -74,8 +71,7 @@ def neighbors(
     """Each token that can be reached in at most `depth` steps, once per start.
 
     Frontier by frontier: step d starts from what step d - 1 reached first, so the cost follows the
-    neighborhood and not the number of paths in it.  A start that is no token gives a row with
-    `unknown` set.  `within` keeps of those reached the ones so near to their start on a level.
+    neighborhood and not the number of paths in it.  `within` keeps of those reached the ones so near to their start on a level.
     """
     checked_direction(direction)
     deepest = positive(depth, "depth", _DEEPEST)
@@ -94,18 +90,19 @@ def neighbors(
         reached = _near(reached, within, level_index(level))
     statement = (
         f"WITH {_steps(_ASKED.format(sql.uuid_array(ids)), direction, deepest, kept)}"
-        f' SELECT "{UNKNOWN}", token_id::text AS token_id,'
+        " SELECT missing_id, token_id::text AS token_id,"
         " neighbor_id::text AS neighbor_id, connection_id::text AS connection_id,"
         f" connection_type, weight, direction, depth{distance} FROM ("
-        f'(SELECT false AS "{UNKNOWN}", place, start_id AS token_id, neighbor_id, {names}{distance}'
+        "(SELECT NULL::text AS missing_id, place, start_id AS token_id, neighbor_id,"
+        f" {names}{distance}"
         f" FROM ({reached}) AS reached"
         f" ORDER BY place, depth, reached.neighbor_id{row_limit(limit)})"
-        f' UNION ALL SELECT true AS "{UNKNOWN}", place, start_id, NULL, NULL, NULL, NULL, NULL, 0'
+        " UNION ALL SELECT start_id::text, place, start_id, NULL, NULL, NULL, NULL, NULL, 0"
         f"{nothing} FROM asked"
         " WHERE NOT EXISTS (SELECT FROM tokens.tokens AS t WHERE t.id = start_id)"
         ") AS answer ORDER BY place, depth, answer.neighbor_id"
     )
-    return Query(statement, columns, relations)
+    return Query(statement, columns, relations, id_noun="token")
 
 
 _ASKED: Final = (
@@ -138,7 +135,7 @@ def _near(reached: str, within: float, level: int) -> str:
 
 
 _SUBGRAPH: Final = {
-    Column(UNKNOWN, Kind.BOOLEAN): ("t.id IS NULL", "false"),
+    MISSING_ID: ("CASE WHEN t.id IS NULL THEN m.id::text END", "NULL"),
     Column("depth", Kind.OPTIONAL_INTEGER): ("m.depth", "NULL"),
     Column("token_id", Kind.TEXT): ("m.id::text", "NULL"),
     Column("token_type", Kind.TEXT): ("t.token_type", "NULL"),
@@ -190,7 +187,7 @@ def subgraph(
         f" JOIN graph.connections AS c ON c.source_id = m.id{clause(among)} ORDER BY c.id)"
     )
     relations = ("graph.connections", "tokens.tokens")
-    return Query(statement, tuple(_SUBGRAPH), relations, has_limit=False)
+    return Query(statement, tuple(_SUBGRAPH), relations, has_limit=False, id_noun="token")
 
 
 def _step(step: int, direction: str, kept: list[str]) -> str:
@@ -223,12 +220,13 @@ def degree(ids: Sequence[str] | None, weighted: bool = False) -> Query:
     """
     if ids is None:
         asked = (
-            "SELECT id, row_number() OVER (ORDER BY id) AS place, true AS found FROM tokens.tokens"
+            "SELECT id, row_number() OVER (ORDER BY id) AS place, NULL::text AS missing_id"
+            " FROM tokens.tokens"
         )
         wanted = ""
     else:
         asked = (
-            "SELECT a.id, a.place, t.id IS NOT NULL AS found"
+            "SELECT a.id, a.place, CASE WHEN t.id IS NULL THEN a.id::text END AS missing_id"
             f" FROM unnest({sql.uuid_array(ids)}) WITH ORDINALITY AS a (id, place)"
             " LEFT JOIN tokens.tokens AS t USING (id)"
         )
@@ -245,7 +243,7 @@ def degree(ids: Sequence[str] | None, weighted: bool = False) -> Query:
     )
     sums, weights = "", ""
     columns: tuple[Column, ...] = (
-        Column(UNKNOWN, Kind.BOOLEAN),
+        MISSING_ID,
         Column("token_id", Kind.TEXT),
         *(Column(name, Kind.INTEGER) for name in ("in_degree", "out_degree", "total_degree")),
     )
@@ -262,9 +260,10 @@ def degree(ids: Sequence[str] | None, weighted: bool = False) -> Query:
         f"WITH asked AS MATERIALIZED ({asked}), arcs (id, out_arc, in_arc, weight) AS ({arcs}),"
         f" degrees AS (SELECT id, sum(in_arc) AS ins, sum(out_arc) AS outs{sums}"
         " FROM arcs GROUP BY id)"
-        f' SELECT NOT a.found AS "{UNKNOWN}", a.id::text AS token_id,'
+        " SELECT a.missing_id, a.id::text AS token_id,"
         " coalesce(ins, 0)::int8 AS in_degree, coalesce(outs, 0)::int8 AS out_degree,"
         f" coalesce(ins + outs, 0)::int8 AS total_degree{weights}"
         " FROM asked AS a LEFT JOIN degrees USING (id) ORDER BY a.place"
     )
-    return Query(statement, columns, ("graph.connections", "tokens.tokens"), has_limit=False)
+    relations = ("graph.connections", "tokens.tokens")
+    return Query(statement, columns, relations, has_limit=False, id_noun="token")

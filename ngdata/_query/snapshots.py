@@ -5,20 +5,20 @@ from __future__ import annotations
 from typing import Final
 
 from ngdata._query import literals as sql
-from ngdata._query.model import Column, Kind, Query
+from ngdata._query.model import MISSING_ID, Column, Kind, Query
 
 __all__ = ["listed", "stored", "whole_graph"]
 
 _RELATION: Final = ("graph.graph_snapshots",)
 
 _LISTED: Final = {
-    Column("snapshot_id", Kind.TEXT): "id::text",
-    Column("label", Kind.TEXT): "label",
-    Column("created_at", Kind.TIME): "created_at",
-    Column("node_count", Kind.INTEGER): "node_count",
-    Column("edge_count", Kind.INTEGER): "edge_count",
-    Column("mean_degree", Kind.FLOAT): "mean_degree",
-    Column("clustering_coefficient", Kind.FLOAT): "clustering_coefficient",
+    Column("snapshot_id", Kind.TEXT): "s.id::text",
+    Column("label", Kind.TEXT): "s.label",
+    Column("created_at", Kind.TIME): "s.created_at",
+    Column("node_count", Kind.INTEGER): "s.node_count",
+    Column("edge_count", Kind.INTEGER): "s.edge_count",
+    Column("mean_degree", Kind.FLOAT): "s.mean_degree",
+    Column("clustering_coefficient", Kind.FLOAT): "s.clustering_coefficient",
 }
 
 
@@ -43,16 +43,25 @@ def whole_graph() -> Query:
 
 def listed() -> Query:
     """All snapshots without their data, by time, then id."""
-    return Query(f"{_select(_LISTED)} ORDER BY created_at, id", tuple(_LISTED), _RELATION)
+    statement = (
+        f"SELECT {_select(_LISTED)} FROM graph.graph_snapshots AS s ORDER BY s.created_at, s.id"
+    )
+    return Query(statement, tuple(_LISTED), _RELATION)
 
 
 def stored(snapshot_id: str) -> Query:
     """One snapshot with its data."""
-    columns = {**_LISTED, Column("data", Kind.BYTES): "data"}
-    statement = f"{_select(columns)} WHERE id = ANY ({sql.uuid_array([snapshot_id])})"
-    return Query(statement, tuple(columns), _RELATION)
+    columns = {
+        MISSING_ID: "CASE WHEN s.id IS NULL THEN asked.id::text END",
+        **_LISTED,
+        Column("data", Kind.BYTES): "s.data",
+    }
+    statement = (
+        f"SELECT {_select(columns)} FROM unnest({sql.uuid_array([snapshot_id])}) AS asked (id)"
+        " LEFT JOIN graph.graph_snapshots AS s ON s.id = asked.id"
+    )
+    return Query(statement, tuple(columns), _RELATION, id_noun="snapshot")
 
 
 def _select(columns: dict[Column, str]) -> str:
-    selected = ", ".join(f'{expression} AS "{c.name}"' for c, expression in columns.items())
-    return f"SELECT {selected} FROM graph.graph_snapshots"
+    return ", ".join(f'{expression} AS "{c.name}"' for c, expression in columns.items())

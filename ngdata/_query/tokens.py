@@ -6,12 +6,9 @@ from collections.abc import Sequence
 from typing import Final
 
 from ngdata._query import literals as sql
-from ngdata._query.model import Column, Kind, Query, choose
+from ngdata._query.model import MISSING_ID, Column, Kind, Query, choose
 
-__all__ = ["FOUND", "by_id"]
-
-FOUND: Final = "found"
-"""A column in front of the others: whether the id asked for is there."""
+__all__ = ["by_id"]
 
 _COLUMNS: Final = {
     Column("token_id", Kind.TEXT): "asked.id::text",
@@ -26,13 +23,18 @@ _COLUMNS: Final = {
 _DEFAULT: Final = ("token_id", "token_type", "weight", "flags", "timestamp", "coords")
 
 
-def by_id(ids: Sequence[str], columns: Sequence[str] | None = None) -> Query:
-    """One row per id asked, in that order; `found` is false where there is no such token."""
+def by_id(
+    ids: Sequence[str], columns: Sequence[str] | None = None, skip_missing: bool = False
+) -> Query:
+    """One row per id, in the order of `ids`."""
     chosen = choose(_COLUMNS, columns, _DEFAULT)
+    if not skip_missing:
+        chosen = {MISSING_ID: "CASE WHEN t.id IS NULL THEN asked.id::text END", **chosen}
     selected = ", ".join(f'{expression} AS "{c.name}"' for c, expression in chosen.items())
+    join = "JOIN" if skip_missing else "LEFT JOIN"
     statement = (
-        f'SELECT t.id IS NOT NULL AS "{FOUND}", {selected}'
-        f" FROM unnest({sql.uuid_array(ids)}) WITH ORDINALITY AS asked (id, place)"
-        " LEFT JOIN tokens.tokens AS t USING (id) ORDER BY asked.place"
+        f"SELECT {selected} FROM unnest({sql.uuid_array(ids)}) WITH ORDINALITY AS asked (id, place)"
+        f" {join} tokens.tokens AS t USING (id) ORDER BY asked.place"
     )
-    return Query(statement, (Column(FOUND, Kind.BOOLEAN), *chosen), ("tokens.tokens",))
+    noun = None if skip_missing else "token"
+    return Query(statement, tuple(chosen), ("tokens.tokens",), id_noun=noun)

@@ -9,12 +9,12 @@ from ngdata._query import events
 from ngdata._query import literals as sql
 from ngdata._query.events import EventFilter
 from ngdata._query.filters import clause, row_limit
-from ngdata._query.model import Column, Kind, Query
+from ngdata._query.model import MISSING_ID, Column, Kind, Query
 
-__all__ = ["UNKNOWN", "asked", "listing", "one"]
+__all__ = ["SELECT_MISSING", "asked", "listing", "one"]
 
-UNKNOWN: Final = "unknown"
-"""A column in front of the others: true in the only row if there is no such trajectory."""
+SELECT_MISSING: Final = "CASE WHEN t.id IS NULL THEN asked.id::text END AS missing_id"
+"""The expression of `MISSING_ID` for what `asked` reads."""
 
 _RELATION: Final = "experience.experience_trajectories"
 
@@ -38,15 +38,16 @@ def asked(trajectory_id: str) -> str:
 
 
 def one(trajectory_id: str) -> Query:
-    """A trajectory's events in sequence; a row without an event if it has none."""
+    """A trajectory's events in sequence."""
     statement = (
-        f'SELECT t.id IS NULL AS "{UNKNOWN}", {events.SELECT} FROM {asked(trajectory_id)}'
+        f"SELECT {SELECT_MISSING}, {events.SELECT} FROM {asked(trajectory_id)}"
         " LEFT JOIN experience.experience_events AS e ON e.trajectory_id = t.id"
+        " WHERE t.id IS NULL OR e.id IS NOT NULL"
         ' ORDER BY e.sequence_number NULLS LAST, e."timestamp", e.id'
     )
-    columns = (Column(UNKNOWN, Kind.BOOLEAN), *events.COLUMNS)
+    columns = (MISSING_ID, *events.COLUMNS)
     relations = (_RELATION, "experience.experience_events")
-    return Query(statement, columns, relations, has_limit=False)
+    return Query(statement, columns, relations, has_limit=False, id_noun="trajectory")
 
 
 def listing(

@@ -22,12 +22,12 @@ from ngdata._connections.arrow_connection import ArrowConnection, TooManyRows
 from ngdata._connections.database import Database
 from ngdata._connections.driver_errors import is_lost_connection, translated
 from ngdata._connections.threads import in_daemon_thread
-from ngdata._query.model import Query
+from ngdata._query.model import MISSING_ID, Query
 from ngdata._reading import parallel
 from ngdata._reading.answer import Answer
 from ngdata._reading.frames import to_frame
 from ngdata._reading.wire_format import unpacked
-from ngdata.errors import InvalidQueryError, ResultTooLarge
+from ngdata.errors import InvalidQueryError, NotFoundError, ResultTooLarge
 
 __all__ = ["CacheMode", "MaxRows", "Reader", "checked_mode"]
 
@@ -83,6 +83,7 @@ class Reader:
             frame = answer.frame()
         else:
             frame = await in_daemon_thread(answer.frame)
+        _drop_missing_id(frame, query)
         frame.attrs["ngdata"] = {
             "source": source,
             "version": answer.version or None,
@@ -193,3 +194,11 @@ def _too_large(count: int, most: int, query: Query | None = None) -> ResultTooLa
         count,
         most,
     )
+
+
+def _drop_missing_id(frame: pd.DataFrame, query: Query) -> None:
+    """Drop the column of ids that are not in the store; raise `NotFoundError` if it names any."""
+    if query.id_noun is not None:
+        missing = frame.pop(MISSING_ID.name).dropna()
+        if len(missing):
+            raise NotFoundError.of(query.id_noun, missing.tolist())

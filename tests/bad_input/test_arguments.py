@@ -235,6 +235,29 @@ def test_ids_that_name_nothing(ng, ids):
         ng.tokens.get(ids, missing="no")
 
 
+@pytest.mark.parametrize(
+    ("noun", "read"),
+    [
+        ("token", lambda ng, a, b: ng.tokens.get([a, b])),
+        ("token", lambda ng, a, b: ng.graph.get_neighbors([a, b])),
+        ("token", lambda ng, a, b: ng.graph.get_degree([a, b])),
+        ("token", lambda ng, a, b: ng.graph.subgraph([a, b])),
+        ("token", lambda ng, a, b: ng.graph.shortest_path(a, b)),
+        ("snapshot", lambda ng, a, b: ng.graph.load_snapshot(b)),
+        ("trajectory", lambda ng, a, b: ng.experience.get_trajectory(b)),
+        ("trajectory", lambda ng, a, b: ng.experience.mean_position(b, "1s")),
+        ("event", lambda ng, a, b: ng.experience.events_around(b)),
+    ],
+)
+def test_a_missing_id_raises_from_the_cache_too(ng, ids, noun, read):
+    hits = ng.cache.stats().hits
+    for _ in range(2):
+        with pytest.raises(NotFoundError, match=f"{noun} id names nothing.*: {NOBODY}") as caught:
+            read(ng, ids[0], NOBODY)
+        assert caught.value.missing == (NOBODY,)
+    assert ng.cache.stats().hits == hits + 1
+
+
 @pytest.mark.parametrize("direction", ["out", "outgoin", "Both", None, 1, ["both"]])
 def test_directions(ng, ids, direction):
     with refused("direction must be 'outgoing', 'incoming' or 'both'"):

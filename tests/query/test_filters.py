@@ -3,9 +3,10 @@
 import numpy as np
 import pytest
 
+from ngdata._arguments.numbers import as_float
 from ngdata._query import filters
 from ngdata._query.filters import TokenFilter
-from ngdata._query.model import Column, Kind
+from ngdata._query.model import Column, Kind, choose
 
 
 def test_no_filter_is_no_condition():
@@ -40,14 +41,14 @@ def test_a_column_is_named_without_its_table():
     [(1, 1.0), (np.float32(0.5), 0.5), (-np.inf, -np.inf), (2**53 + 1, 2.0**53)],
 )
 def test_as_float(value, found):
-    assert filters.as_float(value) == found
+    assert as_float(value) == found
 
 
 @pytest.mark.parametrize(
     "value", [True, np.True_, "1", None, np.nan, 10**400, 1j, [1], np.timedelta64(1, "s")]
 )
 def test_no_float(value):
-    assert filters.as_float(value) is None
+    assert as_float(value) is None
 
 
 def test_limits_beyond_what_the_server_takes():
@@ -58,6 +59,6 @@ def test_limits_beyond_what_the_server_takes():
 def test_columns_in_the_order_wanted():
     a, b = Column("a", Kind.TEXT), Column("b", Kind.FLOAT)
     offered = {a: "t.a", b: "t.b"}
-    assert filters.choose(offered, None) == offered
-    assert filters.choose(offered, None, ("b",)) == {b: "t.b"}
-    assert list(filters.choose(offered, np.array(["b", "a"])).items()) == [(b, "t.b"), (a, "t.a")]
+    assert choose(offered, None) == offered
+    assert choose(offered, None, ("b",)) == {b: "t.b"}
+    assert list(choose(offered, np.array(["b", "a"])).items()) == [(b, "t.b"), (a, "t.a")]
