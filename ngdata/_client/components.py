@@ -23,7 +23,7 @@ def components(rows: pd.DataFrame, strong: bool) -> pd.DataFrame:
     Parameters
     ----------
     rows : pandas.DataFrame
-        As the query `arcs_of_all` gives them.
+        As the query `all_arcs` gives them.
     strong : bool
         Whether one must get from each token to each other along the arrows.
 

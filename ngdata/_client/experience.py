@@ -320,7 +320,7 @@ class AsyncExperience(Namespace):
         weight = as_float(discount)
         if weight is None or not 0 <= weight <= 1:
             raise InvalidQueryError(f"discount must be a number from 0 to 1, not {discount!r}")
-        steps = await self._reader.frame(trajectories.one(wanted), cache, max_rows)
+        steps = await self._reader.frame(trajectories.events_of(wanted), cache, max_rows)
         with np.errstate(over="ignore", under="ignore"):
             weighted = steps.reward.to_numpy() * weight ** np.arange(len(steps))
             cumulative = np.cumsum(weighted)

@@ -329,7 +329,7 @@ class AsyncGraph(Namespace):
         >>> int((found.component == 0).sum())
         300
         """
-        query = edges.arcs_of_all(connection_type, min_weight)
+        query = edges.all_arcs(connection_type, min_weight)
         rows = await self._reader.frame(query, cache, None)
         found = await in_daemon_thread(lambda: connected.components(rows, strong))
         found.attrs = rows.attrs
@@ -452,7 +452,7 @@ class AsyncGraph(Namespace):
         >>> (await ang.graph.list_snapshots()).columns.tolist()[:3]
         ['snapshot_id', 'label', 'created_at']
         """
-        return await self._reader.frame(snapshot_reads.listed(), cache, None)
+        return await self._reader.frame(snapshot_reads.listing(), cache, None)
 
     async def load_snapshot(
         self,
@@ -489,7 +489,7 @@ class AsyncGraph(Namespace):
         >>> len(snapshot.connections) == len(await ang.graph.connections())
         True
         """
-        found = await self._reader.frame(snapshot_reads.stored(canonical_id(id)), cache, None)
+        found = await self._reader.frame(snapshot_reads.by_id(canonical_id(id)), cache, None)
         return await in_daemon_thread(lambda: snapshots.loaded(found))
 
     async def diff_snapshots(

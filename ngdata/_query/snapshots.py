@@ -1,29 +1,39 @@
-"""Reads for snapshots: the whole graph in a compact form, and `graph.graph_snapshots` itself."""
+"""Reads for snapshots: the whole graph in a compact form, and the rows of `graph.graph_snapshots`."""
 
 from __future__ import annotations
 
 from typing import Final
 
-from ngdata._query import literals as sql
-from ngdata._query.model import MISSING_ID, Column, Kind, Query
+from ngdata._query.model import (
+    MISSING_ID,
+    MISSING_ID_SQL,
+    Column,
+    Kind,
+    Query,
+    requested,
+    select_list,
+)
 
-__all__ = ["listed", "stored", "whole_graph"]
+__all__ = ["by_id", "listing", "whole_graph"]
 
-_RELATION: Final = ("graph.graph_snapshots",)
+_SNAPSHOTS: Final = "graph.graph_snapshots"
 
-_LISTED: Final = {
-    Column("snapshot_id", Kind.TEXT): "s.id::text",
-    Column("label", Kind.TEXT): "s.label",
-    Column("created_at", Kind.TIME): "s.created_at",
-    Column("node_count", Kind.INTEGER): "s.node_count",
-    Column("edge_count", Kind.INTEGER): "s.edge_count",
-    Column("mean_degree", Kind.FLOAT): "s.mean_degree",
-    Column("clustering_coefficient", Kind.FLOAT): "s.clustering_coefficient",
+_LISTING: Final = {
+    Column("snapshot_id", Kind.TEXT): "t.id::text",
+    Column("label", Kind.TEXT): "t.label",
+    Column("created_at", Kind.TIME): "t.created_at",
+    Column("node_count", Kind.INTEGER): "t.node_count",
+    Column("edge_count", Kind.INTEGER): "t.edge_count",
+    Column("mean_degree", Kind.FLOAT): "t.mean_degree",
+    Column("clustering_coefficient", Kind.FLOAT): "t.clustering_coefficient",
 }
 
 
 def whole_graph() -> Query:
-    """One row with the time, one per token with its id, one per connection; ids as 16 bytes."""
+    """Read a row with the time, then one per token with its id, then one per connection.
+
+    Ids are 16 bytes.
+    """
     statement = (
         "SELECT now() AS taken, NULL::bytea AS id, NULL::bytea AS source_id,"
         " NULL::bytea AS target_id, NULL::text AS connection_type, NULL::float8 AS weight,"
@@ -41,27 +51,14 @@ def whole_graph() -> Query:
     return Query(statement, columns, ("graph.connections", "tokens.tokens"))
 
 
-def listed() -> Query:
-    """All snapshots without their data, by time, then id."""
-    statement = (
-        f"SELECT {_select(_LISTED)} FROM graph.graph_snapshots AS s ORDER BY s.created_at, s.id"
-    )
-    return Query(statement, tuple(_LISTED), _RELATION)
+def listing() -> Query:
+    """Read all snapshots without their data, by time, then id."""
+    statement = f"SELECT {select_list(_LISTING)} FROM {_SNAPSHOTS} AS t ORDER BY t.created_at, t.id"
+    return Query(statement, tuple(_LISTING), (_SNAPSHOTS,))
 
 
-def stored(snapshot_id: str) -> Query:
-    """One snapshot with its data."""
-    columns = {
-        MISSING_ID: "CASE WHEN s.id IS NULL THEN asked.id::text END",
-        **_LISTED,
-        Column("data", Kind.BYTES): "s.data",
-    }
-    statement = (
-        f"SELECT {_select(columns)} FROM unnest({sql.uuid_array([snapshot_id])}) AS asked (id)"
-        " LEFT JOIN graph.graph_snapshots AS s ON s.id = asked.id"
-    )
-    return Query(statement, tuple(columns), _RELATION, id_noun="snapshot")
-
-
-def _select(columns: dict[Column, str]) -> str:
-    return ", ".join(f'{expression} AS "{c.name}"' for c, expression in columns.items())
+def by_id(snapshot_id: str) -> Query:
+    """Read one snapshot with its data."""
+    columns = {MISSING_ID: MISSING_ID_SQL, **_LISTING, Column("data", Kind.BYTES): "t.data"}
+    statement = f"SELECT {select_list(columns)} FROM {requested([snapshot_id], _SNAPSHOTS)}"
+    return Query(statement, tuple(columns), (_SNAPSHOTS,), id_noun="snapshot")

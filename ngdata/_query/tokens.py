@@ -1,17 +1,25 @@
-"""Whole tokens by id, out of `tokens.tokens`."""
+"""Reads of whole tokens by id, from `tokens.tokens`."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import Final
 
-from ngdata._query import literals as sql
-from ngdata._query.model import MISSING_ID, Column, Kind, Query, choose
+from ngdata._query.model import (
+    MISSING_ID,
+    MISSING_ID_SQL,
+    Column,
+    Kind,
+    Query,
+    choose,
+    requested,
+    select_list,
+)
 
 __all__ = ["by_id"]
 
 _COLUMNS: Final = {
-    Column("token_id", Kind.TEXT): "asked.id::text",
+    Column("token_id", Kind.TEXT): "requested.id::text",
     Column("token_type", Kind.TEXT): "t.token_type",
     Column("weight", Kind.FLOAT): "t.weight",
     Column("flags", Kind.INTEGER): "coalesce(t.flags, 0)",
@@ -26,15 +34,14 @@ _DEFAULT: Final = ("token_id", "token_type", "weight", "flags", "timestamp", "co
 def by_id(
     ids: Sequence[str], columns: Sequence[str] | None = None, skip_missing: bool = False
 ) -> Query:
-    """One row per id, in the order of `ids`."""
-    chosen = choose(_COLUMNS, columns, _DEFAULT)
+    """Read a row per id, in the order of `ids`; `skip_missing` leaves out ids of no token."""
+    selected = choose(_COLUMNS, columns, _DEFAULT)
+    condition, noun = " WHERE t.id IS NOT NULL", None
     if not skip_missing:
-        chosen = {MISSING_ID: "CASE WHEN t.id IS NULL THEN asked.id::text END", **chosen}
-    selected = ", ".join(f'{expression} AS "{c.name}"' for c, expression in chosen.items())
-    join = "JOIN" if skip_missing else "LEFT JOIN"
+        selected = {MISSING_ID: MISSING_ID_SQL, **selected}
+        condition, noun = "", "token"
     statement = (
-        f"SELECT {selected} FROM unnest({sql.uuid_array(ids)}) WITH ORDINALITY AS asked (id, place)"
-        f" {join} tokens.tokens AS t USING (id) ORDER BY asked.place"
+        f"SELECT {select_list(selected)} FROM {requested(ids, 'tokens.tokens')}{condition}"
+        " ORDER BY requested.position"
     )
-    noun = None if skip_missing else "token"
-    return Query(statement, tuple(chosen), ("tokens.tokens",), id_noun=noun)
+    return Query(statement, tuple(selected), ("tokens.tokens",), id_noun=noun)

@@ -49,7 +49,7 @@ def test_order_and_repeats():
 def test_the_place_of_the_bad_one_is_named():
     good = str(uuid.uuid4())
     for bad in (None, "", 5, good[:-1]):
-        with pytest.raises(InvalidQueryError, match=r"wanted\[2\] is"):
+        with pytest.raises(InvalidQueryError, match=r"wanted\[2\] must be a UUID"):
             canonical_ids([good, good, bad], "wanted")
 
 

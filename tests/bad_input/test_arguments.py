@@ -32,14 +32,14 @@ def refused(match):
         ({"columns": "x"}, "columns must be a sequence .* not 'x'"),
         ({"columns": []}, r"columns must be a sequence .* not \[\]"),
         ({"columns": ["x", "x"]}, "different column names"),
-        ({"columns": ["wieght"]}, "no column 'wieght'.*did you mean 'weight'"),
-        ({"columns": [["x"]]}, "no column"),
+        ({"columns": ["wieght"]}, "unknown column 'wieght'.*did you mean 'weight'"),
+        ({"columns": [["x"]]}, "unknown column"),
         ({"columns": 5}, "not 5"),
         ({"token_type": 5}, "token_type must be text or a sequence of texts, not 5"),
         ({"token_type": ["a", None]}, "token_type must be text"),
         ({"token_type": b"a"}, "token_type must be text"),
         ({"token_type": "a\0b"}, "NUL"),
-        ({"token_type": "\ud800"}, "no valid Unicode"),
+        ({"token_type": "\ud800"}, "text must be valid Unicode"),
         ({"flags": -1}, r"flags must be an integer from 0 to 2\*\*31 - 1, not -1"),
         ({"flags": 2**31}, "not 2147483648"),
         ({"flags": True}, "not True"),
@@ -196,15 +196,15 @@ def test_ids(ng, ids, value):
         lambda given: ng.graph.connections(target=given),
         lambda given: ng.experience.get_events(token_ids=given),
     ):
-        with refused(r"\[1\] is .* which is no id; an id is a UUID"):
+        with refused(r"\[1\] must be a UUID, as text or uuid.UUID, not "):
             call([ids[0], value])
     with refused("target_id in row 0 "):
         ng.graph.create_connection(ids[0], value)
     if value is not None:
-        with refused("trajectory_id is"):
+        with refused("trajectory_id must be"):
             ng.experience.get_events(trajectory_id=value)
         if value == value:
-            with refused("token_id in row 0 is"):
+            with refused("token_id in row 0 must be"):
                 ng.tokens.create({}, token_id=value)
 
 
@@ -267,25 +267,25 @@ def test_directions(ng, ids, direction):
 @pytest.mark.parametrize(
     ("time", "match"),
     [
-        (NAIVE, "has no time zone; say which it is, for instance"),
-        (pd.Timestamp(NAIVE), "has no time zone"),
-        (np.datetime64(NAIVE), "has no time zone"),
-        ("2024-01-01", "has no time zone"),
-        ("yesterday evening", "no time that can be used"),
+        (NAIVE, "must have a time zone, but is .*; pass for instance"),
+        (pd.Timestamp(NAIVE), "must have a time zone"),
+        (np.datetime64(NAIVE), "must have a time zone"),
+        ("2024-01-01", "must have a time zone"),
+        ("yesterday evening", "must be a time in the years 1 to 9999"),
         (1.5, "must be a datetime or Timestamp with a time zone"),
         (True, "must be a time, not True"),
         (dt.date(2024, 1, 1), "must be a datetime"),
         (dt.time(1), "must be a datetime"),
         (np.timedelta64(1, "s"), "must be a datetime"),
-        (10**20, "no time that can be used"),
-        (-(10**15), "no time that can be used"),
+        (10**20, "must be a time in the years 1 to 9999"),
+        (-(10**15), "must be a time in the years 1 to 9999"),
         (
             dt.datetime(1, 1, 1, tzinfo=dt.timezone(dt.timedelta(hours=1))),
-            "no time that can be used",
+            "must be a time in the years 1 to 9999",
         ),
         (
             pd.Timestamp(np.datetime64("12000-01-01", "s")).tz_localize("UTC"),
-            "12000-01-01.*no time",
+            "in the years 1 to 9999, not 12000-01-01",
         ),
         ([], "must be a datetime"),
     ],
@@ -316,9 +316,9 @@ def test_times_that_are_none(ng, ids, time):
 
 @pytest.mark.parametrize("column", [[NAIVE] * 2, pd.to_datetime([NAIVE] * 2).as_unit("s")])
 def test_columns_of_naive_times(ng, ids, column):
-    with refused("timestamp in row 0 is 2024-01-01 00:00:00, which has no time zone"):
+    with refused("timestamp in row 0 must have a time zone, but is 2024-01-01 00:00:00"):
         ng.experience.bulk_create({"event_type": ["a", "b"], "timestamp": column})
-    with refused("timestamp in row 0 is 2024-01-01 00:00:00, which has no time zone"):
+    with refused("timestamp in row 0 must have a time zone, but is 2024-01-01 00:00:00"):
         ng.tokens.bulk_create({"x": [0, 0], "y": [0, 0], "z": [0, 0], "timestamp": column})
 
 

@@ -136,9 +136,11 @@ def test_unknown_trajectories(ng):
         with pytest.raises(NotFoundError, match=f"trajectory id names nothing.*{NOBODY}") as found:
             call(NOBODY)
         assert found.value.missing == (NOBODY,)
-        with pytest.raises(InvalidQueryError, match="which is no id"):
+        with pytest.raises(InvalidQueryError, match="must be a UUID"):
             call("x")
-    with pytest.raises(InvalidQueryError, match="trajectory_id in row 0 is 'x', which is no id"):
+    with pytest.raises(
+        InvalidQueryError, match=r"trajectory_id in row 0 must be a UUID, .* not 'x'"
+    ):
         ng.experience.start_trajectory("x")
     with pytest.raises(InvalidQueryError, match="metadata in row 0 must be a dict"):
         ng.experience.start_trajectory(metadata=[1])

@@ -49,7 +49,7 @@ def test_neighbors_within_a_radius(
 
 @pytest.mark.parametrize("radius", [-1.0, float("nan"), "3", True, ((0, 0, 0), (1, 1, 1))])
 def test_a_radius_that_is_none(store, tokens, radius):
-    with pytest.raises(InvalidQueryError, match="within must be a radius"):
+    with pytest.raises(InvalidQueryError, match="within must be a number of at least 0"):
         store.graph.get_neighbors(tokens[0], within=radius)
 
 

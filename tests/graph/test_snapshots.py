@@ -163,7 +163,7 @@ def test_a_snapshot_that_is_not_there(ng):
     ):
         with pytest.raises(NotFoundError, match=f"snapshot id names nothing.*{nobody}"):
             read()
-    with pytest.raises(InvalidQueryError, match="no id"):
+    with pytest.raises(InvalidQueryError, match=r"id must be a UUID, .*not 'first'"):
         ng.graph.load_snapshot("first")
 
 

@@ -11,7 +11,7 @@ from ngdata._query.model import Column, Kind, choose
 
 def test_no_filter_is_no_condition():
     assert TokenFilter().conditions() == []
-    assert filters.clause([]) == filters.row_limit(None) == ""
+    assert filters.where_clause([]) == filters.row_limit(None) == ""
 
 
 def test_each_filter():
@@ -20,7 +20,7 @@ def test_each_filter():
         "flags::int8 & '6'::int8 = '6'::int8",
         "weight >= '0.1'::float8",
     ]
-    assert filters.clause(["a", "b"]) == " WHERE a AND b"
+    assert filters.where_clause(["a", "b"]) == " WHERE a AND b"
 
 
 def test_one_of_several():
