@@ -37,7 +37,9 @@ def test_times_are_milliseconds_or_have_a_zone():
     assert EventModel(timestamp=np.int64(1_700_000_000_500)).timestamp == expected
     there = expected.astimezone(dt.timezone(dt.timedelta(hours=3)))
     assert TokenModel(timestamp=there).timestamp == expected
-    with pytest.raises(InvalidQueryError, match=r"timestamp must have a time zone, but is 2023-11-14 "):
+    with pytest.raises(
+        InvalidQueryError, match=r"timestamp must have a time zone, but is 2023-11-14 "
+    ):
         TokenModel(timestamp=dt.datetime(2023, 11, 14))
 
 

@@ -1,4 +1,4 @@
-"""`Client.graph`: neighbors, paths, connections and snapshots, and the creation of connections.
+"""`Client.graph`: reads of neighbors, paths, connections and snapshots; and new connections.
 
 Written by scripts/generate_sync.py out of ngdata/_client/graph.py; change that file, and run it again.
 """
@@ -25,7 +25,7 @@ __all__ = ["Graph"]
 
 
 class Graph(Twin[AsyncGraph]):
-    """Connections: a weighted, typed, directed graph between tokens."""
+    """Read and write connections: a weighted, typed, directed graph of tokens."""
 
     def get_neighbors(
         self,
@@ -41,55 +41,54 @@ class Graph(Twin[AsyncGraph]):
         max_rows: MaxRows = ...,
         cache: CacheMode | None = None,
     ) -> pd.DataFrame:
-        """Find what tokens are connected to, in one step or several.
+        """Return the tokens that can be reached from tokens, in one step or several.
 
         Parameters
         ----------
         ids : id or sequence of ids
-            The starts; one that is given twice counts once.
+            The starts; repeated ids count once.
         direction : {"outgoing", "incoming", "both"}
-            A bidirectional connection is outgoing, and incoming, at both of its ends.
+            A bidirectional connection is both outgoing and incoming at both of its ends.
         depth : int
-            1 to 32; each token that can be reached is given once per start, at its least depth,
-            with the connection of the least id that first reached it.  The start is left out.
+            The number of steps, 1 to 32.  Each reached token appears once per start, at its least
+            depth, with the connection of the least id that reached it there.  The start is left out.
         connection_type : str or sequence of str, optional
-            Go along this type only, or any of these.
+            Follow only connections of this type, or of any of these.
         min_weight : float, optional
-            Go along connections of at least this weight only.
+            Follow only connections of at least this weight.
         within : float, optional
-            Give only those at most this far from their start on a level, and a column ``distance``
-            (float64).  The way there may lead further out.
+            Keep tokens at most this far from their start on a level, and add a column ``distance``
+            (float64).  The path to a token may lead further out.
         level : int or str
-            The level that `within` is measured on; a token that is undefined there is left out.
+            The level on which `within` is measured; a token undefined there is left out.
         limit : int, optional
-            Give the first so many, in the order below.
+            Return only the first rows, in the order below.
         max_rows : int or None, optional
-            How many rows the answer may have, None for any number; by default as the client was
-            opened.
+            Maximum number of rows, None for no maximum; the client's by default.
         cache : {"strict", "ttl", "off"}, optional
-            How the answer may be one that was read before; by default as the client was opened.
+            Cache mode; the client's by default.
 
         Returns
         -------
         pandas.DataFrame
             ``token_id`` (the start), ``neighbor_id``, ``connection_id``, ``connection_type``
-            (str), ``weight`` (float64), ``direction`` (str: which way that last step went),
-            ``depth`` (int32); by start in the order asked, then depth, then neighbor.
+            (str), ``weight`` (float64), ``direction`` (str: that of the last step), ``depth``
+            (int32); by start in the order of `ids`, then depth, then neighbor.
 
         Raises
         ------
         NotFoundError
             A start names no token.
         InvalidQueryError
-            An unknown direction, a depth below 1, a value that is no id or no radius.
+            An unknown direction, a depth out of range, an invalid id or radius.
         ResultTooLarge
-            More rows than `max_rows`; it tells how many.
+            The answer has more rows than `max_rows`; the error's `count` is their number.
 
         Examples
         --------
         >>> near = ng.tokens.find_nearest((0, 0, 0), k=1, token_type="neuron")
-        >>> found = ng.graph.get_neighbors(near.token_id, "both")
-        >>> found.columns.tolist()[:3]
+        >>> neighbors = ng.graph.get_neighbors(near.token_id, "both")
+        >>> neighbors.columns.tolist()[:3]
         ['token_id', 'neighbor_id', 'connection_id']
         >>> close = ng.graph.get_neighbors(near.token_id, depth=3, within=10.0)
         >>> bool(close.distance.max() <= 10.0)
@@ -118,25 +117,24 @@ class Graph(Twin[AsyncGraph]):
         max_rows: MaxRows = ...,
         cache: CacheMode | None = None,
     ) -> pd.DataFrame:
-        """Count the connections of tokens.
+        """Return the number of connections of each token.
 
         Parameters
         ----------
         ids : id or sequence of ids, optional
-            All tokens, by id, if not given.
+            By default all tokens, by id.
         weighted : bool
-            Add the sums of their weights, by the same rules: ``in_weight``, ``out_weight``,
+            Add the sums of the weights, by the same rules: ``in_weight``, ``out_weight``,
             ``total_weight`` (float64).
         max_rows : int or None, optional
-            How many rows the answer may have, None for any number; by default as the client was
-            opened.
+            Maximum number of rows, None for no maximum; the client's by default.
         cache : {"strict", "ttl", "off"}, optional
-            How the answer may be one that was read before; by default as the client was opened.
+            Cache mode; the client's by default.
 
         Returns
         -------
         pandas.DataFrame
-            A row per id asked, in that order: ``token_id`` (str), ``in_degree``, ``out_degree``,
+            A row per id, in the order of `ids`: ``token_id`` (str), ``in_degree``, ``out_degree``,
             ``total_degree`` (int64).  A bidirectional connection counts both ways at both ends,
             a loop once in and once out.
 
@@ -145,7 +143,7 @@ class Graph(Twin[AsyncGraph]):
         NotFoundError
             An id names no token.
         ResultTooLarge
-            More rows than `max_rows`; it tells how many.
+            The answer has more rows than `max_rows`; the error's `count` is their number.
 
         Examples
         --------
@@ -170,38 +168,37 @@ class Graph(Twin[AsyncGraph]):
         max_rows: MaxRows = ...,
         cache: CacheMode | None = None,
     ) -> pd.DataFrame:
-        """List connections as they are stored: all, or those from and to given tokens.
+        """Return connections as they are stored: all, or those between certain tokens.
 
         Parameters
         ----------
         source, target : id or sequence of ids, optional
-            Keep connections that begin at, and that end at, any of these.
+            Keep connections that start at any of `source`, and end at any of `target`.
         connection_type : str or sequence of str, optional
             Keep this type, or any of these.
         within : (min_coords, max_coords) or (min_coords, max_coords, level), optional
-            Keep those in this region, a closed box as `find_in_region` takes it.
+            Keep connections in this region, a closed box as in `Tokens.find_in_region`.
         ends : {"both", "any"}
-            Which ends must lie in it: both, or at least one.
+            Whether both ends must be in the region, or at least one.
         limit : int, optional
-            Give the first so many by id.
+            Return only the first rows by id.
         max_rows : int or None, optional
-            How many rows the answer may have, None for any number; by default as the client was
-            opened.
+            Maximum number of rows, None for no maximum; the client's by default.
         cache : {"strict", "ttl", "off"}, optional
-            How the answer may be one that was read before; by default as the client was opened.
+            Cache mode; the client's by default.
 
         Returns
         -------
         pandas.DataFrame
             ``connection_id``, ``source_id``, ``target_id``, ``connection_type`` (str), ``weight``
-            (float64), ``bidirectional`` (bool), in no order without a `limit`.
+            (float64), ``bidirectional`` (bool); unordered without a `limit`.
 
         Raises
         ------
         InvalidQueryError
-            A region that cannot be, or a value that is no id.
+            An invalid region or id.
         ResultTooLarge
-            More rows than `max_rows`; it tells how many.
+            The answer has more rows than `max_rows`; the error's `count` is their number.
 
         Examples
         --------
@@ -236,37 +233,37 @@ class Graph(Twin[AsyncGraph]):
         direction: Direction = "outgoing",
         cache: CacheMode | None = None,
     ) -> pd.DataFrame | None:
-        """Find the path of the fewest steps between two tokens, or that of the least weight.
+        """Return the path of the fewest steps between two tokens, or that of the least weight.
 
         Parameters
         ----------
         source, target : id
         weighted : bool
-            Weights are costs: the path of the least sum.
+            Whether weights are costs, and the path is that of the least sum.
         max_depth : int, optional
-            The most steps that it may have; any number, if not given.
+            The maximum number of steps; unlimited by default.
         connection_type : str or sequence of str, optional
-            Go along this type only, or any of these.
+            Follow only connections of this type, or of any of these.
         direction : {"outgoing", "incoming", "both"}
-            With the arrows, against them, or either way; a bidirectional connection is gone both
-            ways.
+            Whether to follow connections from source to target, from target to source, or both;
+            a bidirectional connection is followed both ways in any case.
         cache : {"strict", "ttl", "off"}, optional
-            How the answer may be one that was read before; by default as the client was opened.
+            Cache mode; the client's by default.
 
         Returns
         -------
         pandas.DataFrame or None
-            None if there is no path.  A row per step: ``step`` (int32, from 1), ``source_id`` and
-            ``target_id`` as it is gone, ``connection_id``, ``connection_type`` (str), ``weight``
-            (float64).  From a token to itself, no rows.  Of several that are as short it is one,
-            the same as long as nothing changes.
+            None if there is no path.  Else a row per step: ``step`` (int32, from 1), ``source_id``
+            and ``target_id`` in the direction of the path, ``connection_id``, ``connection_type``
+            (str), ``weight`` (float64); no rows from a token to itself.  Of several shortest paths
+            it is one, always the same while the graph does not change.
 
         Raises
         ------
         NotFoundError
             An end names no token.
         InvalidQueryError
-            `weighted`, and a connection of this type has a negative weight, wherever it is.
+            `weighted`, and any connection of this type, on the path or not, has a negative weight.
 
         Examples
         --------
@@ -295,26 +292,26 @@ class Graph(Twin[AsyncGraph]):
         min_weight: float | None = None,
         cache: CacheMode | None = None,
     ) -> pd.DataFrame:
-        """Find which tokens hang together; reads the whole graph, and needs scipy.
+        """Return the connected component of each token; reads the whole graph and needs scipy.
 
         Parameters
         ----------
         strong : bool
-            Whether one must get from each to each other along the arrows; by default, arrows do
-            not count.
+            Whether the tokens of a component must reach each other along directed connections; by
+            default, direction is ignored.
         connection_type : str or sequence of str, optional
-            Connections of this type only, or of any of these.
+            Use only connections of this type, or of any of these.
         min_weight : float, optional
-            Connections of at least this weight only.
+            Use only connections of at least this weight.
         cache : {"strict", "ttl", "off"}, optional
-            How the answer may be one that was read before; by default as the client was opened.
+            Cache mode; the client's by default.
 
         Returns
         -------
         pandas.DataFrame
             A row per token of the store: ``token_id`` (str), ``component`` (int64), by component,
-            then token.  Component 0 is the largest; of equal ones, that with the least id comes
-            first.
+            then token.  Component 0 is the largest; of equally large ones, that with the least
+            token id comes first.
 
         Raises
         ------
@@ -323,8 +320,8 @@ class Graph(Twin[AsyncGraph]):
 
         Examples
         --------
-        >>> found = ng.graph.components(connection_type=["chemical", "electrical"])
-        >>> int((found.component == 0).sum())
+        >>> components = ng.graph.components(connection_type=["chemical", "electrical"])
+        >>> int((components.component == 0).sum())
         300
         """
         return self._loop.run(
@@ -344,38 +341,38 @@ class Graph(Twin[AsyncGraph]):
         max_rows: MaxRows = ...,
         cache: CacheMode | None = None,
     ) -> Subgraph:
-        """Read the part of the graph around tokens, whole and of one moment.
+        """Return the tokens within some steps, and all connections among them, of one transaction.
 
         Parameters
         ----------
         ids : id or sequence of ids
         depth : int
-            How many steps it reaches, 0 to 32; with 0, it is these tokens and what connects them.
+            The number of steps, 0 to 32; with 0, only these tokens and their connections.
         direction : {"outgoing", "incoming", "both"}
-            Which way the steps go; of what they reach, all connections are in it.
+            The direction of the steps; all connections among the reached tokens are returned.
         connection_type : str or sequence of str, optional
-            Connections of this type only, or of any of these.
+            Use only connections of this type, or of any of these.
         min_weight : float, optional
-            Connections of at least this weight only.
+            Use only connections of at least this weight.
         max_rows : int or None, optional
-            How many tokens and connections it may have together, None for any number; by default
-            as the client was opened.
+            Maximum number of tokens and connections together, None for no maximum; the client's by
+            default.
         cache : {"strict", "ttl", "off"}, optional
-            How the answer may be one that was read before; by default as the client was opened.
+            Cache mode; the client's by default.
 
         Returns
         -------
         Subgraph
-            ``tokens``: as `tokens.get` gives them, and ``depth`` (int32); by depth, then id.
-            ``connections``: all that connect them, as `connections` gives them, by id.
-            ``to_networkx()`` and ``to_scipy()`` hand it on.
+            ``tokens``: the columns of `Tokens.get` and ``depth`` (int32), by depth, then id.
+            ``connections``: all connections among them, as from `connections`, by id.
+            ``to_networkx()`` and ``to_scipy()`` convert it.
 
         Raises
         ------
         NotFoundError
             An id names no token.
         ResultTooLarge
-            More than `max_rows`; it tells how many.
+            More than `max_rows` in all; the error's `count` is their number.
 
         Examples
         --------
@@ -397,12 +394,12 @@ class Graph(Twin[AsyncGraph]):
         )
 
     def create_snapshot(self, label: str | None = None) -> str:
-        """Store the graph as it is now, whole and compressed; needs scipy.
+        """Store the present graph, complete and compressed, in the database; needs scipy.
 
         Parameters
         ----------
         label : str, optional
-            A name for people; it need not be the only one.
+            A description; it need not be unique.
 
         Returns
         -------
@@ -412,34 +409,34 @@ class Graph(Twin[AsyncGraph]):
         Raises
         ------
         ConfigError
-            This user or this connection may not write, or scipy is not installed.
+            This user or connection may not write, or scipy is not installed.
         ResultTooLarge
-            More than a row can hold, which is some tens of millions of connections.
+            More than a row of the database can hold: some tens of millions of connections.
 
         Examples
         --------
-        >>> made = ng.graph.create_snapshot("before the experiment")
-        >>> snapshot = ng.graph.load_snapshot(made)
+        >>> snapshot_id = ng.graph.create_snapshot("before the experiment")
+        >>> snapshot = ng.graph.load_snapshot(snapshot_id)
         >>> snapshot.label
         'before the experiment'
         """
         return self._loop.run(self._twin.create_snapshot(label))
 
     def list_snapshots(self, *, cache: CacheMode | None = None) -> pd.DataFrame:
-        """List the snapshots, without what they hold.
+        """Return a list of the snapshots, without their tokens and connections.
 
         Parameters
         ----------
         cache : {"strict", "ttl", "off"}, optional
-            How the answer may be one that was read before; by default as the client was opened.
+            Cache mode; the client's by default.
 
         Returns
         -------
         pandas.DataFrame
-            ``snapshot_id``, ``label`` (str), ``created_at`` (datetime64[us, UTC]; the moment that
-            it shows), ``node_count``, ``edge_count`` (int64), ``mean_degree`` (float64; the mean of
-            ``total_degree``), ``clustering_coefficient`` (float64; the mean over all tokens, with
-            arrows, parallels and loops left aside); by time, then id.
+            ``snapshot_id``, ``label`` (str), ``created_at`` (datetime64[us, UTC]; the time of the
+            graph that it shows), ``node_count``, ``edge_count`` (int64), ``mean_degree`` (float64;
+            the mean of ``total_degree``), ``clustering_coefficient`` (float64; the mean over all
+            tokens, ignoring directions, parallel connections and loops); by time, then id.
 
         Examples
         --------
@@ -449,65 +446,64 @@ class Graph(Twin[AsyncGraph]):
         return self._loop.run(self._twin.list_snapshots(cache=cache))
 
     def load_snapshot(self, id: Id, *, cache: CacheMode | None = None) -> Snapshot:
-        """Read a snapshot.
+        """Return a snapshot.
 
         Parameters
         ----------
         id : id
         cache : {"strict", "ttl", "off"}, optional
-            How the answer may be one that was read before; by default as the client was opened.
+            Cache mode; the client's by default.
 
         Returns
         -------
         Snapshot
-            ``tokens`` (one column, ``token_id``, in order), ``connections`` as `connections` gives
-            them, ``id``, ``label``, ``created_at``; ``to_networkx()`` and ``to_scipy()`` hand it
-            on.
+            ``tokens`` (one column, ``token_id``, in order), ``connections`` as from `connections`,
+            ``id``, ``label``, ``created_at``; ``to_networkx()`` and ``to_scipy()`` convert it.
 
         Raises
         ------
         NotFoundError
-            There is no such snapshot.
+            The id names no snapshot.
         NGDataError
-            What is stored is not what was written.
+            The stored data is damaged.
 
         Examples
         --------
-        >>> made = ng.graph.create_snapshot()
-        >>> snapshot = ng.graph.load_snapshot(made)
+        >>> snapshot_id = ng.graph.create_snapshot()
+        >>> snapshot = ng.graph.load_snapshot(snapshot_id)
         >>> len(snapshot.connections) == len(ng.graph.connections())
         True
         """
         return self._loop.run(self._twin.load_snapshot(id, cache=cache))
 
     def diff_snapshots(self, a: Id, b: Id, *, cache: CacheMode | None = None) -> pd.DataFrame:
-        """Tell which connections came, went and changed between two snapshots.
+        """Return the connections that were added, removed or changed between two snapshots.
 
         Parameters
         ----------
         a, b : id
-            The one before, and the one after.
+            The earlier and the later snapshot.
         cache : {"strict", "ttl", "off"}, optional
-            How the answer may be one that was read before; by default as the client was opened.
+            Cache mode; the client's by default.
 
         Returns
         -------
         pandas.DataFrame
             ``connection_id``, ``change`` (``added``, ``removed`` or ``changed``), ``source_id``,
-            ``target_id``, ``connection_type`` (str; as they are in `b`, if it is there),
-            ``weight_before``, ``weight_after`` (float64; NaN where it is not); by connection.  One
-            that changed in anything but its weight is in it too.
+            ``target_id``, ``connection_type`` (str; the values in `b`, or in `a` if removed),
+            ``weight_before``, ``weight_after`` (float64; NaN if the connection is not in that
+            snapshot); by connection.  Changes of anything but the weight are listed too.
 
         Raises
         ------
         NotFoundError
-            There is no such snapshot.
+            The id names no snapshot.
 
         Examples
         --------
         >>> before = ng.graph.create_snapshot()
         >>> a, b = ng.tokens.find_nearest((0, 0, 0), k=2).token_id
-        >>> made = ng.graph.create_connection(a, b)
+        >>> connection_id = ng.graph.create_connection(a, b)
         >>> after = ng.graph.create_snapshot()
         >>> ng.graph.diff_snapshots(before, after).change.tolist()
         ['added']
@@ -526,7 +522,7 @@ class Graph(Twin[AsyncGraph]):
         metadata: Mapping[str, Any] | None = None,
         connection_id: Id | None = None,
     ) -> str:
-        """Connect two tokens; parallel connections and loops are allowed.
+        """Create a connection between two tokens; parallel connections and loops are allowed.
 
         Parameters
         ----------
@@ -535,10 +531,10 @@ class Graph(Twin[AsyncGraph]):
         weight : float
         decay_rate : float, optional
         bidirectional : bool
-            Whether it can be gone from both ends.
+            Whether it can be followed from both ends.
         metadata : mapping, optional
         connection_id : id, optional
-            A new one is made if none is given.
+            A random UUID by default.
 
         Returns
         -------
@@ -548,14 +544,14 @@ class Graph(Twin[AsyncGraph]):
         Raises
         ------
         IntegrityError
-            An end names no token, or the id is there already.
+            An end names no token, or a connection with this id exists.
         InvalidQueryError
-            A value that cannot be.
+            An invalid value; nothing was sent.
 
         Examples
         --------
         >>> a, b = ng.tokens.find_nearest((0, 0, 0), k=2).token_id
-        >>> made = ng.graph.create_connection(a, b, "spatial", 0.8)
+        >>> connection_id = ng.graph.create_connection(a, b, "spatial", 0.8)
         >>> edges = ng.graph.connections(a, b, connection_type="spatial")
         >>> edges.weight.tolist()
         [0.8]
@@ -574,15 +570,16 @@ class Graph(Twin[AsyncGraph]):
         )
 
     def bulk_create(self, frame: Frame, *, progress: bool | None = None) -> pd.Series[str]:
-        """Create a connection per row: all of them, or none.
+        """Create a connection per row: all of them in one transaction, or none.
 
         Parameters
         ----------
         frame : pandas.DataFrame, Arrow or Polars table, or mapping of columns
             ``source_id, target_id``; optional ``connection_id, connection_type, weight,
-            decay_rate, bidirectional, metadata``.  NaN or None there means not given.
+            decay_rate, bidirectional, metadata``.  NaN or None in an optional column
+            means the default.
         progress : bool, optional
-            Show a bar: always, never, or by default if it takes longer than two seconds.
+            Whether to show a progress bar; by default, only if writing takes more than two seconds.
 
         Returns
         -------
@@ -592,15 +589,15 @@ class Graph(Twin[AsyncGraph]):
         Raises
         ------
         InvalidQueryError
-            A bad value or column, with its row; nothing was sent.
+            An invalid value or column; the error names it and its row.  Nothing was sent.
         IntegrityError
-            An end that names no token, or an id that is there already; nothing was written.
+            An end names no token, or an id exists already; nothing was written.
 
         Examples
         --------
         >>> a, b = ng.tokens.find_nearest((0, 0, 0), k=2).token_id
-        >>> made = ng.graph.bulk_create({"source_id": [a, b], "target_id": [b, a]})
-        >>> len(made)
+        >>> ids = ng.graph.bulk_create({"source_id": [a, b], "target_id": [b, a]})
+        >>> len(ids)
         2
         """
         return self._loop.run(self._twin.bulk_create(frame, progress=progress))
