@@ -1,4 +1,4 @@
-"""Arguments of reads that cannot be: the typed error names them, before anything is sent."""
+"""Invalid arguments of reads: a typed error names them before anything is sent."""
 
 import datetime as dt
 import math
@@ -10,7 +10,7 @@ import pytest
 
 from ngdata.errors import InvalidQueryError, NotFoundError
 
-NOBODY = "00000000-0000-4000-8000-00000000dead"
+MISSING = "00000000-0000-4000-8000-00000000dead"
 ZERO, ONE = (0, 0, 0), (1, 1, 1)
 POINTS = {"x": [0.0, 1.0, 2.0], "y": [0.0, 1.0, 2.0], "z": [0.0, 1.0, 2.0]}
 NAIVE = dt.datetime(2024, 1, 1)
@@ -50,7 +50,7 @@ def refused(match):
         ({"min_weight": 10**400}, "min_weight must be a number"),
     ],
 )
-def test_what_all_regional_reads_share(ng, ids, options, match):
+def test_arguments_of_all_regional_reads(ng, ids, options, match):
     with refused(match):
         ng.tokens.find_in_region(ZERO, ONE, **options)
     with refused(match):
@@ -170,19 +170,19 @@ def test_limits(ng, ids, limit):
         "0x0000000000000000000000000000aa",
         "0000_00000000000000000000000000a",
         "\u0660" * 32,
-        f" {NOBODY}",
-        f"{NOBODY}\n",
-        f"{{{NOBODY}",
-        f"{NOBODY}}}",
+        f" {MISSING}",
+        f"{MISSING}\n",
+        f"{{{MISSING}",
+        f"{MISSING}}}",
         "0" * 31,
         "0" * 33,
-        f"{NOBODY}'; DROP TABLE tokens.tokens; --",
+        f"{MISSING}'; DROP TABLE tokens.tokens; --",
         5,
         None,
         math.nan,
         b"0" * 16,
         b"0" * 36,
-        [NOBODY],
+        [MISSING],
     ],
 )
 def test_ids(ng, ids, value):
@@ -214,23 +214,23 @@ def test_a_whole_table_of_ids(ng, ids, table):
         ng.tokens.get(table({"token_id": ids}))
 
 
-def test_ids_that_name_nothing(ng, ids):
+def test_missing_ids(ng, ids):
     for call in (
         ng.tokens.get,
-        lambda given: ng.tokens.update(given, weight=9),
+        lambda value: ng.tokens.update(value, weight=9),
         ng.graph.get_neighbors,
         ng.graph.get_degree,
     ):
-        with pytest.raises(NotFoundError, match=f"token id names nothing in the store: {NOBODY}"):
-            call([ids[0], NOBODY])
+        with pytest.raises(NotFoundError, match=f"token id names nothing in the store: {MISSING}"):
+            call([ids[0], MISSING])
     assert ng.tokens.get(ids).weight.tolist() == [1, 1, 1]
-    assert ng.tokens.get([ids[2], NOBODY, ids[0]], missing="skip").token_id.tolist() == [
+    assert ng.tokens.get([ids[2], MISSING, ids[0]], missing="skip").token_id.tolist() == [
         ids[2],
         ids[0],
     ]
-    assert ng.tokens.delete(NOBODY) == 0
-    assert ng.graph.connections(NOBODY).empty
-    assert ng.experience.get_events(token_ids=NOBODY).empty
+    assert ng.tokens.delete(MISSING) == 0
+    assert ng.graph.connections(MISSING).empty
+    assert ng.experience.get_events(token_ids=MISSING).empty
     with refused("missing must be 'raise' or 'skip', not 'no'"):
         ng.tokens.get(ids, missing="no")
 
@@ -249,12 +249,12 @@ def test_ids_that_name_nothing(ng, ids):
         ("event", lambda ng, a, b: ng.experience.events_around(b)),
     ],
 )
-def test_a_missing_id_raises_from_the_cache_too(ng, ids, noun, read):
+def test_a_cached_answer_raises_for_missing_ids_too(ng, ids, noun, read):
     hits = ng.cache.stats().hits
     for _ in range(2):
-        with pytest.raises(NotFoundError, match=f"{noun} id names nothing.*: {NOBODY}") as caught:
-            read(ng, ids[0], NOBODY)
-        assert caught.value.missing == (NOBODY,)
+        with pytest.raises(NotFoundError, match=f"{noun} id names nothing.*: {MISSING}") as caught:
+            read(ng, ids[0], MISSING)
+        assert caught.value.missing == (MISSING,)
     assert ng.cache.stats().hits == hits + 1
 
 
@@ -306,7 +306,7 @@ def test_times(ng, ids, time, match):
 
 
 @pytest.mark.parametrize("time", ["", "NaT", np.datetime64("NaT"), pd.NaT, math.nan])
-def test_times_that_are_none(ng, ids, time):
+def test_missing_times(ng, ids, time):
     with refused("start must be a time, not"):
         ng.experience.get_events(time)
     frame = {"event_type": ["a", "b"], "timestamp": pd.Series([0, time], dtype=object)}
@@ -338,7 +338,7 @@ INJECTIONS = [
 
 
 @pytest.mark.parametrize("text", INJECTIONS)
-def test_no_text_is_code(ng, ids, text):
+def test_text_is_never_executed(ng, ids, text):
     assert ng.tokens.find_in_region(ZERO, ONE, token_type=text).empty
     assert ng.tokens.find_in_region(ZERO, ONE, token_type=[text, text]).empty
     assert ng.tokens.density(ZERO, ONE, token_type=text).empty
