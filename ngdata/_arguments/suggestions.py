@@ -1,4 +1,4 @@
-"""Arguments that are one of a few words, and the word that a misspelt one may have meant."""
+"""Arguments that must be one of a few words, and suggestions for misspelt names."""
 
 from __future__ import annotations
 

@@ -78,7 +78,7 @@ class EventFilter:
     def conditions(self, few_events: bool = False) -> list[str]:
         """Write the SQL conditions.
 
-        `few_events` says that the caller's own conditions leave few events.
+        `few_events` is True if other conditions of the read leave few events.
         """
         conditions = any_of("e.event_type", self.event_type)
         low = None if self.start is None else first_microsecond(self.start, "start")
@@ -108,7 +108,7 @@ class EventFilter:
 
 
 def in_region(conditions: Sequence[str], few_events: bool) -> str:
-    """Write the condition that an event's token is in a region, given the region's conditions.
+    """Write the condition that an event's token is in the region with these conditions.
 
     The planner estimates one row for a region, and none for today's few events: left to itself, it
     may read either of them again for each row of the other.  So if few events are read, the region

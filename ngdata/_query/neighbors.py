@@ -223,7 +223,7 @@ def subgraph(
 
 
 def degree(ids: Sequence[str] | None, weighted: bool = False) -> Query:
-    """Read the in, out and total degree of tokens, or of all; a loop counts once each way.
+    """Read the in, out and total degree of tokens, or of all; a loop counts once in and once out.
 
     They are those of a networkx MultiDiGraph in which a bidirectional connection is two arcs.
     `weighted` adds the sums of the weights.

@@ -60,7 +60,7 @@ class PartCount:
             positive(self.rows_per_partition, "rows_per_partition")
 
     def sql(self) -> str:
-        """Write the number of partitions, given the column ``rows`` with the number of rows."""
+        """Write the number of partitions as SQL, in which ``rows`` is the number of rows."""
         if self.npartitions is not None:
             return f"least({sql.integer(self.npartitions)}, rows)"
         size = sql.integer(self.rows_per_partition or 1)

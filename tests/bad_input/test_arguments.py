@@ -189,12 +189,12 @@ def test_ids(ng, ids, value):
     for call in (
         ng.tokens.get,
         ng.tokens.delete,
-        lambda given: ng.tokens.update(given, weight=2),
+        lambda token_ids: ng.tokens.update(token_ids, weight=2),
         ng.graph.get_neighbors,
-        lambda given: ng.graph.get_degree(given),
-        lambda given: ng.graph.connections(source=given),
-        lambda given: ng.graph.connections(target=given),
-        lambda given: ng.experience.get_events(token_ids=given),
+        lambda token_ids: ng.graph.get_degree(token_ids),
+        lambda token_ids: ng.graph.connections(source=token_ids),
+        lambda token_ids: ng.graph.connections(target=token_ids),
+        lambda token_ids: ng.experience.get_events(token_ids=token_ids),
     ):
         with refused(r"\[1\] must be a UUID, as text or uuid.UUID, not "):
             call([ids[0], value])
