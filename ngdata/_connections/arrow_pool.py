@@ -25,7 +25,7 @@ class ArrowPool:
 
     Attributes
     ----------
-    pooled : bool
+    behind_pooler : bool
         Whether a pooler stands between; found out before the first connection is opened.
     """
 
@@ -34,7 +34,7 @@ class ArrowPool:
         self._slots = Slots(most, patience, "reading")
         self._idle: list[ArrowConnection] = []
         self._closed = False
-        self.pooled = False
+        self.behind_pooler = False
 
     @asynccontextmanager
     async def connection(self, fresh: bool = False) -> AsyncIterator[ArrowConnection]:
@@ -64,7 +64,7 @@ class ArrowPool:
         return self._slots.has_free()
 
     def _lent(self) -> ArrowConnection:
-        return self._idle.pop() if self._idle else ArrowConnection(self._uri, self.pooled)
+        return self._idle.pop() if self._idle else ArrowConnection(self._uri, self.behind_pooler)
 
     def _take_back(self, lent: ArrowConnection) -> None:
         if lent.broken or self._closed:

@@ -119,7 +119,7 @@ class Database:
         # A pooler gives its clients numbers of its own; only a server gives its process's.
         own = f"SELECT WHERE pg_backend_pid() = {connection.get_server_pid()}"
         if await connection.execute(own) == "SELECT 0":
-            self.arrow.pooled = True
+            self.arrow.behind_pooler = True
             if self._session:
                 await connection.close()
                 raise self._refused("it would be passed over in silence")

@@ -15,10 +15,10 @@ from typing import Any, Final, Literal, TypeAlias, TypeVar, get_args
 
 import adbc_driver_postgresql.dbapi as adbc
 import pandas as pd
-import pyarrow as pa
 
 from ngdata._arguments.numbers import positive
-from ngdata._connections.arrow_connection import ArrowConnection, TooManyRows
+from ngdata._connections.arrow_connection import ArrowConnection
+from ngdata._connections.arrow_session import TooManyRows, VersionedTable
 from ngdata._connections.database import Database
 from ngdata._connections.driver_errors import is_lost_connection, translated
 from ngdata._connections.threads import in_daemon_thread
@@ -26,7 +26,7 @@ from ngdata._query.model import Query
 from ngdata._reading import parallel
 from ngdata._reading.answer import Answer
 from ngdata._reading.frames import to_frame
-from ngdata._reading.wire_format import unpacked
+from ngdata._reading.wire_format import unpack_batch
 from ngdata.errors import InvalidQueryError, ResultTooLarge
 
 __all__ = ["CacheMode", "MaxRows", "Reader", "checked_mode"]
@@ -111,7 +111,7 @@ class Reader:
                 count = answer.table.num_rows
             except TooManyRows as error:
                 # A read that was shared with a call that wanted less is begun again.
-                if most is None or error.most < most:
+                if most is None or error.max_rows < most:
                     continue
                 count = None
             finally:
@@ -125,8 +125,8 @@ class Reader:
 
     async def _count(self, query: Query) -> int:
         counted = f'SELECT count(*) AS "count" FROM ({query.sql}) AS answer'
-        (count,) = await self._database_read(lambda connection: connection.row(counted))
-        return int(count)
+        answer = await self._database_read(lambda connection: connection.read(counted, copy=False))
+        return int(answer.table[0][0].as_py())
 
     async def answer(self, query: Query, mode: CacheMode | None = None) -> tuple[Answer, str]:
         """Read a whole answer, and tell where it came from."""
@@ -142,11 +142,13 @@ class Reader:
         table, found = await self._table(query, nonces)
         return await in_daemon_thread(lambda: to_frame(table, query.columns)), found
 
-    async def _table(self, query: Query, version: str | None = None) -> tuple[pa.Table, str | None]:
+    async def _table(self, query: Query, version: str | None = None) -> VersionedTable:
         """Read an answer and, if asked for, the nonces that its snapshot sees."""
         pool = self._database.arrow
         return await self._database_read(
-            lambda connection: parallel.read(pool, connection, query, version)
+            lambda connection: parallel.read(
+                pool, connection, query, version=version, max_rows=_MOST.get()
+            )
         )
 
     async def _database_read(self, read: Callable[[ArrowConnection], Awaitable[T]]) -> T:
@@ -166,19 +168,18 @@ class Reader:
     async def _read_on(self, read: Callable[[ArrowConnection], Awaitable[T]], fresh: bool) -> T:
         async with (
             self._database.arrow.connection(fresh) as connection,
-            self._database.while_alive(connection.cut),
+            self._database.while_alive(connection.abort),
         ):
-            connection.most = _MOST.get()
             return await read(connection)
 
     async def frames(self, query: Query, rows: int) -> AsyncGenerator[pd.DataFrame, None]:
         """Read an answer in frames of `rows` rows while the server sends it."""
-        unpack = functools.partial(unpacked, query=query)
+        unpack = functools.partial(unpack_batch, query=query)
         with translated(self._database.where):
             # The parts are closed here: left to later, that would end the connection's next query.
             async with (
                 self._database.arrow.connection() as connection,
-                aclosing(connection.read_in_parts(query.sql, rows, unpack)) as tables,
+                aclosing(connection.stream(query.sql, rows, unpack)) as tables,
             ):
                 async for table in tables:
                     yield to_frame(table, query.columns)

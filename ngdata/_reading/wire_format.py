@@ -13,14 +13,14 @@ import pyarrow as pa
 from ngdata._arguments.ids import id_text
 from ngdata._query.model import Form, Query, Sent
 
-__all__ = ["unpacked"]
+__all__ = ["unpack_batch"]
 
 # Byte order, type, three numbers: PostGIS' extended WKB of a point without an SRID.
 _POINT_BYTES: Final = 29
 _POINT_AT: Final = 5
 
 
-def unpacked(batch: pa.RecordBatch, query: Query) -> pa.RecordBatch:
+def unpack_batch(batch: pa.RecordBatch, query: Query) -> pa.RecordBatch:
     """Make the columns of an answer out of a part of what the server sent.
 
     Parameters

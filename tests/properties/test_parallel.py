@@ -41,8 +41,8 @@ def in_order(frame):
 def test_parts_are_the_region(points, way, box, kind):
     with pytest.MonkeyPatch.context() as patch:
         alone = points.tokens.find_in_region(*box, token_type=kind, cache="off")
-        patch.setattr(parallel, "_LARGE", -1)
-        patch.setattr(parallel, "_MUCH", -math.inf if way == "sweeps" else math.inf)
+        patch.setattr(parallel, "_MIN_PARALLEL_ROWS", -1)
+        patch.setattr(parallel, "_SWEEP_SHARE", -math.inf if way == "sweeps" else math.inf)
         together = points.tokens.find_in_region(*box, token_type=kind, cache="off")
         versioned = points.tokens.find_in_region(*box, token_type=kind)
     for found in (together, versioned):

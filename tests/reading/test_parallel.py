@@ -24,8 +24,8 @@ OURS = "application_name = 'ngdata' AND (state <> 'idle' OR xact_start IS NOT NU
 @pytest.fixture(params=["sweeps", "slabs"], autouse=True)
 def always(request, monkeypatch):
     """Every region is large, and much of its level or little."""
-    monkeypatch.setattr(parallel, "_LARGE", -1)
-    monkeypatch.setattr(parallel, "_MUCH", -math.inf if request.param == "sweeps" else math.inf)
+    monkeypatch.setattr(parallel, "_MIN_PARALLEL_ROWS", -1)
+    monkeypatch.setattr(parallel, "_SWEEP_SHARE", -math.inf if request.param == "sweeps" else math.inf)
 
 
 @pytest.fixture
@@ -39,14 +39,14 @@ def filled(ng):
 @pytest.fixture
 def at_each_step(monkeypatch):
     """Call a function before each step of a read, with its connection and what it sends."""
-    original, hooks = ArrowConnection._do, []
+    original, hooks = ArrowConnection.run, []
 
     async def stepped(self, work):
         for hook in hooks:
             await hook(self)
         return await original(self, work)
 
-    monkeypatch.setattr(ArrowConnection, "_do", stepped)
+    monkeypatch.setattr(ArrowConnection, "run", stepped)
     return hooks.append
 
 
@@ -155,8 +155,8 @@ def test_a_helper_that_dies_is_no_reason_to_fail(filled, at_each_step, database_
                 killed, helpers = [], set()
 
                 async def kill(connection, killed=killed, helpers=helpers):
-                    if connection.companions:
-                        helpers.update(map(id, connection.companions))
+                    if connection.helpers:
+                        helpers.update(map(id, connection.helpers))
                     elif id(connection) in helpers and not killed:
                         killed.append(connection)
                         other = await asyncpg.connect(database_url)
@@ -182,7 +182,7 @@ def test_who_waits_for_a_lock_in_between_stops_nobody(filled, at_each_step, data
         waiting = []
 
         async def lock(connection):
-            if not connection.companions or waiting:
+            if not connection.helpers or waiting:
                 return
             held = await other.fetchval(
                 "SELECT count(*) FROM pg_locks JOIN pg_stat_activity USING (pid) WHERE"
@@ -259,13 +259,13 @@ def test_nobody_helps_who_reads_alone(filled, at_each_step, monkeypatch, databas
             await ang.tokens.find_in_region(*WHOLE, limit=ROWS)
             await ang.tokens.find_within((0, 0, 0), 10.0)
             await ang.tokens.count_in_region(*WHOLE)
-            ang._database.arrow.pooled = True
+            ang._database.arrow.behind_pooler = True
             await ang.tokens.find_in_region(*WHOLE)
-            ang._database.arrow.pooled = False
-            monkeypatch.setattr(parallel, "_LARGE", 1e9)
+            ang._database.arrow.behind_pooler = False
+            monkeypatch.setattr(parallel, "_MIN_PARALLEL_ROWS", 1e9)
             await ang.tokens.find_in_region(*WHOLE)
             assert len(used) == 1
-            monkeypatch.setattr(parallel, "_LARGE", -1)
+            monkeypatch.setattr(parallel, "_MIN_PARALLEL_ROWS", -1)
             assert len(await ang.tokens.find_in_region(*WHOLE)) == ROWS
             assert len(used) > 1
 

@@ -10,12 +10,12 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 
-from ngdata._connections.arrow_connection import joined
+from ngdata._connections.arrow_session import joined
 from ngdata._query.filters import TokenFilter
 from ngdata._query.model import Column, Form, Kind, Query, Sent
 from ngdata._query.regions import region
 from ngdata._query.space import Box
-from ngdata._reading.wire_format import unpacked
+from ngdata._reading.wire_format import unpack_batch
 
 WHOLE = ((-np.inf,) * 3, (np.inf,) * 3)
 
@@ -27,7 +27,7 @@ def query(*sent):
 
 def one_column(array, form, value=0):
     batch = pa.RecordBatch.from_arrays([array], ["sent"])
-    return unpacked(batch, query(Sent(form, 0, value))).column(0)
+    return unpack_batch(batch, query(Sent(form, 0, value))).column(0)
 
 
 def test_ids():

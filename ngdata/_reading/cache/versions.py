@@ -112,7 +112,7 @@ class Versions:
 
     async def _nonces(self, connection: _Connection, relations: Sequence[str]) -> str | None:
         statement = version_sql(tuple(relations))
-        if self._database.arrow.pooled:
+        if self._database.arrow.behind_pooler:
             # The next transaction may be on another connection of the server.
             return cast("str | None", await connection.fetchval(statement))
         prepared = self._prepared.get(statement)
