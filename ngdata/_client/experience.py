@@ -582,7 +582,7 @@ class AsyncExperience(Namespace):
         ([True], [0])
         """
         wanted = canonical_id(id)
-        async with self._database.transaction() as connection:
+        async with self._transaction() as connection:
             await store.end(connection, wanted)
         query = trajectories.listing(ids=[wanted])
         return _with_duration(await self._reader.frame(query, "off", None))

@@ -655,7 +655,7 @@ class AsyncTokens(Namespace):
         }
         given = {name: value for name, value in attributes.items() if value is not ...}
         changed = store.changes(coords, given)
-        async with self._database.transaction() as connection:
+        async with self._transaction() as connection:
             return await update_tokens(connection, wanted, changed)
 
     async def delete(self, ids: Ids) -> int:
@@ -676,5 +676,5 @@ class AsyncTokens(Namespace):
         0
         """
         wanted = unique_ids(ids)
-        async with self._database.transaction() as connection:
+        async with self._transaction() as connection:
             return await delete_tokens(connection, wanted)

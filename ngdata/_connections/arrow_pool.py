@@ -72,9 +72,9 @@ class ArrowPool:
         else:
             self._idle.append(lent)
 
-    def refuse_wrong_callers(self) -> None:
+    def check_caller(self) -> None:
         """Raise where no connection would be lent: closed, a forked child, another event loop."""
-        self._slots.refuse_wrong_callers()
+        self._slots.check_caller()
 
     def _drop_idle(self) -> None:
         while self._idle:

@@ -47,7 +47,7 @@ class Slots:
     @asynccontextmanager
     async def one(self) -> AsyncIterator[None]:
         """Take a slot for the length of the body."""
-        self.refuse_wrong_callers()
+        self.check_caller()
         self._waiting += 1
         try:
             async with asyncio.timeout(self._patience):
@@ -99,7 +99,7 @@ class Slots:
         """Let nobody in any more; who is in may end."""
         self._closed = True
 
-    def refuse_wrong_callers(self) -> None:
+    def check_caller(self) -> None:
         """Raise if it is closed, or the caller is in a forked child or another event loop."""
         if self._closed:
             raise NGDataError("this client is closed; open a new one with ngdata.connect()")

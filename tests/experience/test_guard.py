@@ -9,8 +9,8 @@ import pytest
 
 import ngdata
 from ngdata._config.settings import load_settings
-from ngdata._connections.arrow_session import TooManyRows
 from ngdata._connections.arrow_pool import ArrowPool
+from ngdata._connections.arrow_session import TooManyRows
 from ngdata._query.model import Column, Kind, Query
 from ngdata.errors import ConfigError, InvalidQueryError, ResultTooLarge
 

@@ -1,5 +1,6 @@
 """Plans at 100,000 tokens: the GiST index serves every spatial read, with statistics or without."""
 
+import inspect
 import math
 
 import adbc_driver_postgresql.dbapi as adbc
@@ -8,6 +9,7 @@ import pandas as pd
 import pytest
 
 import ngdata
+from ngdata._client import experience, graph, tokens
 from ngdata._store import migrate
 from ngdata.errors import InvalidQueryError
 
@@ -150,5 +152,19 @@ def test_all_there_is_may_be_read_in_any_way(ng):
 def test_what_cannot_be_explained(ng):
     with pytest.raises(InvalidQueryError, match="swapped"):
         ng.explain(ng.tokens.find_in_region, (1, 1, 1), (0, 0, 0))
-    with pytest.raises(InvalidQueryError, match="explain takes a method that reads"):
-        ng.explain(ng.tokens.delete, [])
+    line = {"x": [0.0], "y": [0.0], "z": [0.0]}
+    for write, *arguments in (
+        (ng.tokens.delete, []),
+        (ng.tokens.bulk_create, line),
+        (ng.tokens.create, {0: (0, 0, 0)}),
+        (ng.experience.start_trajectory,),
+    ):
+        with pytest.raises(InvalidQueryError, match="explain takes a method that reads"):
+            ng.explain(write, *arguments)
+    assert ng.tokens.count_in_region((-INF,) * 3, (INF,) * 3) == COUNT, "nothing was written"
+
+
+def test_all_writes_of_a_client_can_be_refused():
+    """`explain` refuses them in `Namespace._transaction`, so no method may go around it."""
+    for module in (tokens, graph, experience):
+        assert "_database.transaction" not in inspect.getsource(module)

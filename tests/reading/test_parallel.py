@@ -25,7 +25,9 @@ OURS = "application_name = 'ngdata' AND (state <> 'idle' OR xact_start IS NOT NU
 def always(request, monkeypatch):
     """Every region is large, and much of its level or little."""
     monkeypatch.setattr(parallel, "_MIN_PARALLEL_ROWS", -1)
-    monkeypatch.setattr(parallel, "_SWEEP_SHARE", -math.inf if request.param == "sweeps" else math.inf)
+    monkeypatch.setattr(
+        parallel, "_SWEEP_SHARE", -math.inf if request.param == "sweeps" else math.inf
+    )
 
 
 @pytest.fixture
