@@ -50,7 +50,7 @@ class Snapshot:
     ----------
     relations : sequence of str
         Locked before the snapshot is taken, against TRUNCATE alone: a snapshot older than a
-        TRUNCATE sees the old version and no rows.
+        TRUNCATE would see the old version and no rows.
     exported : str, optional
         The id of another transaction's exported snapshot; this transaction then sees the same.
     settings : sequence of str
@@ -89,9 +89,9 @@ class TooManyRows(Exception):  # noqa: N818 - the reader turns it into an error 
     Attributes
     ----------
     max_rows : int
-        How many were allowed.
+        The number of rows allowed.
     rows : int
-        How many were read.
+        The number of rows read.
     """
 
     def __init__(self, max_rows: int, rows: int) -> None:
