@@ -41,8 +41,8 @@ class Plan:
     sql: str
 
     def __repr__(self) -> str:
-        found = "found by" if self.uses_spatial_index else "not found by"
-        return f"Plan: rows {found} the spatial index\n{self.text}"
+        verb = "found by" if self.uses_spatial_index else "not found by"
+        return f"Plan: rows {verb} the spatial index\n{self.text}"
 
 
 async def query_of(

@@ -39,7 +39,7 @@ CacheMode: TypeAlias = Literal["strict", "ttl", "off"]
 MaxRows: TypeAlias = int | EllipsisType | None
 """How many rows an answer may have: a number, any number (None), or the client's limit (``...``)."""
 
-# Below this size, making the frame takes less than a millisecond, which the event loop can wait.
+# A smaller frame is made in less than a millisecond, so it is made on the event loop.
 _SMALL_BYTES: Final = 1 << 18
 
 

@@ -1,4 +1,4 @@
-"""A reader that caches; it looks in this process, in larger regions, in Redis, in the database.
+"""A reader that caches: it tries this process, larger regions, Redis, and then the database.
 
 A cached answer is returned only if its version is the database's current one or, with
 ``cache="ttl"``, only if it is young enough.
@@ -33,7 +33,7 @@ _SMALL_BYTES = 1 << 20
 
 
 class CachedReader(DatabaseReader):
-    """A reader that caches as its settings say.
+    """A reader that caches, as configured by the settings.
 
     Parameters
     ----------
@@ -176,7 +176,7 @@ class CachedReader(DatabaseReader):
             await self._shared.clear()
 
     async def flush(self) -> None:
-        """Wait until the answers on their way to Redis are stored there."""
+        """Wait until all answers that are being stored in Redis are stored."""
         if self._shared is not None:
             await self._shared.stored(patience=5.0)
 

@@ -23,7 +23,7 @@ class _RunningRead(Generic[T]):
 
 
 class SingleFlight(Generic[T]):
-    """The reads that are running, by what they read."""
+    """The running reads, each under a key that identifies what it reads."""
 
     def __init__(self) -> None:
         self._running: dict[Any, _RunningRead[T]] = {}
@@ -60,5 +60,5 @@ class SingleFlight(Generic[T]):
             running.task.exception()  # retrieved, because no caller may be left to do so
 
     def clear(self) -> None:
-        """Let no caller join the reads that are running now."""
+        """Close the running reads to further callers."""
         self._running.clear()
