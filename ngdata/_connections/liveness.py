@@ -72,8 +72,8 @@ async def while_alive(
         if failures and is_ours:
             reason = str(failures[0]) or type(failures[0]).__name__
             raise DatabaseUnavailable(
-                f"{where} has stopped answering ({reason}); check the server, this client works "
-                "again once the server responds"
+                f"{where} has stopped answering ({reason}); check the server: this client works again "
+                "as soon as it answers"
             ) from None
         raise
     finally:
