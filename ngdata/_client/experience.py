@@ -562,7 +562,7 @@ class AsyncExperience(Namespace):
         ([True], [0])
         """
         trajectory_id = canonical_id(id)
-        async with self._database.transaction() as connection:
+        async with self._transaction() as connection:
             await store.end(connection, trajectory_id)
         query = trajectories.listing(ids=[trajectory_id])
         return _with_duration(await self._reader.frame(query, "off", None))

@@ -425,7 +425,7 @@ class AsyncGraph(Namespace):
             literals.text(label)
         answer, _ = await self._reader.answer(snapshot_reads.whole_graph(), "off")
         row = await in_daemon_thread(lambda: snapshots.taken(answer.table))
-        async with self._database.transaction() as connection:
+        async with self._transaction() as connection:
             return await insert_snapshot(connection, label, row.time, row.figures, row.data)
 
     async def list_snapshots(self, *, cache: CacheMode | None = None) -> pd.DataFrame:

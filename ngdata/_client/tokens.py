@@ -647,7 +647,7 @@ class AsyncTokens(Namespace):
         }
         passed = {name: value for name, value in attributes.items() if value is not ...}
         changes = store.changes(coords, passed)
-        async with self._database.transaction() as connection:
+        async with self._transaction() as connection:
             return await update_tokens(connection, token_ids, changes)
 
     async def delete(self, ids: Ids) -> int:
@@ -668,5 +668,5 @@ class AsyncTokens(Namespace):
         0
         """
         token_ids = unique_ids(ids)
-        async with self._database.transaction() as connection:
+        async with self._transaction() as connection:
             return await delete_tokens(connection, token_ids)

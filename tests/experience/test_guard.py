@@ -9,8 +9,8 @@ import pytest
 
 import ngdata
 from ngdata._config.settings import load_settings
-from ngdata._connections.arrow_connection import TooManyRows
 from ngdata._connections.arrow_pool import ArrowPool
+from ngdata._connections.arrow_session import TooManyRows
 from ngdata._query.model import Column, Kind, Query
 from ngdata.errors import ConfigError, InvalidQueryError, ResultTooLarge
 
@@ -164,14 +164,13 @@ def test_reading_stops_early_and_the_server_is_idle(ng, database_url, execute):
     async def go():
         pool = ArrowPool(database_url, 1, 5.0)
         async with pool.connection() as connection:
-            connection.most = 1000
             with pytest.raises(TooManyRows) as error:
-                await connection.read(ENDLESS.sql)
+                await connection.read(ENDLESS.sql, max_rows=1000)
             assert connection.broken, "it is not used again"
         async with pool.connection() as connection:
-            assert (await connection.read("SELECT 1 AS one")).num_rows == 1
+            assert (await connection.read("SELECT 1 AS one")).table.num_rows == 1
         pool.close()
-        return error.value.read
+        return error.value.rows
 
     assert 1000 < asyncio.run(go()) < 3_000_000
     with pytest.raises(ResultTooLarge, match="has 3,000,000 rows"):

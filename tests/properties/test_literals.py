@@ -34,7 +34,7 @@ def read(server, request):
 
     async def value(expression):
         async with pool.connection() as connection:
-            return (await connection.read(f"SELECT {expression} AS v"))["v"][0].as_py()
+            return (await connection.read(f"SELECT {expression} AS v")).table["v"][0].as_py()
 
     with asyncio.Runner() as runner:
         pool = runner.run(opened())

@@ -41,8 +41,8 @@ def in_order(frame):
 def test_the_parts_have_the_rows_of_the_region(points, method, box, kind):
     with pytest.MonkeyPatch.context() as patch:
         alone = points.tokens.find_in_region(*box, token_type=kind, cache="off")
-        patch.setattr(parallel, "_LARGE", -1)
-        patch.setattr(parallel, "_MUCH", -math.inf if method == "sweeps" else math.inf)
+        patch.setattr(parallel, "_MIN_PARALLEL_ROWS", -1)
+        patch.setattr(parallel, "_SWEEP_SHARE", -math.inf if method == "sweeps" else math.inf)
         together = points.tokens.find_in_region(*box, token_type=kind, cache="off")
         versioned = points.tokens.find_in_region(*box, token_type=kind)
     for result in (together, versioned):

@@ -15,7 +15,7 @@ from ngdata._query.partitions import Split, head
 from ngdata._reading.dask_frames.access import OWN, Access
 from ngdata._reading.dask_frames.connections import opened
 from ngdata._reading.dask_frames.tasks import Part, PartitionReader, read_with_version
-from ngdata._reading.reader import Reader
+from ngdata._reading.reader import DatabaseReader, Reader
 from ngdata.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -60,7 +60,7 @@ async def dask_frame(
     else:
         other = await opened(access)
         try:
-            bounds, version = await _read_bounds(Reader(other), split.bounds)
+            bounds, version = await _read_bounds(DatabaseReader(other), split.bounds)
         finally:
             await uninterrupted(other.close())
     if consistent and version is None:
