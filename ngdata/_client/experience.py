@@ -26,7 +26,7 @@ from ngdata._reading.dask_frames import DaskFrame, dask_frame
 from ngdata._reading.flatten import flattened
 from ngdata._reading.reader import CacheMode, MaxRows
 from ngdata._store import experience as store
-from ngdata._store.input_frames import Frame, one_row
+from ngdata._store.input_frames import Frame
 from ngdata.errors import InvalidQueryError, NotFoundError
 
 __all__ = ["AsyncExperience"]
@@ -549,7 +549,7 @@ class AsyncExperience(Namespace):
         np.float64(2.0)
         """
         made = await self._write(
-            store.TRAJECTORIES, lambda: store.trajectory(trajectory_id, metadata)
+            store.TRAJECTORY_RELATION, lambda: store.check_trajectory(trajectory_id, metadata)
         )
         return made[0]
 
@@ -583,7 +583,7 @@ class AsyncExperience(Namespace):
         """
         wanted = canonical_id(id)
         async with self._database.transaction() as connection:
-            await store.end(connection, wanted)
+            await store.end_trajectory(connection, wanted)
         query = trajectories.listing(ids=[wanted])
         return _with_duration(await self._reader.frame(query, "off", None))
 
@@ -711,7 +711,7 @@ class AsyncExperience(Namespace):
             "metadata": metadata,
             "event_id": event_id,
         }
-        return (await self._write(store.RELATION, lambda: store.rows(one_row(values))))[0]
+        return (await self._write(store.RELATION, lambda: store.check_row(values)))[0]
 
     async def bulk_create(self, frame: Frame, *, progress: bool | None = None) -> pd.Series[str]:
         """Record an event per row: all of them, or none.
@@ -746,7 +746,7 @@ class AsyncExperience(Namespace):
         """
         # One COPY: its trigger locks the trajectories in the order of ids, so that writers of the
         # same ones wait for each other and never in a circle.
-        ids = await self._write(store.RELATION, lambda: store.rows(frame), progress)
+        ids = await self._write(store.RELATION, lambda: store.check_frame(frame), progress)
         return as_series(ids, "event_id", frame)
 
 

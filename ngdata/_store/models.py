@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import datetime as dt
 import uuid
-from typing import Any, Final
+from typing import Any, ClassVar, Final
 
 from geoalchemy2 import Geometry, WKBElement
 from sqlalchemy import (
@@ -32,6 +32,15 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 from ngdata._arguments.ids import Id, canonical_id
 from ngdata._store.entity import Entity
+from ngdata._store.fields import (
+    CONNECTIONS,
+    EVENTS,
+    SNAPSHOTS,
+    TOKENS,
+    TRAJECTORIES,
+    FieldTable,
+    now,
+)
 from ngdata.errors import InvalidQueryError
 
 __all__ = [
@@ -50,11 +59,6 @@ _Coords: ARRAY[float] = ARRAY(DOUBLE_PRECISION(), dimensions=1)
 
 _GENERATED: Final = text("gen_random_uuid()")
 _NOW: Final = text("now()")
-
-
-def _now() -> dt.datetime:
-    # Not the server's now(), which is one for all that a transaction writes.
-    return dt.datetime.now(dt.UTC)
 
 
 class Base(DeclarativeBase):
@@ -101,6 +105,7 @@ class TokenModel(Entity, Base):
     shape before what relies on it.
     """
 
+    __fields__: ClassVar[FieldTable] = TOKENS
     __tablename__ = "tokens"
     __table_args__ = (
         CheckConstraint("octet_length(binary_data) = 64", name="binary_data_64_bytes"),
@@ -138,7 +143,7 @@ class TokenModel(Entity, Base):
     coord_z: Mapped[list[float | None]]
     flags: Mapped[int] = mapped_column(Integer, server_default=text("0"))
     weight: Mapped[float] = mapped_column(server_default=text("1"))
-    timestamp: Mapped[dt.datetime] = mapped_column(insert_default=_now, server_default=_NOW)
+    timestamp: Mapped[dt.datetime] = mapped_column(insert_default=now, server_default=_NOW)
     token_type: Mapped[str] = mapped_column(server_default=text("'default'"))
     metadata_: Mapped[dict[str, Any] | None] = mapped_column("metadata")
     created_at: Mapped[dt.datetime] = mapped_column(server_default=_NOW)
@@ -180,6 +185,7 @@ class ConnectionModel(Entity, Base):
     only lead here.
     """
 
+    __fields__: ClassVar[FieldTable] = CONNECTIONS
     __tablename__ = "connections"
     __table_args__ = (
         _finite("decay_rate"),
@@ -231,6 +237,7 @@ class ConnectionModel(Entity, Base):
 class GraphSnapshotModel(Entity, Base):
     """`graph.graph_snapshots`: what the graph was at one time, and a few figures of it."""
 
+    __fields__: ClassVar[FieldTable] = SNAPSHOTS
     __tablename__ = "graph_snapshots"
     __table_args__ = (
         CheckConstraint("node_count >= 0 AND edge_count >= 0", name="counts_not_negative"),
@@ -256,6 +263,7 @@ class TrajectoryModel(Entity, Base):
     One that has ended takes no more of them.
     """
 
+    __fields__: ClassVar[FieldTable] = TRAJECTORIES
     __tablename__ = "experience_trajectories"
     __table_args__ = ({"schema": "experience"},)
 
@@ -279,6 +287,7 @@ class EventModel(Entity, Base):
     so its foreign key is deferred.
     """
 
+    __fields__: ClassVar[FieldTable] = EVENTS
     __tablename__ = "experience_events"
     __table_args__ = (
         _finite("priority"),
@@ -294,7 +303,7 @@ class EventModel(Entity, Base):
         primary_key=True, insert_sentinel=True, insert_default=uuid.uuid4, server_default=_GENERATED
     )
     event_type: Mapped[str]
-    timestamp: Mapped[dt.datetime] = mapped_column(insert_default=_now, server_default=_NOW)
+    timestamp: Mapped[dt.datetime] = mapped_column(insert_default=now, server_default=_NOW)
     token_id: Mapped[uuid.UUID | None] = mapped_column(
         ForeignKey(TokenModel.id, ondelete="SET NULL", onupdate="CASCADE")
     )

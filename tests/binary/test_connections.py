@@ -95,7 +95,7 @@ def test_a_number_that_is_none_is_refused_with_its_record(field, value):
 
 
 def test_data_that_were_cut_short_say_how_much_there_is():
-    with pytest.raises(InvalidQueryError, match="33 bytes are 1 whole connection records of 32"):
+    with pytest.raises(InvalidQueryError, match="33 bytes are 1 complete connection records of 32"):
         decode_connections(bytes(33))
 
 

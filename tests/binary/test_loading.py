@@ -121,7 +121,7 @@ def test_bad_records_are_left_out_if_asked_for(ng, file, small_parts):
     records.tofile(file)
     report = load_records(ng, file, on_bad="skip")
     assert (report.written, report.skipped, report.first_skipped) == (897, 103, 5)
-    assert "103 left out" in str(report)
+    assert "103 skipped" in str(report)
     assert stored(ng) == 897
     assert ng.tokens.get(token_ids([5, 6]), missing="skip").token_id.tolist() == [token_ids(6)[0]]
 
@@ -208,7 +208,7 @@ def test_a_file_loaded_twice_is_refused_with_its_record(ng, file, kind, small_pa
     if kind != "tokens":
         records.tofile(file)
         load_records(ng, file, kind)
-    with pytest.raises(IntegrityError, match=r"^id .* in record 0 is there already; nothing was"):
+    with pytest.raises(IntegrityError, match=r"^id .* in record 0 already exists; nothing was"):
         load_records(ng, file, kind)
 
 
@@ -227,7 +227,7 @@ def test_an_id_that_stands_twice_is_named_with_both_records(ng, file, small_part
     records = tokens(300)
     records["id"][[250, 280]] = 5000
     records.tofile(file)
-    with pytest.raises(IntegrityError, match="id 5000 stands in records 250 and 280"):
+    with pytest.raises(IntegrityError, match="id 5000 appears in records 250 and 280"):
         load_records(ng, file)
     records["id"][280] = 7
     records.tofile(file)
@@ -298,7 +298,7 @@ def test_the_command_takes_dialect_and_skip_bad(ng, database_url, file):
     assert "ngdata: token record 1 " in done.stderr
     done = command(database_url, "load-tokens", file, "--dialect", "rust", "--skip-bad")
     assert (done.exit_code, stored(ng)) == (0, 2)
-    assert "1 left out" in done.stdout
+    assert "1 skipped" in done.stdout
     assert ng.tokens.count_in_region(*EVERYWHERE, level=1) == 2
 
 

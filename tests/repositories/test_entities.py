@@ -75,10 +75,10 @@ def test_dicts_are_copied_as_the_plain_values_that_are_written():
         (TokenModel, {"coord_x": [True] * 8}, "each of coord_x .* not True"),
         (TokenModel, {"flags": -1}, "flags must be an integer from 0 to 2147483647, not -1"),
         (TokenModel, {"flags": 1.5}, "flags must be an integer"),
-        (TokenModel, {"weight": float("inf")}, "weight must be a finite number, not inf"),
-        (TokenModel, {"weight": "1"}, "weight must be a finite number, not '1'"),
+        (TokenModel, {"weight": float("inf")}, "weight must be finite, not inf"),
+        (TokenModel, {"weight": "1"}, "weight must be a number, not '1'"),
         (TokenModel, {"token_type": 5}, "token_type must be text, not 5"),
-        (TokenModel, {"token_type": "a\0"}, "token_type must be text without NUL"),
+        (TokenModel, {"token_type": "a\0"}, "token_type must be valid Unicode without NUL"),
         (TokenModel, {"token_type": "\ud800"}, "token_type must be valid Unicode"),
         (TokenModel, {"binary_data": b"\0" * 63}, "binary_data must be 64 bytes"),
         (TokenModel, {"metadata": [1]}, r"metadata must be a dict, not \[1\]"),
@@ -86,7 +86,11 @@ def test_dicts_are_copied_as_the_plain_values_that_are_written():
         (TokenModel, {"timestamp": True}, "timestamp must be a time"),
         (ConnectionModel, {"bidirectional": 1}, "bidirectional must be True or False, not 1"),
         (EventModel, {"sequence_number": 2**63}, "sequence_number must be an integer"),
-        (EventModel, {"reward": None, "priority": float("nan")}, "priority must be a finite"),
+        (
+            EventModel,
+            {"reward": None, "priority": float("nan")},
+            "priority must be a number, not nan; leave it out",
+        ),
     ],
 )
 def test_what_cannot_be_is_refused_when_it_is_set(model, values, message):

@@ -23,8 +23,8 @@ BAR = re.compile(
 @pytest.fixture
 def in_parts(monkeypatch):
     """A COPY takes as few rows as it would in a load of millions."""
-    monkeypatch.setattr(tokens, "_WRITTEN_AT_ONCE", 200)
-    monkeypatch.setattr(graph, "ROWS_AT_ONCE", 30)
+    monkeypatch.setattr(tokens, "_ROWS_WRITTEN_PER_COPY", 200)
+    monkeypatch.setattr(graph, "ROWS_PER_COPY", 30)
 
 
 @pytest.fixture
@@ -72,7 +72,7 @@ def test_a_bad_row_of_a_later_statement_undoes_the_earlier(ng, in_parts):
     taken = ng.tokens.create({0: (0.0, 0.0, 0.0)})
     frame = pd.DataFrame({"x": np.arange(250.0), "y": 0.0, "z": 0.0, "token_id": None})
     frame.loc[233, "token_id"] = taken
-    with pytest.raises(IntegrityError, match=f"id {taken} in row 233 is there already"):
+    with pytest.raises(IntegrityError, match=f"id {taken} in row 233 already exists"):
         ng.tokens.bulk_create(frame)
     assert ng.tokens.count_in_region((-np.inf,) * 3, (np.inf,) * 3) == 1
     lost = "00000000-0000-4000-8000-000000000000"

@@ -217,7 +217,7 @@ def test_others_wait_until_it_is_done(url):
 
 
 def test_readers_that_do_not_let_go_end_it(url, monkeypatch):
-    monkeypatch.setattr(owner_locks, "PATIENCE_SECONDS", 0.1)
+    monkeypatch.setattr(owner_locks, "LOCK_TIMEOUT_SECONDS", 0.1)
     with adbc.connect(url) as holder:
         with holder.cursor() as cursor:
             cursor.execute("SELECT count(*) FROM tokens.spatial_index")
