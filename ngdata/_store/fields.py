@@ -75,7 +75,7 @@ class Field:
         The name of the column, in the table and in frames, and of the argument.
     type : ValueType
     default : optional
-        What a missing value becomes, or a function that returns it; if not given, NULL.
+        What a missing value becomes, or a function that returns it; NULL by default.
     required : bool
         Whether each row must have a value.
     in_frames : bool
@@ -89,7 +89,7 @@ class Field:
     in_frames: bool = True
 
     def check(self, value: Any) -> Any:
-        """Return a single value as it is written, or the default if it is missing."""
+        """Return a single value in the form that is written, or the default if it is missing."""
         if not self.type.is_missing(value):
             return self.type.check(value, self.name, row=0)
         if self.required:
@@ -97,7 +97,7 @@ class Field:
         return self._default()
 
     def check_column(self, values: pd.Series[Any]) -> pa.Array:
-        """Return a frame's column as it is written, with the default where a value is missing."""
+        """Return a frame's column in the form that is written, with the default for missing values."""
         return self.type.check_column(values, self.name, self._default(), required=self.required)
 
     def _default(self) -> Any:

@@ -1,8 +1,9 @@
-"""The six tables as SQLAlchemy models, and the one that triggers keep for the cache.
+"""The six tables as SQLAlchemy models, and the table that triggers maintain for the cache.
 
-What a model cannot say (partitions, triggers, functions) is in the migrations alone; what both say
-is kept equal by ``alembic check`` and a catalog test.  `tokens.spatial_index` is derived from
-`tokens.tokens` by triggers: it is here to be known, not to be written.
+Partitions, triggers and functions, which a model cannot express, are in the migrations alone;
+``alembic check`` and a catalog test keep models and migrations equal, and ``tests/store/test_fields.py``
+compares the models with the field tables.  `tokens.spatial_index` is derived from `tokens.tokens` by
+triggers: its model is for reads, never for writes.
 """
 
 from __future__ import annotations
@@ -62,7 +63,7 @@ _NOW: Final = text("now()")
 
 
 class Base(DeclarativeBase):
-    """What all models share: names of constraints and indexes, and Python's types in SQL."""
+    """The base of all models: names of constraints and indexes, and the SQL types of Python's types."""
 
     metadata = MetaData(
         naming_convention={
@@ -81,14 +82,14 @@ class Base(DeclarativeBase):
         dict[str, Any]: _Json,
         list[float | None]: _Coords,
     }
-    # What the server sets comes back with the INSERT or UPDATE: asyncio has no lazy loading.  The
-    # ids are the sentinels by which the rows of one INSERT are told apart: their server default
-    # would else make it an INSERT for each.
+    # Values that the server sets are returned by the INSERT or UPDATE: asyncio has no lazy loading.
+    # The ids are the sentinels that identify the rows of one INSERT: otherwise their server default
+    # would require an INSERT per row.
     __mapper_args__ = {"eager_defaults": True}  # noqa: RUF012
 
 
 def _finite(column: str, name: str | None = None) -> CheckConstraint:
-    """Say that a number is neither infinite nor NaN, which sorts above infinity."""
+    """Return a CHECK that a number is neither infinite nor NaN, which sorts above infinity."""
     return CheckConstraint(
         f"abs({column}) < 'Infinity'::double precision", name=name or f"{column}_finite"
     )
@@ -99,10 +100,10 @@ def _finite_time(column: str = "timestamp") -> CheckConstraint:
 
 
 class TokenModel(Entity, Base):
-    """`tokens.tokens`: a point on up to eight levels; the truth that the index is derived from.
+    """`tokens.tokens`: a point on up to eight levels; the spatial index is derived from them.
 
-    The names of the CHECKs on coordinates are in the order in which the server looks at them: the
-    shape before what relies on it.
+    The server evaluates CHECKs in the order of their names, so the names of those on coordinates
+    put the shape before the checks that rely on it.
     """
 
     __fields__: ClassVar[FieldTable] = TOKENS
@@ -153,7 +154,7 @@ class TokenModel(Entity, Base):
 
 
 class SpatialIndexModel(Base):
-    """`tokens.spatial_index`: a row per token and level on which it is defined; never written."""
+    """`tokens.spatial_index`: a row per token and level on which it is defined; written only by triggers."""
 
     __tablename__ = "spatial_index"
     __table_args__ = (
@@ -168,7 +169,7 @@ class SpatialIndexModel(Base):
 
     token_id: Mapped[uuid.UUID] = mapped_column(primary_key=True)
     level: Mapped[int] = mapped_column(Integer, primary_key=True, autoincrement=False)
-    # SRID 0 in a model would always read as drift; its own index, as a second one.
+    # SRID 0 in a model always reads as drift, and GeoAlchemy's own index would be a second one.
     geom: Mapped[WKBElement] = mapped_column(
         Geometry("POINTZ", srid=-1, dimension=3, spatial_index=False)
     )
@@ -179,10 +180,10 @@ class SpatialIndexModel(Base):
 
 
 class ConnectionModel(Entity, Base):
-    """`graph.connections`: a directed edge; parallel ones and loops are legal.
+    """`graph.connections`: a directed edge; parallel edges and loops are allowed.
 
-    The partial indexes serve the way back over a bidirectional connection, past the many that
-    only lead here.
+    The partial indexes serve the reverse direction of bidirectional connections, without reading
+    the many connections that are not.
     """
 
     __fields__: ClassVar[FieldTable] = CONNECTIONS
@@ -227,15 +228,15 @@ class ConnectionModel(Entity, Base):
     created_at: Mapped[dt.datetime] = mapped_column(server_default=_NOW)
 
     def other_end(self, token_id: Id) -> uuid.UUID:
-        """Give the end that is not this token: its neighbor, whichever way the connection goes."""
-        here = uuid.UUID(canonical_id(token_id, "token_id"))
-        if here not in (self.source_id, self.target_id):
-            raise InvalidQueryError(f"connection {self.id} has no end at {here}")
-        return self.target_id if here == self.source_id else self.source_id
+        """Return the end that is not this token: its neighbor, in either direction."""
+        end = uuid.UUID(canonical_id(token_id, "token_id"))
+        if end not in (self.source_id, self.target_id):
+            raise InvalidQueryError(f"connection {self.id} has no end at {end}")
+        return self.target_id if end == self.source_id else self.source_id
 
 
 class GraphSnapshotModel(Entity, Base):
-    """`graph.graph_snapshots`: what the graph was at one time, and a few figures of it."""
+    """`graph.graph_snapshots`: the graph at one time, and a few figures of it."""
 
     __fields__: ClassVar[FieldTable] = SNAPSHOTS
     __tablename__ = "graph_snapshots"
@@ -258,9 +259,9 @@ class GraphSnapshotModel(Entity, Base):
 
 
 class TrajectoryModel(Entity, Base):
-    """`experience.experience_trajectories`: triggers keep times, count and total to its events.
+    """`experience.experience_trajectories`: triggers keep its times, count and total up to date.
 
-    One that has ended takes no more of them.
+    A trajectory that has ended accepts no further events.
     """
 
     __fields__: ClassVar[FieldTable] = TRAJECTORIES
@@ -282,9 +283,9 @@ class TrajectoryModel(Entity, Base):
 class EventModel(Entity, Base):
     """`experience.experience_events`: what happened.
 
-    An event is a fact that outlives what it names: it stays, without the name, when the token or
-    the trajectory is deleted.  The trajectory may be made by the same statement, after the row:
-    so its foreign key is deferred.
+    An event outlives its token and its trajectory: when one is deleted, the event stays, and its
+    reference becomes NULL.  The statement that inserts an event may create the trajectory after the
+    row, so that foreign key is deferred.
     """
 
     __fields__: ClassVar[FieldTable] = EVENTS
@@ -326,7 +327,7 @@ class EventModel(Entity, Base):
     created_at: Mapped[dt.datetime] = mapped_column(server_default=_NOW)
 
 
-# No entity: its rows have no key, and nobody but triggers writes them.
+# Not a model: its rows have no key, and only triggers write them.
 Table(
     "versions",
     Base.metadata,

@@ -87,7 +87,7 @@ class ValueType(ABC):
 
     @abstractmethod
     def check(self, value: Any, name: str, row: int | None = None) -> Any:
-        """Return one value as it is written, or raise `InvalidQueryError`."""
+        """Return one value in the form that is written, or raise `InvalidQueryError`."""
 
     def to_attribute(self, checked: Any) -> Any:
         """Return a checked value as an entity holds it."""
@@ -100,7 +100,7 @@ class ValueType(ABC):
     def check_column(
         self, values: pd.Series[Any], name: str, default: Any = None, *, required: bool = False
     ) -> pa.Array:
-        """Return a column as it is written.
+        """Return a column in the form that is written.
 
         Parameters
         ----------
@@ -108,7 +108,7 @@ class ValueType(ABC):
         name : str
             The column's name, for errors.
         default : optional
-            What a missing value becomes; null, if not given.
+            What a missing value becomes; null by default.
         required : bool
             Whether a missing value is an error.
 
