@@ -34,8 +34,8 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 import ngdata
 from benchmarks.store import server
-from ngdata._store import columns, copy, experience, graph, migrate, tokens
-from ngdata._store.spatial_index import compare
+from ngdata._store import copy, experience, fields, graph, migrate, tokens
+from ngdata._store.spatial_index import compare_level
 
 Way = Callable[[], Awaitable[Any]]
 
@@ -198,7 +198,7 @@ class Benchmark:
         frame, coords = self.tokens(rows, levels)
 
         def identified() -> pa.Table:
-            return tokens.rows(frame, 0, coords)
+            return tokens.check_frame(frame, 0, coords)
 
         async def ours() -> None:
             await self._client.tokens.bulk_create(frame, coords=coords, progress=False)
@@ -225,7 +225,7 @@ class Benchmark:
     async def connection_ways(self, rows: int) -> dict[str, Way]:
         """Give the ways to write the same connections."""
         frame = self.connections(rows)
-        return await self._floors(graph.RELATION, lambda: graph.rows(frame)) | {
+        return await self._floors(graph.RELATION, lambda: graph.check_frame(frame)) | {
             "ngdata": lambda: self._client.graph.bulk_create(frame, progress=False)
         }
 
@@ -238,7 +238,7 @@ class Benchmark:
             return frame.assign(trajectory_id=_trajectories(rows))
 
         ours = anew()
-        return await self._floors(experience.RELATION, lambda: experience.rows(anew())) | {
+        return await self._floors(experience.RELATION, lambda: experience.check_frame(anew())) | {
             "ngdata": lambda: self._client.experience.bulk_create(ours, progress=False)
         }
 
@@ -310,11 +310,11 @@ class Benchmark:
 
     async def derived(self) -> int:
         """Count what is wrong in the spatial index."""
-        return sum([(await compare(self._connection, level)).wrong for level in range(8)])
+        return sum([(await compare_level(self._connection, level)).wrong for level in range(8)])
 
 
 def _trajectories(rows: int) -> Any:
-    made = columns.new_ids(rows // 200 + 1).to_pandas().astype("str")
+    made = fields.new_ids(rows // 200 + 1).to_pandas().astype("str")
     return made.iloc[np.arange(rows) // 200].array
 
 
@@ -337,7 +337,7 @@ async def measured_initial(url: str, rows: int, turns: int) -> Measured:
                         connection,
                     )
                     for level in range(8):
-                        found = await compare(connection, level)
+                        found = await compare_level(connection, level)
                         assert (found.points, found.wrong) == (rows, 0), found
     finally:
         await connection.close()

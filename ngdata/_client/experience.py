@@ -25,7 +25,7 @@ from ngdata._reading.dask_frames import DaskFrame, dask_frame
 from ngdata._reading.flatten import flattened
 from ngdata._reading.reader import CacheMode, MaxRows
 from ngdata._store import experience as store
-from ngdata._store.input_frames import Frame, one_row
+from ngdata._store.input_frames import Frame
 from ngdata.errors import InvalidQueryError
 
 __all__ = ["AsyncExperience"]
@@ -529,7 +529,7 @@ class AsyncExperience(Namespace):
         np.float64(2.0)
         """
         ids = await self._write(
-            store.TRAJECTORIES, lambda: store.trajectory(trajectory_id, metadata)
+            store.TRAJECTORY_RELATION, lambda: store.check_trajectory(trajectory_id, metadata)
         )
         return ids[0]
 
@@ -563,7 +563,7 @@ class AsyncExperience(Namespace):
         """
         trajectory_id = canonical_id(id)
         async with self._transaction() as connection:
-            await store.end(connection, trajectory_id)
+            await store.end_trajectory(connection, trajectory_id)
         query = trajectories.listing(ids=[trajectory_id])
         return _with_duration(await self._reader.frame(query, "off", None))
 
@@ -691,7 +691,7 @@ class AsyncExperience(Namespace):
             "metadata": metadata,
             "event_id": event_id,
         }
-        return (await self._write(store.RELATION, lambda: store.rows(one_row(values))))[0]
+        return (await self._write(store.RELATION, lambda: store.check_row(values)))[0]
 
     async def bulk_create(self, frame: Frame, *, progress: bool | None = None) -> pd.Series[str]:
         """Create an event per row: all of them in one transaction, or none.
@@ -726,7 +726,7 @@ class AsyncExperience(Namespace):
         """
         # One COPY: its trigger locks the trajectories in the order of their ids, so that writers of
         # the same trajectories wait for each other without a deadlock.
-        ids = await self._write(store.RELATION, lambda: store.rows(frame), progress)
+        ids = await self._write(store.RELATION, lambda: store.check_frame(frame), progress)
         return as_series(ids, "event_id", frame)
 
 

@@ -21,7 +21,7 @@ from ngdata._query.neighbors import Direction
 from ngdata._query.space import Box, Window
 from ngdata._reading.reader import CacheMode, MaxRows
 from ngdata._store import graph as store
-from ngdata._store.input_frames import Frame, one_row
+from ngdata._store.input_frames import Frame
 from ngdata._store.snapshots import insert_snapshot
 from ngdata.errors import InvalidQueryError
 
@@ -586,7 +586,7 @@ class AsyncGraph(Namespace):
             "metadata": metadata,
             "connection_id": connection_id,
         }
-        return (await self._write(store.RELATION, lambda: store.rows(one_row(values))))[0]
+        return (await self._write(store.RELATION, lambda: store.check_row(values)))[0]
 
     async def bulk_create(self, frame: Frame, *, progress: bool | None = None) -> pd.Series[str]:
         """Create a connection per row: all of them in one transaction, or none.
@@ -620,6 +620,9 @@ class AsyncGraph(Namespace):
         2
         """
         ids = await self._write(
-            store.RELATION, lambda: store.rows(frame), progress, lambda _: store.ROWS_AT_ONCE
+            store.RELATION,
+            lambda: store.check_frame(frame),
+            progress,
+            lambda _: store.ROWS_PER_COPY,
         )
         return as_series(ids, "connection_id", frame)

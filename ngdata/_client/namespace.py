@@ -75,7 +75,7 @@ class Namespace:
                     relation,
                     table,
                     where=self._database.where,
-                    at_once=at_once(table),
+                    rows_per_copy=at_once(table),
                     progress=progress,
                 )
         ids: list[str] = table["id"].to_pylist()

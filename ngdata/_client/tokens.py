@@ -26,7 +26,7 @@ from ngdata._reading import geoparquet
 from ngdata._reading.dask_frames import DaskFrame, dask_frame
 from ngdata._reading.reader import CacheMode, MaxRows
 from ngdata._store import tokens as store
-from ngdata._store.initial_load import indexed_afterwards
+from ngdata._store.initial_load import deferred_spatial_index
 from ngdata._store.input_frames import Frame
 from ngdata._store.tokens import delete_tokens, update_tokens
 
@@ -536,7 +536,7 @@ class AsyncTokens(Namespace):
             "binary_data": binary_data,
             "token_id": token_id,
         }
-        return (await self._write(store.RELATION, lambda: store.one_row(coords, values)))[0]
+        return (await self._write(store.RELATION, lambda: store.check_row(coords, values)))[0]
 
     async def bulk_create(
         self,
@@ -589,10 +589,10 @@ class AsyncTokens(Namespace):
         """
         ids = await self._write(
             store.RELATION,
-            lambda: store.rows(frame, level, coords),
+            lambda: store.check_frame(frame, level, coords),
             progress,
-            store.rows_at_once,
-            *([indexed_afterwards] if initial else []),
+            store.rows_per_copy,
+            *([deferred_spatial_index] if initial else []),
         )
         return as_series(ids, "token_id", frame)
 
@@ -646,7 +646,7 @@ class AsyncTokens(Namespace):
             "binary_data": binary_data,
         }
         passed = {name: value for name, value in attributes.items() if value is not ...}
-        changes = store.changes(coords, passed)
+        changes = store.check_update(coords, passed)
         async with self._transaction() as connection:
             return await update_tokens(connection, token_ids, changes)
 

@@ -1,8 +1,8 @@
-"""COPY: an Arrow table into a table of PostgreSQL, as it streams.
+"""COPY: stream an Arrow table into a table of PostgreSQL.
 
-The server is what takes the time, so it never waits: while it works, the next rows are turned into
-CSV.  A COPY's triggers and foreign keys run at its end, out of sight; several, of some two seconds
-each, are as quick, and tell how far the whole is.
+Most of the time is spent on the server, so it never waits for the client: while it works, the next
+rows are converted to CSV.  A COPY's triggers and foreign keys run at its end, where progress is not
+visible; several COPYs of about two seconds each take no longer, and show how far the whole is.
 """
 
 from __future__ import annotations
@@ -26,17 +26,17 @@ from ngdata._connections.driver_errors import translate
 from ngdata._connections.threads import Worker
 from ngdata.errors import IntegrityError
 
-__all__ = ["bar_of", "copy_into"]
+__all__ = ["copy_into", "progress_bar"]
 
-# Large enough to be quick, small enough to be cancelled between.
-_PART_ROWS: Final = 20_000
+# Large enough to be fast, small enough to cancel between two.
+_BATCH_ROWS: Final = 20_000
 
-_TICK_SECONDS: Final = 0.5
+_REFRESH_SECONDS: Final = 0.5
 
-# Every value is quoted, so that an empty text is no NULL.
+# Every value is quoted, because an unquoted empty text would be NULL.
 _CSV: Final = csv.WriteOptions(include_header=False, quoting_style="all_valid")
 
-_AN_ID: Final = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+_ID: Final = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
 
 async def copy_into(
@@ -45,9 +45,9 @@ async def copy_into(
     rows: pa.Table,
     *,
     where: str,
-    at_once: int | None = None,
+    rows_per_copy: int | None = None,
     progress: bool | None = None,
-    place: Callable[[int], str] = "row {}".format,
+    label: Callable[[int], str] = "row {}".format,
 ) -> None:
     """Write all rows, or fail; the caller's transaction decides what stays.
 
@@ -58,70 +58,70 @@ async def copy_into(
     relation : str
         ``schema.table``.
     rows : pyarrow.Table
-        Its columns' names are those of the table.  A list of floats is an array, NaN a NULL in it.
+        With the table's column names.  A list of floats becomes an array, with NULL for NaN.
     where : str
         The server's address, for errors.
-    at_once : int, optional
-        How many rows one COPY takes, after each of which the bar moves; if not given, all, and the
-        bar tells what was sent.
+    rows_per_copy : int, optional
+        How many rows one COPY writes; the bar moves after each COPY.  If not given, one COPY writes
+        all rows, and the bar shows how many were sent.
     progress : bool or None
         Show a bar: always, never, or (None) if it takes longer than two seconds.
-    place : callable
-        What an error calls a row, by its number in `rows`.
+    label : callable
+        Return what an error calls a row, by its number in `rows`.
 
     Raises
     ------
     IntegrityError
-        An id that is there already, or names nothing; the id and its row are named.
+        An id that already exists, or that names no token; the id and its row are named.
     """
     schema, _, table = relation.partition(".")
-    step = max(1, rows.num_rows if at_once is None else at_once)
-    statements = [
-        rows.slice(first, step).to_batches(_PART_ROWS) for first in range(0, rows.num_rows, step)
+    step = max(1, rows.num_rows if rows_per_copy is None else rows_per_copy)
+    copies = [
+        rows.slice(first, step).to_batches(_BATCH_ROWS) for first in range(0, rows.num_rows, step)
     ]
     with (
-        bar_of(rows.num_rows, "rows", relation, progress) as bar,
-        closing(_Ahead(chain.from_iterable(statements))) as ahead,
+        progress_bar(rows.num_rows, "rows", relation, progress) as bar,
+        closing(_CsvPrefetch(chain.from_iterable(copies))) as prefetch,
     ):
-        shown = None if bar.disable else asyncio.ensure_future(_kept_alive(bar))
+        refreshing = None if bar.disable else asyncio.ensure_future(_refresh(bar))
 
-        async def parts(batches: list[pa.RecordBatch]) -> AsyncIterator[bytes]:
+        async def csv_parts(batches: list[pa.RecordBatch]) -> AsyncIterator[bytes]:
             for batch in batches:
-                yield await ahead.take()
-                # What the server does at the end is not done when the last has been sent.
-                if at_once is None and batch is not batches[-1]:
+                yield await prefetch.next_part()
+                # When the last batch has been sent, the server still has work to do.
+                if rows_per_copy is None and batch is not batches[-1]:
                     bar.update(batch.num_rows)
 
         try:
-            for batches in statements:
+            for batches in copies:
                 await connection.copy_to_table(
                     table,
                     schema_name=schema,
                     columns=rows.column_names,
-                    source=parts(batches),
+                    source=csv_parts(batches),
                     format="csv",
                 )
-                whole = batches if at_once is not None else batches[-1:]
-                bar.update(sum(batch.num_rows for batch in whole))
+                completed = batches if rows_per_copy is not None else batches[-1:]
+                bar.update(sum(batch.num_rows for batch in completed))
         except asyncpg.IntegrityConstraintViolationError as error:
-            raise _explained(error, rows, where, place) from None
+            raise _integrity_error(error, rows, where, label) from None
         finally:
-            if shown is not None:
-                shown.cancel()
+            if refreshing is not None:
+                refreshing.cancel()
 
 
-async def _kept_alive(bar: Any) -> None:
-    """Show how long it has taken, while one statement takes its time."""
-    await asyncio.sleep(max(_TICK_SECONDS, bar.delay))
+async def _refresh(bar: Any) -> None:
+    """Redraw the bar with the elapsed time during a long statement."""
+    await asyncio.sleep(max(_REFRESH_SECONDS, bar.delay))
     while True:
         bar.refresh()
-        await asyncio.sleep(_TICK_SECONDS)
+        await asyncio.sleep(_REFRESH_SECONDS)
 
 
-def bar_of(total: int | None, unit: str, name: str, progress: bool | None) -> Any:
-    """Make a bar, of a terminal or a notebook: rows a second, and the time left.
+def progress_bar(total: int | None, unit: str, name: str, progress: bool | None) -> Any:
+    """Return a progress bar for a terminal or a notebook, with the rate and the time left.
 
-    Shown always, never, or (None) once two seconds have gone by.
+    It is shown always, never, or (None) after two seconds.
     """
     return tqdm(
         total=total,
@@ -134,29 +134,29 @@ def bar_of(total: int | None, unit: str, name: str, progress: bool | None) -> An
     )
 
 
-class _Ahead:
-    """Turns batches into CSV on a thread, one ahead of who takes them."""
+class _CsvPrefetch:
+    """Converts batches to CSV on a thread, one ahead of the consumer."""
 
     def __init__(self, batches: Iterator[pa.RecordBatch]) -> None:
         self._batches = batches
         self._worker = Worker("ngdata-csv")
-        self._coming = self._next()
+        self._pending = self._submit_next()
 
-    def _next(self) -> asyncio.Future[bytes] | None:
+    def _submit_next(self) -> asyncio.Future[bytes] | None:
         batch = next(self._batches, None)
         return None if batch is None else self._worker.submit(lambda: _as_csv(batch))
 
-    def take(self) -> asyncio.Future[bytes]:
-        """Give the next one; there must be one."""
-        taken, self._coming = self._coming, self._next()
-        assert taken is not None
-        return taken
+    def next_part(self) -> asyncio.Future[bytes]:
+        """Return the CSV of the next batch; there must be one."""
+        part, self._pending = self._pending, self._submit_next()
+        assert part is not None
+        return part
 
     def close(self) -> None:
-        """Make no more."""
+        """Stop converting."""
         self._worker.stop()
-        if self._coming is not None:
-            self._coming.cancel()
+        if self._pending is not None:
+            self._pending.cancel()
 
 
 def _as_csv(batch: pa.RecordBatch) -> bytes:
@@ -170,7 +170,7 @@ def _as_csv(batch: pa.RecordBatch) -> bytes:
 
 
 def _as_array_text(lists: pa.FixedSizeListArray) -> pa.Array:
-    """Write PostgreSQL's text of arrays; Arrow writes a float so that it reads back."""
+    """Return PostgreSQL's text of arrays; Arrow writes each float so that it reads back the same."""
     rows = lists.flatten().to_numpy().reshape(len(lists), -1)
     elements = [
         pa.array(np.ascontiguousarray(values), mask=np.isnan(values)).cast(pa.string())
@@ -182,26 +182,25 @@ def _as_array_text(lists: pa.FixedSizeListArray) -> pa.Array:
     return pc.binary_join_element_wise("{", joined, "}", "")
 
 
-def _explained(
+def _integrity_error(
     error: asyncpg.IntegrityConstraintViolationError,
     rows: pa.Table,
     where: str,
-    place: Callable[[int], str],
+    label: Callable[[int], str],
 ) -> Exception:
-    """Say which id in which row is meant, which the server's detail names in any language."""
-    found = _AN_ID.search(error.detail or "")
-    foreign = isinstance(error, asyncpg.ForeignKeyViolationError)
-    known = isinstance(error, asyncpg.UniqueViolationError) or foreign
-    if found is None or not known:
+    """Return an error that names the id and its row; the server's detail has it in any language."""
+    match = _ID.search(error.detail or "")
+    dangling = isinstance(error, asyncpg.ForeignKeyViolationError)
+    if match is None or not (dangling or isinstance(error, asyncpg.UniqueViolationError)):
         return translate(error, where)
     for name in rows.column_names:
-        if name == "id" if not foreign else name.endswith("_id"):
-            row = pa.compute.index(rows[name], found[0]).as_py()
+        if name.endswith("_id") if dangling else name == "id":
+            row = pa.compute.index(rows[name], match[0]).as_py()
             if row >= 0:
-                what = "names no token" if foreign else "is there already"
-                explained = IntegrityError(
-                    f"{name} {found[0]} in {place(row)} {what}; nothing was written"
+                problem = "names no token" if dangling else "already exists"
+                named = IntegrityError(
+                    f"{name} {match[0]} in {label(row)} {problem}; nothing was written"
                 )
-                explained.sqlstate = error.sqlstate
-                return explained
+                named.sqlstate = error.sqlstate
+                return named
     return translate(error, where)

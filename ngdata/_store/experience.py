@@ -1,4 +1,4 @@
-"""Events on their way in, and trajectories that begin and end."""
+"""Writes of events, and the start and end of trajectories."""
 
 from __future__ import annotations
 
@@ -9,96 +9,77 @@ import asyncpg
 import pyarrow as pa
 
 from ngdata._arguments.ids import Id
-from ngdata._store import columns as column
-from ngdata._store.input_frames import Frame, incoming, one_row
+from ngdata._store.fields import EVENTS, TRAJECTORIES
+from ngdata._store.input_frames import Frame, as_dataframe
 from ngdata.errors import IntegrityError, NotFoundError
 
-__all__ = ["RELATION", "TRAJECTORIES", "end", "rows", "trajectory"]
+__all__ = [
+    "RELATION",
+    "TRAJECTORY_RELATION",
+    "check_frame",
+    "check_row",
+    "check_trajectory",
+    "end_trajectory",
+]
 
-RELATION: Final = "experience.experience_events"
-TRAJECTORIES: Final = "experience.experience_trajectories"
-
-_REQUIRED: Final = ("event_type", "timestamp")
-_OPTIONAL: Final = (
-    "event_id",
-    "token_id",
-    "state_before",
-    "state_after",
-    "action",
-    "reward",
-    "priority",
-    "trajectory_id",
-    "sequence_number",
-    "metadata",
-)
+RELATION: Final = EVENTS.relation
+TRAJECTORY_RELATION: Final = TRAJECTORIES.relation
 
 
-def rows(frame: Frame) -> pa.Table:
-    """Check a frame of events.
+def check_frame(frame: Frame) -> pa.Table:
+    """Return a frame of events as rows of the table.
 
     Raises
     ------
     InvalidQueryError, IntegrityError
         The first bad value, with its row.
     """
-    taken = incoming(frame, _REQUIRED, _OPTIONAL)
-    columns: dict[str, Any] = {"id": column.keys(taken, "event_id")}
-    for name in taken.columns:
-        values = taken[name]
-        match name:
-            case "event_type":
-                columns[name] = column.texts(values, name, None)
-            case "timestamp":
-                columns[name] = column.times(values, name, None)
-            case "token_id" | "trajectory_id":
-                columns[name] = column.ids(values, name, optional=True)
-            case "reward":
-                columns[name] = pa.array(column.floats(values, name, 0.0))
-            case "priority":
-                columns[name] = pa.array(column.floats(values, name), from_pandas=True)
-            case "sequence_number":
-                columns[name] = column.integers(values, name, None, -(2**63), 2**63 - 1)
-            case "state_before" | "state_after" | "action" | "metadata":
-                columns[name] = column.dicts(values, name)
-    return pa.table(columns)
+    events = as_dataframe(frame, EVENTS.required, EVENTS.optional)
+    return pa.table(EVENTS.check_frame(events))
 
 
-def trajectory(trajectory_id: Id | None, metadata: Mapping[str, Any] | None) -> pa.Table:
-    """Check a trajectory that is to begin.
+def check_row(values: Mapping[str, Any]) -> pa.Table:
+    """Return the arguments of one event as a row of the table.
+
+    Raises
+    ------
+    InvalidQueryError
+        The first bad value.
+    """
+    return pa.table(EVENTS.check_row(values))
+
+
+def check_trajectory(trajectory_id: Id | None, metadata: Mapping[str, Any] | None) -> pa.Table:
+    """Return the arguments of a new trajectory as a row of the table.
 
     Raises
     ------
     InvalidQueryError
         The bad value.
     """
-    given = one_row({"trajectory_id": trajectory_id, "metadata": metadata})
-    return pa.table(
-        {
-            "id": column.keys(given, "trajectory_id"),
-            "metadata": column.dicts(given["metadata"], "metadata"),
-        }
-    )
+    values = {"trajectory_id": trajectory_id, "metadata": metadata}
+    return pa.table(TRAJECTORIES.check_row(values))
 
 
-async def end(connection: asyncpg.Connection[Any], trajectory_id: str) -> None:
+async def end_trajectory(connection: asyncpg.Connection[Any], trajectory_id: str) -> None:
     """End a trajectory, or raise `NotFoundError` or `IntegrityError`."""
     while True:
         ended = await connection.fetchval(
-            f"UPDATE {TRAJECTORIES} SET ended_at = clock_timestamp()"
+            f"UPDATE {TRAJECTORY_RELATION} SET ended_at = clock_timestamp()"
             " WHERE id = $1::uuid AND ended_at IS NULL RETURNING id",
             trajectory_id,
         )
         if ended is not None:
             return
         row = await connection.fetchrow(
-            f"SELECT ended_at FROM {TRAJECTORIES} WHERE id = $1::uuid", trajectory_id
+            f"SELECT ended_at FROM {TRAJECTORY_RELATION} WHERE id = $1::uuid", trajectory_id
         )
         if row is None:
             raise NotFoundError.of("trajectory", [trajectory_id])
-        # Else another writer began it in between.
+        # If it has not ended, another writer started it in the meantime.
         if row["ended_at"] is not None:
             break
     raise IntegrityError(
-        f"trajectory {trajectory_id} has ended already, at {row['ended_at']}; begin another with "
+        f"trajectory {trajectory_id} has ended already, at {row['ended_at']}; start another with "
         "start_trajectory"
     )

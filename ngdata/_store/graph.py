@@ -1,55 +1,41 @@
-"""Connections on their way in: frames to rows of `graph.connections`."""
+"""Writes of connections: frames and arguments, checked, as rows of `graph.connections`."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, Final
 
 import pyarrow as pa
 
-from ngdata._store import columns as column
-from ngdata._store.input_frames import Frame, incoming
+from ngdata._store.fields import CONNECTIONS
+from ngdata._store.input_frames import Frame, as_dataframe
 
-__all__ = ["RELATION", "ROWS_AT_ONCE", "rows"]
+__all__ = ["RELATION", "ROWS_PER_COPY", "check_frame", "check_row"]
 
-RELATION: Final = "graph.connections"
+RELATION: Final = CONNECTIONS.relation
 
-# What one COPY writes in some two seconds.
-ROWS_AT_ONCE: Final = 100_000
-
-_REQUIRED: Final = ("source_id", "target_id")
-_OPTIONAL: Final = (
-    "connection_id",
-    "connection_type",
-    "weight",
-    "decay_rate",
-    "bidirectional",
-    "metadata",
-)
+# What one COPY writes in about two seconds.
+ROWS_PER_COPY: Final = 100_000
 
 
-def rows(frame: Frame) -> pa.Table:
-    """Check a frame of connections.
+def check_frame(frame: Frame) -> pa.Table:
+    """Return a frame of connections as rows of the table.
 
     Raises
     ------
     InvalidQueryError, IntegrityError
         The first bad value, with its row.
     """
-    taken = incoming(frame, _REQUIRED, _OPTIONAL)
-    columns: dict[str, Any] = {"id": column.keys(taken, "connection_id")}
-    for name in taken.columns:
-        values = taken[name]
-        match name:
-            case "source_id" | "target_id":
-                columns[name] = column.ids(values, name)
-            case "connection_type":
-                columns[name] = column.texts(values, name, "generic")
-            case "weight":
-                columns[name] = pa.array(column.floats(values, name, 1.0))
-            case "decay_rate":
-                columns[name] = pa.array(column.floats(values, name), from_pandas=True)
-            case "bidirectional":
-                columns[name] = column.booleans(values, name, default=False)
-            case "metadata":
-                columns[name] = column.dicts(values, name)
-    return pa.table(columns)
+    connections = as_dataframe(frame, CONNECTIONS.required, CONNECTIONS.optional)
+    return pa.table(CONNECTIONS.check_frame(connections))
+
+
+def check_row(values: Mapping[str, Any]) -> pa.Table:
+    """Return the arguments of one connection as a row of the table.
+
+    Raises
+    ------
+    InvalidQueryError
+        The first bad value.
+    """
+    return pa.table(CONNECTIONS.check_row(values))

@@ -1,8 +1,8 @@
 """The first load of an empty store: the spatial index is filled and its indexes built afterwards.
 
-All in the caller's transaction: what fails leaves everything as it was.  The definitions are the
-server's own words, so that what comes back is what was there, whatever was changed since the
-migrations.
+All of it runs in the caller's transaction: a failure leaves everything as it was.  The indexes are
+recreated from the server's own definitions, so they come back as they were, whatever was changed
+since the migrations.
 """
 
 from __future__ import annotations
@@ -14,24 +14,24 @@ from typing import Any, Final
 import asyncpg
 
 from ngdata._arguments.levels import LEVELS
-from ngdata._store.copy import bar_of
-from ngdata._store.owner_locks import lock, refuse_others
-from ngdata._store.spatial_index import fill
+from ngdata._store.copy import progress_bar
+from ngdata._store.owner_locks import lock_tables, require_owner
+from ngdata._store.spatial_index import fill_level
 from ngdata.errors import InvalidQueryError
 
-__all__ = ["indexed_afterwards"]
+__all__ = ["deferred_spatial_index"]
 
 _REMEDY: Final = "load as {owner}, or without initial=True"
 
-# Writers of tokens wait, and whoever reads regions; other reads go on.
+# Writers of tokens and reads of regions wait; other reads do not.
 _LOCKS: Final = (
     "tokens.tokens IN SHARE ROW EXCLUSIVE MODE",
     "tokens.spatial_index IN ACCESS EXCLUSIVE MODE",
 )
 
-# The parents first; a partition's own index has none.
+# Parents first; an index that belongs to one partition alone has no parent.
 _INDEXES: Final = """
-SELECT x.indexrelid::regclass::text AS name, x.indrelid::regclass::text AS place,
+SELECT x.indexrelid::regclass::text AS name, x.indrelid::regclass::text AS indexed_table,
     p.inhparent::regclass::text AS parent, s.spcname AS tablespace,
     pg_get_indexdef(x.indexrelid) AS definition,
     quote_ident(c.conname) AS constraint_name, pg_get_constraintdef(c.oid) AS constraint
@@ -48,10 +48,10 @@ _ENABLE: Final = {"O": "ENABLE", "D": "DISABLE", "R": "ENABLE REPLICA", "A": "EN
 
 
 @asynccontextmanager
-async def indexed_afterwards(
+async def deferred_spatial_index(
     connection: asyncpg.Connection[Any], where: str, progress: bool | None
 ) -> AsyncIterator[None]:
-    """Have the body write tokens, of which there are none yet, and index them at its end.
+    """Index the tokens that the body writes to an empty store when the body ends.
 
     Parameters
     ----------
@@ -67,22 +67,22 @@ async def indexed_afterwards(
     ConfigError
         The user does not own the tables.
     InvalidQueryError
-        There are tokens already.
+        The store already has tokens.
     NGDataError
-        Others did not let go of the tables in time.
+        Other transactions held locks on the tables for too long.
     """
     try:
-        for what in _LOCKS:
-            await lock(connection, where, what)
+        for lock in _LOCKS:
+            await lock_tables(connection, where, lock)
     except asyncpg.InsufficientPrivilegeError:
-        await refuse_others(connection, where, "build the indexes of", _REMEDY)
+        await require_owner(connection, where, "build the indexes of", _REMEDY)
         raise
-    await refuse_others(connection, where, "build the indexes of", _REMEDY)
+    await require_owner(connection, where, "build the indexes of", _REMEDY)
     for table in ("tokens.tokens", "tokens.spatial_index"):
         if await connection.fetchval(f"SELECT EXISTS (SELECT FROM {table})"):
             raise InvalidQueryError(
                 f"initial=True is for an empty store, and {table} of {where} has rows; nothing was "
-                "written. Leave initial=True out, or empty the store before"
+                "written. Leave initial=True out, or empty the store first"
             )
     enabled = await connection.fetchval(
         "SELECT tgenabled::text FROM pg_trigger"
@@ -91,12 +91,12 @@ async def indexed_afterwards(
     indexes = await connection.fetch(_INDEXES)
     for index in indexes:
         if index["parent"] is None:
-            await connection.execute(_dropping(index))
+            await connection.execute(_drop_statement(index))
     await connection.execute("ALTER TABLE tokens.tokens DISABLE TRIGGER index_insert")
     yield
-    with bar_of(len(LEVELS) + len(indexes), "steps", "spatial index", progress) as bar:
+    with progress_bar(len(LEVELS) + len(indexes), "steps", "spatial index", progress) as bar:
         for level in range(len(LEVELS)):
-            await fill(connection, level)
+            await fill_level(connection, level)
             bar.update()
         await connection.execute(
             f"ALTER TABLE tokens.tokens {_ENABLE[enabled]} TRIGGER index_insert"
@@ -106,10 +106,10 @@ async def indexed_afterwards(
             bar.update()
 
 
-def _dropping(index: Any) -> str:
+def _drop_statement(index: Any) -> str:
     if index["constraint"] is None:
         return f"DROP INDEX {index['name']}"
-    return f"ALTER TABLE {index['place']} DROP CONSTRAINT {index['constraint_name']}"
+    return f"ALTER TABLE {index['indexed_table']} DROP CONSTRAINT {index['constraint_name']}"
 
 
 async def _create(connection: asyncpg.Connection[Any], index: Any) -> None:
@@ -120,7 +120,7 @@ async def _create(connection: asyncpg.Connection[Any], index: Any) -> None:
         await connection.execute(index["definition"])
     else:
         await connection.execute(
-            f"ALTER TABLE ONLY {index['place']} ADD CONSTRAINT {index['constraint_name']}"
+            f"ALTER TABLE ONLY {index['indexed_table']} ADD CONSTRAINT {index['constraint_name']}"
             f" {index['constraint']}"
         )
     if index["parent"] is not None:

@@ -1,11 +1,10 @@
-"""Frames on their way in, whoever made them: as DataFrames, with the columns that are known.
+"""Frames of any library as DataFrames, with the names of their columns checked.
 
-What stands in a column is checked in `ngdata._store.columns`.
+The values in a column are checked by `ngdata._store.fields`.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from typing import Any, Final, TypeAlias
 
@@ -15,10 +14,10 @@ import pyarrow as pa
 from ngdata._arguments.suggestions import did_you_mean
 from ngdata.errors import InvalidQueryError
 
-__all__ = ["Frame", "incoming", "one_row"]
+__all__ = ["Frame", "as_dataframe"]
 
 Frame: TypeAlias = "pd.DataFrame | Mapping[str, Any] | Any"
-"""What bulk writes take: a DataFrame, a mapping of columns, an Arrow or a Polars table."""
+"""What bulk writes accept: a DataFrame, a mapping of columns, an Arrow or a Polars table."""
 
 _NULLABLE: Final = {
     pa.int8(): pd.Int8Dtype(),
@@ -33,73 +32,65 @@ _NULLABLE: Final = {
 }
 
 
-def incoming(frame: Frame, required: Sequence[str], optional: Sequence[str]) -> pd.DataFrame:
-    """Take a frame, whoever made it, and check its columns' names.
+def as_dataframe(frame: Frame, required: Sequence[str], optional: Sequence[str]) -> pd.DataFrame:
+    """Return a frame of any library as a DataFrame, and check the names of its columns.
 
     Raises
     ------
     InvalidQueryError
-        For a column that is missing, unknown, or there twice.
+        For a column that is missing, unknown, or duplicate.
     """
     if isinstance(frame, pd.DataFrame):
-        taken = frame
+        dataframe = frame
     elif hasattr(frame, "__arrow_c_stream__") and not isinstance(frame, pd.Series):
-        taken = _of_arrow(frame)
+        dataframe = _from_arrow(frame)
     elif isinstance(frame, Mapping):
-        taken = _of_columns(frame)
+        dataframe = _from_mapping(frame)
     else:
         raise InvalidQueryError(
-            "a bulk write takes a DataFrame, a mapping of columns, an Arrow or a Polars table, not "
+            "the frame must be a DataFrame, a mapping of columns, an Arrow or a Polars table, not "
             f"{type(frame).__name__}"
         )
     known = [*required, *optional]
-    for name in taken.columns:
+    for name in dataframe.columns:
         if name not in known:
             hint = did_you_mean(name, known)
             raise InvalidQueryError(
                 f"there is no column {name!r} to write, only {', '.join(known)}{hint}"
             )
-    if not taken.columns.is_unique:
-        raise InvalidQueryError(f"a column stands twice among {', '.join(taken.columns)}")
-    missing = [name for name in required if name not in taken.columns]
+    if not dataframe.columns.is_unique:
+        raise InvalidQueryError(
+            f"the frame has two columns of one name: {', '.join(dataframe.columns)}"
+        )
+    missing = [name for name in required if name not in dataframe.columns]
     if missing:
         raise InvalidQueryError(f"the frame lacks the column {', '.join(missing)}")
-    return taken
+    return dataframe
 
 
-_NUMBERS: Final = ("weight", "decay_rate", "reward", "priority")
-
-
-def one_row(values: Mapping[str, Any]) -> pd.DataFrame:
-    """Make a frame of single values, kept as the objects that they are.
-
-    In a column NaN means not given, but an argument that is NaN was computed, and went wrong.
-    """
-    for name in _NUMBERS:
-        if isinstance(value := values.get(name), float) and math.isnan(value):
-            raise InvalidQueryError(
-                f"{name} must be a number, not nan; leave it out for its default"
-            )
-    return pd.DataFrame(
-        {name: pd.Series([value], dtype=object) for name, value in values.items()}, index=[0]
-    )
-
-
-def _of_arrow(frame: Any) -> pd.DataFrame:
+def _from_arrow(frame: Any) -> pd.DataFrame:
     try:
         table = pa.table(frame)
     except pa.ArrowInvalid as error:
         raise InvalidQueryError(
-            f"a {type(frame).__name__} makes no frame, it needs columns with names: {error}"
+            f"a {type(frame).__name__} cannot be read as a frame of named columns: {error}"
         ) from None
-    # By place, for two columns may have one name.
-    columns = {place: _of_arrow_column(values) for place, values in enumerate(table.columns)}
-    taken = pd.DataFrame(columns, index=range(table.num_rows))
-    return taken.set_axis(table.column_names, axis=1)
+    # By position, because two columns may have one name.
+    columns = {index: _column_values(values) for index, values in enumerate(table.columns)}
+    dataframe = pd.DataFrame(columns, index=range(table.num_rows))
+    return dataframe.set_axis(table.column_names, axis=1)
 
 
-def _of_arrow_column(values: Any) -> Any:
-    # By way of NumPy, a column of Arrow or Polars would lose its time zone.
+def _from_mapping(columns: Mapping[str, Any]) -> pd.DataFrame:
+    try:
+        return pd.DataFrame({name: _column_values(values) for name, values in columns.items()})
+    except ValueError as error:
+        raise InvalidQueryError(f"the columns do not form a frame: {error}") from None
+
+
+def _column_values(values: Any) -> Any:
+    """Return a column of Arrow or Polars as a Series, and any other as it is."""
+    # Through NumPy, a column of Arrow or Polars would lose its time zone.
     if isinstance(values, pd.Series):
         return values
     if hasattr(values, "__arrow_c_stream__"):
@@ -107,21 +98,14 @@ def _of_arrow_column(values: Any) -> Any:
     if not isinstance(values, pa.Array | pa.ChunkedArray):
         return values
     if pa.types.is_nested(values.type):
-        # By way of NumPy, integers in a struct would be floats where one is missing.
-        return pd.Series(_listed(values), dtype=object)
+        # Through NumPy, integers in a struct would become floats where one is missing.
+        return pd.Series(_nested_values(values), dtype=object)
     return values.to_pandas(types_mapper=_NULLABLE.get)
 
 
-def _listed(values: Any) -> list[Any]:
+def _nested_values(values: Any) -> list[Any]:
     try:
-        listed: list[Any] = values.to_pylist(maps_as_pydicts="strict")
+        items: list[Any] = values.to_pylist(maps_as_pydicts="strict")
     except KeyError as error:
-        raise InvalidQueryError(f"a map makes no dict: {error.args[0]}") from None
-    return listed
-
-
-def _of_columns(columns: Mapping[str, Any]) -> pd.DataFrame:
-    try:
-        return pd.DataFrame({name: _of_arrow_column(values) for name, values in columns.items()})
-    except ValueError as error:
-        raise InvalidQueryError(f"the columns make no frame: {error}") from None
+        raise InvalidQueryError(f"a map cannot become a dict: {error.args[0]}") from None
+    return items

@@ -1,15 +1,16 @@
-"""The six tables as SQLAlchemy models, and the one that triggers keep for the cache.
+"""The six tables as SQLAlchemy models, and the table that triggers maintain for the cache.
 
-What a model cannot say (partitions, triggers, functions) is in the migrations alone; what both say
-is kept equal by ``alembic check`` and a catalog test.  `tokens.spatial_index` is derived from
-`tokens.tokens` by triggers: it is here to be known, not to be written.
+Partitions, triggers and functions, which a model cannot express, are in the migrations alone;
+``alembic check`` and a catalog test keep models and migrations equal, and ``tests/store/test_fields.py``
+compares the models with the field tables.  `tokens.spatial_index` is derived from `tokens.tokens` by
+triggers: its model is for reads, never for writes.
 """
 
 from __future__ import annotations
 
 import datetime as dt
 import uuid
-from typing import Any, Final
+from typing import Any, ClassVar, Final
 
 from geoalchemy2 import Geometry, WKBElement
 from sqlalchemy import (
@@ -32,6 +33,15 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 from ngdata._arguments.ids import Id, canonical_id
 from ngdata._store.entity import Entity
+from ngdata._store.fields import (
+    CONNECTIONS,
+    EVENTS,
+    SNAPSHOTS,
+    TOKENS,
+    TRAJECTORIES,
+    FieldTable,
+    now,
+)
 from ngdata.errors import InvalidQueryError
 
 __all__ = [
@@ -52,13 +62,8 @@ _GENERATED: Final = text("gen_random_uuid()")
 _NOW: Final = text("now()")
 
 
-def _now() -> dt.datetime:
-    # Not the server's now(), which is one for all that a transaction writes.
-    return dt.datetime.now(dt.UTC)
-
-
 class Base(DeclarativeBase):
-    """What all models share: names of constraints and indexes, and Python's types in SQL."""
+    """The base of all models: names of constraints and indexes, and the SQL types of Python's types."""
 
     metadata = MetaData(
         naming_convention={
@@ -77,14 +82,14 @@ class Base(DeclarativeBase):
         dict[str, Any]: _Json,
         list[float | None]: _Coords,
     }
-    # What the server sets comes back with the INSERT or UPDATE: asyncio has no lazy loading.  The
-    # ids are the sentinels by which the rows of one INSERT are told apart: their server default
-    # would else make it an INSERT for each.
+    # Values that the server sets are returned by the INSERT or UPDATE: asyncio has no lazy loading.
+    # The ids are the sentinels that identify the rows of one INSERT: otherwise their server default
+    # would require an INSERT per row.
     __mapper_args__ = {"eager_defaults": True}  # noqa: RUF012
 
 
 def _finite(column: str, name: str | None = None) -> CheckConstraint:
-    """Say that a number is neither infinite nor NaN, which sorts above infinity."""
+    """Return a CHECK that a number is neither infinite nor NaN, which sorts above infinity."""
     return CheckConstraint(
         f"abs({column}) < 'Infinity'::double precision", name=name or f"{column}_finite"
     )
@@ -95,12 +100,13 @@ def _finite_time(column: str = "timestamp") -> CheckConstraint:
 
 
 class TokenModel(Entity, Base):
-    """`tokens.tokens`: a point on up to eight levels; the truth that the index is derived from.
+    """`tokens.tokens`: a point on up to eight levels; the spatial index is derived from them.
 
-    The names of the CHECKs on coordinates are in the order in which the server looks at them: the
-    shape before what relies on it.
+    The server evaluates CHECKs in the order of their names, so the names of those on coordinates
+    put the shape before the checks that rely on it.
     """
 
+    __fields__: ClassVar[FieldTable] = TOKENS
     __tablename__ = "tokens"
     __table_args__ = (
         CheckConstraint("octet_length(binary_data) = 64", name="binary_data_64_bytes"),
@@ -138,7 +144,7 @@ class TokenModel(Entity, Base):
     coord_z: Mapped[list[float | None]]
     flags: Mapped[int] = mapped_column(Integer, server_default=text("0"))
     weight: Mapped[float] = mapped_column(server_default=text("1"))
-    timestamp: Mapped[dt.datetime] = mapped_column(insert_default=_now, server_default=_NOW)
+    timestamp: Mapped[dt.datetime] = mapped_column(insert_default=now, server_default=_NOW)
     token_type: Mapped[str] = mapped_column(server_default=text("'default'"))
     metadata_: Mapped[dict[str, Any] | None] = mapped_column("metadata")
     created_at: Mapped[dt.datetime] = mapped_column(server_default=_NOW)
@@ -148,7 +154,7 @@ class TokenModel(Entity, Base):
 
 
 class SpatialIndexModel(Base):
-    """`tokens.spatial_index`: a row per token and level on which it is defined; never written."""
+    """`tokens.spatial_index`: a row per token and level on which it is defined; written only by triggers."""
 
     __tablename__ = "spatial_index"
     __table_args__ = (
@@ -163,7 +169,7 @@ class SpatialIndexModel(Base):
 
     token_id: Mapped[uuid.UUID] = mapped_column(primary_key=True)
     level: Mapped[int] = mapped_column(Integer, primary_key=True, autoincrement=False)
-    # SRID 0 in a model would always read as drift; its own index, as a second one.
+    # SRID 0 in a model always reads as drift, and GeoAlchemy's own index would be a second one.
     geom: Mapped[WKBElement] = mapped_column(
         Geometry("POINTZ", srid=-1, dimension=3, spatial_index=False)
     )
@@ -174,12 +180,13 @@ class SpatialIndexModel(Base):
 
 
 class ConnectionModel(Entity, Base):
-    """`graph.connections`: a directed edge; parallel ones and loops are legal.
+    """`graph.connections`: a directed edge; parallel edges and loops are allowed.
 
-    The partial indexes serve the way back over a bidirectional connection, past the many that
-    only lead here.
+    The partial indexes serve the reverse direction of bidirectional connections, without reading
+    the many connections that are not.
     """
 
+    __fields__: ClassVar[FieldTable] = CONNECTIONS
     __tablename__ = "connections"
     __table_args__ = (
         _finite("decay_rate"),
@@ -221,16 +228,17 @@ class ConnectionModel(Entity, Base):
     created_at: Mapped[dt.datetime] = mapped_column(server_default=_NOW)
 
     def other_end(self, token_id: Id) -> uuid.UUID:
-        """Give the end that is not this token: its neighbor, whichever way the connection goes."""
-        here = uuid.UUID(canonical_id(token_id, "token_id"))
-        if here not in (self.source_id, self.target_id):
-            raise InvalidQueryError(f"connection {self.id} has no end at {here}")
-        return self.target_id if here == self.source_id else self.source_id
+        """Return the end that is not this token: its neighbor, in either direction."""
+        end = uuid.UUID(canonical_id(token_id, "token_id"))
+        if end not in (self.source_id, self.target_id):
+            raise InvalidQueryError(f"connection {self.id} has no end at {end}")
+        return self.target_id if end == self.source_id else self.source_id
 
 
 class GraphSnapshotModel(Entity, Base):
-    """`graph.graph_snapshots`: what the graph was at one time, and a few figures of it."""
+    """`graph.graph_snapshots`: the graph at one time, and a few figures of it."""
 
+    __fields__: ClassVar[FieldTable] = SNAPSHOTS
     __tablename__ = "graph_snapshots"
     __table_args__ = (
         CheckConstraint("node_count >= 0 AND edge_count >= 0", name="counts_not_negative"),
@@ -251,11 +259,12 @@ class GraphSnapshotModel(Entity, Base):
 
 
 class TrajectoryModel(Entity, Base):
-    """`experience.experience_trajectories`: triggers keep times, count and total to its events.
+    """`experience.experience_trajectories`: triggers keep its times, count and total up to date.
 
-    One that has ended takes no more of them.
+    A trajectory that has ended accepts no further events.
     """
 
+    __fields__: ClassVar[FieldTable] = TRAJECTORIES
     __tablename__ = "experience_trajectories"
     __table_args__ = ({"schema": "experience"},)
 
@@ -274,11 +283,12 @@ class TrajectoryModel(Entity, Base):
 class EventModel(Entity, Base):
     """`experience.experience_events`: what happened.
 
-    An event is a fact that outlives what it names: it stays, without the name, when the token or
-    the trajectory is deleted.  The trajectory may be made by the same statement, after the row:
-    so its foreign key is deferred.
+    An event outlives its token and its trajectory: when one is deleted, the event stays, and its
+    reference becomes NULL.  The statement that inserts an event may create the trajectory after the
+    row, so that foreign key is deferred.
     """
 
+    __fields__: ClassVar[FieldTable] = EVENTS
     __tablename__ = "experience_events"
     __table_args__ = (
         _finite("priority"),
@@ -294,7 +304,7 @@ class EventModel(Entity, Base):
         primary_key=True, insert_sentinel=True, insert_default=uuid.uuid4, server_default=_GENERATED
     )
     event_type: Mapped[str]
-    timestamp: Mapped[dt.datetime] = mapped_column(insert_default=_now, server_default=_NOW)
+    timestamp: Mapped[dt.datetime] = mapped_column(insert_default=now, server_default=_NOW)
     token_id: Mapped[uuid.UUID | None] = mapped_column(
         ForeignKey(TokenModel.id, ondelete="SET NULL", onupdate="CASCADE")
     )
@@ -317,7 +327,7 @@ class EventModel(Entity, Base):
     created_at: Mapped[dt.datetime] = mapped_column(server_default=_NOW)
 
 
-# No entity: its rows have no key, and nobody but triggers writes them.
+# Not a model: its rows have no key, and only triggers write them.
 Table(
     "versions",
     Base.metadata,

@@ -1,4 +1,4 @@
-"""What only the owner of the spatial index may do, and how long its locks are waited for."""
+"""The rights and locks for work that only the owner of the spatial index can do."""
 
 from __future__ import annotations
 
@@ -10,62 +10,64 @@ import asyncpg
 
 from ngdata.errors import ConfigError, NGDataError
 
-__all__ = ["PATIENCE_SECONDS", "lock", "refuse_others"]
+__all__ = ["LOCK_TIMEOUT_SECONDS", "lock_tables", "require_owner"]
 
-PATIENCE_SECONDS = 30.0
+LOCK_TIMEOUT_SECONDS = 30.0
 
-# Others queue up behind a lock that is waited for.
-_TURN_SECONDS = 1.0
+# Other transactions queue behind a lock that is waited for, so each attempt is short.
+_ATTEMPT_SECONDS = 1.0
 
 _OWNER = """
 SELECT relowner::regrole::text AS owner, current_user::text AS "user",
-    pg_has_role(relowner, 'USAGE') AS may
+    pg_has_role(relowner, 'USAGE') AS is_owner
 FROM pg_class WHERE oid = 'tokens.spatial_index'::regclass
 """
 
 
-async def refuse_others(
-    connection: asyncpg.Connection[Any], where: str, doing: str, remedy: str
+async def require_owner(
+    connection: asyncpg.Connection[Any], where: str, action: str, remedy: str
 ) -> None:
-    """Raise `ConfigError` unless this user owns the index; the error names who does.
+    """Raise `ConfigError` unless this user owns the index; the error names the owner.
 
     Parameters
     ----------
     connection : asyncpg.Connection
     where : str
         The server's address, for the error.
-    doing, remedy : str
-        What is refused, and the owner's way to do it; ``{owner}`` in it is the owner's name.
+    action, remedy : str
+        What is refused, and how the owner can do it; ``{owner}`` in it is the owner's name.
     """
-    rights: Any = await connection.fetchrow(_OWNER)
-    if not rights["may"]:
-        owner = rights["owner"]
+    row: Any = await connection.fetchrow(_OWNER)
+    if not row["is_owner"]:
+        owner = row["owner"]
         raise ConfigError(
-            f"{rights['user']} may not {doing} tokens.spatial_index of {where}, which belongs to "
+            f"{row['user']} may not {action} tokens.spatial_index of {where}, which belongs to "
             f"{owner}; {remedy.format(owner=owner)}"
         )
 
 
-async def lock(connection: asyncpg.Connection[Any], where: str, what: str) -> None:
-    """Take a lock, such as ``tokens.tokens IN SHARE MODE``, or raise `NGDataError` in time.
+async def lock_tables(connection: asyncpg.Connection[Any], where: str, lock: str) -> None:
+    """Acquire a lock, such as ``tokens.tokens IN SHARE MODE``, or raise `NGDataError` in time.
 
-    It is asked for a second at a time, so that nobody is held up for long by one that waits.
+    Each attempt waits for a second at most, so that a lock that is waited for blocks others only
+    briefly.
     """
-    deadline = time.monotonic() + PATIENCE_SECONDS
+    deadline = time.monotonic() + LOCK_TIMEOUT_SECONDS
     while True:
-        turn = max(0.001, min(_TURN_SECONDS, deadline - time.monotonic()))
-        await connection.execute(f"SET LOCAL lock_timeout = '{turn * 1000:.0f}ms'")
+        timeout = max(0.001, min(_ATTEMPT_SECONDS, deadline - time.monotonic()))
+        await connection.execute(f"SET LOCAL lock_timeout = '{timeout * 1000:.0f}ms'")
         try:
-            # A savepoint: what was asked for before is kept, and the transaction can go on.
+            # In a savepoint: after a failure, earlier locks are kept and the transaction is usable.
             async with connection.transaction():
-                await connection.execute(f"LOCK TABLE {what}")
+                await connection.execute(f"LOCK TABLE {lock}")
         except asyncpg.LockNotAvailableError:
             if time.monotonic() >= deadline:
                 raise NGDataError(
-                    f"others held the tokens of {where} for {PATIENCE_SECONDS:g} s, so nothing was "
-                    "done; run it when they are done (pg_stat_activity shows who they are)"
+                    f"could not lock {lock.partition(' IN ')[0]} of {where} within "
+                    f"{LOCK_TIMEOUT_SECONDS:g} s, because other transactions hold locks on it; "
+                    "nothing was changed, try again later (pg_stat_activity lists the transactions)"
                 ) from None
         else:
             await connection.execute("SET LOCAL lock_timeout = DEFAULT")
             return
-        await asyncio.sleep(_TURN_SECONDS / 4)
+        await asyncio.sleep(_ATTEMPT_SECONDS / 4)

@@ -1,7 +1,8 @@
-"""The spatial index against the tokens that it is derived from: where they differ, and its repair.
+"""The comparison of the spatial index with the tokens that it is derived from, and its repair.
 
-Triggers keep it as long as they fire; logical replication fires none.  Compared is what the index
-holds, bit for bit, by the rule of migration 0002.  When to repair is `ngdata.admin.reindex`'s business.
+Triggers keep the index up to date whenever they fire; logical replication fires none.  The
+comparison is bit for bit, with what the triggers of the migrations would write.  When to repair is
+decided by `ngdata.admin.reindex`.
 """
 
 from __future__ import annotations
@@ -11,24 +12,24 @@ from typing import Any
 
 import asyncpg
 
-__all__ = ["Difference", "compare", "fill", "repair"]
+__all__ = ["Difference", "compare_level", "fill_level", "repair_level"]
 
 _ATTRIBUTES = ("token_type", "weight", "flags", '"timestamp"')
 
 
 @dataclass(frozen=True)
 class Difference:
-    """What is wrong on one level.
+    """The wrong rows on one level.
 
     Attributes
     ----------
     level : int
     points : int
-        How many rows there should be.
+        How many rows the index should have.
     missing, stray, different : int
-        Rows that are not there, that should not be there, and that are not what they should be.
+        How many rows it lacks, has without a token, and has with other values than the token.
     example : str or None
-        The least id of a token that is concerned.
+        The smallest id of a token with a wrong row.
     """
 
     level: int
@@ -40,13 +41,13 @@ class Difference:
 
     @property
     def wrong(self) -> int:
-        """How many rows are wrong in any way."""
+        """The number of rows that are wrong in any way."""
         return self.missing + self.stray + self.different
 
 
-async def compare(connection: asyncpg.Connection[Any], level: int) -> Difference:
-    """Compare one level, whole; reads every token."""
-    found: Any = await connection.fetchrow(f"""
+async def compare_level(connection: asyncpg.Connection[Any], level: int) -> Difference:
+    """Compare a whole level of the index with the tokens; reads every token."""
+    row: Any = await connection.fetchrow(f"""
         SELECT count(d.token_id) AS points,
             count(*) FILTER (WHERE s.token_id IS NULL) AS missing,
             count(*) FILTER (WHERE d.token_id IS NULL) AS stray,
@@ -57,29 +58,31 @@ async def compare(connection: asyncpg.Connection[Any], level: int) -> Difference
         FROM ({await _derived(connection, level)}) AS d
         FULL JOIN (SELECT * FROM tokens.spatial_index WHERE level = {level}) AS s USING (token_id)
     """)
-    return Difference(level, **found)
+    return Difference(level, **row)
 
 
-async def repair(connection: asyncpg.Connection[Any], level: int) -> tuple[int, int]:
-    """Take out what is wrong and put in what is missing; gives the numbers of both.
+async def repair_level(connection: asyncpg.Connection[Any], level: int) -> tuple[int, int]:
+    """Delete the wrong rows, insert the missing ones, and return the numbers of both.
 
-    Nobody may write tokens meanwhile.
+    The caller must hold a lock that keeps others from writing tokens.
     """
     derived = await _derived(connection, level)
-    gone = await connection.execute(f"""
+    deleted = await connection.execute(f"""
         DELETE FROM tokens.spatial_index AS s WHERE s.level = {level} AND NOT EXISTS (
             SELECT FROM ({derived}) AS d
             WHERE d.token_id = s.token_id AND NOT ({_differ("d", "s")})
         )
     """)
-    come = await fill(connection, level, lacking=True)
-    return _count(gone), come
+    inserted = await fill_level(connection, level, only_missing=True)
+    return _count(deleted), inserted
 
 
-async def fill(connection: asyncpg.Connection[Any], level: int, *, lacking: bool = False) -> int:
-    """Put in what one level should hold, or only what it lacks; gives the number."""
+async def fill_level(
+    connection: asyncpg.Connection[Any], level: int, *, only_missing: bool = False
+) -> int:
+    """Insert all rows of a level, or only those that are missing, and return their number."""
     # In the order of the Hilbert curve, as the triggers do.
-    what = ", ".join(_ATTRIBUTES)
+    attributes = ", ".join(_ATTRIBUTES)
     missing = f"""
         WHERE NOT EXISTS (
             SELECT FROM tokens.spatial_index AS s
@@ -88,29 +91,29 @@ async def fill(connection: asyncpg.Connection[Any], level: int, *, lacking: bool
     """
     return _count(
         await connection.execute(f"""
-            INSERT INTO tokens.spatial_index (level, token_id, geom, {what})
-            SELECT {level}, token_id, geom, {what}
-            FROM ({await _derived(connection, level)}) AS d {missing if lacking else ""}
+            INSERT INTO tokens.spatial_index (level, token_id, geom, {attributes})
+            SELECT {level}, token_id, geom, {attributes}
+            FROM ({await _derived(connection, level)}) AS d {missing if only_missing else ""}
             ORDER BY geom
         """)
     )
 
 
 async def _derived(connection: asyncpg.Connection[Any], level: int) -> str:
-    """Write the query of what the index should hold; PostGIS may be in any schema."""
+    """Return the query for what the index should hold; PostGIS may be in any schema."""
     postgis = await connection.fetchval(
         "SELECT extnamespace::regnamespace::text FROM pg_extension WHERE extname = 'postgis'"
     )
-    place = ", ".join(f"coord_{axis}[{level + 1}]" for axis in "xyz")
+    point = ", ".join(f"coord_{axis}[{level + 1}]" for axis in "xyz")
     return f"""
-        SELECT id AS token_id, {postgis}.ST_MakePoint({place})::{postgis}.geometry(PointZ, 0)
+        SELECT id AS token_id, {postgis}.ST_MakePoint({point})::{postgis}.geometry(PointZ, 0)
             AS geom, {", ".join(_ATTRIBUTES)}
         FROM tokens.tokens WHERE coord_x[{level + 1}] IS NOT NULL
     """
 
 
 def _differ(one: str, other: str) -> str:
-    """Compare as bytes, by which -0.0 is not 0.0; null if a row is missing."""
+    """Return the condition that two rows differ, as bytes (-0.0 is not 0.0); null if one is missing."""
     rows = (
         f"ROW({', '.join(f'{name}.{column}' for column in ('geom', *_ATTRIBUTES))})::record"
         for name in (one, other)

@@ -27,7 +27,7 @@ from ngdata._local.fallback import located
 from ngdata._query.filters import TokenFilter
 from ngdata._query.regions import region
 from ngdata._query.space import Box
-from ngdata._store.owner_locks import lock, refuse_others
+from ngdata._store.owner_locks import lock_tables, require_owner
 
 __all__ = ["Optimized", "optimize"]
 
@@ -113,7 +113,7 @@ async def _opened(settings: Settings, progress: bool | None) -> list[Optimized]:
 async def _optimized(database: Database, progress: bool | None) -> list[Optimized]:
     remedy = "run `ngdata optimize` as {owner}"
     async with database.transaction() as connection:
-        await refuse_others(connection, database.where, "reorder", remedy)
+        await require_owner(connection, database.where, "reorder", remedy)
     regions, before, seconds = {}, {}, {}
     hidden = not sys.stderr.isatty() if progress is None else not progress
     with tqdm(LEVELS, desc="spatial index", unit=" level", disable=hidden) as levels:
@@ -146,7 +146,7 @@ def _of(level: int) -> str:
 async def _reorder(connection: asyncpg.Connection[Any], where: str, level: int) -> float:
     # A server's or a role's own limit would end it in the middle.
     await connection.execute("SET LOCAL statement_timeout = 0")
-    await lock(connection, where, f"{_of(level)} IN ACCESS EXCLUSIVE MODE")
+    await lock_tables(connection, where, f"{_of(level)} IN ACCESS EXCLUSIVE MODE")
     began = time.perf_counter()
     # For geometries, a B-tree is in the order of the curve.
     await connection.execute(f"CREATE INDEX along_the_curve ON {_of(level)} (geom)")

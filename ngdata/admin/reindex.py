@@ -21,8 +21,8 @@ from ngdata._connections.background_loop import background_loop
 from ngdata._connections.database import Database
 from ngdata._connections.threads import in_daemon_thread, uninterrupted
 from ngdata._local.fallback import located
-from ngdata._store.owner_locks import lock, refuse_others
-from ngdata._store.spatial_index import repair
+from ngdata._store.owner_locks import lock_tables, require_owner
+from ngdata._store.spatial_index import repair_level
 
 __all__ = ["Reindexed", "reindex"]
 
@@ -86,16 +86,18 @@ async def _opened(settings: Settings, progress: bool | None) -> Reindexed:
 async def _rebuilt(
     connection: asyncpg.Connection[Any], where: str, progress: bool | None
 ) -> Reindexed:
-    await refuse_others(connection, where, "rebuild", "run `ngdata reindex` as {owner}")
+    await require_owner(connection, where, "rebuild", "run `ngdata reindex` as {owner}")
     # A server's or a role's own limit would end it in the middle.
     await connection.execute("SET LOCAL statement_timeout = 0")
-    await lock(connection, where, "tokens.tokens, tokens.spatial_index IN SHARE ROW EXCLUSIVE MODE")
+    await lock_tables(
+        connection, where, "tokens.tokens, tokens.spatial_index IN SHARE ROW EXCLUSIVE MODE"
+    )
     removed = added = 0
     hidden = not sys.stderr.isatty() if progress is None else not progress
     with tqdm(LEVELS, desc="spatial index", unit=" level", disable=hidden) as levels:
         for level, name in enumerate(levels):
             levels.set_postfix_str(name)
-            gone, come = await repair(connection, level)
+            gone, come = await repair_level(connection, level)
             removed, added = removed + gone, added + come
     await connection.execute("ANALYZE tokens.spatial_index")
     return Reindexed(removed, added)

@@ -1,9 +1,9 @@
 """The binary records of NeuroGraph OS as frames: tokens of 64 bytes, connections of 32, events of 128.
 
-A record is little-endian and packed; `TOKEN`, `CONNECTION` and `EVENT` are its NumPy dtypes, and
-`as_records` reads bytes as arrays of them without a copy or a check.  ``decode_*`` makes a frame of
-records, a column per field in its own unit, and ``encode_*`` makes records of such a frame.
-``*_rows`` turns that frame into what a bulk write takes; `ngdata.binary.loading` does all of it for a file.
+Records are little-endian and packed; `TOKEN`, `CONNECTION` and `EVENT` are their NumPy dtypes, and
+`as_records` returns bytes as arrays of them without a copy or a check.  ``decode_*`` returns records
+as a frame, with a column per field in its own unit, and ``encode_*`` returns such a frame as records.
+``*_rows`` converts that frame for a bulk write; `ngdata.binary.loading` does all of it for a file.
 
 Examples
 --------

@@ -1,4 +1,4 @@
-"""Connection records, 32 bytes each: to a frame, from a frame, and on to the store."""
+"""Connection records, 32 bytes each: decoded to a frame, encoded from one, and as rows of the store."""
 
 from __future__ import annotations
 
@@ -7,26 +7,32 @@ from typing import Final
 import numpy as np
 import pandas as pd
 
-from ngdata._store.input_frames import Frame, incoming
+from ngdata._store.input_frames import Frame, as_dataframe
 from ngdata.binary import fields
 from ngdata.binary import ids as uuids
 from ngdata.binary.flags import CONNECTION_FLAGS
-from ngdata.binary.layout import CONNECTION, Records, as_records, check
+from ngdata.binary.layout import CONNECTION, Records, as_records, check_records
 
 __all__ = ["connection_rows", "decode_connections", "encode_connections"]
 
 _SECOND: Final = 1_000_000
-_MOST: Final = 2**32 - 1
+_MAX_UINT32: Final = 2**32 - 1
 
 _BYTES: Final = ("type", "rigidity", "active_levels")
 _FLOATS: Final = ("pull_strength", "preferred_distance")
 _TIMES: Final = ("created", "last_activation")
 _ENDS: Final = ("source_id", "target_id")
-_DESCRIBED: Final = ("rigidity", "active_levels", "flags", "activation_count", "preferred_distance")
+_IN_METADATA: Final = (
+    "rigidity",
+    "active_levels",
+    "flags",
+    "activation_count",
+    "preferred_distance",
+)
 
 
 def decode_connections(data: Records) -> pd.DataFrame:
-    """Make a frame of connection records, a row per record.
+    """Return connection records as a frame, a row per record.
 
     Parameters
     ----------
@@ -36,15 +42,14 @@ def decode_connections(data: Records) -> pd.DataFrame:
     Returns
     -------
     pandas.DataFrame
-        ``source_id``, ``target_id`` (str, the token ids that `token_ids` makes of the record's
-        ends), ``type``, ``rigidity``, ``active_levels`` (a bit per level), ``flags`` (int32),
+        ``source_id``, ``target_id`` (str, the `token_ids` of the record's ends), ``type``, ``rigidity``, ``active_levels`` (a bit per level), ``flags`` (int32),
         ``activation_count`` (int64), ``pull_strength``, ``preferred_distance`` (float64),
         ``created``, ``last_activation`` (datetime64[us, UTC]).
 
     Raises
     ------
     InvalidQueryError
-        A part of a record at the end, or a number that is NaN or infinite; the record is named.
+        An incomplete record at the end, or a number that is NaN or infinite; the record is named.
 
     Examples
     --------
@@ -54,7 +59,7 @@ def decode_connections(data: Records) -> pd.DataFrame:
     [['6e676461-7461-8000-8000-000000000001', 1, 1.0]]
     """
     records = as_records(data, CONNECTION)
-    check(records)
+    check_records(records)
     columns = {
         "source_id": uuids.token_ids(records["source"]),
         "target_id": uuids.token_ids(records["target"]),
@@ -67,21 +72,21 @@ def decode_connections(data: Records) -> pd.DataFrame:
 
 
 def encode_connections(frame: Frame) -> np.ndarray:
-    """Make connection records of a frame, as `decode_connections` gives it.
+    """Return a frame as `decode_connections` returns it, as connection records.
 
-    Numbers are rounded to float32, times to the second before them; a column that is not there is
-    0, a time that is not there the epoch.
+    Numbers are rounded to float32, times down to the second; a missing column is 0, and a missing
+    time is the epoch.
 
     Parameters
     ----------
     frame : pandas.DataFrame, Arrow or Polars table, or mapping of columns
-        ``source_id, target_id``, which `token_ids` made; optional all other columns that
-        `decode_connections` gives.
+        ``source_id, target_id``, of `token_ids`; optional all other columns of
+        `decode_connections`.
 
     Returns
     -------
     numpy.ndarray
-        Of `CONNECTION`; ``tobytes()`` gives the bytes, ``tofile(path)`` writes them.
+        Of `CONNECTION`; ``tobytes()`` returns the bytes, ``tofile(path)`` writes them.
 
     Raises
     ------
@@ -96,33 +101,34 @@ def encode_connections(frame: Frame) -> np.ndarray:
     [2]
     """
     optional = (*_BYTES, "flags", "activation_count", *_FLOATS, *_TIMES)
-    taken = incoming(frame, _ENDS, optional)
-    records = np.zeros(len(taken), CONNECTION)
+    connections = as_dataframe(frame, _ENDS, optional)
+    records = np.zeros(len(connections), CONNECTION)
     for name in ("source", "target"):
-        records[name] = uuids.token_numbers(taken[f"{name}_id"], f"{name}_id")
+        records[name] = uuids.token_numbers(connections[f"{name}_id"], f"{name}_id")
     for name in _BYTES:
-        records[name] = fields.whole(taken, name, 255)
-    records["flags"] = fields.flags(taken, 8)
-    records["activation_count"] = fields.whole(taken, "activation_count", _MOST)
+        records[name] = fields.integers(connections, name, 255)
+    records["flags"] = fields.flags(connections, 8)
+    records["activation_count"] = fields.integers(connections, "activation_count", _MAX_UINT32)
     for name in _FLOATS:
-        records[name] = fields.float32(taken, name)
+        records[name] = fields.float32(connections, name)
     for name in _TIMES:
-        records[name] = fields.micros(taken, name, _SECOND, _MOST)
+        records[name] = fields.times(connections, name, _SECOND, _MAX_UINT32)
     return records
 
 
 def connection_rows(frame: pd.DataFrame, numbers: np.ndarray | None = None) -> pd.DataFrame:
-    """Make of what `decode_connections` gives the frame that ``graph.bulk_create`` takes.
+    """Return a frame of `decode_connections` as the frame that ``graph.bulk_create`` writes.
 
-    The type is ``type_0`` to ``type_255``, the weight the pull, and a connection with the flag
-    ``bidirectional`` is so in the store; all else is in the metadata, times in seconds.  The id
-    follows from ends, type, time of creation and place: the same file has the same ids.
+    The type is ``type_0`` to ``type_255``, the weight is the pull, and a connection with the flag
+    ``bidirectional`` is bidirectional in the store; all other fields are in the metadata, times in
+    seconds.  The id is derived from ends, type, time of creation and position in the file: the same
+    file has the same ids.
 
     Parameters
     ----------
     frame : pandas.DataFrame
     numbers : numpy.ndarray, optional
-        The places in the file; by default from 0.
+        The positions in the file; by default from 0.
 
     Returns
     -------
@@ -137,19 +143,19 @@ def connection_rows(frame: pd.DataFrame, numbers: np.ndarray | None = None) -> p
     [['type_1', 1.0, False]]
     """
     records = encode_connections(frame)
-    places = np.arange(len(frame)) if numbers is None else numbers
-    described = frame[list(_DESCRIBED)].assign(
+    positions = np.arange(len(frame)) if numbers is None else numbers
+    metadata = frame[list(_IN_METADATA)].assign(
         created=records["created"].astype(np.int64),
         last_activation=records["last_activation"].astype(np.int64),
     )
     return pd.DataFrame(
         {
-            "connection_id": uuids.connection_ids(records, places).array,
+            "connection_id": uuids.connection_ids(records, positions).array,
             "source_id": frame.source_id.array,
             "target_id": frame.target_id.array,
             "connection_type": [f"type_{kind}" for kind in frame.type],
             "weight": frame.pull_strength.array,
             "bidirectional": frame["flags"].to_numpy() & CONNECTION_FLAGS["bidirectional"] != 0,
-            "metadata": fields.objects(described.to_dict("records"), len(frame)),
+            "metadata": fields.objects(metadata.to_dict("records"), len(frame)),
         }
     )

@@ -1,4 +1,4 @@
-"""Event records, 128 bytes each: to a frame, from a frame, and on to the store."""
+"""Event records, 128 bytes each: decoded to a frame, encoded from one, and as rows of the store."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from typing import Final
 import numpy as np
 import pandas as pd
 
-from ngdata._store import columns as column
-from ngdata._store.input_frames import Frame, incoming
+from ngdata._store.input_frames import Frame, as_dataframe
+from ngdata._store.value_types import Number, first_true
 from ngdata.binary import fields
 from ngdata.binary import ids as uuids
-from ngdata.binary.layout import EVENT, Records, as_records, check
+from ngdata.binary.layout import EVENT, Records, as_records, check_records
 from ngdata.errors import InvalidQueryError
 
 __all__ = ["decode_events", "encode_events", "event_rows"]
@@ -19,12 +19,12 @@ __all__ = ["decode_events", "encode_events", "event_rows"]
 _REWARDS: Final = ("homeostasis", "curiosity", "efficiency", "goal")
 _VECTORS: Final = ("state", "action")
 _NUMBERS: Final = ("step", "version_hash", "sequence")
-_MOST: Final = 2**32 - 1
+_MAX_UINT32: Final = 2**32 - 1
 _LAST_MICROSECOND: Final = 2**63 - 1
 
 
 def decode_events(data: Records) -> pd.DataFrame:
-    """Make a frame of event records, a row per record.
+    """Return event records as a frame, a row per record.
 
     Parameters
     ----------
@@ -34,16 +34,15 @@ def decode_events(data: Records) -> pd.DataFrame:
     Returns
     -------
     pandas.DataFrame
-        ``event_id`` (str: the UUID whose number is the record's, of which the record has the least
-        byte first), ``timestamp`` (datetime64[us, UTC]), ``trajectory_id`` (str, made of the
-        episode), ``step`` (int64, in the episode), ``type``, ``flags`` (int32), ``state``,
+        ``event_id`` (str: the record's 128-bit number, stored little-endian, as a UUID),
+        ``timestamp`` (datetime64[us, UTC]), ``trajectory_id`` (str, derived from the episode), ``step`` (int64, in the episode), ``type``, ``flags`` (int32), ``state``,
         ``action`` (float64 arrays of 8), ``homeostasis``, ``curiosity``, ``efficiency``, ``goal``
         (float64), ``reward`` (float64, their sum), ``version_hash``, ``sequence`` (int64).
 
     Raises
     ------
     InvalidQueryError
-        A part of a record at the end, a number that is NaN or infinite, or a time beyond the
+        An incomplete record at the end, a number that is NaN or infinite, or a time beyond the
         year 9999; the record is named.
 
     Examples
@@ -54,7 +53,7 @@ def decode_events(data: Records) -> pd.DataFrame:
     [[Timestamp('1970-01-01 00:00:00.000001+0000', tz='UTC'), 1, 4.0]]
     """
     records = as_records(data, EVENT)
-    check(records)
+    check_records(records)
     rewards = {name: records[name].astype(np.float64) for name in _REWARDS}
     return pd.DataFrame(
         {
@@ -83,20 +82,20 @@ def _total(rewards: dict[str, np.ndarray]) -> np.ndarray:
 
 
 def encode_events(frame: Frame) -> np.ndarray:
-    """Make event records of a frame, as `decode_events` gives it.
+    """Return a frame as `decode_events` returns it, as event records.
 
-    Numbers are rounded to float32; a column that is not there is 0.
+    Numbers are rounded to float32; a missing column is 0.
 
     Parameters
     ----------
     frame : pandas.DataFrame, Arrow or Polars table, or mapping of columns
-        ``event_id, timestamp``; optional all other columns that `decode_events` gives, of which
-        ``reward`` has no place of its own, and must be the sum of the four.
+        ``event_id, timestamp``; optional all other columns of `decode_events`, of which
+        ``reward`` is not part of a record and must be the sum of the four.
 
     Returns
     -------
     numpy.ndarray
-        Of `EVENT`; ``tobytes()`` gives the bytes, ``tofile(path)`` writes them.
+        Of `EVENT`; ``tobytes()`` returns the bytes, ``tofile(path)`` writes them.
 
     Raises
     ------
@@ -111,45 +110,44 @@ def encode_events(frame: Frame) -> np.ndarray:
     'ff'
     """
     optional = ("trajectory_id", *_NUMBERS, "type", "flags", *_VECTORS, *_REWARDS, "reward")
-    taken = incoming(frame, ("event_id", "timestamp"), optional)
-    records = np.zeros(len(taken), EVENT)
-    records["id"] = uuids.from_text(taken.event_id, "event_id")[:, ::-1]
-    records["timestamp"] = fields.micros(taken, "timestamp", 1, _LAST_MICROSECOND)
-    if "trajectory_id" in taken:
-        records["episode"] = uuids.episodes(taken.trajectory_id, "trajectory_id")
+    events = as_dataframe(frame, ("event_id", "timestamp"), optional)
+    records = np.zeros(len(events), EVENT)
+    records["id"] = uuids.from_text(events.event_id, "event_id")[:, ::-1]
+    records["timestamp"] = fields.times(events, "timestamp", 1, _LAST_MICROSECOND)
+    if "trajectory_id" in events:
+        records["episode"] = uuids.episodes(events.trajectory_id, "trajectory_id")
     for name in _NUMBERS:
-        records[name] = fields.whole(taken, name, _MOST)
-    records["type"] = fields.whole(taken, "type", 2**16 - 1)
-    records["flags"] = fields.flags(taken, 16)
+        records[name] = fields.integers(events, name, _MAX_UINT32)
+    records["type"] = fields.integers(events, "type", 2**16 - 1)
+    records["flags"] = fields.flags(events, 16)
     for name in _VECTORS:
-        records[name] = fields.float32s(taken, name, 8)
+        records[name] = fields.float32s(events, name, 8)
     for name in _REWARDS:
-        records[name] = fields.float32(taken, name)
-    if "reward" in taken:
-        _check_total(taken, records)
+        records[name] = fields.float32(events, name)
+    if "reward" in events:
+        _check_total(events, records)
     return records
 
 
-def _check_total(taken: pd.DataFrame, records: np.ndarray) -> None:
-    given = column.floats(taken.reward, "reward", 0.0)
+def _check_total(events: pd.DataFrame, records: np.ndarray) -> None:
+    reward = Number().check_column(events.reward, "reward", 0.0).to_numpy()
     total = _total({name: records[name].astype(np.float64) for name in _REWARDS})
-    # As exact as a float32 is: the four may have been rounded to it here.
+    # To the precision of float32, to which the four may have been rounded here.
     size = sum(np.abs(records[name].astype(np.float64)) for name in _REWARDS)
-    other = np.abs(given - total) > size * 2.0**-23
-    if other.any():
-        row = int(other.argmax())
+    row = first_true(np.abs(reward - total) > size * 2.0**-23)
+    if row is not None:
         raise InvalidQueryError(
-            f"reward in row {row} is {given[row]:g}, but {', '.join(_REWARDS)} make {total[row]:g};"
+            f"reward in row {row} is {reward[row]:g}, but {', '.join(_REWARDS)} make {total[row]:g};"
             " a record holds these four: change one of them, and leave out reward"
         )
 
 
 def event_rows(frame: pd.DataFrame) -> pd.DataFrame:
-    """Make of what `decode_events` gives the frame that ``experience.bulk_create`` takes.
+    """Return a frame of `decode_events` as the frame that ``experience.bulk_create`` writes.
 
-    The type is ``type_0`` to ``type_65535``, the step in the episode the sequence number, and the
-    state is that before the event: the one in which the action was taken, which earned the reward.
-    States and actions are ``{"values": [...]}``; all else is in the metadata.
+    The type is ``type_0`` to ``type_65535``, and the step in the episode is the sequence number.  The
+    state is the state before the event, in which the action that earned the reward was chosen.
+    States and actions are ``{"values": [...]}``; all other fields are in the metadata.
 
     Parameters
     ----------

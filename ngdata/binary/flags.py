@@ -1,4 +1,4 @@
-"""What the bits of `flags` are called, in each kind of record; all bits are kept, named or not."""
+"""The names of the bits of `flags` in each kind of record; unnamed bits are kept too."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ TOKEN_FLAGS: Final = MappingProxyType(
     )
     | _bits("user_1", "user_2", "user_3", "user_4", first=12)
 )
-"""The system's bits, 0 to 7, and the user's, 12 to 15; in 8 to 11 stands an entity type."""
+"""The system's bits, 0 to 7, and the user's, 12 to 15; bits 8 to 11 are the entity type."""
 
 CONNECTION_FLAGS: Final = MappingProxyType(
     _bits(
@@ -43,7 +43,7 @@ CONNECTION_FLAGS: Final = MappingProxyType(
         "user_2",
     )
 )
-"""All eight bits; `bidirectional` is the one that the store knows too."""
+"""All eight bits; `bidirectional` is also a column of the store."""
 
 EVENT_FLAGS: Final = MappingProxyType(
     _bits("urgent", "trajectory", "error", "persist", "fully_appraised")
@@ -61,7 +61,7 @@ _KINDS: Final = {
 
 
 def flag_names(flags: int, kind: Kind = "tokens") -> list[str]:
-    """Name the bits that are set in the flags of a record.
+    """Return the names of the bits that are set in the flags of a record.
 
     Parameters
     ----------
@@ -71,13 +71,13 @@ def flag_names(flags: int, kind: Kind = "tokens") -> list[str]:
     Returns
     -------
     list of str
-        By bit; an entity type in a token's flags is named ``entity_5``, a bit that has no meaning
-        is ``unknown_7``.
+        By bit; an entity type in a token's flags is ``entity_5``, a bit without a meaning is
+        ``unknown_7``.
 
     Raises
     ------
     InvalidQueryError
-        Bits that a record has no place for, or an unknown kind.
+        Bits that a record does not have, or an unknown kind.
 
     Examples
     --------
@@ -97,17 +97,17 @@ def flag_names(flags: int, kind: Kind = "tokens") -> list[str]:
             f"at most {(1 << width) - 1:#x}"
         )
     by_bit = {bit: name for name, bit in named.items()}
-    found = []
-    for place in range(width):
-        bit = 1 << place
+    names = []
+    for index in range(width):
+        bit = 1 << index
         if kind == "tokens" and bit & _ENTITY_BITS:
-            if place == _ENTITY_SHIFT and value & _ENTITY_BITS:
-                found.append(f"entity_{entity_types(value)}")
+            if index == _ENTITY_SHIFT and value & _ENTITY_BITS:
+                names.append(f"entity_{entity_types(value)}")
         elif value & bit:
-            found.append(by_bit.get(bit, f"unknown_{place}"))
-    return found
+            names.append(by_bit.get(bit, f"unknown_{index}"))
+    return names
 
 
 def entity_types(flags: Any) -> Any:
-    """Take the entity type, 0 to 15, out of the flags of one token or many; 0 says nothing."""
+    """Return the entity type, 0 to 15, in the flags of one token or many; 0 means unknown."""
     return (flags & _ENTITY_BITS) >> _ENTITY_SHIFT

@@ -1,14 +1,14 @@
-"""Ids of records as UUIDs, the same ones for ever, and back again.
+"""Ids of records as UUIDs, permanently the same, and back.
 
 A token's id is 32 bits, an episode's 64: both fit into a UUID of version 8 (RFC 9562 section 5.8),
-whose layout is its maker's.  It begins with the bytes of ``ngdata``; then come the version, the
-kind (0: a token, 1: an episode) in 4 bits, 6 bits that are 0, and around the variant the number in
-64 bits.  So the last eight digits of a token's id are the record's id, in hexadecimal::
+whose layout the application defines.  It begins with the bytes of ``ngdata``; then come the version,
+the kind (0: a token, 1: an episode) in 4 bits, 6 zero bits, and around the variant the number in 64
+bits.  So the last eight digits of a token's id are the record's id, in hexadecimal::
 
     6e676461-7461-8000-8000-0000deadbeef      token record 0xdeadbeef
 
-An event's 128 bits are a UUID already; a connection has no id, so one is made of its ends, its
-type, its time and its place in the file (version 5).
+An event's 128 bits are a UUID already; a connection has no id, so it gets one derived from its ends,
+type, time and position in the file (version 5).
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ import pyarrow as pa
 from numpy.typing import ArrayLike
 
 from ngdata._arguments.ids import Ids, canonical_ids, id_text
-from ngdata._store import columns as column
+from ngdata._store.value_types import Integer, Uuid, first_true
 from ngdata.errors import InvalidQueryError
 
 __all__ = [
@@ -41,17 +41,17 @@ __all__ = [
 
 _STR: Final = pd.StringDtype("pyarrow", na_value=np.nan)
 
-_MAKER: Final = int.from_bytes(b"ngdata", "big")
+_APPLICATION: Final = int.from_bytes(b"ngdata", "big")
 _TOKEN: Final = 0
 _EPISODE: Final = 1
-_LOW: Final = 62  # bits of the number that stand after the variant
+_LOW_BITS: Final = 62  # bits of the number after the variant
 
-# Fixed for ever: ids of connections are uuid5 names in it.
+# Never changed: the namespace of the uuid5 ids of connections.
 _CONNECTIONS: Final = uuid.UUID("0f7ad9c4-5b0e-5f0c-9a57-3c1f6d2e8b11")
 
 
 def token_ids(numbers: ArrayLike) -> pd.Series[str]:
-    """Give the token ids of token records, by the 32-bit ids in them.
+    """Return the token ids of token records, from the 32-bit ids in them.
 
     Parameters
     ----------
@@ -61,12 +61,12 @@ def token_ids(numbers: ArrayLike) -> pd.Series[str]:
     Returns
     -------
     pandas.Series
-        UUIDs (str), on the index of a Series; the same number gives the same id, always.
+        UUIDs (str), on the index of a Series; the same number always has the same id.
 
     Raises
     ------
     InvalidQueryError
-        A number that is no 32-bit id.
+        A number that is not a 32-bit id.
 
     Examples
     --------
@@ -74,16 +74,16 @@ def token_ids(numbers: ArrayLike) -> pd.Series[str]:
     >>> token_ids([0xDEADBEEF])[0]
     '6e676461-7461-8000-8000-0000deadbeef'
     """
-    given = pd.Series(np.atleast_1d(np.asarray(numbers)))
-    checked = column.integers(given, "numbers", None, 0, 2**32 - 1)
+    values = pd.Series(np.atleast_1d(np.asarray(numbers)))
+    checked = Integer(0, 2**32 - 1).check_column(values, "numbers")
     if checked.null_count:
         raise InvalidQueryError("numbers must be ids of token records, and one is missing")
-    made = as_text(_numbered(_TOKEN, checked.to_numpy().astype(np.uint64)))
-    return made.set_axis(numbers.index) if isinstance(numbers, pd.Series) else made
+    ids = as_text(_uuid_bytes(_TOKEN, checked.to_numpy().astype(np.uint64)))
+    return ids.set_axis(numbers.index) if isinstance(numbers, pd.Series) else ids
 
 
 def record_ids(ids: Ids) -> np.ndarray:
-    """Give the 32-bit ids of token records back, of what `token_ids` made of them.
+    """Return the 32-bit ids of token records, from the ids that `token_ids` returns for them.
 
     Parameters
     ----------
@@ -97,7 +97,7 @@ def record_ids(ids: Ids) -> np.ndarray:
     Raises
     ------
     InvalidQueryError
-        An id that was not made of a record's; its row is named.
+        An id that is not the id of a record; its row is named.
 
     Examples
     --------
@@ -109,74 +109,72 @@ def record_ids(ids: Ids) -> np.ndarray:
 
 
 def token_numbers(values: pd.Series[Any], name: str) -> np.ndarray:
-    """Give the 32-bit ids in a column of token ids."""
+    """Return the 32-bit ids in a column of token ids."""
     raw = from_text(values, name)
-    ours = is_token_id(raw)
-    if not ours.all():
-        row = int(ours.argmin())
+    row = first_true(~is_token_id(raw))
+    if row is not None:
         raise InvalidQueryError(
             f"{name} in row {row} is {values.iloc[row]}, which is not the id of a token record; "
-            "give each token a number of 32 bits, and its id by ngdata.binary.token_ids"
+            "number the tokens with 32 bits each, and use the ids of ngdata.binary.token_ids"
         )
     return low_32(raw)
 
 
 def is_token_id(raw: np.ndarray) -> np.ndarray:
-    """Tell of UUIDs, as 16 bytes, whether `token_ids` makes such."""
-    prefix = _numbered(_TOKEN, np.zeros(1, np.uint64))[0, :12]
+    """Return, for UUIDs of 16 bytes, whether each is an id of `token_ids`."""
+    prefix = _uuid_bytes(_TOKEN, np.zeros(1, np.uint64))[0, :12]
     return np.asarray((raw[:, :12] == prefix).all(axis=1))
 
 
 def low_32(raw: np.ndarray) -> np.ndarray:
-    """Give the last 32 bits of UUIDs, as 16 bytes: of a token's, the record's id."""
+    """Return the last 32 bits of UUIDs of 16 bytes; of a token's, that is the record's id."""
     return np.ascontiguousarray(raw[:, 12:]).view(">u4")[:, 0].astype(np.uint32)
 
 
 def episode_ids(numbers: np.ndarray) -> pd.Series[str]:
-    """Give the trajectory ids of episodes of 64 bits."""
-    return as_text(_numbered(_EPISODE, numbers))
+    """Return the trajectory ids of episodes of 64 bits."""
+    return as_text(_uuid_bytes(_EPISODE, numbers))
 
 
 def episodes(values: pd.Series[Any], name: str) -> np.ndarray:
-    """Give the episodes back, of what `episode_ids` made of them."""
+    """Return the episodes, from the ids that `episode_ids` returns for them."""
     raw = from_text(values, name)
     halves = raw.view(">u8").astype(np.uint64)
-    numbers: np.ndarray = (halves[:, 0] & 0x3) << _LOW | halves[:, 1] & ((1 << _LOW) - 1)
-    ours = (_numbered(_EPISODE, numbers) == raw).all(axis=1)
-    if not ours.all():
-        row = int(ours.argmin())
+    numbers: np.ndarray = (halves[:, 0] & 0x3) << _LOW_BITS | halves[:, 1] & ((1 << _LOW_BITS) - 1)
+    row = first_true((_uuid_bytes(_EPISODE, numbers) != raw).any(axis=1))
+    if row is not None:
         raise InvalidQueryError(
-            f"{name} in row {row} is {values.iloc[row]}, which was not made of an episode's number"
+            f"{name} in row {row} is {values.iloc[row]}, which is not the id of an episode"
         )
     return numbers
 
 
-def _numbered(kind: int, numbers: np.ndarray) -> np.ndarray:
+def _uuid_bytes(kind: int, numbers: np.ndarray) -> np.ndarray:
     halves = np.empty((len(numbers), 2), np.uint64)
-    halves[:, 0] = _MAKER << 16 | 0x8000 | kind << 8
-    halves[:, 0] |= numbers >> np.uint64(_LOW)
-    halves[:, 1] = numbers & np.uint64((1 << _LOW) - 1) | np.uint64(1 << 63)
+    halves[:, 0] = _APPLICATION << 16 | 0x8000 | kind << 8
+    halves[:, 0] |= numbers >> np.uint64(_LOW_BITS)
+    halves[:, 1] = numbers & np.uint64((1 << _LOW_BITS) - 1) | np.uint64(1 << 63)
     return halves.astype(">u8").view(np.uint8).reshape(-1, 16)
 
 
 def connection_ids(records: np.ndarray, numbers: np.ndarray) -> pd.Series[str]:
-    """Make an id for each connection, of what does not change in it and of its place in the file.
+    """Return an id for each connection, from its constant fields and its position in the file.
 
     So a file that is loaded a second time is refused, and parallel connections are not.
     """
-    named = np.zeros(
+    names = np.zeros(
         len(records),
         [("source", "<u4"), ("target", "<u4"), ("type", "u1"), ("created", "<u4"), ("n", "<u8")],
     )
     for name in ("source", "target", "type", "created"):
-        named[name] = records[name]
-    named["n"] = numbers
-    size, names = named.dtype.itemsize, named.tobytes()
+        names[name] = records[name]
+    names["n"] = numbers
+    size, content = names.dtype.itemsize, names.tobytes()
     start = hashlib.sha1(_CONNECTIONS.bytes, usedforsecurity=False)
     digests = bytearray()
-    for place in range(0, len(names), size):
+    for offset in range(0, len(content), size):
         digest = start.copy()
-        digest.update(names[place : place + size])
+        digest.update(content[offset : offset + size])
         digests += digest.digest()[:16]
     raw = np.frombuffer(digests, np.uint8).reshape(-1, 16)
     raw[:, 6] = raw[:, 6] & 0x0F | 0x50
@@ -192,33 +190,33 @@ _VALUES[np.frombuffer(b"0123456789abcdef", np.uint8)] = range(16)
 
 
 def as_text(raw: np.ndarray) -> pd.Series[str]:
-    """Write UUIDs, given as an array of 16 bytes each, as canonical text, all at once."""
+    """Return UUIDs of 16 bytes as canonical text, converted at once."""
     return pd.Series(id_text(raw).to_pandas(types_mapper=lambda _: _STR))
 
 
 def from_text(values: pd.Series[Any], name: str) -> np.ndarray:
-    """Read a column of ids as an array of 16 bytes each."""
+    """Return a column of ids as an array of 16 bytes each."""
     if isinstance(values.dtype, pd.StringDtype):
         raw = _as_bytes(pa.array(values, pa.large_string(), from_pandas=True), 8)
         if raw is not None:
             return raw
-    # What is not canonical text is looked at one by one, or refused with its row.
-    raw = _as_bytes(column.ids(values, name), 4)
+    # Other ids are checked one by one; the error for a bad one names its row.
+    raw = _as_bytes(Uuid().check_column(values, name, required=True), 4)
     assert raw is not None
     return raw
 
 
 def _as_bytes(texts: pa.Array | pa.ChunkedArray, offset_bytes: int) -> np.ndarray | None:
-    """Take UUIDs out of canonical text, all at once; None if any of it is not."""
+    """Return the bytes of UUIDs in canonical text, converted at once; None if some are not canonical."""
     array = texts.combine_chunks() if isinstance(texts, pa.ChunkedArray) else texts
     count = len(array)
     if array.null_count or not count:
         return None if count else np.empty((0, 16), np.uint8)
     _, offsets, data = array.buffers()
-    places = np.frombuffer(offsets, f"i{offset_bytes}")[array.offset : array.offset + count + 1]
-    if (np.diff(places) != 36).any():
+    starts = np.frombuffer(offsets, f"i{offset_bytes}")[array.offset : array.offset + count + 1]
+    if (np.diff(starts) != 36).any():
         return None
-    text = np.frombuffer(data, np.uint8)[places[0] : places[-1]].reshape(count, 36)
+    text = np.frombuffer(data, np.uint8)[starts[0] : starts[-1]].reshape(count, 36)
     values = _VALUES[text[:, _DIGITS]]
     if (text[:, _DASHES] != ord("-")).any() or (values > 15).any():
         return None

@@ -1,4 +1,4 @@
-"""How records lie in memory, and bytes read as arrays of them; what the fields mean is elsewhere."""
+"""The memory layout of records, and bytes as arrays of them; other modules interpret the fields."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ __all__ = [
     "TOKEN",
     "Records",
     "as_records",
-    "check",
-    "name_of",
-    "truncated",
-    "usable",
+    "check_records",
+    "record_name",
+    "storable",
+    "truncation_error",
 ]
 
 Records: TypeAlias = "bytes | bytearray | memoryview | np.ndarray | Iterable[bytes]"
@@ -82,13 +82,13 @@ _NAMES: Final = {TOKEN: "token", CONNECTION: "connection", EVENT: "event"}
 _LAST_MICROSECOND: Final = 253_402_300_799_999_999
 
 
-def name_of(layout: np.dtype[Any]) -> str:
-    """Say what the records of a layout are."""
+def record_name(layout: np.dtype[Any]) -> str:
+    """Return what the records of a layout are called."""
     return _NAMES[layout]
 
 
 def as_records(data: Records, layout: np.dtype[Any]) -> np.ndarray:
-    """Read bytes as an array of records: no copy where there need be none, and no field is checked.
+    """Return bytes as an array of records, without a copy where possible and without checks.
 
     Parameters
     ----------
@@ -105,7 +105,7 @@ def as_records(data: Records, layout: np.dtype[Any]) -> np.ndarray:
     Raises
     ------
     InvalidQueryError
-        A part of a record at the end, an item of another size, or no bytes at all.
+        An incomplete record at the end, an item of another size, or something other than bytes.
 
     Examples
     --------
@@ -116,22 +116,22 @@ def as_records(data: Records, layout: np.dtype[Any]) -> np.ndarray:
     if isinstance(data, np.ndarray) and data.dtype == layout:
         return np.ravel(data)
     if isinstance(data, np.ndarray) and data.dtype == np.uint8:
-        whole: Any = np.ascontiguousarray(data).reshape(-1)
+        buffer: Any = np.ascontiguousarray(data).reshape(-1)
     elif isinstance(data, bytes | bytearray | memoryview):
-        whole = data
+        buffer = data
     else:
-        whole = _joined(data, layout)
-    size = memoryview(whole).nbytes
+        buffer = _join(data, layout)
+    size = memoryview(buffer).nbytes
     if size % layout.itemsize:
-        raise truncated("the data", size, layout)
-    return np.frombuffer(whole, layout)
+        raise truncation_error("the data", size, layout)
+    return np.frombuffer(buffer, layout)
 
 
-def _joined(data: Any, layout: np.dtype[Any]) -> bytes:
+def _join(data: Any, layout: np.dtype[Any]) -> bytes:
     if isinstance(data, str | pd.DataFrame) or not isinstance(data, Iterable):
         raise InvalidQueryError(
-            f"records are bytes, an array of {layout.itemsize}-byte records, or a sequence of "
-            f"bytes, not {type(data).__name__}; a file is read with ngdata.binary.loading, or with "
+            f"records must be bytes, an array of {layout.itemsize}-byte records, or a sequence of "
+            f"bytes, not {type(data).__name__}; read a file with ngdata.binary.loading, or with "
             "Path(...).read_bytes()"
         )
     items = list(data)
@@ -140,61 +140,62 @@ def _joined(data: Any, layout: np.dtype[Any]) -> bytes:
             return b"".join(items)
     for row, item in enumerate(items):
         if not isinstance(item, bytes) or len(item) != layout.itemsize:
-            what = f"{len(item)} bytes" if isinstance(item, bytes) else repr(item)
+            actual = f"{len(item)} bytes" if isinstance(item, bytes) else repr(item)
             raise InvalidQueryError(
-                f"item {row} must be a {name_of(layout)} record of {layout.itemsize} bytes, "
-                f"not {what}"
+                f"item {row} must be a {record_name(layout)} record of {layout.itemsize} bytes, "
+                f"not {actual}"
             )
     return b"".join(items)
 
 
-def truncated(what: str, size: int, layout: np.dtype[Any]) -> InvalidQueryError:
-    """Say that the last record is not whole."""
+def truncation_error(source: str, size: int, layout: np.dtype[Any]) -> InvalidQueryError:
+    """Return the error for a last record that is incomplete."""
     whole, rest = divmod(size, layout.itemsize)
     return InvalidQueryError(
-        f"{what}: {size:,} bytes are {whole:,} whole {name_of(layout)} records of "
-        f"{layout.itemsize} bytes and {rest} bytes of another; it was cut short, or holds records "
-        f"of another kind. Cut it to {whole * layout.itemsize:,} bytes to use the whole ones"
+        f"{source}: {size:,} bytes are {whole:,} complete {record_name(layout)} records of "
+        f"{layout.itemsize} bytes and {rest} bytes of another; it was truncated, or holds "
+        f"records of another kind. Truncate it to {whole * layout.itemsize:,} bytes to use the "
+        "complete ones"
     )
 
 
-def usable(records: np.ndarray) -> np.ndarray:
-    """Tell of each record whether the store can hold it: finite numbers, a time before 10000."""
-    good = np.ones(len(records), bool)
+def storable(records: np.ndarray) -> np.ndarray:
+    """Return, for each record, whether the store can hold it: finite numbers, a year before 10000."""
+    valid = np.ones(len(records), bool)
     for name in _floats(records):
         finite = np.isfinite(records[name])
-        good &= finite if finite.ndim == 1 else finite.all(axis=1)
+        valid &= finite if finite.ndim == 1 else finite.all(axis=1)
     if records.dtype == EVENT:
-        good &= records["timestamp"] <= _LAST_MICROSECOND
-    return good
+        valid &= records["timestamp"] <= _LAST_MICROSECOND
+    return valid
 
 
-def check(records: np.ndarray, numbers: np.ndarray | None = None) -> None:
-    """Refuse the first record that the store cannot hold.
+def check_records(records: np.ndarray, numbers: np.ndarray | None = None) -> None:
+    """Raise `InvalidQueryError` for the first record that the store cannot hold.
 
     Parameters
     ----------
     records : numpy.ndarray
     numbers : numpy.ndarray, optional
-        What the records are called in the error; by default from 0.
+        The numbers of the records in the error; by default from 0.
     """
-    good = usable(records)
-    if good.all():
+    valid = storable(records)
+    if valid.all():
         return
-    place = int(good.argmin())
-    number = place if numbers is None else int(numbers[place])
+    index = int(valid.argmin())
+    number = index if numbers is None else int(numbers[index])
     raise InvalidQueryError(
-        f"{name_of(records.dtype)} record {number} (the first is 0): {_flaw(records[place])}; "
-        "mend such records, leave them out (load_records(..., on_bad='skip') or --skip-bad), or "
-        "look at them as they are with ngdata.binary.as_records"
+        f"{record_name(records.dtype)} record {number} (the first is 0): {_problem(records[index])}; "
+        "correct such records, skip them (load_records(..., on_bad='skip') or --skip-bad), or "
+        "inspect them with ngdata.binary.as_records"
     )
 
 
-def _flaw(record: np.void) -> str:
+def _problem(record: np.void) -> str:
     for name in _floats(record):
         if not np.isfinite(record[name]).all():
             return f"{name} is {record[name].tolist()}, and must be finite"
-    return f"timestamp is {record['timestamp']} microseconds, which is beyond the year 9999"
+    return f"timestamp is {record['timestamp']} microseconds, which is after the year 9999"
 
 
 def _floats(records: np.ndarray | np.void) -> list[str]:

@@ -1,7 +1,7 @@
-"""Files of binary records into a store: any size in bounded memory, all of a file or nothing.
+"""Load files of binary records into a store: of any size in bounded memory, all or nothing.
 
-A file is read, checked and written part by part, in one transaction; what the records mean is known
-to `ngdata.binary`.
+A file is read, checked and written part by part, in one transaction; `ngdata.binary` interprets the
+records.
 """
 
 from __future__ import annotations
@@ -23,40 +23,42 @@ from ngdata._client.async_client import AsyncClient
 from ngdata._client.sync.client import Client
 from ngdata._connections.threads import in_daemon_thread
 from ngdata._store import experience, graph, tokens
-from ngdata._store.copy import bar_of, copy_into
-from ngdata._store.initial_load import indexed_afterwards
+from ngdata._store.copy import copy_into, progress_bar
+from ngdata._store.initial_load import deferred_spatial_index
+from ngdata._store.value_types import first_true
 from ngdata.binary.connections import connection_rows, decode_connections
-from ngdata.binary.coordinates import Dialect, checked_dialect
+from ngdata.binary.coordinates import Dialect, check_dialect
 from ngdata.binary.events import decode_events, event_rows
 from ngdata.binary.flags import Kind
-from ngdata.binary.layout import CONNECTION, EVENT, TOKEN, check, truncated, usable
-from ngdata.binary.tokens import contradicted, decode_tokens, token_rows
+from ngdata.binary.layout import CONNECTION, EVENT, TOKEN, check_records, storable, truncation_error
+from ngdata.binary.tokens import decode_tokens, has_conflicting_type, token_rows
 from ngdata.errors import IntegrityError, InvalidQueryError
 
 __all__ = ["Loaded", "load_records", "load_records_async"]
 
 OnBad: TypeAlias = Literal["raise", "skip"]
 
-# A part must be large enough for the index's order to pay, and small enough to show progress.
+# Large enough for the order within the index to pay off, small enough to show progress.
 _PART_RECORDS: Final = 25_000
 
 
 @dataclass
 class Loaded:
-    """What became of a file.
+    """The result of loading a file.
 
     Attributes
     ----------
     path : str
     kind : str
     written : int
-        Records that are in the store now.
+        How many records are in the store now.
     skipped : int
-        Records that were left out, because the store cannot hold them.
+        How many records were skipped, because the store cannot hold them.
     first_skipped : int or None
         The number of the first of them; the file's first record is 0.
     contradicted : int
-        Tokens whose flags name another entity type than their id, which was taken.
+        How many tokens have another entity type in their flags than in their id, which has
+        precedence.
     first_contradicted : int or None
     """
 
@@ -72,13 +74,13 @@ class Loaded:
         parts = [f"{self.path}: {self.written:,} {self.kind} written"]
         if self.skipped:
             parts.append(
-                f"{self.skipped:,} left out, with numbers or a time that cannot be stored; the "
+                f"{self.skipped:,} skipped, with numbers or a time that cannot be stored; the "
                 f"first is record {self.first_skipped}"
             )
         if self.contradicted:
             parts.append(
                 f"{self.contradicted:,} have another entity type in their flags than in their id, "
-                f"which was taken; the first is record {self.first_contradicted}"
+                f"which has precedence; the first is record {self.first_contradicted}"
             )
         return "\n".join(parts)
 
@@ -92,7 +94,7 @@ class _Format(NamedTuple):
 class _Part(NamedTuple):
     rows: pa.Table
     numbers: np.ndarray
-    read: int
+    records_read: int
 
 
 def load_records(
@@ -107,38 +109,38 @@ def load_records(
 ) -> Loaded:
     """Write a file of binary records into the store: all of it, or nothing.
 
-    A token gets the id that `ngdata.binary.token_ids` makes of the record's, so that connections
-    find their tokens; load tokens first.  A file that is loaded a second time is refused, since
-    its ids are there already.
+    A token gets the id that `ngdata.binary.token_ids` returns for its record, so that connections
+    find their tokens; load tokens first.  A file that is loaded a second time is refused, because
+    its ids already exist.
 
     Parameters
     ----------
     ng : Client
     path : str or path
-        Records end to end; of any size, a pipe too.
+        Records end to end; of any size, and pipes too.
     kind : {"tokens", "connections", "events"}
     dialect : {"python", "rust"}
-        Who wrote the tokens; see `ngdata.binary.decode_tokens`.
+        The writer of the tokens; see `ngdata.binary.decode_tokens`.
     on_bad : {"raise", "skip"}
-        What to do about records that the store cannot hold: NaN or infinite numbers, a time
+        What to do with records that the store cannot hold: NaN or infinite numbers, a time
         beyond the year 9999.
     initial : bool
-        Tokens into an empty store, as in `client.tokens.bulk_create`.
+        Load tokens into an empty store, as in `client.tokens.bulk_create`.
     progress : bool, optional
         Show a bar: always, never, or by default if it takes longer than two seconds.
 
     Returns
     -------
     Loaded
-        How many records were written, and what there is to say about others.
+        How many records were written, skipped and contradictory.
 
     Raises
     ------
     InvalidQueryError
-        A file that cannot be read or was cut short, or a bad record, with its number; nothing was
+        A file that cannot be read or is truncated, or a bad record, with its number; nothing was
         written.
     IntegrityError
-        An id that is there already, or an end that names no token; nothing was written.
+        An id that already exists, or an end that names no token; nothing was written.
 
     Examples
     --------
@@ -155,8 +157,8 @@ def load_records(
     """
     if not isinstance(ng, Client):
         raise InvalidQueryError(
-            f"load_records takes the client that ngdata.connect() gives, not {ng!r}; with an async "
-            "one, await load_records_async(ang, ...)"
+            f"load_records needs the client that ngdata.connect() returns, not {ng!r}; with an async "
+            "client, await load_records_async(ang, ...)"
         )
     return ng._loop.run(
         load_records_async(
@@ -213,8 +215,8 @@ async def load_records_async(
     """
     if not isinstance(ang, AsyncClient):
         raise InvalidQueryError(
-            f"load_records_async takes the client that ngdata.connect_async() gives, not {ang!r}; "
-            "with a sync one, call load_records(ng, ...)"
+            f"load_records_async needs the client that ngdata.connect_async() returns, not {ang!r}; "
+            "with a sync client, call load_records(ng, ...)"
         )
     if kind not in _FORMATS:
         raise InvalidQueryError(f"kind must be one of {', '.join(_FORMATS)}, not {kind!r}")
@@ -222,23 +224,25 @@ async def load_records_async(
         raise InvalidQueryError(f"on_bad must be 'raise' or 'skip', not {on_bad!r}")
     if initial and kind != "tokens":
         raise InvalidQueryError(f"initial=True is for tokens, not for {kind}; leave it out")
-    checked_dialect(dialect)
-    form = _FORMATS[kind]
+    check_dialect(dialect)
+    record_format = _FORMATS[kind]
     report = Loaded(os.fspath(path), kind)
-    file = await in_daemon_thread(lambda: _opened(report.path))
+    file = await in_daemon_thread(lambda: _open(report.path))
     try:
-        total = _count(file, form.layout, report.path)
-        with bar_of(total, "records", Path(report.path).name, progress) as bar:
-            parts = _parts(file, form, report, dialect, on_bad)
+        total = _count(file, record_format.layout, report.path)
+        with progress_bar(total, "records", Path(report.path).name, progress) as bar:
+            parts = _parts(file, record_format, report, dialect, on_bad)
             async with ang._database.transaction() as connection:
                 where = ang._database.where
-                around = (
-                    indexed_afterwards(connection, where, progress) if initial else nullcontext()
+                index = (
+                    deferred_spatial_index(connection, where, progress)
+                    if initial
+                    else nullcontext()
                 )
-                async with around:
-                    await _write(connection, where, form, parts, report, bar)
+                async with index:
+                    await _write(connection, where, record_format, parts, report, bar)
     finally:
-        # Closing waits for a read that is under way, and a pipe may hold that up for ever.
+        # Closing waits for a read in progress, which a pipe may block forever.
         threading.Thread(target=file.close, name="ngdata-close", daemon=True).start()
     return report
 
@@ -246,7 +250,7 @@ async def load_records_async(
 async def _write(
     connection: asyncpg.Connection[Any],
     where: str,
-    form: _Format,
+    record_format: _Format,
     parts: Iterator[_Part],
     report: Loaded,
     bar: Any,
@@ -255,17 +259,17 @@ async def _write(
         if part.rows.num_rows:
             await copy_into(
                 connection,
-                form.relation,
+                record_format.relation,
                 part.rows,
                 where=where,
                 progress=False,
-                place=lambda row, part=part: f"record {part.numbers[row]}",  # type: ignore[misc]
+                label=lambda row, part=part: f"record {part.numbers[row]}",  # type: ignore[misc]
             )
         report.written += part.rows.num_rows
-        bar.update(part.read)
+        bar.update(part.records_read)
 
 
-def _opened(path: str) -> BinaryIO:
+def _open(path: str) -> BinaryIO:
     try:
         return open(path, "rb")
     except OSError as error:
@@ -273,37 +277,38 @@ def _opened(path: str) -> BinaryIO:
 
 
 def _count(file: BinaryIO, layout: np.dtype[Any], path: str) -> int | None:
-    """Count the records, and refuse a file that was cut short before anything is sent."""
+    """Return the number of records, or raise before anything is sent if the file is truncated."""
     if not file.seekable():
         return None
     size = file.seek(0, os.SEEK_END)
     file.seek(0)
     if size % layout.itemsize:
-        raise truncated(path, size, layout)
+        raise truncation_error(path, size, layout)
     return size // layout.itemsize
 
 
 def _parts(
-    file: BinaryIO, form: _Format, report: Loaded, dialect: Dialect, on_bad: OnBad
+    file: BinaryIO, record_format: _Format, report: Loaded, dialect: Dialect, on_bad: OnBad
 ) -> Iterator[_Part]:
-    size, first = form.layout.itemsize, 0
+    layout = record_format.layout
+    size, first = layout.itemsize, 0
     while data := _read(file, _PART_RECORDS * size, report.path):
         if len(data) % size:
-            raise truncated(report.path, first * size + len(data), form.layout)
-        records = np.frombuffer(data, form.layout)
+            raise truncation_error(report.path, first * size + len(data), layout)
+        records = np.frombuffer(data, layout)
         numbers = np.arange(first, first + len(records))
         first += len(records)
-        good = usable(records)
+        valid = storable(records)
         if on_bad == "raise":
-            check(records, numbers)
-        elif not good.all():
+            check_records(records, numbers)
+        elif not valid.all():
             if report.first_skipped is None:
-                report.first_skipped = int(numbers[good.argmin()])
-            report.skipped += int((~good).sum())
-            records, numbers = records[good], numbers[good]
-        if form.layout == TOKEN:
-            _look_at_tokens(records, numbers, report)
-        yield _Part(form.rows(records, numbers, dialect), numbers, len(good))
+                report.first_skipped = int(numbers[valid.argmin()])
+            report.skipped += int((~valid).sum())
+            records, numbers = records[valid], numbers[valid]
+        if layout == TOKEN:
+            _check_tokens(records, numbers, report)
+        yield _Part(record_format.rows(records, numbers, dialect), numbers, len(valid))
 
 
 def _read(file: BinaryIO, size: int, path: str) -> bytes:
@@ -313,38 +318,38 @@ def _read(file: BinaryIO, size: int, path: str) -> bytes:
         raise InvalidQueryError(f"{path} cannot be read: {error.strerror}") from None
 
 
-def _look_at_tokens(records: np.ndarray, numbers: np.ndarray, report: Loaded) -> None:
-    strange = contradicted(records)
-    if strange.any():
+def _check_tokens(records: np.ndarray, numbers: np.ndarray, report: Loaded) -> None:
+    conflicting = has_conflicting_type(records)
+    if conflicting.any():
         if report.first_contradicted is None:
-            report.first_contradicted = int(numbers[strange.argmax()])
-        report.contradicted += int(strange.sum())
-    _refuse_repeated(pd.Series(records["id"], index=numbers), "id")
+            report.first_contradicted = int(numbers[conflicting.argmax()])
+        report.contradicted += int(conflicting.sum())
+    _check_unique(pd.Series(records["id"], index=numbers), "id")
 
 
-def _refuse_repeated(values: pd.Series[Any], name: str) -> None:
-    again = values.duplicated().to_numpy()
-    if again.any():
-        value = values.iloc[int(again.argmax())]
+def _check_unique(values: pd.Series[Any], name: str) -> None:
+    row = first_true(values.duplicated().to_numpy())
+    if row is not None:
+        value = values.iloc[row]
         first, second = values.index[values == value][:2]
         raise IntegrityError(
-            f"{name} {value} stands in records {first} and {second}; nothing was written"
+            f"{name} {value} appears in records {first} and {second}; nothing was written"
         )
 
 
 def _token_rows(records: np.ndarray, numbers: np.ndarray, dialect: Dialect) -> pa.Table:
     frame, coords = token_rows(decode_tokens(records, dialect=dialect))
-    return tokens.rows(frame, 0, coords)
+    return tokens.check_frame(frame, 0, coords)
 
 
 def _connection_rows(records: np.ndarray, numbers: np.ndarray, dialect: Dialect) -> pa.Table:
-    return graph.rows(connection_rows(decode_connections(records), numbers))
+    return graph.check_frame(connection_rows(decode_connections(records), numbers))
 
 
 def _event_rows(records: np.ndarray, numbers: np.ndarray, dialect: Dialect) -> pa.Table:
     frame = event_rows(decode_events(records))
-    _refuse_repeated(pd.Series(frame.event_id.array, index=numbers), "id")
-    return experience.rows(frame)
+    _check_unique(pd.Series(frame.event_id.array, index=numbers), "id")
+    return experience.check_frame(frame)
 
 
 _FORMATS: Final = {

@@ -1,7 +1,7 @@
-"""What every repository does: entities in, entities out, all on the connection of its session.
+"""What all repositories share: reads and writes of entities on the connection of a session.
 
-Where the facade has the same read, its query says which rows, and in which order; here they only
-become entities.  So there is one implementation of each, and a read sees what its own session wrote.
+Where a client has the same read, its query selects the rows and their order, and the repository only
+converts them to entities.  So each read is implemented once, and sees what its own session wrote.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ __all__ = ["Repository"]
 
 EntityT = TypeVar("EntityT", TokenModel, ConnectionModel, EventModel)
 
-# What can be changed in place, which SQLAlchemy does not notice.
+# Attributes that can be changed in place, which SQLAlchemy does not notice.
 _MUTABLE: Final = (
     "coord_x",
     "coord_y",
@@ -53,7 +53,7 @@ _MUTABLE: Final = (
 
 
 class Repository(Generic[EntityT]):
-    """Entities of one table in one session.
+    """The entities of one table, in one session.
 
     Parameters
     ----------
@@ -61,7 +61,7 @@ class Repository(Generic[EntityT]):
         From `DatabaseManager.session`.
     redis : RedisManager, optional
     config : mapping, optional
-        The repository's part of the configuration.
+        The repository's section of the configuration.
     """
 
     model: ClassVar[type[Any]]
@@ -77,17 +77,17 @@ class Repository(Generic[EntityT]):
         self.redis = redis
         self.config = dict(config or {})
         self._where: str = session.info.get("where", "the database")
-        self._alone: asyncio.Lock = session.info.setdefault("alone", asyncio.Lock())
+        self._lock: asyncio.Lock = session.info.setdefault("alone", asyncio.Lock())
 
     async def get_by_id(self, id: Id) -> EntityT | None:  # noqa: A002 - the layer's own name
-        """Get one entity, or None if the store has none of this id."""
-        found: list[EntityT] = await self._all(
+        """Return one entity, or None if the store has none of this id."""
+        entities: list[EntityT] = await self._all(
             select(self.model).where(self.model.id == self._key(id))
         )
-        return found[0] if found else None
+        return entities[0] if entities else None
 
     async def get_all(self, limit: int | None = None, offset: int = 0) -> list[EntityT]:
-        """Get all entities by id, or `limit` of them after the first `offset`."""
+        """Return all entities by id, or `limit` of them after the first `offset`."""
         statement = select(self.model).order_by(self.model.id)
         if limit is not None:
             row_limit(limit)
@@ -97,63 +97,63 @@ class Repository(Generic[EntityT]):
         return await self._all(statement.offset(offset))
 
     async def count(self) -> int:
-        """Count the entities in the store."""
+        """Return the number of entities in the store."""
         statement = select(func.count()).select_from(self.model)
-        async with self._turn():
+        async with self._exclusive():
             return int(await self.session.scalar(statement) or 0)
 
     async def create(self, entity: EntityT) -> EntityT:
-        """Write a new entity, and give it back with what the server has set.
+        """Write a new entity, and return it with the values that the server set.
 
         Raises
         ------
         IntegrityError
-            Its id is there already, or an id in it names nothing.  The session goes on.
+            Its id already exists, or it refers to an id that does not.  The session stays usable.
         """
         return (await self.bulk_create([entity]))[0]
 
     async def bulk_create(self, entities: Iterable[EntityT]) -> list[EntityT]:
-        """Write new entities, all or none, and give them back with what the server has set.
+        """Write new entities, all or none, and return them with the values that the server set.
 
         Raises
         ------
         IntegrityError
-            As for `create`; nothing of these is written.
+            As for `create`; none of the entities is written.
         """
         new = list(entities)
-        self._refuse_known(new)
-        async with self._writing():
+        self._check_new(new)
+        async with self._savepoint():
             self.session.add_all(new)
         return new
 
     async def update(self, entity: EntityT) -> EntityT:
-        """Write the changes of an entity, in-place changes of its lists and dicts too.
+        """Write the changes of an entity, including in-place changes of its lists and dicts.
 
         Parameters
         ----------
         entity
-            Of this session, or of one that has ended.
+            An entity of this session, or of one that has ended.
 
         Returns
         -------
         entity
-            As it is now in the store: the same object, if it is of this session.
+            The entity as stored; the same object, if it belongs to this session.
 
         Raises
         ------
         NotFoundError
-            It is not in the store, or no longer.
+            The store does not have it, or no longer.
         IntegrityError, InvalidQueryError
-            The database refuses the change.  The session goes on, and the entity is as it was.
+            The database rejects the change.  The session stays usable, and the entity is unchanged.
         """
-        self._of_this_model(entity)
-        held = inspect(entity).persistent
-        if held:
-            # Else the savepoint would begin by writing it, outside of itself.
+        self._check_model(entity)
+        persistent = inspect(entity).persistent
+        if persistent:
+            # Otherwise starting the savepoint would flush the entity outside of it.
             self.session.expunge(entity)
         try:
-            async with self._writing():
-                if held:
+            async with self._savepoint():
+                if persistent:
                     self.session.add(entity)
                 elif await self.session.get(self.model, entity.id) is None:
                     raise NotFoundError.of(self._noun, [str(entity.id)])
@@ -164,15 +164,15 @@ class Repository(Generic[EntityT]):
                         setattr(entity, name, getattr(entity, name))
                         flag_modified(entity, name)
         except (IntegrityError, InvalidQueryError):
-            await self._refreshed(entity)
+            await self._refresh(entity)
             raise
-        # What a trigger sets beside a given value does not come back by itself.
-        return entity if held else await self._refreshed(entity)
+        # Values that triggers set in a merged entity are not returned by the UPDATE.
+        return entity if persistent else await self._refresh(entity)
 
     async def delete(self, id: Id) -> bool:  # noqa: A002 - the layer's own name
-        """Delete the entity of this id, and tell whether there was one."""
+        """Delete the entity of this id, and return whether there was one."""
         statement = delete(self.model).where(self.model.id == self._key(id))
-        async with self._writing():
+        async with self._savepoint():
             result: Any = await self.session.execute(statement)
         return bool(result.rowcount)
 
@@ -180,84 +180,86 @@ class Repository(Generic[EntityT]):
         return uuid.UUID(canonical_id(id, f"{self._noun} id"))
 
     async def _all(self, statement: Select[Any]) -> list[EntityT]:
-        """Read entities as they are now, even those that the session has read before."""
+        """Read entities anew, even those that the session has read before."""
         return [row[0] for row in await self._rows(statement)]
 
     async def _rows(self, statement: Executable) -> Sequence[Any]:
-        async with self._turn():
-            # What is not written yet would be lost by reading over it.
+        async with self._exclusive():
+            # Reading over unwritten changes would discard them.
             await self.session.flush()
-            found = await self.session.execute(
+            result = await self.session.execute(
                 statement, execution_options={"populate_existing": True}
             )
-            rows: Sequence[Any] = found.all()
+            rows: Sequence[Any] = result.all()
             return rows
 
-    async def _chosen(self, query: Query, key: str) -> list[EntityT]:
-        """Read the entities that a query names by its column `key`, in the query's order."""
+    async def _select_ids(self, query: Query, key: str) -> list[EntityT]:
+        """Read the entities whose ids are in the column `key` of a query, in the query's order."""
         numbered = (
             f'SELECT row_number() OVER () AS place, q."{key}"::uuid AS id FROM ({query.sql}) AS q'
         )
-        named = _literal(numbered).columns(column("place", BigInteger), column("id", Uuid))
-        asked = named.cte("asked")
+        ids = _raw_sql(numbered).columns(column("place", BigInteger), column("id", Uuid))
+        selected = ids.cte("selected")
         return await self._all(
-            select(self.model).join(asked, self.model.id == asked.c.id).order_by(asked.c.place)
+            select(self.model)
+            .join(selected, self.model.id == selected.c.id)
+            .order_by(selected.c.place)
         )
 
-    async def _matching(self, conditions: Sequence[str]) -> list[EntityT]:
-        """Read the entities that meet conditions on their table, by id."""
-        statement = select(self.model).where(*map(_literal, conditions))
+    async def _select_where(self, conditions: Sequence[str]) -> list[EntityT]:
+        """Read the entities whose rows meet all conditions, by id."""
+        statement = select(self.model).where(*map(_raw_sql, conditions))
         return await self._all(statement.order_by(self.model.id))
 
-    async def _refreshed(self, entity: EntityT) -> EntityT:
-        async with self._turn():
+    async def _refresh(self, entity: EntityT) -> EntityT:
+        async with self._exclusive():
             await self.session.refresh(entity)
         return entity
 
     async def _row(self, query: Query) -> dict[str, Any]:
-        """Read the one row that a query gives."""
-        async with self._turn():
+        """Read the single row of a query."""
+        async with self._exclusive():
             await self.session.flush()
-            return dict((await self.session.execute(_literal(query.sql))).mappings().one())
+            return dict((await self.session.execute(_raw_sql(query.sql))).mappings().one())
 
     @asynccontextmanager
-    async def _turn(self) -> AsyncIterator[None]:
-        """Use the session alone: it has one connection, and calls on it take turns."""
-        async with self._alone:
+    async def _exclusive(self) -> AsyncIterator[None]:
+        """Use the session exclusively: it has one connection, so concurrent calls wait for each other."""
+        async with self._lock:
             with session_errors(self._where):
                 yield
 
     @asynccontextmanager
-    async def _writing(self) -> AsyncIterator[None]:
-        """Write within a savepoint, so that the session survives what the database refuses."""
-        async with self._turn(), self.session.begin_nested():
+    async def _savepoint(self) -> AsyncIterator[None]:
+        """Write within a savepoint, so that the session stays usable after a rejected write."""
+        async with self._exclusive(), self.session.begin_nested():
             yield
             await self.session.flush()
 
-    def _of_this_model(self, entity: object) -> None:
+    def _check_model(self, entity: object) -> None:
         if not isinstance(entity, self.model):
             raise InvalidQueryError(
-                f"{type(self).__name__} takes a {self.model.__name__}, not {entity!r}"
+                f"{type(self).__name__} needs a {self.model.__name__}, not {entity!r}"
             )
 
-    def _refuse_known(self, new: Sequence[EntityT]) -> None:
-        """Refuse what SQLAlchemy would pass over, or only warn of."""
-        held = self.session.sync_session.identity_map
-        seen: dict[uuid.UUID, EntityT] = {}
+    def _check_new(self, new: Sequence[EntityT]) -> None:
+        """Raise for duplicates that SQLAlchemy would ignore, or only warn of."""
+        identity_map = self.session.sync_session.identity_map
+        ids: set[uuid.UUID] = set()
         for entity in new:
-            self._of_this_model(entity)
+            self._check_model(entity)
             if inspect(entity).has_identity:
-                raise IntegrityError(f"{entity!r} is in the store already; change it with update()")
+                raise IntegrityError(f"{entity!r} is already in the store; change it with update()")
             if entity.id is None:
                 continue
-            if entity.id in seen or identity_key(self.model, entity.id) in held:
+            if entity.id in ids or identity_key(self.model, entity.id) in identity_map:
                 raise IntegrityError(
-                    f"{self._noun} id {entity.id} is there twice, or in the store already; nothing"
+                    f"{self._noun} id {entity.id} appears twice, or is already in the store; nothing"
                     " was written"
                 )
-            seen[entity.id] = entity
+            ids.add(entity.id)
 
 
-def _literal(statement: str) -> Any:
-    """Give SQL as it is: a colon in it begins no parameter."""
+def _raw_sql(statement: str) -> Any:
+    """Return SQL in which a colon does not start a parameter."""
     return text(statement.replace(":", "\\:"))

@@ -1,4 +1,4 @@
-"""Events as entities: recorded, and read from the last backwards."""
+"""Events as entities: their creation, and the most recent ones."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ __all__ = ["ExperienceRepository"]
 
 
 class ExperienceRepository(Repository[EventModel]):
-    """The events of a store, in one session; `RepositoryFactory` makes it.
+    """The events of a store, in one session; created by `RepositoryFactory`.
 
     Examples
     --------
@@ -57,19 +57,19 @@ class ExperienceRepository(Repository[EventModel]):
         ----------
         event_type : str
         timestamp : datetime or int, optional
-            With a time zone, or milliseconds since the epoch; now, if not given.
+            With a time zone, or milliseconds since the epoch; by default now.
         state_before, state_after, action, metadata : mapping, optional
         reward : float
         token_id, priority, sequence_number, id : optional
         trajectory_id : id, optional
-            One that is not there yet is made.
+            Created if it does not exist yet.
 
         Raises
         ------
         IntegrityError
-            The token is not there, or the event is already.  The session goes on.
+            The token does not exist, or the event already does.  The session stays usable.
         InvalidQueryError
-            A time without a zone, or another value that cannot be; nothing was sent.
+            A time without a zone, or another invalid value; nothing was sent.
         """
         return await self.create(
             EventModel(
@@ -89,5 +89,5 @@ class ExperienceRepository(Repository[EventModel]):
         )
 
     async def get_recent_events(self, count: int = 10) -> list[EventModel]:
-        """Get the last `count` events, oldest first, as the facade's `get_recent_events` does."""
-        return await self._chosen(events.recent(count), "event_id")
+        """Return the last `count` events, oldest first, as `get_recent_events` of a client does."""
+        return await self._select_ids(events.recent(count), "event_id")

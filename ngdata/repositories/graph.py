@@ -16,7 +16,7 @@ __all__ = ["GraphRepository"]
 
 
 class GraphRepository(Repository[ConnectionModel]):
-    """The connections of a store, in one session; `RepositoryFactory` makes it.
+    """The connections of a store, in one session; created by `RepositoryFactory`.
 
     Examples
     --------
@@ -26,9 +26,9 @@ class GraphRepository(Repository[ConnectionModel]):
     ...     db_manager = await DatabaseFactory.create_database_manager()
     ...     async with db_manager.session() as session:
     ...         graph = RepositoryFactory.create_graph_repository(session)
-    ...         found = await graph.get_degree(token_id)
+    ...         degrees = await graph.get_degree(token_id)
     ...     await DatabaseFactory.close_all()
-    ...     return found
+    ...     return degrees
     >>> asyncio.run(degree("00000000-0000-4000-8000-000000000000"))
     {'in_degree': 0, 'out_degree': 0, 'total_degree': 0}
     """
@@ -53,9 +53,9 @@ class GraphRepository(Repository[ConnectionModel]):
         Raises
         ------
         IntegrityError
-            An end names no token, or the id is there already.  The session goes on.
+            An end names no token, or the id already exists.  The session stays usable.
         InvalidQueryError
-            A value that cannot be; nothing was sent.
+            An invalid value; nothing was sent.
         """
         return await self.create(
             ConnectionModel(
@@ -71,18 +71,18 @@ class GraphRepository(Repository[ConnectionModel]):
         )
 
     async def update_weight(self, id: Id, weight: float) -> ConnectionModel:  # noqa: A002
-        """Give a connection another weight.
+        """Change the weight of a connection.
 
         Raises
         ------
         NotFoundError
-            There is no connection of this id.
+            No connection has this id.
         """
-        found = await self.get_by_id(id)
-        if found is None:
+        connection = await self.get_by_id(id)
+        if connection is None:
             raise NotFoundError.of("connection", [str(id)])
-        found.weight = weight
-        return await self.update(found)
+        connection.weight = weight
+        return await self.update(connection)
 
     async def get_neighbors(
         self,
@@ -93,21 +93,21 @@ class GraphRepository(Repository[ConnectionModel]):
         min_weight: float | None = None,
         limit: int | None = None,
     ) -> list[ConnectionModel]:
-        """Find what a token is connected to, as the facade's `get_neighbors` does.
+        """Find the connections to a token's neighbors, as `get_neighbors` of a client does.
 
         Parameters
         ----------
         token_id : id
         direction : {"outgoing", "incoming", "both"}
-            A bidirectional connection is outgoing, and incoming, at both of its ends.
+            A bidirectional connection is outgoing and incoming at both of its ends.
         connection_type, min_weight, limit
-            As in the facade.
+            As in the client.
 
         Returns
         -------
         list of ConnectionModel
-            One for each neighbor, by the neighbor's id; of parallel ones that of the least id.
-            `ConnectionModel.other_end` tells the neighbor, whichever way the connection goes.
+            One per neighbor, ordered by the neighbor's id; of parallel connections, that with the
+            smallest id.  `ConnectionModel.other_end` returns the neighbor, in either direction.
         """
         query = neighbors.neighbors(
             [canonical_id(token_id, "token_id")],
@@ -116,9 +116,9 @@ class GraphRepository(Repository[ConnectionModel]):
             min_weight=min_weight,
             limit=limit,
         )
-        return await self._chosen(query, "connection_id")
+        return await self._select_ids(query, "connection_id")
 
     async def get_degree(self, token_id: Id) -> dict[str, int]:
-        """Count a token's connections: ``in_degree``, ``out_degree``, ``total_degree``."""
+        """Return the numbers of a token's connections: ``in_degree``, ``out_degree``, ``total_degree``."""
         row = await self._row(neighbors.degree([canonical_id(token_id, "token_id")]))
         return {name: row[name] for name in ("in_degree", "out_degree", "total_degree")}

@@ -30,7 +30,7 @@ _ALL_BITS: Final = 2**31 - 1
 
 
 class TokenRepository(Repository[TokenModel]):
-    """The tokens of a store, in one session; `RepositoryFactory` makes it.
+    """The tokens of a store, in one session; created by `RepositoryFactory`.
 
     Examples
     --------
@@ -40,9 +40,9 @@ class TokenRepository(Repository[TokenModel]):
     ...     db_manager = await DatabaseFactory.create_database_manager()
     ...     async with db_manager.session() as session:
     ...         tokens = RepositoryFactory.create_token_repository(session)
-    ...         found = await tokens.find_in_region((0, 0, 0), (0, 0, 0), level=0)
+    ...         here = await tokens.find_in_region((0, 0, 0), (0, 0, 0), level=0)
     ...     await DatabaseFactory.close_all()
-    ...     return found
+    ...     return here
     >>> asyncio.run(at_the_origin())
     []
     """
@@ -55,26 +55,28 @@ class TokenRepository(Repository[TokenModel]):
         id: Id,  # noqa: A002 - the layer's own name
         use_cache: bool = True,
     ) -> TokenModel | None:
-        """Get one token, or None if the store has none of this id.
+        """Return one token, or None if the store has none of this id.
 
         Parameters
         ----------
         id : id
         use_cache : bool
-            Whether a cached answer will do: one that is what the database would answer now.
+            Whether a cached token may be returned: one that the database would return now.
         """
         key = self._key(id)
         cache: Remembered | None = self.session.info.get("remembered")
         if not use_cache or cache is None or not await cache.open(self.redis):
             return await super().get_by_id(key)
-        seen: ColumnElement[str | None] = literal_column(f"({cache.version_sql(self.model)})")
-        async with self._turn():
+        version_column: ColumnElement[str | None] = literal_column(
+            f"({cache.version_sql(self.model)})"
+        )
+        async with self._exclusive():
             await self.session.flush()
-            version = version_of(await self.session.scalar(select(seen)))
-            found = await cache.find(self.model, key, version, self.redis)
-            if found is not None:
-                return await self.session.merge(found, load=False)
-        rows = await self._rows(select(self.model, seen).where(self.model.id == key))
+            version = version_of(await self.session.scalar(select(version_column)))
+            cached = await cache.find(self.model, key, version, self.redis)
+            if cached is not None:
+                return await self.session.merge(cached, load=False)
+        rows = await self._rows(select(self.model, version_column).where(self.model.id == key))
         if not rows:
             return None
         token: TokenModel = rows[0][0]
@@ -84,15 +86,15 @@ class TokenRepository(Repository[TokenModel]):
     async def find_in_region(
         self, min_coords: ArrayLike, max_coords: ArrayLike, level: Level = 0
     ) -> list[TokenModel]:
-        """Find the tokens in a closed box on one level, as the facade's `find_in_region` does.
+        """Find the tokens in a closed box on one level, as `find_in_region` of a client does.
 
         Raises
         ------
         InvalidQueryError
-            An inverted box, NaN, an unknown level; nothing was sent.
+            An inverted box, NaN, or an unknown level; nothing was sent.
         """
         box = Box.of(min_coords, max_coords, level)
-        return await self._chosen(regions.region(box, TokenFilter(), ["token_id"]), "token_id")
+        return await self._select_ids(regions.region(box, TokenFilter(), ["token_id"]), "token_id")
 
     async def find_by_coordinates(
         self,
@@ -101,51 +103,51 @@ class TokenRepository(Repository[TokenModel]):
         z: Sequence[float | None],
         tolerance: float = 0.01,
     ) -> list[TokenModel]:
-        """Find the tokens that are near a place on each level that is given, by id.
+        """Find the tokens that are near a point on each level, ordered by id.
 
         Parameters
         ----------
         x, y, z : sequence of float or None
-            From level 0 upwards, at most eight; a level of None or NaN is not looked at.
+            From level 0 upwards, at most eight; a level of None or NaN is ignored.
         tolerance : float
-            How far off a coordinate may be, on each axis of each level.
+            The largest difference of a coordinate, on each axis of each level.
 
         Raises
         ------
         InvalidQueryError
-            Axes of different lengths, no level at all, a negative tolerance; nothing was sent.
+            Axes of different lengths, no level, or a negative tolerance; nothing was sent.
         """
         boxes = _boxes(x, y, z, tolerance)
-        wanted = [regions.region(box, TokenFilter(), ["token_id"]) for box in boxes]
-        # Names an order: INTERSECT has none.
-        every = " INTERSECT ".join(f"({query.sql})" for query in wanted) + " ORDER BY token_id"
-        return await self._chosen(
-            Query(every, wanted[0].columns, wanted[0].relations), key="token_id"
+        queries = [regions.region(box, TokenFilter(), ["token_id"]) for box in boxes]
+        # INTERSECT has no order of its own.
+        statement = " INTERSECT ".join(f"({query.sql})" for query in queries) + " ORDER BY token_id"
+        return await self._select_ids(
+            Query(statement, queries[0].columns, queries[0].relations), key="token_id"
         )
 
     async def find_by_type(self, token_type: str | Sequence[str]) -> list[TokenModel]:
-        """Find the tokens of a type, or of any of several, by id."""
-        return await self._matching(TokenFilter(token_type).conditions())
+        """Find the tokens of a type, or of any of several, ordered by id."""
+        return await self._select_where(TokenFilter(token_type).conditions())
 
     async def find_by_flags(self, flags: int, mask: int | None = None) -> list[TokenModel]:
-        """Find the tokens whose flags are these, by id.
+        """Find the tokens that have these flags, ordered by id.
 
         Parameters
         ----------
         flags : int
         mask : int, optional
-            Which bits count; all of them, if it is not given.
+            The bits that are compared; by default all.
         """
-        wanted = _bits(flags, "flags")
-        counted = _ALL_BITS if mask is None else _bits(mask, "mask")
-        return await self._matching(
-            [f"flags::int8 & {sql.integer(counted)} = {sql.integer(wanted & counted)}"]
+        bits = _bits(flags, "flags")
+        compared = _ALL_BITS if mask is None else _bits(mask, "mask")
+        return await self._select_where(
+            [f"flags::int8 & {sql.integer(compared)} = {sql.integer(bits & compared)}"]
         )
 
 
 def _bits(value: int, name: str) -> int:
-    whole = isinstance(value, numbers.Integral) and not isinstance(value, bool)
-    if not whole or not 0 <= value <= _ALL_BITS:
+    is_integer = isinstance(value, numbers.Integral) and not isinstance(value, bool)
+    if not is_integer or not 0 <= value <= _ALL_BITS:
         raise InvalidQueryError(f"{name} must be an integer from 0 to 2**31 - 1, not {value!r}")
     return int(value)
 
@@ -160,20 +162,20 @@ def _boxes(
     if reach is None or reach < 0:
         raise InvalidQueryError(f"tolerance must be a number of at least 0, not {tolerance!r}")
     try:
-        places = list(zip(x, y, z, strict=True))
+        points = list(zip(x, y, z, strict=True))
     except (TypeError, ValueError):
-        places = []
-    given = [
-        (level, as_point(place, f"the place on level {level}"))
-        for level, place in enumerate(places)
-        if not all(map(is_missing, place))
+        points = []
+    defined = [
+        (level, as_point(point, f"the point on level {level}"))
+        for level, point in enumerate(points)
+        if not all(map(is_missing, point))
     ]
-    if not given or len(places) > 8:
+    if not defined or len(points) > 8:
         raise InvalidQueryError(
             "x, y and z must be sequences of one length from 1 to 8, a number for each level and "
-            f"at least one level given, not {x!r}, {y!r}, {z!r}"
+            f"at least one level that is not None, not {x!r}, {y!r}, {z!r}"
         )
     return [
-        Box.of([c - reach for c in place], [c + reach for c in place], level)
-        for level, place in given
+        Box.of([c - reach for c in point], [c + reach for c in point], level)
+        for level, point in defined
     ]

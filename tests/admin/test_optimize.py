@@ -145,7 +145,7 @@ def test_others_read_and_write_meanwhile(url):
 
 
 def test_readers_that_do_not_let_go_end_it(url, monkeypatch):
-    monkeypatch.setattr(owner_locks, "PATIENCE_SECONDS", 0.2)
+    monkeypatch.setattr(owner_locks, "LOCK_TIMEOUT_SECONDS", 0.2)
     scattered(url, 200)
     before = state(url), indexed(url)
 

@@ -139,7 +139,7 @@ def test_readers_see_the_old_index_and_writers_wait(ng, database_url):
 
 
 def test_writers_that_do_not_let_go_end_it(ng, database_url, monkeypatch):
-    monkeypatch.setattr(owner_locks, "PATIENCE_SECONDS", 0.1)
+    monkeypatch.setattr(owner_locks, "LOCK_TIMEOUT_SECONDS", 0.1)
     with adbc.connect(database_url) as writer:
         with writer.cursor() as cursor:
             cursor.execute("LOCK TABLE tokens.tokens IN ROW EXCLUSIVE MODE")

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ngdata._arguments.ids import canonical_id, canonical_ids, unique_ids
-from ngdata._store.columns import new_ids
+from ngdata._store.fields import new_ids
 from ngdata.errors import InvalidQueryError
 
 

@@ -118,13 +118,13 @@ def test_json_nested_too_deeply(ng, ids):
         (POINTS | {"level": [0, 0, 0]}, "no column 'level' to write, only x, y, z, token_id"),
         (POINTS | {0: [0, 0, 0]}, "no column 0 to write"),
         ({"x": [1]}, "the frame lacks the column y, z"),
-        ({"x": [1], "y": [1, 2], "z": [1]}, "the columns make no frame"),
-        ({"x": 1, "y": 1, "z": 1}, "the columns make no frame"),
-        ({"x": np.zeros((2, 2)), "y": [1, 2], "z": [1, 2]}, "the columns make no frame"),
-        (pd.DataFrame([[1, 2, 3, 4]], columns=[*"xyzx"]), "a column stands twice among x, y, z, x"),
+        ({"x": [1], "y": [1, 2], "z": [1]}, "the columns do not form a frame"),
+        ({"x": 1, "y": 1, "z": 1}, "the columns do not form a frame"),
+        ({"x": np.zeros((2, 2)), "y": [1, 2], "z": [1, 2]}, "the columns do not form a frame"),
+        (pd.DataFrame([[1, 2, 3, 4]], columns=[*"xyzx"]), "two columns of one name: x, y, z, x"),
         (pd.DataFrame([[1, 2, 3]]), "no column 0 to write"),
         (pd.Series([1.0], name="x"), "not Series"),
-        (pa.array([1.0]), "DoubleArray|makes no frame"),
+        (pa.array([1.0]), "DoubleArray|cannot be read as a frame"),
         ([(0, 0, 0)], "not list"),
         (None, "not NoneType"),
         ("frame", "not str"),
@@ -205,27 +205,27 @@ def test_the_level_of_a_frame(ng, ids, level):
 def test_an_id_twice_in_a_frame(ng, ids):
     again = uuid.uuid4()
     frame = POINTS | {"token_id": [str(again), None, str(again).upper()]}
-    with pytest.raises(IntegrityError, match=f"token_id {again} stands in rows 0 and 2; nothing"):
+    with pytest.raises(IntegrityError, match=f"token_id {again} appears in rows 0 and 2; nothing"):
         ng.tokens.bulk_create(frame)
     edges = {"source_id": ids, "target_id": ids, "connection_id": [again, again, uuid.uuid4()]}
-    with pytest.raises(IntegrityError, match=f"connection_id {again} stands in rows 0 and 1"):
+    with pytest.raises(IntegrityError, match=f"connection_id {again} appears in rows 0 and 1"):
         ng.graph.bulk_create(edges)
     events = {"event_type": ["a"] * 2, "timestamp": [0, 0], "event_id": [again.hex, again.urn]}
-    with pytest.raises(IntegrityError, match=f"event_id {again} stands in rows 0 and 1"):
+    with pytest.raises(IntegrityError, match=f"event_id {again} appears in rows 0 and 1"):
         ng.experience.bulk_create(events)
 
 
 def test_an_existing_id(ng, ids):
     frame = POINTS | {"token_id": [None, None, ids[1]]}
-    with pytest.raises(IntegrityError, match=f"id {ids[1]} in row 2 is there already; nothing was"):
+    with pytest.raises(IntegrityError, match=f"id {ids[1]} in row 2 already exists; nothing was"):
         ng.tokens.bulk_create(frame)
-    with pytest.raises(IntegrityError, match=f"{ids[1]} in row 0 is there already"):
+    with pytest.raises(IntegrityError, match=f"{ids[1]} in row 0 already exists"):
         ng.tokens.create({}, token_id=ids[1])
     [edge] = ng.graph.connections().connection_id
-    with pytest.raises(IntegrityError, match=f"{edge} in row 0 is there already"):
+    with pytest.raises(IntegrityError, match=f"{edge} in row 0 already exists"):
         ng.graph.create_connection(ids[0], ids[1], connection_id=edge)
     [event] = ng.experience.get_events().event_id
-    with pytest.raises(IntegrityError, match=f"{event} in row 0 is there already"):
+    with pytest.raises(IntegrityError, match=f"{event} in row 0 already exists"):
         ng.experience.create_event("seen", event_id=event)
 
 
@@ -245,8 +245,8 @@ def test_dangling_ends(ng, ids):
 @pytest.mark.parametrize(
     ("name", "value", "match"),
     [
-        ("source_id", None, "source_id in row 1 must be an id, not None"),
-        ("target_id", math.nan, "target_id in row 1 must be an id, not nan"),
+        ("source_id", None, "source_id in row 1 must be given, not None"),
+        ("target_id", math.nan, "target_id in row 1 must be given, not nan"),
         ("target_id", "x", "target_id in row 1 must be a UUID, as text or uuid.UUID, not 'x'"),
         ("weight", "1", "weight in row 1 must be a number"),
         ("weight", math.inf, "weight in row 1 must be finite"),

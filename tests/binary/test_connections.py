@@ -1,4 +1,4 @@
-"""32-byte connection records: against bytes packed by hand, both ways, and into the store."""
+"""32-byte connection records: compared with bytes packed by hand, in both directions, and stored."""
 
 import struct
 
@@ -41,7 +41,7 @@ def test_a_record_is_32_bytes():
 
 
 def test_fields_of_a_record_packed_by_hand():
-    wanted = pd.DataFrame(
+    expected = pd.DataFrame(
         {
             "source_id": token_ids([7]),
             "target_id": token_ids([0x3500_0009]),
@@ -56,7 +56,7 @@ def test_fields_of_a_record_packed_by_hand():
             "last_activation": pd.to_datetime([2**32 - 1], unit="s", utc=True).as_unit("us"),
         }
     )
-    pd.testing.assert_frame_equal(decode_connections(GOLDEN), wanted)
+    pd.testing.assert_frame_equal(decode_connections(GOLDEN), expected)
 
 
 def test_the_record_packed_by_hand_is_written():
@@ -80,27 +80,27 @@ def test_every_record_is_read_and_written_back_bit_by_bit(records):
     assert encode_connections(frame).tobytes() == data
 
 
-def test_what_a_frame_does_not_say_is_zero():
+def test_missing_columns_are_zero():
     record = encode_connections({"source_id": token_ids([1]), "target_id": token_ids([2])})
     assert record.tobytes() == struct.pack("<II", 1, 2) + bytes(24)
 
 
 @pytest.mark.parametrize("field", ["pull_strength", "preferred_distance"])
 @pytest.mark.parametrize("value", [np.nan, np.inf])
-def test_a_number_that_is_none_is_refused_with_its_record(field, value):
+def test_nan_is_refused_with_its_record(field, value):
     records = np.zeros(3, CONNECTION)
     records[field][2] = value
     with pytest.raises(InvalidQueryError, match=f"connection record 2 .*{field} is {value}"):
         decode_connections(records)
 
 
-def test_data_that_were_cut_short_say_how_much_there_is():
-    with pytest.raises(InvalidQueryError, match="33 bytes are 1 whole connection records of 32"):
+def test_the_error_for_truncated_data_counts_the_records():
+    with pytest.raises(InvalidQueryError, match="33 bytes are 1 complete connection records of 32"):
         decode_connections(bytes(33))
 
 
 @pytest.mark.parametrize(
-    ("column", "value", "said"),
+    ("column", "value", "message"),
     [
         ("type", 256, "type in row 1 must be an integer from 0 to 255"),
         ("flags", 0x100, "flags in row 1 is 0x100: .* no place for bit 8"),
@@ -116,11 +116,11 @@ def test_data_that_were_cut_short_say_how_much_there_is():
         ("weight", 1, "there is no column 'weight'"),
     ],
 )
-def test_what_a_record_cannot_hold_is_refused_with_its_row(column, value, said):
+def test_a_value_out_of_range_is_refused_with_its_row(column, value, message):
     ends = token_ids([1, 2]).tolist()
     columns = {"source_id": list(ends), "target_id": ends}
     columns[column] = [columns.get(column, [0])[0], value]
-    with pytest.raises(InvalidQueryError, match=said):
+    with pytest.raises(InvalidQueryError, match=message):
         encode_connections(columns)
 
 
@@ -129,8 +129,8 @@ def test_connections_find_their_tokens_in_the_store(ng):
     tokens["id"] = 7, 0x3500_0009
     frame, coords = token_rows(decode_tokens(tokens))
     ng.tokens.bulk_create(frame, coords=coords)
-    made = ng.graph.bulk_create(connection_rows(decode_connections(GOLDEN * 2)))
-    assert made.is_unique
+    ids = ng.graph.bulk_create(connection_rows(decode_connections(GOLDEN * 2)))
+    assert ids.is_unique
 
     edges = ng.graph.connections()
     assert edges.source_id.tolist() == token_ids([7, 7]).tolist()
@@ -140,9 +140,9 @@ def test_connections_find_their_tokens_in_the_store(ng):
     assert edges.bidirectional.all()
 
 
-def test_what_the_store_has_no_column_for_is_in_the_metadata():
-    (described,) = connection_rows(decode_connections(GOLDEN)).metadata
-    assert described == {
+def test_fields_without_a_column_are_in_the_metadata():
+    (metadata,) = connection_rows(decode_connections(GOLDEN)).metadata
+    assert metadata == {
         "rigidity": 128,
         "active_levels": 0x41,
         "flags": 3,
@@ -153,7 +153,7 @@ def test_what_the_store_has_no_column_for_is_in_the_metadata():
     }
 
 
-def test_an_id_is_of_the_connection_and_its_place():
+def test_an_id_depends_on_the_connection_and_its_position():
     records = np.frombuffer(GOLDEN * 4, CONNECTION).copy()
     records["activation_count"] = range(4)
     records["type"][3] = 82

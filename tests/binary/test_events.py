@@ -1,4 +1,4 @@
-"""128-byte event records: against bytes packed by hand, both ways, and into the store."""
+"""128-byte event records: compared with bytes packed by hand, in both directions, and stored."""
 
 import struct
 import uuid
@@ -66,7 +66,7 @@ def test_every_record_is_read_and_written_back_bit_by_bit(records):
 
 
 @given(st.lists(RECORD, min_size=1, max_size=5))
-def test_ids_and_rewards_are_those_of_python(records):
+def test_ids_and_rewards_equal_those_computed_by_python(records):
     frame = decode_events(b"".join(records))
     for event, record in zip(frame.itertuples(), records, strict=True):
         assert event.event_id == str(uuid.UUID(int=int.from_bytes(record[:16], "little")))
@@ -75,21 +75,21 @@ def test_ids_and_rewards_are_those_of_python(records):
         assert event.timestamp.asm8.view("i8") == struct.unpack("<Q", record[16:24])[0]
 
 
-def test_what_a_frame_does_not_say_is_zero():
+def test_missing_columns_are_zero():
     event_id = uuid.UUID(int=ID)
     record = encode_events({"event_id": [event_id], "timestamp": [1_000]})
     assert record.tobytes() == GOLDEN[:16] + struct.pack("<Q", 1_000_000) + bytes(104)
 
 
 @pytest.mark.parametrize("field", ["state", "action", "goal", "curiosity"])
-def test_a_number_that_is_none_is_refused_with_its_record(field):
+def test_nan_is_refused_with_its_record(field):
     records = np.zeros(4, EVENT)
     records[field][2] = np.nan
     with pytest.raises(InvalidQueryError, match=rf"event record 2 .*{field} is \[?nan"):
         decode_events(records)
 
 
-def test_a_time_beyond_all_calendars_is_refused_with_its_record():
+def test_a_time_after_the_year_9999_is_refused_with_its_record():
     records = np.zeros(2, EVENT)
     records["timestamp"] = LAST, LAST + 1
     assert decode_events(records[:1]).timestamp[0].year == 9999
@@ -97,13 +97,15 @@ def test_a_time_beyond_all_calendars_is_refused_with_its_record():
         decode_events(records)
 
 
-def test_data_that_were_cut_short_say_how_much_there_is():
-    with pytest.raises(InvalidQueryError, match="300 bytes are 2 whole event records of 128 bytes"):
+def test_the_error_for_truncated_data_counts_the_records():
+    with pytest.raises(
+        InvalidQueryError, match="300 bytes are 2 complete event records of 128 bytes"
+    ):
         decode_events(bytes(300))
 
 
 @pytest.mark.parametrize(
-    ("column", "value", "said"),
+    ("column", "value", "message"),
     [
         ("timestamp", -1, "timestamp in row 1 must be from 1970"),
         ("type", 2**16, "type in row 1 must be an integer from 0 to 65535"),
@@ -113,15 +115,19 @@ def test_data_that_were_cut_short_say_how_much_there_is():
         ("action", [np.nan] * 8, "action in row 1 must be 8 finite numbers"),
         ("goal", np.inf, "goal in row 1 must be finite"),
         ("reward", 1.0, "reward in row 1 is 1, but homeostasis.* make 0"),
-        ("trajectory_id", str(uuid.UUID(int=1)), "trajectory_id in row 1 is .* not made of"),
+        (
+            "trajectory_id",
+            str(uuid.UUID(int=1)),
+            "trajectory_id in row 1 is .* not the id of an episode",
+        ),
         ("event_id", "nothing", r"event_id in row 1 must be a UUID, .* not 'nothing'"),
     ],
 )
-def test_what_a_record_cannot_hold_is_refused_with_its_row(column, value, said):
+def test_a_value_out_of_range_is_refused_with_its_row(column, value, message):
     frame = decode_events(np.zeros(2, EVENT)).astype({"timestamp": object})
     frame = frame[["event_id", "timestamp", *{column} - {"event_id", "timestamp"}]]
     frame[column] = pd.Series([frame[column][0], value], dtype=object)
-    with pytest.raises(InvalidQueryError, match=said):
+    with pytest.raises(InvalidQueryError, match=message):
         encode_events(frame)
 
 
@@ -148,7 +154,7 @@ def test_an_episode_is_a_trajectory_of_the_store(ng):
     assert len(ng.experience.get_events(trajectory_id=frame.trajectory_id[2])) == 2
 
 
-def test_what_the_store_has_no_column_for_is_in_the_metadata():
+def test_fields_without_a_column_are_in_the_metadata():
     rows = event_rows(decode_events(GOLDEN))
     assert rows.metadata[0] == {
         "flags": 0xFFE1,

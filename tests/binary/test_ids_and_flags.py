@@ -70,19 +70,19 @@ def test_ids_of_a_column_can_be_assigned_to_its_frame():
         "6e676461-7461-8000-8000-00010000000a",
     ],
 )
-def test_an_id_that_was_not_made_of_a_record_is_refused(text):
+def test_an_id_that_is_not_of_a_record_is_refused(text):
     with pytest.raises(InvalidQueryError, match=f"ids in row 1 is {text}"):
         record_ids([token_ids(1)[0], text])
 
 
 @pytest.mark.parametrize("text", ["", "x" * 36, "6e676461-7461-8000-8000-0000000000g0"])
-def test_text_that_is_no_id_is_refused_with_its_row(text):
+def test_invalid_text_is_refused_with_its_row(text):
     with pytest.raises(InvalidQueryError, match="ids in row 1"):
         from_text(pd.Series([token_ids(1)[0], text], dtype="str"), "ids")
 
 
 @pytest.mark.parametrize("numbers", [[-1], [2**32], [1.5], ["1"], [True], [np.nan]])
-def test_a_number_that_is_no_record_id_is_refused(numbers):
+def test_an_invalid_number_is_refused(numbers):
     with pytest.raises(InvalidQueryError, match="numbers"):
         token_ids(numbers)
 
@@ -110,23 +110,23 @@ def test_flags_have_the_names_of_their_kind():
 
 
 @pytest.mark.parametrize(
-    ("kind", "named"),
+    ("kind", "flags"),
     [("tokens", TOKEN_FLAGS), ("connections", CONNECTION_FLAGS), ("events", EVENT_FLAGS)],
 )
-def test_each_name_is_a_bit(kind, named):
-    for name, bit in named.items():
+def test_each_name_is_a_bit(kind, flags):
+    for name, bit in flags.items():
         assert flag_names(bit, kind) == [name]
 
 
 @pytest.mark.parametrize(
     ("flags", "kind"), [(-1, "tokens"), (1 << 16, "events"), (256, "connections")]
 )
-def test_bits_that_a_record_has_no_place_for_are_refused(flags, kind):
+def test_bits_that_a_record_does_not_have_are_refused(flags, kind):
     with pytest.raises(InvalidQueryError, match=f"the flags of {kind} are bits 0 to"):
         flag_names(flags, kind)
 
 
-def test_a_kind_that_is_not_there_is_refused():
+def test_an_unknown_kind_is_refused():
     with pytest.raises(InvalidQueryError, match="kind must be one of tokens, connections, events"):
         flag_names(1, "dreams")
 

@@ -1,4 +1,4 @@
-"""Files of records into the store: all of a file or nothing, from Python and by the command."""
+"""Files of records are loaded whole or not at all, from Python and by the command."""
 
 import asyncio
 import os
@@ -49,21 +49,21 @@ def stored(ng):
     return ng.tokens.count_in_region(*EVERYWHERE)
 
 
-def test_a_file_of_tokens_is_in_the_store_as_it_is_decoded(ng, file, small_parts):
+def test_a_file_of_tokens_is_stored_as_it_is_decoded(ng, file, small_parts):
     tokens(1050).tofile(file)
     report = load_records(ng, file, progress=False)
     assert (report.written, report.skipped, report.contradicted) == (1050, 0, 0)
     assert str(report) == f"{file}: 1,050 tokens written"
 
-    wanted = decode_tokens(file.read_bytes())
+    expected = decode_tokens(file.read_bytes())
     columns = ["token_id", "weight", "flags", "timestamp", "binary_data", "coords"]
-    found = ng.tokens.get(wanted.token_id, columns=columns)
-    assert np.array_equal(np.stack(found.coords), np.stack(wanted.coords), equal_nan=True)
-    pd.testing.assert_frame_equal(found[columns[:5]], wanted[columns[:5]])
+    stored_tokens = ng.tokens.get(expected.token_id, columns=columns)
+    assert np.array_equal(np.stack(stored_tokens.coords), np.stack(expected.coords), equal_nan=True)
+    pd.testing.assert_frame_equal(stored_tokens[columns[:5]], expected[columns[:5]])
     assert ng.tokens.count_in_region(*EVERYWHERE, level="temporal") == 525
 
 
-def test_the_dialect_is_asked_for(ng, file):
+def test_the_dialect_of_a_file(ng, file):
     records = tokens(1)
     records["coordinates"][0, 6] = 100, 100, 100
     records.tofile(file)
@@ -81,10 +81,10 @@ def test_connections_and_events_are_loaded_too(ng, file, small_parts):
     edges["pull_strength"] = random.random(250)
     edges.tofile(file)
     assert load_records(ng, file, "connections").written == 250
-    found = ng.graph.connections()
-    counted = pd.Series(token_ids(edges["source"])).value_counts().sort_index()
-    assert found.source_id.value_counts().sort_index().to_dict() == counted.to_dict()
-    assert sorted(found.weight) == sorted(edges["pull_strength"].astype(float))
+    connections = ng.graph.connections()
+    counts = pd.Series(token_ids(edges["source"])).value_counts().sort_index()
+    assert connections.source_id.value_counts().sort_index().to_dict() == counts.to_dict()
+    assert sorted(connections.weight) == sorted(edges["pull_strength"].astype(float))
 
     events = np.zeros(250, EVENT)
     events["id"][:, 0] = range(250)
@@ -105,7 +105,7 @@ def test_an_async_client_loads_as_well(database_url, file):
     assert asyncio.run(load()).written == 5
 
 
-def test_a_bad_record_leaves_nothing_of_its_file(ng, file, small_parts):
+def test_a_bad_record_undoes_its_whole_file(ng, file, small_parts):
     records = tokens(1000)
     records["weight"][777] = np.nan
     records.tofile(file)
@@ -114,19 +114,19 @@ def test_a_bad_record_leaves_nothing_of_its_file(ng, file, small_parts):
     assert stored(ng) == 0
 
 
-def test_bad_records_are_left_out_if_asked_for(ng, file, small_parts):
+def test_bad_records_are_skipped_on_request(ng, file, small_parts):
     records = tokens(1000)
     records["weight"][[5, 777, 999]] = np.nan, np.inf, -np.inf
     records["weight"][200:300] = np.nan
     records.tofile(file)
     report = load_records(ng, file, on_bad="skip")
     assert (report.written, report.skipped, report.first_skipped) == (897, 103, 5)
-    assert "103 left out" in str(report)
+    assert "103 skipped" in str(report)
     assert stored(ng) == 897
     assert ng.tokens.get(token_ids([5, 6]), missing="skip").token_id.tolist() == [token_ids(6)[0]]
 
 
-def test_types_that_contradict_each_other_are_told(ng, file, small_parts):
+def test_contradictory_types_are_reported(ng, file, small_parts):
     records = tokens(300)
     records["id"] += 0x0200_0000
     records["flags"][[150, 250]] = 0x0300, 0x0200
@@ -135,18 +135,18 @@ def test_types_that_contradict_each_other_are_told(ng, file, small_parts):
     report = load_records(ng, file)
     assert (report.written, report.contradicted, report.first_contradicted) == (300, 3, 150)
     assert "the first is record 150" in str(report)
-    found = ng.tokens.get(token_ids(records["id"][[150]]))
-    assert (found.token_type[0], found["flags"][0]) == ("entity_2", 0x0300)
+    token = ng.tokens.get(token_ids(records["id"][[150]]))
+    assert (token.token_type[0], token["flags"][0]) == ("entity_2", 0x0300)
 
 
-def test_a_file_that_was_cut_short_is_refused_before_anything_is_sent(ng, file):
+def test_a_truncated_file_is_refused_before_anything_is_sent(ng, file):
     file.write_bytes(tokens(10).tobytes()[:-1])
-    with pytest.raises(InvalidQueryError, match=f"{file}: 639 bytes are 9 whole token records"):
+    with pytest.raises(InvalidQueryError, match=f"{file}: 639 bytes are 9 complete token records"):
         load_records(ng, file)
     assert stored(ng) == 0
 
 
-def test_a_pipe_is_read_to_its_end_and_refused_if_that_is_no_records(ng, tmp_path, small_parts):
+def test_a_pipe_is_read_to_its_end_and_refused_if_truncated(ng, tmp_path, small_parts):
     pipe = tmp_path / "pipe"
     os.mkfifo(pipe)
     data = tokens(250).tobytes()
@@ -157,13 +157,15 @@ def test_a_pipe_is_read_to_its_end_and_refused_if_that_is_no_records(ng, tmp_pat
             assert load_records(ng, pipe).written == 250
             ng.tokens.delete(token_ids(range(250)))
         else:
-            with pytest.raises(InvalidQueryError, match=r"16,004 bytes are 250 whole .* 4 bytes"):
+            with pytest.raises(
+                InvalidQueryError, match=r"16,004 bytes are 250 complete .* 4 bytes"
+            ):
                 load_records(ng, pipe)
         writer.join()
     assert stored(ng) == 0
 
 
-def test_a_load_that_is_cancelled_leaves_nothing(ng, database_url, tmp_path, small_parts):
+def test_a_cancelled_load_writes_nothing(ng, database_url, tmp_path, small_parts):
     pipe = tmp_path / "pipe"
     os.mkfifo(pipe)
     copied = (
@@ -175,7 +177,7 @@ def test_a_load_that_is_cancelled_leaves_nothing(ng, database_url, tmp_path, sma
         watcher = await asyncpg.connect(database_url)
         async with await ngdata.connect_async(database_url) as ang:
             load = asyncio.create_task(load_records_async(ang, pipe))
-            # Two parts, and a third that does not come: the writer stays.
+            # Two parts; the third never comes, because the writer keeps the pipe open.
             end = await asyncio.to_thread(open, pipe, "wb", 0)
             await asyncio.to_thread(end.write, tokens(250).tobytes())
             while not await watcher.fetchval(copied):
@@ -208,48 +210,50 @@ def test_a_file_loaded_twice_is_refused_with_its_record(ng, file, kind, small_pa
     if kind != "tokens":
         records.tofile(file)
         load_records(ng, file, kind)
-    with pytest.raises(IntegrityError, match=r"^id .* in record 0 is there already; nothing was"):
+    with pytest.raises(IntegrityError, match=r"^id .* in record 0 already exists; nothing was"):
         load_records(ng, file, kind)
 
 
-def test_an_id_that_is_there_is_named_with_its_record_in_the_file(ng, file, small_parts):
+def test_an_existing_id_is_named_with_its_record_in_the_file(ng, file, small_parts):
     tokens(1, first=310).tofile(file)
     load_records(ng, file)
     records = tokens(400)
     records["weight"][:5] = np.nan
     records.tofile(file)
-    with pytest.raises(IntegrityError, match=f"id {token_ids(310)[0]} in record 310 is there"):
+    with pytest.raises(
+        IntegrityError, match=f"id {token_ids(310)[0]} in record 310 already exists"
+    ):
         load_records(ng, file, on_bad="skip")
     assert stored(ng) == 1
 
 
-def test_an_id_that_stands_twice_is_named_with_both_records(ng, file, small_parts):
+def test_a_repeated_id_is_named_with_both_records(ng, file, small_parts):
     records = tokens(300)
     records["id"][[250, 280]] = 5000
     records.tofile(file)
-    with pytest.raises(IntegrityError, match="id 5000 stands in records 250 and 280"):
+    with pytest.raises(IntegrityError, match="id 5000 appears in records 250 and 280"):
         load_records(ng, file)
     records["id"][280] = 7
     records.tofile(file)
-    with pytest.raises(IntegrityError, match=f"id {token_ids(7)[0]} in record 280 is there"):
+    with pytest.raises(IntegrityError, match=f"id {token_ids(7)[0]} in record 280 already exists"):
         load_records(ng, file)
     assert stored(ng) == 0
 
 
-def test_an_end_that_is_no_token_is_named_with_its_record(ng, file, small_parts):
+def test_a_dangling_end_is_named_with_its_record(ng, file, small_parts):
     tokens(10).tofile(file)
     load_records(ng, file)
     edges = np.zeros(250, CONNECTION)
     edges["target"][222] = 99
     edges.tofile(file)
-    said = f"target_id {token_ids(99)[0]} in record 222 names no token; nothing was written"
-    with pytest.raises(IntegrityError, match=said):
+    message = f"target_id {token_ids(99)[0]} in record 222 names no token; nothing was written"
+    with pytest.raises(IntegrityError, match=message):
         load_records(ng, file, "connections")
     assert ng.graph.connections().empty
 
 
 @pytest.mark.parametrize(
-    ("given", "said"),
+    ("arguments", "message"),
     [
         ({"kind": "dreams"}, "kind must be one of tokens, connections, events, not 'dreams'"),
         ({"dialect": "go"}, "dialect must be 'python' or 'rust', not 'go'"),
@@ -258,13 +262,13 @@ def test_an_end_that_is_no_token_is_named_with_its_record(ng, file, small_parts)
         ({"path": "/"}, "/ cannot be read: Is a directory"),
     ],
 )
-def test_arguments_are_looked_at_first(ng, file, given, said):
+def test_arguments_are_checked_first(ng, file, arguments, message):
     file.touch()
-    with pytest.raises(InvalidQueryError, match=said):
-        load_records(ng, **{"path": file} | given)
+    with pytest.raises(InvalidQueryError, match=message):
+        load_records(ng, **{"path": file} | arguments)
 
 
-def test_the_wrong_client_is_told_the_right_function(ng, file):
+def test_the_error_for_the_wrong_client_names_the_right_function(ng, file):
     with pytest.raises(InvalidQueryError, match="await load_records_async"):
         load_records(ng._twin, file)
     with pytest.raises(InvalidQueryError, match=r"call load_records\(ng"):
@@ -289,7 +293,7 @@ def test_the_commands_load_and_report(ng, database_url, file):
     assert (stored(ng), len(ng.graph.connections())) == (50, 3)
 
 
-def test_the_command_takes_dialect_and_skip_bad(ng, database_url, file):
+def test_the_command_accepts_dialect_and_skip_bad(ng, database_url, file):
     records = tokens(3)
     records["weight"][1] = np.nan
     records.tofile(file)
@@ -298,11 +302,11 @@ def test_the_command_takes_dialect_and_skip_bad(ng, database_url, file):
     assert "ngdata: token record 1 " in done.stderr
     done = command(database_url, "load-tokens", file, "--dialect", "rust", "--skip-bad")
     assert (done.exit_code, stored(ng)) == (0, 2)
-    assert "1 left out" in done.stdout
+    assert "1 skipped" in done.stdout
     assert ng.tokens.count_in_region(*EVERYWHERE, level=1) == 2
 
 
-def test_a_file_that_is_not_there_is_a_wrong_argument(tmp_path):
+def test_a_missing_file_is_a_wrong_argument(tmp_path):
     done = command("postgresql://h/d", "load-tokens", tmp_path / "nothing")
     assert done.exit_code == 2
     assert "does not exist" in re.sub(r"[│\s]+", " ", done.stderr)
@@ -326,12 +330,12 @@ def test_memory_is_bounded_however_large_the_file(database_url, tmp_path):
     records = tokens(12 * loading._PART_RECORDS, first=10**6)
     records["coordinates"] = 127  # undefined everywhere: no time is spent on the index
     records.tofile(large)
-    grown = subprocess.run(
+    growth = subprocess.run(
         [sys.executable, "-c", LOAD_AND_MEASURE, database_url, small, large],
         capture_output=True,
         text=True,
         check=True,
     ).stdout
-    # Read whole, the file, its frame and its coordinates would take three times that.
+    # As a whole, the file, its frame and its coordinates would take three times that.
     unit = 1 if sys.platform == "darwin" else 1024
-    assert int(grown) * unit < 60e6
+    assert int(growth) * unit < 60e6

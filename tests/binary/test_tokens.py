@@ -1,4 +1,4 @@
-"""64-byte token records: against bytes packed by hand, both ways, in both dialects."""
+"""64-byte token records: compared with bytes packed by hand, in both directions and dialects."""
 
 import struct
 
@@ -16,7 +16,7 @@ from ngdata.errors import InvalidQueryError
 NAN = (np.nan,) * 3
 NOWHERE = np.full((1, 8, 3), np.nan)
 
-# Packed field by field, as the format is written down: independent of our dtype.
+# Packed field by field from the format's description: independent of our dtype.
 POINTS = [
     (150, -200, 32767),
     (10_000, -1, 0),
@@ -99,7 +99,7 @@ def test_every_record_is_read_and_written_back_bit_by_bit(records, dialect):
     frame = decode_tokens(data, dialect=dialect)
     assert len(frame) == len(records)
     assert frame.binary_data.tolist() == records
-    # With the record carried along, without it, and with the coordinates apart.
+    # With binary_data, without it, and with the coordinates as an argument.
     assert encode_tokens(frame, dialect=dialect).tobytes() == data
     bare = frame.drop(columns=["binary_data", "coords"])
     coords = np.stack(frame.coords) if records else np.empty((0, 8, 3))
@@ -134,7 +134,7 @@ def test_undefined_levels_are_marks_or_zeros():
     assert (decode_tokens(rust, dialect="rust").coords[0] == 0).all()
 
 
-def test_what_a_frame_does_not_say():
+def test_missing_columns_have_defaults():
     frame = pd.DataFrame({"local_id": [9, 9], "weight": [np.nan, 2]})
     records = encode_tokens(frame, np.repeat(NOWHERE, 2, axis=0))
     assert records["weight"].tolist() == [1, 2]
@@ -143,7 +143,7 @@ def test_what_a_frame_does_not_say():
     assert records["id"].tolist() == [9, 9]
 
 
-def test_a_time_is_cut_to_its_second():
+def test_a_time_is_rounded_down_to_the_second():
     stamps = pd.to_datetime(["2023-11-14 22:13:20.999999+00:00", "2106-02-07 06:28:15.5+00:00"])
     frame = pd.DataFrame({"local_id": [1, 2], "timestamp": stamps})
     records = encode_tokens(frame, np.repeat(NOWHERE, 2, axis=0))
@@ -157,9 +157,9 @@ def test_no_records_are_a_frame_with_the_same_columns():
     assert len(encode_tokens(empty)) == 0
 
 
-def test_records_come_in_every_form():
+def test_records_are_accepted_in_every_form():
     data = GOLDEN * 3
-    wanted = decode_tokens(data)
+    expected = decode_tokens(data)
     array = as_records(data, TOKEN)
     strided = np.zeros(6, TOKEN)
     strided[::2] = array
@@ -170,24 +170,24 @@ def test_records_come_in_every_form():
         strided[::2],
         np.frombuffer(data, np.uint8),
         [GOLDEN] * 3,
-        wanted.binary_data,
+        expected.binary_data,
     ):
-        pd.testing.assert_frame_equal(decode_tokens(form), wanted)
+        pd.testing.assert_frame_equal(decode_tokens(form), expected)
 
 
 @pytest.mark.parametrize("table", [pl.DataFrame, dict])
-def test_other_frames_are_taken(table):
-    given = table({"local_id": [7], "entity_type": [5], "weight": [0.5]})
-    record = encode_tokens(given, NOWHERE)[0]
+def test_other_frames_are_accepted(table):
+    frame = table({"local_id": [7], "entity_type": [5], "weight": [0.5]})
+    record = encode_tokens(frame, NOWHERE)[0]
     assert (record["id"], record["weight"]) == (0x0500_0007, 0.5)
 
 
-def test_a_token_of_the_store_is_written_over_the_record_that_it_carries(ng):
+def test_a_stored_token_overrides_its_binary_data(ng):
     frame, coords = token_rows(decode_tokens(GOLDEN))
-    made = ng.tokens.bulk_create(frame, coords=coords)
-    ng.tokens.update(made, weight=0.25, coords={0: (1, 2, 3)})
-    wanted = ["token_id", "token_type", "weight", "flags", "timestamp", "coords", "binary_data"]
-    record = encode_tokens(ng.tokens.get(made, columns=wanted))[0]
+    ids = ng.tokens.bulk_create(frame, coords=coords)
+    ng.tokens.update(ids, weight=0.25, coords={0: (1, 2, 3)})
+    columns = ["token_id", "token_type", "weight", "flags", "timestamp", "coords", "binary_data"]
+    record = encode_tokens(ng.tokens.get(ids, columns=columns))[0]
     assert record["coordinates"][0].tolist() == [100, 200, 300]
     assert (record["weight"], record["field_radius"], record["field_strength"]) == (0.25, 250, 51)
     assert (record["id"], record["timestamp"]) == (0x3500_0007, 1_700_000_000)
@@ -202,7 +202,7 @@ def test_a_token_with_an_id_of_its_own_keeps_its_record_id():
     assert encode_tokens(frame)["id"].tolist() == [0]
 
 
-def test_types_go_by_the_id_then_by_the_flags():
+def test_the_type_is_from_the_id_then_from_the_flags():
     records = np.zeros(4, TOKEN)
     records["id"] = 0, 0x0200_0001, 2, 0x0200_0003
     records["flags"] = 0, 0, 0x0F00, 0x0300
@@ -212,7 +212,7 @@ def test_types_go_by_the_id_then_by_the_flags():
 
 
 @pytest.mark.parametrize("weight", [np.nan, np.inf, -np.inf])
-def test_a_weight_that_is_no_number_is_refused_with_its_record(weight):
+def test_a_weight_that_is_not_finite_is_refused_with_its_record(weight):
     records = np.zeros(5, TOKEN)
     records["weight"][3] = weight
     with pytest.raises(InvalidQueryError, match=rf"token record 3 .*weight is {weight}"):
@@ -223,22 +223,25 @@ def test_a_weight_that_is_no_number_is_refused_with_its_record(weight):
 @pytest.mark.parametrize(
     ("size", "whole", "rest"), [(63, 0, 63), (65, 1, 1), (2**16 + 40, 1024, 40)]
 )
-def test_data_that_were_cut_short_say_how_much_there_is(size, whole, rest):
+def test_the_error_for_truncated_data_counts_the_records(size, whole, rest):
     with pytest.raises(InvalidQueryError) as caught:
         decode_tokens(bytes(size))
-    said = str(caught.value)
-    assert f"{size:,} bytes are {whole:,} whole token records of 64 bytes and {rest} bytes" in said
-    assert f"Cut it to {whole * 64:,} bytes" in said
+    message = str(caught.value)
+    assert (
+        f"{size:,} bytes are {whole:,} complete token records of 64 bytes and {rest} bytes"
+        in message
+    )
+    assert f"Truncate it to {whole * 64:,} bytes" in message
 
 
 @pytest.mark.parametrize("data", ["text", 5, None, pd.DataFrame()])
-def test_what_is_no_record_is_refused(data):
-    with pytest.raises(InvalidQueryError, match="records are bytes"):
+def test_other_data_than_records_is_refused(data):
+    with pytest.raises(InvalidQueryError, match="records must be bytes"):
         decode_tokens(data)
 
 
 @pytest.mark.parametrize("item", [None, b"short", "x" * 64, 3])
-def test_an_item_that_is_no_record_is_named(item):
+def test_an_item_of_another_size_is_named(item):
     with pytest.raises(InvalidQueryError, match="item 1 must be a token record of 64 bytes"):
         decode_tokens([GOLDEN, item])
 
@@ -250,7 +253,7 @@ def at(level, point, rows=2):
 
 
 @pytest.mark.parametrize(
-    ("level", "axis", "value", "least", "most"),
+    ("level", "axis", "value", "minimum", "maximum"),
     [
         (0, 0, 327.68, "-327.68", "327.67"),
         (1, 1, -3.3, "-3.2768", "3.2767"),
@@ -260,14 +263,16 @@ def at(level, point, rows=2):
         (7, 0, np.inf, "-3.2768", "3.2767"),
     ],
 )
-def test_a_coordinate_beyond_its_level_is_refused(level, axis, value, least, most):
+def test_a_coordinate_beyond_its_level_is_refused(level, axis, value, minimum, maximum):
     point = [0.0, 0, 0]
     point[axis] = value
     with pytest.raises(InvalidQueryError) as caught:
         encode_tokens({"local_id": [1, 2]}, at(level, point))
-    said = str(caught.value)
-    assert said.startswith(f"coords[1, {level}, {axis}] ({LEVELS[level]} {'xyz'[axis]}) is {value}")
-    assert said.endswith(f"a record holds {least} to {most} there")
+    message = str(caught.value)
+    assert message.startswith(
+        f"coords[1, {level}, {axis}] ({LEVELS[level]} {'xyz'[axis]}) is {value}"
+    )
+    assert message.endswith(f"a record holds {minimum} to {maximum} there")
 
 
 def test_the_rust_dialect_holds_more_of_the_temporal_z():
@@ -293,7 +298,7 @@ def test_a_level_that_is_half_defined_is_refused():
 
 
 @pytest.mark.parametrize(
-    ("column", "value", "said"),
+    ("column", "value", "message"),
     [
         ("local_id", 2**24, "local_id in row 1 must be an integer from 0 to 16777215"),
         ("entity_type", 16, "entity_type in row 1 must be an integer from 0 to 15"),
@@ -313,17 +318,17 @@ def test_a_level_that_is_half_defined_is_refused():
         ("colour", 1, "there is no column 'colour'"),
     ],
 )
-def test_what_a_record_cannot_hold_is_refused_with_its_row(column, value, said):
+def test_a_value_out_of_range_is_refused_with_its_row(column, value, message):
     columns = {"local_id": [5, 5], "token_id": token_ids([5, 5]).tolist(), column: [0, value]}
     if column == "token_id":
         columns["token_id"][0] = token_ids(5)[0]
     if column in ("local_id", "entity_type", "domain"):
         del columns["token_id"]
-    with pytest.raises(InvalidQueryError, match=said):
+    with pytest.raises(InvalidQueryError, match=message):
         encode_tokens(columns, np.repeat(NOWHERE, 2, axis=0))
 
 
-def test_ids_and_points_must_come_from_somewhere():
+def test_ids_and_points_are_required():
     with pytest.raises(InvalidQueryError, match="lacks ids; give the column token_id or local_id"):
         encode_tokens({"weight": [1.0]}, NOWHERE)
     with pytest.raises(InvalidQueryError, match="lacks the column local_id"):
@@ -337,7 +342,7 @@ def test_ids_and_points_must_come_from_somewhere():
 
 
 @pytest.mark.parametrize("work", [decode_tokens, encode_tokens])
-def test_a_dialect_that_nobody_writes_is_refused(work):
+def test_an_unknown_dialect_is_refused(work):
     data = GOLDEN if work is decode_tokens else decode_tokens(GOLDEN)
     with pytest.raises(InvalidQueryError, match="dialect must be 'python' or 'rust', not 'go'"):
         work(data, dialect="go")

@@ -70,11 +70,11 @@ def test_an_empty_list_has_the_same_columns(ng):
 def test_an_existing_trajectory_is_not_started_again(ng):
     run = ng.experience.start_trajectory(uuid.UUID(int=1))
     assert run == str(uuid.UUID(int=1))
-    with pytest.raises(IntegrityError, match=f"{run}.*is there already"):
+    with pytest.raises(IntegrityError, match=f"{run}.*already exists"):
         ng.experience.start_trajectory(run)
     implied = str(uuid.UUID(int=2))
     ng.experience.create_event("step", 0, trajectory_id=implied)
-    with pytest.raises(IntegrityError, match="is there already"):
+    with pytest.raises(IntegrityError, match="already exists"):
         ng.experience.start_trajectory(implied)
 
 

@@ -1,4 +1,4 @@
-"""`get_by_id(use_cache=True)`: what the database would answer the session, out of the cache."""
+"""`get_by_id(use_cache=True)` returns from the cache what the database would return now."""
 
 import asyncio
 import contextlib
@@ -28,7 +28,7 @@ VALUES = {
 
 @contextlib.contextmanager
 def statements(manager):
-    """Collect what is sent to the database."""
+    """Collect the statements sent to the database."""
     sent = []
 
     def note(connection, cursor, statement, *_):
@@ -49,7 +49,7 @@ def cache_of(manager):
 
 @pytest.fixture
 def cached(config, with_manager):
-    """Run async code with a manager and a Redis manager that nobody else's keys are in."""
+    """Run async code with a manager and a Redis manager whose Redis is empty."""
 
     def run(body):
         async def go(manager):
@@ -73,7 +73,7 @@ async def in_redis(redis_manager, many):
         await eventually(lambda: len(client.keys("ngdata:*")) == many)
 
 
-def test_from_each_tier_an_entity_is_as_it_was_read(cached):
+def test_each_tier_returns_the_entity_unchanged(cached):
     async def go(manager, redis_manager):
         async with tokens_of(manager, redis_manager) as tokens:
             key = (await tokens.create(TokenModel(**VALUES))).id
@@ -85,11 +85,11 @@ def test_from_each_tier_an_entity_is_as_it_was_read(cached):
                 await in_redis(redis_manager, 2)
                 cache_of(manager).memory.clear()
             async with tokens_of(manager, redis_manager) as tokens:
-                found = await tokens.get_by_id(key)
+                entity = await tokens.get_by_id(key)
                 assert getattr(cache_of(manager).stats, tier) == 1, tier
-                assert as_values(found) == read
-                assert str(found.coord_x[0]) == "-0.0"
-                for name, value in as_values(found).items():
+                assert as_values(entity) == read
+                assert str(entity.coord_x[0]) == "-0.0"
+                for name, value in as_values(entity).items():
                     assert isinstance(read[name], type(value)), name
 
     cached(go)
@@ -110,8 +110,8 @@ def test_a_hit_sends_the_version_query_alone(cached, token):
     cached(go)
 
 
-def test_a_found_entity_is_the_sessions_own(cached, token):
-    """It is the one object of its id, changes are written, and none reaches the next."""
+def test_a_cached_entity_belongs_to_its_session(cached, token):
+    """It is the only object with its id; its changes are written, and unwritten ones stay in it."""
 
     async def go(manager, redis_manager):
         async with tokens_of(manager, redis_manager) as tokens:
@@ -119,21 +119,21 @@ def test_a_found_entity_is_the_sessions_own(cached, token):
         async with tokens_of(manager, redis_manager) as tokens:
             await tokens.get_by_id(key)
         async with tokens_of(manager, redis_manager) as tokens:
-            found = await tokens.get_by_id(key)
-            assert await tokens.get_by_id(key) is found
-            assert (await tokens.find_by_type("default"))[0] is found
-            assert found not in tokens.session.dirty
-            found.metadata["a"].append(2)
-            found.coord_x[0] = 7.0
+            entity = await tokens.get_by_id(key)
+            assert await tokens.get_by_id(key) is entity
+            assert (await tokens.find_by_type("default"))[0] is entity
+            assert entity not in tokens.session.dirty
+            entity.metadata["a"].append(2)
+            entity.coord_x[0] = 7.0
         async with tokens_of(manager, redis_manager) as tokens:
-            found = await tokens.get_by_id(key)
-            assert (found.metadata, found.coord_x[0]) == ({"a": [1]}, 0.0)
-            found.metadata["a"].append(2)
-            found.weight = 5.0
-            await tokens.update(found)
+            entity = await tokens.get_by_id(key)
+            assert (entity.metadata, entity.coord_x[0]) == ({"a": [1]}, 0.0)
+            entity.metadata["a"].append(2)
+            entity.weight = 5.0
+            await tokens.update(entity)
         async with tokens_of(manager, redis_manager) as tokens:
-            found = await tokens.get_by_id(key)
-            assert (found.metadata, found.weight) == ({"a": [1, 2]}, 5.0)
+            entity = await tokens.get_by_id(key)
+            assert (entity.metadata, entity.weight) == ({"a": [1, 2]}, 5.0)
             await tokens.delete(key)
             assert await tokens.get_by_id(key) is None
         assert cache_of(manager).stats.memory_hits >= 3
@@ -141,20 +141,20 @@ def test_a_found_entity_is_the_sessions_own(cached, token):
     cached(go)
 
 
-def test_what_is_not_written_yet_is_written_first(cached, token):
+def test_pending_changes_are_written_before_a_read(cached, token):
     async def go(manager, redis_manager):
         async with tokens_of(manager, redis_manager) as tokens:
             key = (await tokens.create(token())).id
-            found = await tokens.get_by_id(key)
-            found.weight = 9.0
+            entity = await tokens.get_by_id(key)
+            entity.weight = 9.0
             assert (await tokens.get_by_id(key)).weight == 9.0
 
     cached(go)
 
 
 @pytest.mark.parametrize("ends", ["commit", "rollback"])
-def test_an_open_transaction_poisons_nobody(cached, token, ends):
-    """What it has read of its own writes is for itself, until all may see that."""
+def test_an_open_transaction_does_not_affect_other_sessions(cached, token, ends):
+    """Reads of uncommitted writes are visible only to the transaction itself."""
 
     async def go(manager, redis_manager):
         async with tokens_of(manager, redis_manager) as tokens:
@@ -182,15 +182,15 @@ def test_an_open_transaction_poisons_nobody(cached, token, ends):
         before = cache_of(manager).stats.copy()
         async with tokens_of(manager, redis_manager) as tokens:
             assert (await tokens.get_by_id(key)).weight == (2.0 if ends == "commit" else 1.0)
-        # Right after the commit, what was remembered inside is what all see.
+        # Right after the commit, the entity cached inside is valid for all.
         after = cache_of(manager).stats
         assert (after.hits, after.misses) == (before.hits + 1, before.misses)
 
     cached(go)
 
 
-def test_random_sessions_read_what_the_database_says(cached, token):
-    """Two at a time, with writes, savepoints and rollbacks; each read against an uncached one."""
+def test_random_sessions_read_what_the_database_returns(cached, token):
+    """Two at a time, with writes, savepoints and rollbacks; each read is compared with an uncached one."""
 
     async def go(manager, redis_manager):
         async with tokens_of(manager, redis_manager) as tokens:
@@ -203,9 +203,9 @@ def test_random_sessions_read_what_the_database_says(cached, token):
             if what < 0.2 and key in mine:
                 with contextlib.suppress(KeyError):
                     async with tokens.session.begin_nested():
-                        found = await tokens.get_by_id(key)
-                        if found is not None:
-                            found.weight = chance.random()
+                        entity = await tokens.get_by_id(key)
+                        if entity is not None:
+                            entity.weight = chance.random()
                         await tokens.get_by_id(key)
                         if chance.random() < 0.5:
                             raise KeyError
@@ -224,7 +224,7 @@ def test_random_sessions_read_what_the_database_says(cached, token):
                     tokens_of(manager, redis_manager) as one,
                     tokens_of(manager, redis_manager) as two,
                 ):
-                    # Neither waits for the other's rows.
+                    # They write different rows, so neither waits for the other.
                     for _ in range(6):
                         await step(one, keys[:1])
                         await step(two, keys[1:])
@@ -241,18 +241,18 @@ def test_random_sessions_read_what_the_database_says(cached, token):
     cached(go)
 
 
-def test_calls_at_once_on_one_session(cached, token):
+def test_concurrent_reads_on_one_session(cached, token):
     async def go(manager, redis_manager):
         async with tokens_of(manager, redis_manager) as tokens:
             key = (await tokens.create(token())).id
             for _ in range(3):
-                found = await asyncio.gather(*(tokens.get_by_id(key) for _ in range(10)))
-                assert all(one is found[0] for one in found)
+                entities = await asyncio.gather(*(tokens.get_by_id(key) for _ in range(10)))
+                assert all(one is entities[0] for one in entities)
 
     cached(go)
 
 
-def test_without_redis_and_with_one_that_is_not_there(with_manager, token, config):
+def test_without_redis_and_with_an_unreachable_one(with_manager, token, config):
     async def go(manager):
         nowhere = DatabaseFactory.create_redis_manager(
             {**config, "redis": {"host": "/nowhere/redis.sock"}}
@@ -281,7 +281,7 @@ def test_the_ttl_is_the_redis_managers(cached, token, config):
     cached(go)
 
 
-def test_an_unknown_id_is_never_remembered(cached, token):
+def test_an_unknown_id_is_never_cached(cached, token):
     async def go(manager, redis_manager):
         key = uuid.uuid4()
         async with tokens_of(manager, redis_manager) as tokens:

@@ -1,4 +1,4 @@
-"""`docs/compatibility.md` names tests that are there, and all that the repositories can do."""
+"""`docs/compatibility.md` names existing tests and all methods of the repositories."""
 
 import ast
 import inspect
@@ -11,7 +11,7 @@ HERE = Path(__file__).parent
 PAGE = (HERE.parents[1] / "docs" / "compatibility.md").read_text()
 
 
-def test_every_test_that_is_named_exists():
+def test_every_named_test_exists():
     named = set(re.findall(r"`(test_\w+\.py)::(\w+)`", PAGE))
     there = {
         (file.name, node.name)

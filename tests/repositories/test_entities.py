@@ -1,4 +1,4 @@
-"""Entities by themselves: what their attributes take, and what is refused before anything is sent."""
+"""Entities by themselves: the values that their attributes accept, and the errors for others."""
 
 import datetime as dt
 import uuid
@@ -19,7 +19,7 @@ from ngdata.repositories import (
 ID = "00000000-0000-4000-8000-00000000000A"
 
 
-def test_metadata_is_the_rows_own_and_sqlalchemys_on_the_class():
+def test_metadata_of_an_entity_and_of_its_class():
     token = TokenModel(metadata={"a": 1})
     assert token.metadata == token.metadata_ == {"a": 1}
     token.metadata = {"b": 2}
@@ -58,12 +58,12 @@ def test_coordinates_are_eight_with_gaps():
     assert all(type(x) is float for x in token.coord_x)
 
 
-def test_dicts_are_copied_as_the_plain_values_that_are_written():
-    given = {"a": np.arange(2), "b": np.float64(0.5)}
-    event = EventModel(state_after=given)
+def test_dicts_are_copied_as_the_plain_values_written():
+    state = {"a": np.arange(2), "b": np.float64(0.5)}
+    event = EventModel(state_after=state)
     assert event.state_after == {"a": [0, 1], "b": 0.5}
     assert type(event.state_after["b"]) is float
-    given["a"] = 3
+    state["a"] = 3
     assert event.state_after["a"] == [0, 1]
 
 
@@ -77,10 +77,10 @@ def test_dicts_are_copied_as_the_plain_values_that_are_written():
         (TokenModel, {"coord_x": [True] * 8}, "each of coord_x .* not True"),
         (TokenModel, {"flags": -1}, "flags must be an integer from 0 to 2147483647, not -1"),
         (TokenModel, {"flags": 1.5}, "flags must be an integer"),
-        (TokenModel, {"weight": float("inf")}, "weight must be a finite number, not inf"),
-        (TokenModel, {"weight": "1"}, "weight must be a finite number, not '1'"),
+        (TokenModel, {"weight": float("inf")}, "weight must be finite, not inf"),
+        (TokenModel, {"weight": "1"}, "weight must be a number, not '1'"),
         (TokenModel, {"token_type": 5}, "token_type must be text, not 5"),
-        (TokenModel, {"token_type": "a\0"}, "token_type must be text without NUL"),
+        (TokenModel, {"token_type": "a\0"}, "token_type must be valid Unicode without NUL"),
         (TokenModel, {"token_type": "\ud800"}, "token_type must be valid Unicode"),
         (TokenModel, {"binary_data": b"\0" * 63}, "binary_data must be 64 bytes"),
         (TokenModel, {"metadata": [1]}, r"metadata must be a dict, not \[1\]"),
@@ -88,15 +88,19 @@ def test_dicts_are_copied_as_the_plain_values_that_are_written():
         (TokenModel, {"timestamp": True}, "timestamp must be a time"),
         (ConnectionModel, {"bidirectional": 1}, "bidirectional must be True or False, not 1"),
         (EventModel, {"sequence_number": 2**63}, "sequence_number must be an integer"),
-        (EventModel, {"reward": None, "priority": float("nan")}, "priority must be a finite"),
+        (
+            EventModel,
+            {"reward": None, "priority": float("nan")},
+            "priority must be a number, not nan; leave it out",
+        ),
     ],
 )
-def test_what_cannot_be_is_refused_when_it_is_set(model, values, message):
+def test_an_invalid_value_is_refused_when_it_is_set(model, values, message):
     with pytest.raises(InvalidQueryError, match=message):
         model(**values)
 
 
-def test_an_unknown_attribute_is_a_mistake():
+def test_an_unknown_attribute_is_refused():
     with pytest.raises(TypeError, match="coords"):
         TokenModel(coords=[0.0] * 8)
 
@@ -115,5 +119,5 @@ def test_a_repr_needs_no_database():
     assert repr(EventModel()) == "<EventModel without id>"
 
 
-def test_the_layers_own_name_of_events():
+def test_the_earlier_name_of_the_event_model():
     assert ExperienceEventModel is EventModel

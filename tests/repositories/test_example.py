@@ -1,4 +1,4 @@
-"""The layer's own flow, as a program of its own: with the embedded servers, and with named ones."""
+"""The example of the earlier layer as a program: with the embedded servers, and with named ones."""
 
 import os
 import subprocess
@@ -35,7 +35,7 @@ def test_the_example_runs(config, outside, named):
             "REDIS_HOST": config["redis"]["host"],
         }
     done = subprocess.run(
-        # A coroutine that nobody awaits, or a connection left open, is a warning, and so an error.
+        # A coroutine that is not awaited, or a connection left open, is a warning, and so an error.
         [sys.executable, "-W", "error", "neurograph_layer.py"],
         cwd=EXAMPLES,
         env=environment,

@@ -1,4 +1,4 @@
-"""Connections and events as entities: the same rows, in the same order, as the frames."""
+"""Connections and events as entities: the same rows as in frames, in the same order."""
 
 import datetime as dt
 import uuid
@@ -26,10 +26,14 @@ def test_create_connection(in_session, token):
             weight=0.8,
             metadata={"distance": 1.414},
         )
-        found = await layer.graph.get_by_id(edge.id)
-        assert (found.source_id, found.target_id) == (a.id, b.id)
-        assert (found.connection_type, found.weight, found.bidirectional) == ("spatial", 0.8, False)
-        assert found.metadata == {"distance": 1.414}
+        stored = await layer.graph.get_by_id(edge.id)
+        assert (stored.source_id, stored.target_id) == (a.id, b.id)
+        assert (stored.connection_type, stored.weight, stored.bidirectional) == (
+            "spatial",
+            0.8,
+            False,
+        )
+        assert stored.metadata == {"distance": 1.414}
         assert (await layer.graph.update_weight(edge.id, 0.5)).weight == 0.5
         with pytest.raises(NotFoundError, match="connection id names nothing"):
             await layer.graph.update_weight(NOBODY, 0.5)
@@ -39,7 +43,7 @@ def test_create_connection(in_session, token):
     in_session(go)
 
 
-def test_ends_that_are_no_tokens(in_session, token):
+def test_dangling_ends_are_refused(in_session, token):
     async def go(layer):
         a, *_ = await three(layer, token)
         for ends in ((a.id, NOBODY), (NOBODY, a.id)):
@@ -60,7 +64,9 @@ def test_ends_that_are_no_tokens(in_session, token):
 
 
 @pytest.mark.parametrize("direction", ["outgoing", "incoming", "both"])
-def test_neighbors_and_degrees_are_the_facades(with_manager, layer, token, database_url, direction):
+def test_neighbors_and_degrees_are_those_of_the_client(
+    with_manager, layer, token, database_url, direction
+):
     async def go(manager):
         async with manager.session() as session:
             here = layer(manager, session)
@@ -74,9 +80,9 @@ def test_neighbors_and_degrees_are_the_facades(with_manager, layer, token, datab
             graph = layer(manager, session).graph
             for one in (a, b, c):
                 frame = await ang.graph.get_neighbors(one.id, direction)
-                found = await graph.get_neighbors(one.id, direction=direction)
-                assert [str(edge.id) for edge in found] == frame.connection_id.tolist()
-                ends = [str(edge.other_end(one.id)) for edge in found]
+                connections = await graph.get_neighbors(one.id, direction=direction)
+                assert [str(edge.id) for edge in connections] == frame.connection_id.tolist()
+                ends = [str(edge.other_end(one.id)) for edge in connections]
                 assert ends == frame.neighbor_id.tolist()
                 degrees = await ang.graph.get_degree(one.id)
                 assert await graph.get_degree(one.id) == degrees.iloc[0, 1:].to_dict()
@@ -87,7 +93,7 @@ def test_neighbors_and_degrees_are_the_facades(with_manager, layer, token, datab
     with_manager(go)
 
 
-def test_a_degree_is_a_mapping_and_zero_for_nobody(in_session, token):
+def test_a_degree_is_a_mapping_and_zero_for_an_unknown_token(in_session, token):
     async def go(layer):
         a, b, _ = await three(layer, token)
         await layer.graph.create_connection(a.id, b.id)
@@ -130,33 +136,33 @@ def test_create_event(in_session, token):
             sequence_number=3,
             metadata={"step": 0},
         )
-        found = await layer.experience.get_by_id(event.id)
-        assert found.timestamp == dt.datetime(2023, 11, 14, 22, 13, 20, 123_000, tzinfo=dt.UTC)
-        assert (found.state_before, found.state_after) == ({"value": 0}, {"value": 1})
-        assert (found.action, found.reward, found.metadata) == (
+        stored = await layer.experience.get_by_id(event.id)
+        assert stored.timestamp == dt.datetime(2023, 11, 14, 22, 13, 20, 123_000, tzinfo=dt.UTC)
+        assert (stored.state_before, stored.state_after) == ({"value": 0}, {"value": 1})
+        assert (stored.action, stored.reward, stored.metadata) == (
             {"type": "increment"},
             1.5,
             {"step": 0},
         )
-        assert (found.token_id, found.trajectory_id) == (a.id, trajectory)
-        assert (found.sequence_number, found.priority) == (3, None)
+        assert (stored.token_id, stored.trajectory_id) == (a.id, trajectory)
+        assert (stored.sequence_number, stored.priority) == (3, None)
 
     in_session(go)
 
 
-def test_events_without_a_time_have_their_own(in_session):
-    """The server's now() would be one for the whole session, and their order lost."""
+def test_events_without_a_time_have_different_times(in_session):
+    """The server's now() is the same throughout a session, so their order would be lost."""
 
     async def go(layer):
-        made = [await layer.experience.create_event(str(n)) for n in range(4)]
+        created = [await layer.experience.create_event(str(n)) for n in range(4)]
         recent = await layer.experience.get_recent_events(4)
         assert [event.event_type for event in recent] == ["0", "1", "2", "3"]
-        assert made[0].timestamp < made[3].timestamp
+        assert created[0].timestamp < created[3].timestamp
 
     in_session(go)
 
 
-def test_recent_events_are_the_facades(with_manager, layer, database_url):
+def test_recent_events_are_those_of_the_client(with_manager, layer, database_url):
     async def go(manager):
         async with manager.session() as session:
             experience = layer(manager, session).experience
@@ -166,11 +172,11 @@ def test_recent_events_are_the_facades(with_manager, layer, database_url):
                     for t, n in ((1, None), (2, 2), (2, 1), (2, None), (3, None), (3, None))
                 ]
             )
-            found = await experience.get_recent_events(count=4)
+            recent = await experience.get_recent_events(count=4)
         async with await ngdata.connect_async(database_url) as ang:
             frame = await ang.experience.get_recent_events(4)
-        assert [str(event.id) for event in found] == frame.event_id.tolist()
-        assert len(found) == 4
+        assert [str(event.id) for event in recent] == frame.event_id.tolist()
+        assert len(recent) == 4
 
     with_manager(go)
 

@@ -1,4 +1,4 @@
-"""Sessions: committed when they are left, rolled back on an error, and never left behind."""
+"""Sessions: committed at their end, rolled back on an error, and never left open."""
 
 import asyncio
 import uuid
@@ -21,27 +21,27 @@ from ngdata.repositories import ConnectionModel, DatabaseFactory, TokenModel
 def test_commits_on_leaving_and_entities_stay_usable(with_manager, layer, token, outside):
     async def go(manager):
         async with manager.session() as session:
-            made = await layer(manager, session).tokens.create(token(1.0, metadata={"a": 1}))
+            created = await layer(manager, session).tokens.create(token(1.0, metadata={"a": 1}))
             assert outside.one("SELECT count(*) FROM tokens.tokens") == 0
-        return made
+        return created
 
-    made = with_manager(go)
-    assert outside.one("SELECT id::text FROM tokens.tokens") == str(made.id)
-    # Nothing is loaded later: neither after the commit nor after the pool is closed.
-    assert (made.coord_x[0], made.metadata, made.token_type) == (1.0, {"a": 1}, "default")
-    assert made.created_at == made.updated_at
+    created = with_manager(go)
+    assert outside.one("SELECT id::text FROM tokens.tokens") == str(created.id)
+    # Nothing is loaded lazily: neither after the commit nor after the pool is closed.
+    assert (created.coord_x[0], created.metadata, created.token_type) == (1.0, {"a": 1}, "default")
+    assert created.created_at == created.updated_at
 
 
 def test_rolls_back_on_an_error_and_entities_stay_usable(with_manager, layer, token, outside):
     async def go(manager):
         async with manager.session() as session:
-            made.append(await layer(manager, session).tokens.create(token(1.0)))
+            created.append(await layer(manager, session).tokens.create(token(1.0)))
             raise ZeroDivisionError
 
-    made = []
+    created = []
     with pytest.raises(ZeroDivisionError):
         with_manager(go)
-    assert made[0].coord_x[0] == 1.0
+    assert created[0].coord_x[0] == 1.0
     assert outside.one("SELECT count(*) FROM tokens.tokens") == 0
 
 
@@ -59,7 +59,7 @@ def test_a_commit_in_the_middle_stays(with_manager, layer, token, outside):
     assert outside.rows("SELECT coord_x[1] FROM tokens.tokens") == [(1.0,)]
 
 
-def test_what_the_body_raises_is_left_alone(with_manager):
+def test_an_error_of_the_body_is_unchanged(with_manager):
     async def go(manager):
         for error in (FileNotFoundError("mine"), TimeoutError("mine"), KeyError("mine")):
             with pytest.raises(type(error), match="mine"):
@@ -69,8 +69,8 @@ def test_what_the_body_raises_is_left_alone(with_manager):
     with_manager(go)
 
 
-def test_a_refused_write_leaves_the_session_as_it_was(in_session, token, outside):
-    """As a program needs that writes many and counts the failures."""
+def test_the_session_survives_a_refused_write(in_session, token, outside):
+    """For programs that write many rows and count the failures."""
 
     async def go(layer):
         a = await layer.tokens.create(token(1.0))
@@ -93,19 +93,19 @@ def test_a_refused_write_leaves_the_session_as_it_was(in_session, token, outside
 def test_an_id_of_another_session_is_refused_by_the_server(with_manager, layer, token):
     async def go(manager):
         async with manager.session() as session:
-            made = await layer(manager, session).tokens.create(token())
+            created = await layer(manager, session).tokens.create(token())
         async with manager.session() as session:
             tokens = layer(manager, session).tokens
-            with pytest.raises(IntegrityError, match=f"{made.id}.* already exists"):
-                await tokens.create(token(id=made.id))
-            with pytest.raises(IntegrityError, match="in the store already"):
-                await tokens.create(made)
+            with pytest.raises(IntegrityError, match=f"{created.id}.* already exists"):
+                await tokens.create(token(id=created.id))
+            with pytest.raises(IntegrityError, match="already in the store"):
+                await tokens.create(created)
             assert await tokens.count() == 1
 
     with_manager(go)
 
 
-def test_a_failed_transaction_is_never_committed_in_silence(with_manager, layer, token, outside):
+def test_a_failed_transaction_is_never_committed_silently(with_manager, layer, token, outside):
     """PostgreSQL answers COMMIT in a failed transaction with a rollback, and no error."""
 
     async def go(manager):
@@ -119,7 +119,7 @@ def test_a_failed_transaction_is_never_committed_in_silence(with_manager, layer,
     assert outside.one("SELECT count(*) FROM tokens.tokens") == 0
 
 
-def test_errors_of_the_sessions_own_statements_leave_as_ngdatas(with_manager):
+def test_errors_of_own_statements_are_translated(with_manager):
     async def go(manager):
         async with manager.session() as session:
             await session.execute(text("SELECT 1 / 0"))
@@ -129,7 +129,7 @@ def test_errors_of_the_sessions_own_statements_leave_as_ngdatas(with_manager):
     assert caught.value.sqlstate == "22012"
 
 
-def test_a_flush_that_failed_ends_the_session_with_its_own_words(with_manager, layer, token):
+def test_a_failed_flush_ends_the_session_with_its_own_error(with_manager, layer, token):
     async def go(manager):
         async with manager.session() as session:
             a = await layer(manager, session).tokens.create(token())
@@ -141,7 +141,7 @@ def test_a_flush_that_failed_ends_the_session_with_its_own_words(with_manager, l
         with_manager(go)
 
 
-def test_a_pending_entity_that_cannot_be_is_told_at_the_end(with_manager, token, outside):
+def test_an_invalid_pending_entity_is_reported_at_the_end(with_manager, token, outside):
     async def go(manager):
         with pytest.raises(InvalidQueryError, match="coord_x is needed"):
             async with manager.session() as session:
@@ -152,35 +152,35 @@ def test_a_pending_entity_that_cannot_be_is_told_at_the_end(with_manager, token,
         with pytest.raises(InvalidQueryError, match="coords_whole_levels"):
             async with manager.session() as session:
                 session.add(token(coord_x=[None] * 8))
-        made = token(metadata={})
-        made.metadata["a"] = object()
+        created = token(metadata={})
+        created.metadata["a"] = object()
         with pytest.raises(InvalidQueryError, match="cannot be written"):
             async with manager.session() as session:
-                session.add(made)
+                session.add(created)
 
     with_manager(go)
     assert outside.one("SELECT count(*) FROM tokens.tokens") == 0
 
 
-def test_an_entity_that_somebody_deleted(with_manager, layer, token, outside):
+def test_an_entity_deleted_by_another_session(with_manager, layer, token, outside):
     async def go(manager):
         async with manager.session() as session:
-            made = await layer(manager, session).tokens.create(token())
+            created = await layer(manager, session).tokens.create(token())
         async with manager.session() as session:
             tokens = layer(manager, session).tokens
-            held = await tokens.get_by_id(made.id)
+            held = await tokens.get_by_id(created.id)
             outside.rows("DELETE FROM tokens.tokens")
             held.weight = 2.0
             with pytest.raises(NotFoundError, match="deleted"):
                 await tokens.update(held)
-            with pytest.raises(NotFoundError, match=str(made.id)) as caught:
-                await tokens.update(made)
-            assert caught.value.missing == (str(made.id),)
+            with pytest.raises(NotFoundError, match=str(created.id)) as caught:
+                await tokens.update(created)
+            assert caught.value.missing == (str(created.id),)
 
     with_manager(go)
 
 
-def test_the_pool_is_of_asyncio_and_never_exceeded(with_manager, outside):
+def test_the_pool_is_asynchronous_and_never_exceeded(with_manager, outside):
     async def go(manager):
         assert isinstance(manager.engine.pool, AsyncAdaptedQueuePool)
         seen = []
@@ -230,7 +230,7 @@ def test_a_cancelled_session_leaves_nothing_behind(with_manager, layer, token, o
     with_manager(go)
 
 
-def test_a_connection_lost_while_idle_is_passed_over(with_manager, layer, outside):
+def test_a_connection_lost_while_idle_is_replaced(with_manager, layer, outside):
     async def go(manager):
         async with manager.session() as session:
             await session.execute(text("SELECT 1"))
@@ -263,7 +263,7 @@ def test_a_connection_lost_in_the_middle(with_manager, layer, token, outside):
     with_manager(go)
 
 
-def test_a_closed_manager_says_so(config):
+def test_a_closed_manager_raises(config):
     async def go():
         manager = await DatabaseFactory.create_database_manager(config)
         await DatabaseFactory.close_all()

@@ -1,4 +1,4 @@
-"""Tokens as entities: the same rows as the frames, and what can be done to them."""
+"""Tokens as entities: the same rows as in frames, and their changes."""
 
 import asyncio
 import uuid
@@ -21,9 +21,9 @@ def levels(values):
     return {"coord_x": values, "coord_y": values, "coord_z": values}
 
 
-def test_the_example_in_the_layers_own_words(in_session):
+def test_the_example_of_the_earlier_layer(in_session):
     async def go(layer):
-        made = await layer.tokens.create(
+        created = await layer.tokens.create(
             TokenModel(
                 id=uuid.uuid4(),
                 binary_data=b"\x00" * 64,
@@ -33,12 +33,12 @@ def test_the_example_in_the_layers_own_words(in_session):
                 token_type="test",
             )
         )
-        found = await layer.tokens.get_by_id(made.id, use_cache=True)
-        assert found is made
+        stored = await layer.tokens.get_by_id(created.id, use_cache=True)
+        assert stored is created
         region = await layer.tokens.find_in_region(
             min_coords=(0.0, 0.0, 0.0), max_coords=(10.0, 10.0, 10.0), level=0
         )
-        assert region == [made]
+        assert region == [created]
 
     in_session(go)
 
@@ -46,9 +46,9 @@ def test_the_example_in_the_layers_own_words(in_session):
 @pytest.mark.parametrize("use_cache", [True, False])
 def test_get_by_id(in_session, token, use_cache):
     async def go(layer):
-        made = await layer.tokens.create(token(1.0))
-        assert await layer.tokens.get_by_id(made.id, use_cache=use_cache) is made
-        assert await layer.tokens.get_by_id(str(made.id).upper(), use_cache) is made
+        created = await layer.tokens.create(token(1.0))
+        assert await layer.tokens.get_by_id(created.id, use_cache=use_cache) is created
+        assert await layer.tokens.get_by_id(str(created.id).upper(), use_cache) is created
         assert await layer.tokens.get_by_id(NOBODY, use_cache) is None
         with pytest.raises(InvalidQueryError, match=r"token id must be a UUID, .* not 'x'"):
             await layer.tokens.get_by_id("x", use_cache)
@@ -57,25 +57,25 @@ def test_get_by_id(in_session, token, use_cache):
 
 
 def test_a_read_is_never_stale(with_manager, layer, token, outside):
-    """Neither by a cache nor by the session's own memory."""
+    """Neither through a cache nor through the session's own entities."""
 
     async def go(manager):
         async with manager.session() as session:
-            made = await layer(manager, session).tokens.create(token(weight=1.0))
+            created = await layer(manager, session).tokens.create(token(weight=1.0))
         async with manager.session() as session:
             tokens = layer(manager, session).tokens
-            assert (await tokens.get_by_id(made.id)).weight == 1.0
+            assert (await tokens.get_by_id(created.id)).weight == 1.0
             outside.rows("UPDATE tokens.tokens SET weight = 2")
-            assert (await tokens.get_by_id(made.id)).weight == 2.0
+            assert (await tokens.get_by_id(created.id)).weight == 2.0
             outside.rows("UPDATE tokens.tokens SET weight = 3")
             assert [one.weight for one in await tokens.find_by_type("default")] == [3.0]
             outside.rows("DELETE FROM tokens.tokens")
-            assert await tokens.get_by_id(made.id) is None
+            assert await tokens.get_by_id(created.id) is None
 
     with_manager(go)
 
 
-def test_a_region_is_the_facades(with_manager, layer, token, database_url):
+def test_a_region_returns_the_rows_of_the_client(with_manager, layer, token, database_url):
     async def go(manager):
         async with manager.session() as session:
             await layer(manager, session).tokens.bulk_create([token(x / 4) for x in range(40)])
@@ -83,29 +83,29 @@ def test_a_region_is_the_facades(with_manager, layer, token, database_url):
             frame = await ang.tokens.find_in_region((1.0, 0, 0), (2.0, 0, float("inf")), "motor")
         async with manager.session() as session:
             tokens = layer(manager, session).tokens
-            found = await tokens.find_in_region((1.0, 0, 0), (2.0, 0, float("inf")), "motor")
-        assert {str(one.id) for one in found} == set(frame.token_id)
-        assert xs(found) == [1.0, 1.25, 1.5, 1.75, 2.0]
+            matches = await tokens.find_in_region((1.0, 0, 0), (2.0, 0, float("inf")), "motor")
+        assert {str(one.id) for one in matches} == set(frame.token_id)
+        assert xs(matches) == [1.0, 1.25, 1.5, 1.75, 2.0]
 
     with_manager(go)
 
 
-def test_a_level_is_never_answered_by_another(in_session):
-    """A level used as a zero-based index into one-based arrays gave its neighbor; a cache, any."""
+def test_each_level_returns_its_own_tokens(in_session):
+    """A level used as a zero-based index into one-based arrays would return its neighbor."""
 
     async def go(layer):
-        made = await layer.tokens.create(TokenModel(**levels([float(10 * n) for n in range(8)])))
+        created = await layer.tokens.create(TokenModel(**levels([float(10 * n) for n in range(8)])))
         for _ in range(2):
             for level in range(8):
                 box = [(10 * level,) * 3] * 2
                 for asked in range(8):
-                    found = await layer.tokens.find_in_region(*box, level=asked)
-                    assert found == ([made] if asked == level else [])
+                    matches = await layer.tokens.find_in_region(*box, level=asked)
+                    assert matches == ([created] if asked == level else [])
 
     in_session(go)
 
 
-def test_an_undefined_level_is_nowhere(in_session):
+def test_an_undefined_level_is_in_no_region(in_session):
     async def go(layer):
         await layer.tokens.create(TokenModel(**levels([0.0, *[None] * 7])))
         everywhere = ((-1e37,) * 3, (1e37,) * 3)
@@ -137,17 +137,17 @@ def test_a_bad_region_is_refused_before_anything_is_sent(in_session, region, mes
 def test_find_by_coordinates(in_session):
     async def go(layer):
         here = [1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0]
-        made = await layer.tokens.create(TokenModel(**levels(here)))
+        created = await layer.tokens.create(TokenModel(**levels(here)))
         other = await layer.tokens.create(TokenModel(**levels([1.0, *[0.0] * 7])))
         find = layer.tokens.find_by_coordinates
-        assert await find(here, here, here) == [made]
+        assert await find(here, here, here) == [created]
         near = [c + 0.009 for c in here]
-        assert await find(near, near, near) == [made]
+        assert await find(near, near, near) == [created]
         assert await find(near, near, near, tolerance=0.001) == []
-        both = sorted((made, other), key=lambda one: one.id)
+        both = sorted((created, other), key=lambda one: one.id)
         assert await find([1.0], [1.0], [1.0]) == both
-        # A level of None is not looked at.
-        assert await find([None, 2.0], [None, 2.0], [None, 2.0]) == [made]
+        # A level of None is ignored.
+        assert await find([None, 2.0], [None, 2.0], [None, 2.0]) == [created]
         assert await find([1.0], [1.0], [1.0 + 2**-30], tolerance=0) == []
 
     in_session(go)
@@ -165,7 +165,7 @@ def test_find_by_coordinates(in_session):
         ([1.0], [1.0], [1.0], -1),
     ],
 )
-def test_find_by_coordinates_that_are_none(in_session, arguments):
+def test_find_by_invalid_coordinates(in_session, arguments):
     async def go(layer):
         with pytest.raises(InvalidQueryError):
             await layer.tokens.find_by_coordinates(*arguments)
@@ -195,7 +195,7 @@ def test_find_by_flags(in_session, token):
         assert xs(await layer.tokens.find_by_flags(0b010, 0b010)) == [2.0, 3.0, 6.0, 7.0]
         assert xs(await layer.tokens.find_by_flags(0b010, 0b011)) == [2.0, 6.0]
         assert xs(await layer.tokens.find_by_flags(0, 0b110)) == [0.0, 1.0]
-        # Only the bits of the mask count; without one, all do.
+        # Only the bits of the mask are compared; without a mask, all are.
         assert xs(await layer.tokens.find_by_flags(0b111, mask=0b100)) == [4.0, 5.0, 6.0, 7.0]
         assert xs(await layer.tokens.find_by_flags(0b011)) == [3.0]
         for bad in ((-1,), (2**31,), (1, -1), (True,), (1.0,)):
@@ -207,8 +207,8 @@ def test_find_by_flags(in_session, token):
 
 def test_get_all_is_all_and_can_be_paged(in_session, token):
     async def go(layer):
-        made = await layer.tokens.bulk_create([token(float(n)) for n in range(150)])
-        ordered = sorted(made, key=lambda one: one.id)
+        created = await layer.tokens.bulk_create([token(float(n)) for n in range(150)])
+        ordered = sorted(created, key=lambda one: one.id)
         assert await layer.tokens.get_all() == ordered
         assert await layer.tokens.get_all(limit=100) == ordered[:100]
         assert await layer.tokens.get_all(limit=100, offset=100) == ordered[100:]
@@ -224,15 +224,15 @@ def test_get_all_is_all_and_can_be_paged(in_session, token):
 def test_update_of_this_session_and_of_an_earlier_one(with_manager, layer, token, outside):
     async def go(manager):
         async with manager.session() as session:
-            made = await layer(manager, session).tokens.create(token(metadata={"a": 1}))
-        first = made.updated_at
-        made.weight = 2.0
+            created = await layer(manager, session).tokens.create(token(metadata={"a": 1}))
+        first = created.updated_at
+        created.weight = 2.0
         async with manager.session() as session:
             tokens = layer(manager, session).tokens
-            held = await tokens.update(made)
+            held = await tokens.update(created)
             assert (held.weight, held.metadata) == (2.0, {"a": 1})
             assert held.updated_at > first
-            # In place, too: SQLAlchemy does not notice by itself.
+            # In place, too, which SQLAlchemy does not notice by itself.
             held.metadata["b"] = 2
             held.coord_x[0] = 5.0
             assert await tokens.update(held) is held
@@ -245,23 +245,23 @@ def test_update_of_this_session_and_of_an_earlier_one(with_manager, layer, token
 
 def test_a_refused_update_leaves_the_session_and_the_entity(in_session, token):
     async def go(layer):
-        made = await layer.tokens.create(token(metadata={}))
-        made.weight = 2.0
-        made.coord_x = [None] * 8
+        created = await layer.tokens.create(token(metadata={}))
+        created.weight = 2.0
+        created.coord_x = [None] * 8
         with pytest.raises(InvalidQueryError, match="coords_whole_levels"):
-            await layer.tokens.update(made)
-        assert (made.weight, made.coord_x) == (1.0, [0.0] * 8)
-        made.metadata["a"] = float("nan")
+            await layer.tokens.update(created)
+        assert (created.weight, created.coord_x) == (1.0, [0.0] * 8)
+        created.metadata["a"] = float("nan")
         with pytest.raises(InvalidQueryError, match="metadata cannot be written as JSON"):
-            await layer.tokens.update(made)
-        made.weight = 3.0
-        assert (await layer.tokens.update(made)).weight == 3.0
-        assert (await layer.tokens.get_by_id(made.id)).metadata == {}
+            await layer.tokens.update(created)
+        created.weight = 3.0
+        assert (await layer.tokens.update(created)).weight == 3.0
+        assert (await layer.tokens.get_by_id(created.id)).metadata == {}
 
     in_session(go)
 
 
-def test_update_makes_nothing(in_session, token):
+def test_update_creates_nothing(in_session, token):
     async def go(layer):
         with pytest.raises(NotFoundError, match=str(NOBODY)):
             await layer.tokens.update(token(id=NOBODY))
@@ -288,12 +288,12 @@ def test_delete(in_session, token):
 
 def test_bulk_create_is_all_or_none(in_session, token):
     async def go(layer):
-        made = await layer.tokens.bulk_create([token(float(n)) for n in range(1000)])
-        assert [one.coord_x[0] for one in made] == [float(n) for n in range(1000)]
-        assert len({one.id for one in made}) == 1000
-        assert all(one.created_at is not None and one.flags == 0 for one in made)
-        again = [token(), token(id=made[5].id)]
-        with pytest.raises(IntegrityError, match=str(made[5].id)):
+        created = await layer.tokens.bulk_create([token(float(n)) for n in range(1000)])
+        assert [one.coord_x[0] for one in created] == [float(n) for n in range(1000)]
+        assert len({one.id for one in created}) == 1000
+        assert all(one.created_at is not None and one.flags == 0 for one in created)
+        again = [token(), token(id=created[5].id)]
+        with pytest.raises(IntegrityError, match=str(created[5].id)):
             await layer.tokens.bulk_create(again)
         twice = [token(id=NOBODY), token(id=NOBODY)]
         with pytest.raises(IntegrityError, match=str(NOBODY)):
@@ -324,18 +324,18 @@ def test_bulk_create_is_a_few_statements(in_session, token):
 def test_another_repositorys_entity_is_refused(in_session):
     async def go(layer):
         for call in (layer.tokens.create, layer.tokens.update):
-            with pytest.raises(InvalidQueryError, match="TokenRepository takes a TokenModel"):
+            with pytest.raises(InvalidQueryError, match="TokenRepository needs a TokenModel"):
                 await call(ConnectionModel())
 
     in_session(go)
 
 
-def test_calls_on_one_session_take_turns(in_session, token):
+def test_concurrent_calls_on_one_session(in_session, token):
     async def go(layer):
-        made = await asyncio.gather(*(layer.tokens.create(token(float(n))) for n in range(10)))
-        assert xs(made) == [float(n) for n in range(10)]
-        found = await asyncio.gather(*(layer.tokens.get_by_id(one.id) for one in made))
-        assert found == made
+        created = await asyncio.gather(*(layer.tokens.create(token(float(n))) for n in range(10)))
+        assert xs(created) == [float(n) for n in range(10)]
+        stored = await asyncio.gather(*(layer.tokens.get_by_id(one.id) for one in created))
+        assert stored == created
         assert await asyncio.gather(layer.tokens.count(), layer.graph.count()) == [10, 0]
 
     in_session(go)
@@ -347,8 +347,8 @@ def test_many_sessions_at_once(with_manager, layer, token):
             async with manager.session() as session:
                 return await layer(manager, session).tokens.create(token(float(n)))
 
-        made = await asyncio.gather(*(one(n) for n in range(10)))
+        created = await asyncio.gather(*(one(n) for n in range(10)))
         async with manager.session() as session:
-            assert await layer(manager, session).tokens.count() == len(made)
+            assert await layer(manager, session).tokens.count() == len(created)
 
     with_manager(go)

@@ -1,4 +1,4 @@
-"""COPY in several statements: one write all the same, which tells how far it is."""
+"""COPY in several statements: still one write, which shows its progress."""
 
 import re
 
@@ -14,7 +14,7 @@ from ngdata.errors import IntegrityError
 from tests.conftest import execute
 from tests.schema.test_triggers import derived, indexed
 
-# 37% of 1.20k, [00:02<00:04, 301 rows/s]: how much, how long, and how long yet.
+# 37% of 1.20k, [00:02<00:04, 301 rows/s]: the progress, the elapsed time, and the time left.
 BAR = re.compile(
     r"\d+%\|.*\| [\d.]+k?/[\d.]+k? \[\d\d:\d\d<(\d\d:\d\d|\?), +(\?|[\d.]+k?) (rows|records)/s\]"
 )
@@ -22,9 +22,9 @@ BAR = re.compile(
 
 @pytest.fixture
 def in_parts(monkeypatch):
-    """A COPY takes as few rows as it would in a load of millions."""
-    monkeypatch.setattr(tokens, "_WRITTEN_AT_ONCE", 200)
-    monkeypatch.setattr(graph, "ROWS_AT_ONCE", 30)
+    """Let one COPY write few rows, so that small writes need several, as loads of millions do."""
+    monkeypatch.setattr(tokens, "_ROWS_WRITTEN_PER_COPY", 200)
+    monkeypatch.setattr(graph, "ROWS_PER_COPY", 30)
 
 
 @pytest.fixture
@@ -52,31 +52,31 @@ def points(rows, levels=1):
 
 
 def copies(url):
-    """How many statements wrote the tokens: each has a time of its own in none but its rows' xmin."""
+    """Return how many statements wrote the tokens, by the xmin and cmin of their rows."""
     return execute(url, "SELECT count(DISTINCT (xmin::text, cmin::text)) FROM tokens.tokens")[0][0]
 
 
 @pytest.mark.parametrize(("levels", "statements"), [(1, 3), (8, 12)])
-def test_rows_of_several_statements(ng, database_url, in_parts, levels, statements):
+def test_rows_are_written_by_several_statements(ng, database_url, in_parts, levels, statements):
     coords = points(250, levels)
     frame = pd.DataFrame({"weight": np.arange(250.0)})
-    made = ng.tokens.bulk_create(frame, coords=coords)
+    ids = ng.tokens.bulk_create(frame, coords=coords)
     assert copies(database_url) == statements
-    found = ng.tokens.get(made)
-    assert found.weight.tolist() == frame.weight.tolist()
-    np.testing.assert_array_equal(np.stack(found.coords.to_list()), coords)
+    stored = ng.tokens.get(ids)
+    assert stored.weight.tolist() == frame.weight.tolist()
+    np.testing.assert_array_equal(np.stack(stored.coords.to_list()), coords)
     assert indexed(database_url) == derived(database_url)
 
 
 def test_a_bad_row_of_a_later_statement_undoes_the_earlier(ng, in_parts):
-    taken = ng.tokens.create({0: (0.0, 0.0, 0.0)})
+    existing = ng.tokens.create({0: (0.0, 0.0, 0.0)})
     frame = pd.DataFrame({"x": np.arange(250.0), "y": 0.0, "z": 0.0, "token_id": None})
-    frame.loc[233, "token_id"] = taken
-    with pytest.raises(IntegrityError, match=f"id {taken} in row 233 is there already"):
+    frame.loc[233, "token_id"] = existing
+    with pytest.raises(IntegrityError, match=f"id {existing} in row 233 already exists"):
         ng.tokens.bulk_create(frame)
     assert ng.tokens.count_in_region((-np.inf,) * 3, (np.inf,) * 3) == 1
     lost = "00000000-0000-4000-8000-000000000000"
-    ends = pd.DataFrame({"source_id": [taken] * 100, "target_id": [taken] * 99 + [lost]})
+    ends = pd.DataFrame({"source_id": [existing] * 100, "target_id": [existing] * 99 + [lost]})
     with pytest.raises(IntegrityError, match=f"target_id {lost} in row 99 names no token"):
         ng.graph.bulk_create(ends)
     assert ng.graph.connections().empty
@@ -98,10 +98,10 @@ WRITES = {
 
 
 @pytest.mark.parametrize("what", WRITES)
-def test_a_bar_from_two_seconds_on(ng, in_parts, slow, capsys, what):
+def test_a_bar_is_shown_after_two_seconds(ng, in_parts, slow, capsys, what):
     ids = ng.tokens.bulk_create({}, coords=points(10), progress=False)
     if what == "events":
-        # In one statement, so asked for: it tells what was sent.
+        # Events are one statement, so the bar is requested: it shows how many were sent.
         WRITES[what](ng, ids, progress=True)
     else:
         WRITES[what](ng, ids)
@@ -111,7 +111,7 @@ def test_a_bar_from_two_seconds_on(ng, in_parts, slow, capsys, what):
     assert shown(capsys) == []
 
 
-def test_a_bar_while_one_statement_takes_its_time(ng, slow, database_url, capsys):
+def test_a_bar_is_shown_during_a_long_statement(ng, slow, database_url, capsys):
     execute(
         database_url,
         "CREATE OR REPLACE FUNCTION public.wait() RETURNS trigger LANGUAGE plpgsql AS"
@@ -121,7 +121,7 @@ def test_a_bar_while_one_statement_takes_its_time(ng, slow, database_url, capsys
     assert any("0.00/250" in line for line in shown(capsys))
 
 
-def test_no_bar_for_what_is_quick(ng, in_parts, capsys):
+def test_no_bar_for_a_short_write(ng, in_parts, capsys):
     WRITES["tokens"](ng, None)
     assert shown(capsys) == []
     WRITES["tokens"](ng, None, progress=True)
@@ -138,7 +138,7 @@ def test_the_first_load_has_a_second_bar(empty_database, capsys):
     assert any("spatial index: 100%" in line and "26.0/26.0" in line for line in lines), lines
 
 
-def test_a_file_has_one_too(ng, slow, tmp_path, capsys):
+def test_a_file_has_a_bar_too(ng, slow, tmp_path, capsys):
     path = tmp_path / "tokens.bin"
     encode_tokens({"local_id": np.arange(60_000)}, np.zeros((60_000, 8, 3))).tofile(path)
     load_records(ng, path)

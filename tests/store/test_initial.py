@@ -1,4 +1,4 @@
-"""`bulk_create(..., initial=True)`: the same store as without, or the same as before."""
+"""`bulk_create(..., initial=True)`: the same store as without it, or an unchanged store."""
 
 import asyncio
 import threading
@@ -23,7 +23,7 @@ from tests.schema.test_triggers import derived, indexed
 EVERYTHING = ((-np.inf,) * 3, (np.inf,) * 3)
 WAITING = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'"
 
-# What the server knows of indexes, as they are used: not the numbers of files and objects.
+# The properties of indexes that matter for their use, without object ids and file numbers.
 INDEXES = """
 SELECT x.indexrelid::regclass::text, x.indrelid::regclass::text, pg_get_indexdef(x.indexrelid),
     indisunique, indisprimary, indisvalid, indisready, indislive, indisclustered, indisreplident,
@@ -52,8 +52,8 @@ def frame(rows):
 
 def load(url, rows=300, **options):
     with ngdata.connect(url) as client:
-        made, coords = frame(rows)
-        return client.tokens.bulk_create(made, coords=coords, initial=True, **options)
+        tokens, coords = frame(rows)
+        return client.tokens.bulk_create(tokens, coords=coords, initial=True, **options)
 
 
 def state(url):
@@ -61,14 +61,14 @@ def state(url):
 
 
 @pytest.mark.parametrize("rows", [1, 300, 2500])
-def test_all_is_as_it_would_be_without(url, rows):
+def test_the_store_equals_one_loaded_without_initial(url, rows):
     before = state(url)
     ids = load(url, rows)
     assert indexed(url) == derived(url) != []
     assert state(url) == before
     with ngdata.connect(url) as client:
         assert client.tokens.get(ids).token_id.tolist() == ids.tolist()
-        # The triggers are at work again.
+        # The triggers are enabled again.
         assert client.tokens.delete(ids[:1]) == 1
         client.tokens.create({3: (1.0, 2.0, 3.0)})
         assert indexed(url) == derived(url)
@@ -95,7 +95,7 @@ def test_a_file_of_records(url, tmp_path):
         load_records(client, path, "events", initial=True)
 
 
-def test_indexes_of_ones_own_come_back_too(url):
+def test_custom_indexes_are_rebuilt_too(url):
     execute(
         url,
         "CREATE INDEX mine ON tokens.spatial_index (flags) WHERE flags > 0",
@@ -108,14 +108,14 @@ def test_indexes_of_ones_own_come_back_too(url):
     assert state(url) == before
 
 
-def test_a_cached_answer_is_not_given_again(url):
+def test_a_cached_answer_is_not_reused(url):
     with ngdata.connect(url) as client:
         assert client.tokens.find_in_region(*EVERYTHING).empty
         assert client.tokens.find_in_region(*EVERYTHING, cache="strict").empty
-        made, coords = frame(50)
-        client.tokens.bulk_create(made, coords=coords, initial=True)
-        found = client.tokens.find_in_region(*EVERYTHING)
-        assert len(found) == np.isfinite(coords[:, 0, 0]).sum()
+        new, coords = frame(50)
+        client.tokens.bulk_create(new, coords=coords, initial=True)
+        tokens = client.tokens.find_in_region(*EVERYTHING)
+        assert len(tokens) == np.isfinite(coords[:, 0, 0]).sum()
 
 
 @pytest.mark.parametrize("emptied", [(), ("DELETE FROM tokens.spatial_index",)])
@@ -158,7 +158,7 @@ REFUSALS = {
 
 
 @pytest.mark.parametrize("what", REFUSALS)
-def test_a_failure_in_the_middle_leaves_all_as_it_was(url, what):
+def test_a_failure_in_the_middle_changes_nothing(url, what):
     execute(url, *REFUSALS[what])
     before = state(url)
     with pytest.raises(NGDataError, match="not this one"):
@@ -168,14 +168,14 @@ def test_a_failure_in_the_middle_leaves_all_as_it_was(url, what):
     assert execute(url, "SELECT count(*) FROM tokens.spatial_index") == [(0,)]
 
 
-def test_a_cancelled_load_leaves_all_as_it_was(url):
+def test_a_cancelled_load_changes_nothing(url):
     before = state(url)
 
     async def go():
         async with await ngdata.connect_async(url) as client:
-            made, coords = frame(20_000)
+            tokens, coords = frame(20_000)
             loading = asyncio.ensure_future(
-                client.tokens.bulk_create(made, coords=coords, initial=True)
+                client.tokens.bulk_create(tokens, coords=coords, initial=True)
             )
             for _ in range(2000):
                 await asyncio.sleep(0.005)
@@ -190,13 +190,13 @@ def test_a_cancelled_load_leaves_all_as_it_was(url):
     assert state(url) == before
 
 
-def test_others_wait_until_it_is_done(url):
-    """Held in its middle, by a reader that keeps the index."""
+def test_writers_and_readers_wait_for_the_load(url):
+    """The load is held up in its middle by a reader that holds a lock on the index."""
     with ngdata.connect(url) as client, adbc.connect(url) as holder:
         with holder.cursor() as cursor:
             cursor.execute("SELECT count(*) FROM tokens.spatial_index")
             cursor.fetchall()
-        found = {}
+        counts = {}
         loading = threading.Thread(target=load, args=[url])
         loading.start()
         wait_until(lambda: execute(url, WAITING) == [(1,)])
@@ -204,7 +204,7 @@ def test_others_wait_until_it_is_done(url):
         writing.start()
         wait_until(lambda: execute(url, WAITING) == [(2,)])
         reading = threading.Thread(
-            target=lambda: found.update(many=client.tokens.count_in_region(*EVERYTHING))
+            target=lambda: counts.update(many=client.tokens.count_in_region(*EVERYTHING))
         )
         reading.start()
         wait_until(lambda: execute(url, WAITING) == [(3,)])
@@ -212,12 +212,12 @@ def test_others_wait_until_it_is_done(url):
         for thread in (loading, writing, reading):
             thread.join()
         assert client.tokens.count_in_region((99, 99, 99), (99, 99, 99)) == 1
-        assert found["many"] in (client.tokens.count_in_region(*EVERYTHING) - n for n in (0, 1))
+        assert counts["many"] in (client.tokens.count_in_region(*EVERYTHING) - n for n in (0, 1))
     assert indexed(url) == derived(url)
 
 
-def test_readers_that_do_not_let_go_end_it(url, monkeypatch):
-    monkeypatch.setattr(owner_locks, "PATIENCE_SECONDS", 0.1)
+def test_a_reader_that_keeps_its_lock_ends_the_load(url, monkeypatch):
+    monkeypatch.setattr(owner_locks, "LOCK_TIMEOUT_SECONDS", 0.1)
     with adbc.connect(url) as holder:
         with holder.cursor() as cursor:
             cursor.execute("SELECT count(*) FROM tokens.spatial_index")
@@ -228,7 +228,7 @@ def test_readers_that_do_not_let_go_end_it(url, monkeypatch):
     load(url)
 
 
-def test_who_does_not_own_the_tables_is_told_who_does(url):
+def test_the_error_for_another_user_names_the_owner(url):
     execute(
         url,
         "DO $$ BEGIN CREATE ROLE loader; EXCEPTION WHEN duplicate_object THEN NULL; END $$",

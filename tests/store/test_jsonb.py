@@ -1,4 +1,4 @@
-"""JSON text that jsonb gives back as it was."""
+"""JSON text that jsonb stores and returns unchanged."""
 
 import json
 import math
@@ -17,21 +17,21 @@ TEXTS = st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]
 @given(st.dictionaries(TEXTS, st.floats(allow_nan=False, allow_infinity=False) | TEXTS))
 def test_floats_stay_floats(value):
     text = json_text(value)
-    found = json.loads(text)
-    assert found == value
-    assert {k: type(v) for k, v in found.items()} == {k: type(v) for k, v in value.items()}
-    # What jsonb would make an integer of: a number with an exponent that leaves no fraction.
+    parsed = json.loads(text)
+    assert parsed == value
+    assert {k: type(v) for k, v in parsed.items()} == {k: type(v) for k, v in value.items()}
+    # jsonb would turn a number with an exponent and without a fraction into an integer.
     outside = re.sub(r'"(?:[^"\\]|\\.)*"', "", text)
     assert "e+" not in outside
 
 
 @pytest.mark.parametrize("text", ["1e+23", 'a"1e+23', "\\", '\\"', '\\\\" 1e+23 "'])
-def test_text_is_no_number(text):
+def test_text_that_resembles_a_number_is_unchanged(text):
     assert json.loads(json_text({text: [text, 1e23]})) == {text: [text, 1e23]}
 
 
 @pytest.mark.parametrize("text", ["\\u0000", "\\\\u0000", "u0000"])
-def test_what_only_looks_like_nul(text):
+def test_text_that_resembles_an_escaped_nul(text):
     assert json.loads(json_text({"a": text})) == {"a": text}
 
 

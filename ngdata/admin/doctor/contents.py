@@ -7,7 +7,7 @@ from typing import Any
 import asyncpg
 
 from ngdata._arguments.levels import LEVELS
-from ngdata._store.spatial_index import compare
+from ngdata._store.spatial_index import compare_level
 from ngdata.admin.doctor.finding import Finding, note, ok, wrong
 
 __all__ = ["replication", "size", "spatial_index", "statistics"]
@@ -28,7 +28,7 @@ WHERE d.datname = current_database()
 
 async def spatial_index(connection: asyncpg.Connection[Any]) -> list[Finding]:
     """Compare the index with the tokens, row by row: it takes as long as reading all of them."""
-    found = [await compare(connection, level) for level in range(len(LEVELS))]
+    found = [await compare_level(connection, level) for level in range(len(LEVELS))]
     tokens = await connection.fetchval("SELECT count(*) FROM tokens.tokens")
     if bad := [difference for difference in found if difference.wrong]:
         many = (sum(getattr(d, kind) for d in bad) for kind in ("missing", "stray", "different"))

@@ -1,0 +1,259 @@
+"""The field tables: for each kind of row, its fields, and the type, default and check of each.
+
+A field is a column of the table, a column of the frames that are written to it, an argument of
+`create` and `update`, and an attribute of the entity, all under one name.  To add a column, for
+instance to events:
+
+1. the model in `ngdata._store.models`, and a migration that adds the column;
+2. its `Field` in `EVENTS` below: frames, single rows and entities are then checked by it;
+3. the columns of the query, `_EVENTS` in `ngdata._query.events`, if reads return it;
+4. the signatures of ``create_event`` (`ngdata._client.experience`, `ngdata.repositories.experience`),
+   if single events may be created with it.
+
+``tests/store/test_fields.py`` compares the field tables with the models.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Final
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from ngdata._arguments.ids import id_text
+from ngdata._store.value_types import (
+    Boolean,
+    Bytes,
+    Coordinates,
+    Integer,
+    JsonObject,
+    Number,
+    Text,
+    Time,
+    Uuid,
+    ValueType,
+    first_true,
+    invalid_value,
+)
+from ngdata.errors import IntegrityError
+
+__all__ = [
+    "CONNECTIONS",
+    "EVENTS",
+    "RECORD_BYTES",
+    "SNAPSHOTS",
+    "TOKENS",
+    "TRAJECTORIES",
+    "Field",
+    "FieldTable",
+    "new_ids",
+    "now",
+]
+
+RECORD_BYTES: Final = 64
+
+
+def now() -> dt.datetime:
+    """Return the time: not the server's ``now()``, which is the same throughout a transaction."""
+    return dt.datetime.now(dt.UTC)
+
+
+@dataclass(frozen=True)
+class Field:
+    """One field of a row.
+
+    Attributes
+    ----------
+    name : str
+        The name of the column, in the table and in frames, and of the argument.
+    type : ValueType
+    default : optional
+        What a missing value becomes, or a function that returns it; NULL by default.
+    required : bool
+        Whether each row must have a value.
+    in_frames : bool
+        Whether frames and arguments have this field; if not, only entities do.
+    """
+
+    name: str
+    type: ValueType
+    default: Any = None
+    required: bool = False
+    in_frames: bool = True
+
+    def check(self, value: Any) -> Any:
+        """Return a single value in the form that is written, or the default if it is missing."""
+        if not self.type.is_missing(value):
+            return self.type.check(value, self.name, row=0)
+        if self.required:
+            raise invalid_value(self.name, 0, value, "given")
+        return self._default()
+
+    def check_column(self, values: pd.Series[Any]) -> pa.Array:
+        """Return a frame's column in the form that is written, with the default for missing values."""
+        return self.type.check_column(values, self.name, self._default(), required=self.required)
+
+    def _default(self) -> Any:
+        return self.default() if callable(self.default) else self.default
+
+
+@dataclass(frozen=True)
+class FieldTable:
+    """The fields of one kind of row.
+
+    Attributes
+    ----------
+    relation : str
+        The table, as ``schema.table``.
+    key : str
+        The name, in frames and arguments, of the column ``id``, which is generated if not given.
+    fields : tuple of Field
+    """
+
+    relation: str
+    key: str
+    fields: tuple[Field, ...]
+
+    def __getitem__(self, name: str) -> Field:
+        return self._by_name[name]
+
+    @cached_property
+    def _by_name(self) -> dict[str, Field]:
+        return {field.name: field for field in self.fields}
+
+    @cached_property
+    def required(self) -> tuple[str, ...]:
+        """The names of the columns that a frame must have."""
+        return tuple(field.name for field in self.fields if field.required and field.in_frames)
+
+    @cached_property
+    def optional(self) -> tuple[str, ...]:
+        """The names of the columns that a frame may have."""
+        optional = (field.name for field in self.fields if not field.required and field.in_frames)
+        return (self.key, *optional)
+
+    def check_frame(self, frame: pd.DataFrame) -> dict[str, pa.Array]:
+        """Check the columns of a frame that are fields, and return them by the table's names.
+
+        Raises
+        ------
+        InvalidQueryError
+            The first bad value of the first bad column, with its row.
+        IntegrityError
+            An id that appears twice; both rows are named.
+        """
+        columns = {"id": _key_column(frame, self.key)}
+        for name in frame.columns:
+            if name in self._by_name:
+                columns[name] = self[name].check_column(frame[name])
+        return columns
+
+    def check_row(self, values: Mapping[str, Any]) -> dict[str, pa.Array]:
+        """Check the values of a single row, and return them as columns of one value each.
+
+        Raises
+        ------
+        InvalidQueryError
+            The first bad value; errors call the row row 0.
+        """
+        key = Field(self.key, Uuid(), default=lambda: new_ids(1)[0].as_py())
+        columns = {"id": pa.array([key.check(values.get(self.key))], key.type.arrow)}
+        for name, value in values.items():
+            if name != self.key:
+                columns[name] = pa.array([self[name].check(value)], self[name].type.arrow)
+        return columns
+
+    def check_attribute(self, name: str, value: Any) -> Any:
+        """Check the value of an entity's attribute, and return it as the entity holds it."""
+        value_type = Uuid() if name == "id" else self[name].type
+        return value_type.to_attribute(value_type.check(value, name))
+
+
+def _key_column(frame: pd.DataFrame, name: str) -> pa.Array:
+    """Return the ids of new rows: those in the frame, and generated ones where it has none."""
+    if name not in frame:
+        return new_ids(len(frame))
+    ids = Uuid().check_column(frame[name], name)
+    text = ids.to_pandas()
+    repeated = first_true((text.duplicated() & text.notna()).to_numpy())
+    if repeated is not None:
+        first = int((text == text[repeated]).to_numpy().argmax())
+        raise IntegrityError(
+            f"{name} {text[repeated]} appears in rows {first} and {repeated}; nothing was written"
+        )
+    return pc.coalesce(ids.cast(pa.large_string()), new_ids(len(frame)))
+
+
+def new_ids(count: int) -> pa.Array:
+    """Return random ids (UUID version 4, RFC 9562 section 5.4), generated at once."""
+    raw = np.frombuffer(os.urandom(16 * count), np.uint8).reshape(count, 16).copy()
+    raw[:, 6] = raw[:, 6] & 0x0F | 0x40
+    raw[:, 8] = raw[:, 8] & 0x3F | 0x80
+    return id_text(raw)
+
+
+_METADATA: Final = Field("metadata", JsonObject())
+
+TOKENS: Final = FieldTable(
+    "tokens.tokens",
+    "token_id",
+    (
+        Field("token_type", Text(), "default"),
+        Field("weight", Number(), 1.0),
+        Field("flags", Integer(0, 2**31 - 1, "int4"), 0),
+        Field("timestamp", Time(), now),
+        _METADATA,
+        Field("binary_data", Bytes(RECORD_BYTES)),
+        Field("coord_x", Coordinates(), required=True, in_frames=False),
+        Field("coord_y", Coordinates(), required=True, in_frames=False),
+        Field("coord_z", Coordinates(), required=True, in_frames=False),
+    ),
+)
+"""Frames and arguments have points on levels instead of coordinates: see `ngdata._store.tokens`."""
+
+CONNECTIONS: Final = FieldTable(
+    "graph.connections",
+    "connection_id",
+    (
+        Field("source_id", Uuid(), required=True),
+        Field("target_id", Uuid(), required=True),
+        Field("connection_type", Text(), "generic"),
+        Field("weight", Number(), 1.0),
+        Field("decay_rate", Number()),
+        Field("bidirectional", Boolean(), False),
+        _METADATA,
+    ),
+)
+
+SNAPSHOTS: Final = FieldTable("graph.graph_snapshots", "snapshot_id", (_METADATA,))
+"""The fields that an entity checks; the others are computed, and written by `ngdata._store.snapshots`."""
+
+EVENTS: Final = FieldTable(
+    "experience.experience_events",
+    "event_id",
+    (
+        Field("event_type", Text(), required=True),
+        Field("timestamp", Time(), required=True),
+        Field("token_id", Uuid()),
+        Field("state_before", JsonObject()),
+        Field("state_after", JsonObject()),
+        Field("action", JsonObject()),
+        Field("reward", Number(), 0.0),
+        Field("priority", Number()),
+        Field("trajectory_id", Uuid()),
+        Field("sequence_number", Integer()),
+        _METADATA,
+    ),
+)
+
+TRAJECTORIES: Final = FieldTable(
+    "experience.experience_trajectories", "trajectory_id", (_METADATA,)
+)
+"""The fields of a trajectory that callers write; triggers derive the others from its events."""

@@ -1,0 +1,425 @@
+"""The types of values that the store writes: what each accepts, as one value or as a whole column.
+
+`ValueType.check` is the rule for one value.  `ValueType.check_column` applies the same rule to a
+column of a frame: at once where pandas' dtype allows it, else value by value.  Errors name the
+value, and the row in which it stands.  Nothing here depends on a table or a server;
+`ngdata._store.fields` assigns the types to the tables' columns.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import json
+import math
+import uuid
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import Any, ClassVar, Final
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from ngdata._arguments.ids import CANONICAL, canonical_id, canonical_ids
+from ngdata._arguments.json_text import json_text
+from ngdata._arguments.numbers import as_float, is_number
+from ngdata._arguments.times import as_utc, is_missing
+from ngdata._query.space import MAX_COORDINATE
+from ngdata.errors import InvalidQueryError
+
+__all__ = [
+    "Boolean",
+    "Bytes",
+    "Coordinates",
+    "Integer",
+    "JsonObject",
+    "Number",
+    "Text",
+    "Time",
+    "Uuid",
+    "ValueType",
+    "first_true",
+    "invalid_value",
+    "short_repr",
+]
+
+
+def invalid_value(name: str, row: int | None, value: object, requirement: str) -> InvalidQueryError:
+    """Return the error for a value that does not meet a requirement; without a row, for a single one."""
+    return InvalidQueryError(f"{name}{_in_row(row)} must be {requirement}, not {short_repr(value)}")
+
+
+def _in_row(row: int | None) -> str:
+    return "" if row is None else f" in row {row}"
+
+
+def short_repr(value: object) -> str:
+    """Return the repr of a value for an error, cut after 200 characters."""
+    plain = value.item() if isinstance(value, np.generic) else value
+    try:
+        text = repr(plain)
+    except (ValueError, RecursionError):
+        return f"a {type(value).__name__} too large to show"
+    return text if len(text) <= 200 else text[:200] + "..."
+
+
+def first_true(mask: np.ndarray) -> int | None:
+    """Return the index of the first True, or None if there is none."""
+    return int(mask.argmax()) if mask.any() else None
+
+
+class ValueType(ABC):
+    """A type of values.
+
+    Attributes
+    ----------
+    sql : str
+        The PostgreSQL type as which a checked value is bound, with a cast where it is bound as text.
+    arrow : pyarrow.DataType
+        The type of a checked column.
+    """
+
+    sql: str
+    arrow: ClassVar[pa.DataType]
+
+    @abstractmethod
+    def check(self, value: Any, name: str, row: int | None = None) -> Any:
+        """Return one value in the form that is written, or raise `InvalidQueryError`."""
+
+    def to_attribute(self, checked: Any) -> Any:
+        """Return a checked value as an entity holds it."""
+        return checked
+
+    def is_missing(self, value: Any) -> bool:
+        """Return whether a value means "not given": None, NaN or NaT."""
+        return pd.api.types.is_scalar(value) and bool(pd.isna(value))
+
+    def check_column(
+        self, values: pd.Series[Any], name: str, default: Any = None, *, required: bool = False
+    ) -> pa.Array:
+        """Return a column in the form that is written.
+
+        Parameters
+        ----------
+        values : pandas.Series
+        name : str
+            The column's name, for errors.
+        default : optional
+            What a missing value becomes; null by default.
+        required : bool
+            Whether a missing value is an error.
+
+        Raises
+        ------
+        InvalidQueryError
+            The first bad value, with its row.
+        """
+        return pa.array(self._check_each(values, name, default, required), self.arrow)
+
+    def _check_each(
+        self, values: pd.Series[Any], name: str, default: Any, required: bool = False
+    ) -> list[Any]:
+        missing = values.isna().to_numpy()
+        row = first_true(missing)
+        if required and row is not None:
+            raise invalid_value(name, row, values.iloc[row], "given")
+        return [
+            default if missing[row] else self.check(value, name, row)
+            for row, value in enumerate(values.tolist())
+        ]
+
+
+def _arrow_text(values: pd.Series[Any]) -> pa.Array | None:
+    """Return the Arrow text that a column consists of, null where missing; None for other columns."""
+    if not isinstance(values.dtype, pd.StringDtype) or values.dtype.storage != "pyarrow":
+        return None
+    text = pa.array(values)
+    return text.combine_chunks() if isinstance(text, pa.ChunkedArray) else text
+
+
+class Uuid(ValueType):
+    """Ids, as text or `uuid.UUID`; written as canonical text."""
+
+    sql = "text::uuid"
+    arrow = pa.string()
+
+    def check(self, value: Any, name: str, row: int | None = None) -> str:
+        """Return one id as canonical text."""
+        return canonical_id(value, name, _in_row(row))
+
+    def to_attribute(self, checked: Any) -> uuid.UUID:
+        """Return an id as a `uuid.UUID`."""
+        return uuid.UUID(checked)
+
+    def check_column(
+        self, values: pd.Series[Any], name: str, default: Any = None, *, required: bool = False
+    ) -> pa.Array:
+        """Return a column of ids as canonical text."""
+        text = _arrow_text(values)
+        if (
+            text is not None
+            and not (required and text.null_count)
+            and pc.all(pc.match_substring_regex(text, CANONICAL)).as_py() is not False
+        ):
+            return text
+        if not values.isna().any():
+            try:
+                return pa.array(canonical_ids(values, name), self.arrow)
+            except InvalidQueryError:
+                pass  # Raised again below, with the row.
+        return super().check_column(values, name, default, required=required)
+
+
+class Number(ValueType):
+    """Finite numbers, written as float64; decimals and fractions too, but not text or True."""
+
+    sql = "float8"
+    arrow = pa.float64()
+
+    def check(self, value: Any, name: str, row: int | None = None) -> float:
+        """Return one number as a float."""
+        if not is_number(value):
+            raise invalid_value(name, row, value, "a number")
+        try:
+            number = float(value)
+        except OverflowError:
+            number = math.inf
+        if math.isnan(number):
+            raise InvalidQueryError(
+                f"{name} must be a number, not nan; leave it out for its default"
+            )
+        if math.isinf(number):
+            raise invalid_value(name, row, value, "finite")
+        return number
+
+    def is_missing(self, value: Any) -> bool:
+        """Return whether a value means "not given".
+
+        In a column NaN does; a single value that is NaN was computed, and is a mistake.
+        """
+        return super().is_missing(value) and not isinstance(value, float | np.floating)
+
+    def check_column(
+        self, values: pd.Series[Any], name: str, default: Any = None, *, required: bool = False
+    ) -> pa.Array:
+        """Return a column of numbers as float64."""
+        numbers = self.to_numpy(values, name)
+        row = first_true(np.isnan(numbers)) if required or default is not None else None
+        if row is None:
+            return pa.array(numbers, from_pandas=True)
+        if required:
+            raise invalid_value(name, row, values.iloc[row], "given")
+        return pa.array(np.where(np.isnan(numbers), default, numbers))
+
+    def to_numpy(self, values: pd.Series[Any], name: str) -> np.ndarray:
+        """Return a column of numbers as a NumPy array, NaN where one is missing."""
+        if values.dtype.kind not in "iuf":
+            return np.array(self._check_each(values, name, math.nan), np.float64)
+        with np.errstate(over="ignore"):
+            numbers: np.ndarray = values.to_numpy(np.float64, na_value=np.nan)
+        row = first_true(np.isinf(numbers))
+        if row is not None:
+            raise invalid_value(name, row, values.iloc[row], "finite")
+        return numbers
+
+
+@dataclass(frozen=True)
+class Integer(ValueType):
+    """Integers from `minimum` to `maximum`; whole floats too, as pandas writes a column with gaps."""
+
+    minimum: int = -(2**63)
+    maximum: int = 2**63 - 1
+    sql: str = "int8"
+
+    arrow = pa.int64()
+
+    def check(self, value: Any, name: str, row: int | None = None) -> int:
+        """Return one integer."""
+        if (
+            isinstance(value, Decimal)
+            or not is_number(value)
+            or value != value // 1
+            or not self.minimum <= value <= self.maximum
+        ):
+            requirement = f"an integer from {self.minimum} to {self.maximum}"
+            raise invalid_value(name, row, value, requirement)
+        return int(value)
+
+    def check_column(
+        self, values: pd.Series[Any], name: str, default: Any = None, *, required: bool = False
+    ) -> pa.Array:
+        """Return a column of integers as int64."""
+        if values.dtype.kind in "iu" and isinstance(values.dtype, np.dtype):
+            integers = values.to_numpy()
+            if not ((integers < self.minimum) | (integers > self.maximum)).any():
+                return pa.array(integers.astype(np.int64))
+        return super().check_column(values, name, default, required=required)
+
+
+class Text(ValueType):
+    """Text that PostgreSQL can store: valid Unicode, and no NUL."""
+
+    sql = "text"
+    arrow = pa.string()
+
+    def check(self, value: Any, name: str, row: int | None = None) -> str:
+        """Return one text."""
+        if not isinstance(value, str):
+            raise invalid_value(name, row, value, "text")
+        if "\0" in value or not _is_encodable(value):
+            raise invalid_value(name, row, value, "valid Unicode without NUL")
+        return value
+
+    def check_column(
+        self, values: pd.Series[Any], name: str, default: Any = None, *, required: bool = False
+    ) -> pa.Array:
+        """Return a column of text."""
+        text = _arrow_text(values)
+        if (
+            text is not None
+            and not (required and text.null_count)
+            and not pc.any(pc.match_substring(text, "\0")).as_py()
+        ):
+            return text if default is None else text.fill_null(default)
+        return super().check_column(values, name, default, required=required)
+
+
+def _is_encodable(value: str) -> bool:
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+class Boolean(ValueType):
+    """True and False; not 0 and 1."""
+
+    sql = "bool"
+    arrow = pa.bool_()
+
+    def check(self, value: Any, name: str, row: int | None = None) -> bool:
+        """Return one truth value."""
+        if not isinstance(value, bool | np.bool_):
+            raise invalid_value(name, row, value, "True or False")
+        return bool(value)
+
+    def check_column(
+        self, values: pd.Series[Any], name: str, default: Any = None, *, required: bool = False
+    ) -> pa.Array:
+        """Return a column of truth values."""
+        if values.dtype == np.bool_:
+            return pa.array(values.to_numpy())
+        return super().check_column(values, name, default, required=required)
+
+
+# The range of Python's datetime; PostgreSQL's and pandas' are wider.
+_FIRST_TIME: Final = pd.Timestamp("0001-01-01", tz="UTC")
+_LAST_TIME: Final = pd.Timestamp("9999-12-31 23:59:59.999999", tz="UTC")
+
+
+class Time(ValueType):
+    """Points in time with a zone, or whole milliseconds since the epoch; rounded down to a microsecond."""
+
+    sql = "timestamptz"
+    arrow = pa.timestamp("us", tz="UTC")
+
+    def check(self, value: Any, name: str, row: int | None = None) -> dt.datetime:
+        """Return one time in UTC."""
+        return as_utc(value, f"{name}{_in_row(row)}")
+
+    def check_column(
+        self, values: pd.Series[Any], name: str, default: Any = None, *, required: bool = False
+    ) -> pa.Array:
+        """Return a column of times in UTC."""
+        if values.dtype.kind == "f":
+            # pandas turns a column of integers with gaps into one of floats.
+            numbers = [int(v) if v == v // 1 else v for v in values.fillna(np.nan).tolist()]
+            values = pd.Series(numbers, dtype=object)
+        if (
+            isinstance(values.dtype, pd.DatetimeTZDtype)
+            and values.dropna().between(_FIRST_TIME, _LAST_TIME).all()
+            and not (required and values.isna().any())
+        ):
+            microseconds = values.dt.as_unit("us").dt.tz_convert("UTC")
+            # pandas rounds towards zero, which is up before 1970.
+            rounded_up = (microseconds > values).to_numpy()
+            microseconds = microseconds.where(~rounded_up, microseconds - pd.Timedelta(1, "us"))
+            times = microseconds if default is None else microseconds.fillna(default)
+            return pa.array(times, self.arrow)
+        if values.dtype.kind == "M":
+            # Without a zone, the first value is enough for the error.
+            row = first_true(values.notna().to_numpy())
+            if row is not None:
+                self.check(values.iloc[row], name, row)
+        return super().check_column(values, name, default, required=required)
+
+
+class JsonObject(ValueType):
+    """Dicts, also with NumPy's numbers and arrays inside; written as JSON text."""
+
+    sql = "text::jsonb"
+    arrow = pa.string()
+
+    def check(self, value: Any, name: str, row: int | None = None) -> str:
+        """Return one dict as JSON text."""
+        if not isinstance(value, Mapping):
+            raise invalid_value(name, row, value, "a dict")
+        try:
+            return json_text(value)
+        except ValueError as error:
+            raise InvalidQueryError(
+                f"{name}{_in_row(row)} cannot be written as JSON ({error}): {short_repr(value)}"
+            ) from None
+
+    def to_attribute(self, checked: Any) -> Any:
+        """Return the dict that a read of the JSON text would return."""
+        return json.loads(checked)
+
+
+@dataclass(frozen=True)
+class Bytes(ValueType):
+    r"""Byte strings of one size; written as the text ``\x...`` that COPY reads."""
+
+    size: int
+
+    sql = "text::bytea"
+    arrow = pa.string()
+
+    def check(self, value: Any, name: str, row: int | None = None) -> str:
+        r"""Return one byte string as ``\x`` and hexadecimal digits."""
+        content = bytes(value) if isinstance(value, bytes | bytearray | memoryview) else b""
+        if len(content) != self.size:
+            raise invalid_value(name, row, value, f"{self.size} bytes")
+        return "\\x" + content.hex()
+
+    def to_attribute(self, checked: Any) -> bytes:
+        """Return the bytes."""
+        return bytes.fromhex(checked[2:])
+
+
+class Coordinates(ValueType):
+    """One axis of a token on its eight levels; None or NaN where the token is undefined."""
+
+    sql = "float8[]"
+    arrow = pa.list_(pa.float64(), 8)
+
+    def check(self, value: Any, name: str, row: int | None = None) -> list[float | None]:
+        """Return eight floats, None where undefined."""
+        is_sequence = isinstance(value, Iterable) and not isinstance(value, str)
+        levels = list(value) if is_sequence else []
+        if len(levels) != 8:
+            raise invalid_value(
+                name, row, value, "eight numbers, one for each level, with None where undefined"
+            )
+        return [None if is_missing(level) else self._number(level, name, row) for level in levels]
+
+    def _number(self, value: Any, name: str, row: int | None) -> float:
+        number = as_float(value)
+        if number is None or abs(number) > MAX_COORDINATE:
+            requirement = f"a number of at most {MAX_COORDINATE:g} in size, or None"
+            raise invalid_value(f"each of {name}", row, value, requirement)
+        return number
