@@ -171,7 +171,7 @@ class AsyncClient:
         True
         """
         owner = getattr(read, "__self__", None)
-        owner = getattr(owner, "_twin", owner)  # the sync client's methods stand for ours
+        owner = getattr(owner, "_wrapped", owner)  # the sync client's methods stand for ours
         name = getattr(read, "__name__", "")
         if not isinstance(owner, Namespace) or name.startswith("_"):
             raise InvalidQueryError(

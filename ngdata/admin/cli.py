@@ -216,7 +216,7 @@ def _load(
     *,
     initial: bool = False,
 ) -> None:
-    from ngdata._client.connect import connect
+    from ngdata._client.sync.connect import connect
     from ngdata.binary.loading import load_records
 
     with connect() as ng:

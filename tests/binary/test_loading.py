@@ -266,7 +266,7 @@ def test_arguments_are_looked_at_first(ng, file, given, said):
 
 def test_the_wrong_client_is_told_the_right_function(ng, file):
     with pytest.raises(InvalidQueryError, match="await load_records_async"):
-        load_records(ng._twin, file)
+        load_records(ng._wrapped, file)
     with pytest.raises(InvalidQueryError, match=r"call load_records\(ng"):
         ng._loop.run(load_records_async(ng, file))
 

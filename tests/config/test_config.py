@@ -68,12 +68,12 @@ def test_hosts_that_are_sockets(monkeypatch):
 @pytest.mark.parametrize(
     ("arguments", "environment", "match"),
     [
-        ({"pool_max_size": 0}, {}, "pool_max_size in the settings: input should be greater"),
-        ({"connect_timeout": -1}, {}, "connect_timeout in the settings"),
-        ({}, {"NGDATA_POOL_MAX_SIZE": "many"}, "NGDATA_POOL_MAX_SIZE in the settings: .*integer"),
-        ({}, {"POSTGRES_PORT": "many"}, "POSTGRES_PORT in the settings: .*integer"),
+        ({"pool_max_size": 0}, {}, "pool_max_size must be greater than or equal to 1, not 0"),
+        ({"connect_timeout": -1}, {}, "connect_timeout must be greater than 0, not -1"),
+        ({}, {"NGDATA_POOL_MAX_SIZE": "many"}, "NGDATA_POOL_MAX_SIZE must be a valid integer"),
+        ({}, {"POSTGRES_PORT": "many"}, "POSTGRES_PORT must be a valid integer"),
         ({"database_url": "mysql://me:sesame@h/d"}, {}, "begins with postgresql://"),
-        ({"database_url": 5}, {}, "database_url in the settings"),
+        ({"database_url": 5}, {}, "database_url must be a valid string"),
     ],
 )
 def test_what_cannot_be(monkeypatch, arguments, environment, match):
@@ -86,7 +86,7 @@ def test_what_cannot_be(monkeypatch, arguments, environment, match):
 
 def test_a_file_that_is_no_text(tmp_path):
     (tmp_path / ".env").write_bytes(b"\xff\xfe")
-    with pytest.raises(ConfigError, match=r"\.env here is not UTF-8"):
+    with pytest.raises(ConfigError, match=r"file \.env in the current directory is not UTF-8"):
         load_settings()
 
 
@@ -94,7 +94,10 @@ def test_a_file_that_is_no_text(tmp_path):
 def test_a_line_that_cannot_be_read(tmp_path, line):
     """The embedded server would be used in place of the one meant."""
     (tmp_path / ".env").write_text(f"A=1\n{line.format('postgresql://me:sesame@h/d')}\nB=2\n")
-    with pytest.raises(ConfigError, match=rf"line 2 of .*\.env.* {line[:10]}\w*, cannot") as caught:
+    with pytest.raises(
+        ConfigError,
+        match=rf"line 2 of .*\.env.* {line[:10]}\w*, cannot be parsed; write it as NAME=value",
+    ) as caught:
         load_settings()
     assert "sesame" not in str(caught.value)
 
@@ -128,6 +131,8 @@ def test_settings_are_not_changed_afterwards():
 @pytest.mark.parametrize("name", ["POSTGRES_DB", "POSTGRES_USER", "POSTGRES_PASSWORD"])
 def test_a_part_without_a_host_is_not_taken_for_the_embedded_server(monkeypatch, name):
     monkeypatch.setenv(name, "s3cret")
-    with pytest.raises(ConfigError, match=f"{name} is set, and POSTGRES_HOST is not") as refused:
+    with pytest.raises(
+        ConfigError, match=f"{name} is set, but POSTGRES_HOST is not; set"
+    ) as refused:
         load_settings()
     assert "s3cret" not in str(refused.value)

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ngdata._config.file import load_config_file, settings_of
+from ngdata._config.file import from_mapping, load_config_file
 from ngdata._config.interpolation import ReferenceProblem, interpolate, is_reference
 from ngdata.errors import ConfigError
 
@@ -144,7 +144,7 @@ def test_their_file_as_it_is(write):
     config = load_config_file(write(THEIRS))
     assert config["database"]["postgres"]["port"] == 5432
     assert config["database"]["redis"]["cache"]["prefixes"] == {"token": "token:"}
-    found = {name: value for name, (_, value) in settings_of(config["database"]).items()}
+    found = {name: value for name, (value, _) in from_mapping(config["database"]).items()}
     assert found == {
         "postgres_host": "localhost",
         "postgres_port": 5432,
@@ -202,8 +202,8 @@ def test_a_password_stays_text(write, monkeypatch, value):
 def test_a_user_of_digits(write, monkeypatch):
     monkeypatch.setenv("VALUE", "123")
     config = load_config_file(write("database: {postgres: {user: '${VALUE}', database: 7}}"))
-    found = settings_of(config["database"])
-    assert (found["postgres_user"][1], found["postgres_db"][1]) == ("123", "7")
+    settings = from_mapping(config["database"])
+    assert (settings["postgres_user"].value, settings["postgres_db"].value) == ("123", "7")
 
 
 def test_variables_of_dotenv_stand_behind_the_environment(write, monkeypatch, tmp_path):
@@ -215,7 +215,7 @@ def test_variables_of_dotenv_stand_behind_the_environment(write, monkeypatch, tm
 
 def refused(path, match):
     with pytest.raises(ConfigError, match=match) as caught:
-        settings_of(load_config_file(path)["database"], str(path))
+        from_mapping(load_config_file(path)["database"], str(path))
     return str(caught.value)
 
 
@@ -239,18 +239,24 @@ def test_a_missing_variable(write):
         ),
         ("database: {postgres: {sslmode: require}}", r"did you mean `ssl_mode`\?"),
         ("database: {redis: {cache: {ttl: 1}}}", r"did you mean `default_ttl`\?"),
-        ("database: {postgres: {zzz: 1}}", r"known here are alembic, application_name, connect_"),
+        (
+            "database: {postgres: {zzz: 1}}",
+            r"the known keys are alembic, application_name, connect_",
+        ),
         ("database: {postgress: {}}", r"database\.postgress in .*did you mean `postgres`\?"),
         ("databse: {}", r"databse in .*did you mean `database`\?"),
         ("database: {1: 2}", r"database\.1 in "),
-        ("database: {postgres: {port: [1]}}", r"database\.postgres\.port .*must be one value"),
+        ("database: {postgres: {port: [1]}}", r"database\.postgres\.port .*must be a single value"),
         ("database: {postgres: 5}", r"database\.postgres in .* must be a mapping"),
         ("database: {postgres: {pool: 5}}", r"database\.postgres\.pool in .* must be a mapping"),
-        ("database: {postgres: {password: 5}}", r"postgres\.password in .* write it in quotes"),
+        (
+            "database: {postgres: {password: 5}}",
+            r"postgres\.password in .* must be text; put it in quotes",
+        ),
         ("database: {postgres: {db: a, database: b}}", r"postgres\.database .*mean the same"),
-        ("database: {postgres: {enabled: false}}", "without it ngdata has no store"),
-        ("database: {redis: {enabled: sometimes}}", "must be true or false"),
-        ("database: {postgres: {schema: {graph: mine}}}", "schema is always `graph`"),
+        ("database: {postgres: {enabled: false}}", "is false, but ngdata needs PostgreSQL"),
+        ("database: {redis: {enabled: sometimes}}", "must be true or false, not 'sometimes'"),
+        ("database: {postgres: {schema: {graph: mine}}}", "must be `graph`, not 'mine'"),
         ("database: text", "must be a mapping"),
         ("backup: {}", "must hold a mapping `database`"),
         ("", "must hold a mapping `database`"),
@@ -265,10 +271,10 @@ def test_slips(write, text, match):
     ("text", "match"),
     [
         ("database:\n  postgres:\n    host: a\n   port: 5\n", r"database\.yaml, line 4, column 4"),
-        ("database: {postgres: {host: 'a}}", r"line 1, column \d+ is not YAML"),
-        ("database:\n  redis: {}\n  redis: {}\n", "line 3, column 3 .*a key stands twice"),
-        ("database: {postgres: {host: !!python/object:os.system x}}", "is not YAML"),
-        ("a: \x01", "characters that no text has"),
+        ("database: {postgres: {host: 'a}}", r"line 1, column \d+ is not valid YAML"),
+        ("database:\n  redis: {}\n  redis: {}\n", "line 3, column 3 .*duplicate key"),
+        ("database: {postgres: {host: !!python/object:os.system x}}", "is not valid YAML"),
+        ("a: \x01", "characters that YAML forbids"),
     ],
 )
 def test_what_is_not_yaml(write, text, match):
@@ -294,4 +300,4 @@ def test_anchors_and_merges(write):
 
 def test_redis_may_be_switched_off(write):
     path = write("database: {redis: {enabled: false, host: cache}}")
-    assert settings_of(load_config_file(path)["database"]) == {}
+    assert from_mapping(load_config_file(path)["database"]) == {}

@@ -6,8 +6,11 @@ import inspect
 import pytest
 
 import ngdata
-from ngdata._config.settings import Settings, load_settings
+from ngdata._config.settings import ServerParts, Settings, load_settings
+from ngdata._config.sources import UNSET, from_arguments
 from ngdata.errors import ConfigError
+
+KEYWORD = inspect.Parameter.KEYWORD_ONLY
 
 
 @pytest.fixture(autouse=True)
@@ -164,7 +167,7 @@ def test_an_argument_comes_before_a_url_in_the_environment(monkeypatch):
     monkeypatch.setenv("NGDATA_DATABASE_URL", "postgresql://db/neuro?sslmode=disable&a=b")
     assert url(load_settings(ssl_mode="require")) == "postgresql://db/neuro?a=b&sslmode=require"
     monkeypatch.setenv("NGDATA_SSL_MODE", "require")
-    with pytest.raises(ConfigError, match=r"NGDATA_SSL_MODE is 'require', and .*sslmode='disable'"):
+    with pytest.raises(ConfigError, match=r"NGDATA_SSL_MODE is 'require', but .*sslmode='disable'"):
         load_settings()
 
 
@@ -183,7 +186,7 @@ def test_tls_does_not_matter_to_the_embedded_server(monkeypatch):
     ],
 )
 def test_a_slip_in_a_variable(monkeypatch, tmp_path, name, meant):
-    match = f"{name.upper()} in {{}} is no setting of ngdata; did you mean {meant}"
+    match = f"unknown variable {name.upper()} in {{}}; did you mean {meant}"
     monkeypatch.setenv(name, "x")
     with pytest.raises(ConfigError, match=match.format("the environment")):
         load_settings()
@@ -202,7 +205,7 @@ def test_variables_of_others(monkeypatch):
 @pytest.mark.parametrize(
     ("text", "match"),
     [
-        ("port: many", r"database\.postgres\.port in .*database\.yaml, in the settings: .*integer"),
+        ("port: many", r"database\.postgres\.port in .*database\.yaml must be a valid integer"),
         ("port: 70000", r"database\.postgres\.port .*less than or equal to 65535"),
         ("ssl_mode: full", r"database\.postgres\.ssl_mode .*'verify-ca' or 'verify-full'"),
         ("pool: {max_size: 0}", r"database\.postgres\.pool\.max_size .*greater"),
@@ -215,20 +218,34 @@ def test_a_bad_value_in_the_file(file, text, match):
 
 def test_a_bad_value_in_dotenv(tmp_path):
     (tmp_path / ".env").write_text("NGDATA_POOL_MAX_SIZE=many\n")
-    with pytest.raises(ConfigError, match=r"NGDATA_POOL_MAX_SIZE in \.env in the settings"):
+    with pytest.raises(ConfigError, match=r"NGDATA_POOL_MAX_SIZE in \.env must be a valid integer"):
         load_settings()
 
 
 def test_a_setting_that_is_none():
-    with pytest.raises(ConfigError, match="no setting 'pool_size'"):
+    with pytest.raises(ConfigError, match="unknown setting 'pool_size'"):
         load_settings(pool_size=3)
 
 
-def test_each_setting_is_an_argument():
-    apart = {name for name in Settings.model_fields if name.startswith(("postgres_", "redis_"))}
-    expected = {"redis_url", *(Settings.model_fields.keys() - apart)}
-    for connect in (ngdata.connect, ngdata.connect_async):
-        assert set(inspect.signature(connect).parameters) == expected
+def test_the_parameters_of_connect_are_the_settings():
+    """All but the parts of the addresses; unset by default, so that weaker sources decide."""
+    sync, asynchronous = map(inspect.signature, (ngdata.connect, ngdata.connect_async))
+    assert sync.parameters == asynchronous.parameters
+    assert sync.parameters.keys() == Settings.model_fields.keys() - ServerParts.model_fields.keys()
+    defaults = {name: parameter.default for name, parameter in sync.parameters.items()}
+    assert from_arguments(defaults) == {}
+    required = [name for name, parameter in sync.parameters.items() if parameter.kind != KEYWORD]
+    assert required == ["database_url"]
+
+
+def test_none_is_a_value_only_where_it_means_no_limit(monkeypatch, tmp_path):
+    for name in ("MAX_ROWS", "STATEMENT_TIMEOUT"):
+        monkeypatch.setenv(f"NGDATA_{name}", "7")
+    settings = load_settings(max_rows=None, statement_timeout=None)
+    assert (settings.max_rows, settings.statement_timeout) == (None, 7)
+    assert load_settings(max_rows=UNSET).max_rows == 7
+    with pytest.raises(ConfigError, match="max_rows must be a valid integer, not 'none'"):
+        load_settings(max_rows="none")
 
 
 def test_clients_by_the_file(file, database_url):

@@ -68,9 +68,9 @@ def test_the_configuration_is_checked(config):
 
     with pytest.raises(ConfigError, match=r"database\.postgres\.prot .* did you mean `port`"):
         asyncio.run(go({"prot": 1}))
-    with pytest.raises(ConfigError, match="postgres_port in the settings"):
+    with pytest.raises(ConfigError, match=r"postgres\.port in the configuration must be"):
         asyncio.run(go({"port": "many"}))
-    with pytest.raises(ConfigError, match="postgres_port in the settings"):
+    with pytest.raises(ConfigError, match=r"postgres\.port in the configuration must be"):
         DatabaseFactory.create_redis_manager({"postgres": {"port": "many"}})
 
 
