@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import AsyncExitStack
 from types import TracebackType
 from typing import Any, Self
 
@@ -17,8 +18,9 @@ from ngdata._client.namespace import Namespace
 from ngdata._client.tokens import AsyncTokens
 from ngdata._config.settings import Settings
 from ngdata._connections.database import Database
-from ngdata._connections.threads import in_daemon_thread, uninterrupted
-from ngdata._local.fallback import located
+from ngdata._connections.opening import open_database
+from ngdata._connections.threads import in_daemon_thread
+from ngdata._local.fallback import resolve_servers
 from ngdata._reading.cache import CachedReader
 from ngdata.errors import InvalidQueryError
 
@@ -38,10 +40,13 @@ class AsyncClient:
     cache : AsyncCache
     """
 
-    def __init__(self, settings: Settings, database: Database, reader: CachedReader) -> None:
+    def __init__(
+        self, settings: Settings, database: Database, reader: CachedReader, stack: AsyncExitStack
+    ) -> None:
         self._settings = settings
         self._database = database
         self._reader = reader
+        self._stack = stack
         self._closed = False
         self.tokens = AsyncTokens(self._reader, database)
         self.graph = AsyncGraph(self._reader, database)
@@ -71,18 +76,15 @@ class AsyncClient:
         >>> from ngdata._config.settings import load_settings
         >>> ang = await ngdata.AsyncClient.open(load_settings(pool_max_size=4))
         """
-        settings = await in_daemon_thread(lambda: located(settings))
-        database = Database(settings)
-        reader = CachedReader(database, settings)
-        reader.max_rows = settings.max_rows
-        try:
-            await database.check()
+        settings = await in_daemon_thread(lambda: resolve_servers(settings))
+        async with AsyncExitStack() as stack:
+            database = await stack.enter_async_context(open_database(settings))
+            reader = CachedReader(database, settings)
+            reader.max_rows = settings.max_rows
+            stack.push_async_callback(reader.close)
             if settings.cache != "off":
                 await reader.open()
-        except BaseException:
-            await uninterrupted(database.close())
-            raise
-        return cls(settings, database, reader)
+            return cls(settings, database, reader, stack.pop_all())
 
     async def __aenter__(self) -> Self:
         return self
@@ -104,8 +106,7 @@ class AsyncClient:
         >>> await other.close()
         """
         self._closed = True
-        await self._reader.close()
-        await self._database.close()
+        await self._stack.aclose()
 
     async def health(self) -> Health:
         """Ask both servers whether they are well; what is wrong is told, not raised.
