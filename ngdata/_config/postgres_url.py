@@ -23,6 +23,7 @@ __all__ = [
     "libpq_url",
     "quoted",
     "shown",
+    "split_password",
     "with_parameters",
 ]
 
@@ -133,6 +134,21 @@ def shown(url: str) -> str:
         return f"postgresql://{at}{re.split('[?#]', behind)[0]}"
     sockets = f" in {found.query['host']}" if "host" in found.query else ""
     return str(URL("postgresql", found.hosts, found.path, found.user)) + sockets
+
+
+def split_password(url: str) -> tuple[str, str | None]:
+    """Return a URL without its password, and the password; the query's one wins, as in libpq.
+
+    Examples
+    --------
+    >>> from ngdata._config.postgres_url import split_password
+    >>> split_password("postgresql://me:p%40ss@db.example/neurograph")
+    ('postgresql://me@db.example/neurograph', 'p@ss')
+    """
+    parts = URL.parse(url)
+    query = dict(parts.query)
+    password = query.pop("password", parts.password)
+    return str(replace(parts, password=None, query=query)), password
 
 
 def libpq_url(url: str, settings: dict[str, str], connect_timeout: float, name: str) -> str:
