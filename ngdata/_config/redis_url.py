@@ -1,4 +1,4 @@
-"""Redis' URL: checked, shown without its password, and made of its parts."""
+"""The URL of a Redis: checked, shown without its password, and built from its parts."""
 
 from __future__ import annotations
 
@@ -13,7 +13,14 @@ _SCHEMES = ("redis", "rediss", "unix")
 
 
 def checked(url: str) -> str:
-    """Check a URL before the client sees it, whose errors would show parts of a password.
+    """Check a Redis URL, and return it with everything escaped.
+
+    The client's own errors would show parts of a password.
+
+    Raises
+    ------
+    ConfigError
+        The URL is not one for Redis, or cannot be parsed.
 
     Examples
     --------
@@ -26,14 +33,14 @@ def checked(url: str) -> str:
     if not separator or scheme not in _SCHEMES:
         other = scheme_of(url)
         raise ConfigError(
-            "a Redis URL begins with redis://, rediss:// (TLS) or unix://"
-            f"{f', not {other!r}' if other else ''}; for instance redis://:password@host:6379/0"
+            "a Redis URL must begin with redis://, rediss:// (TLS) or unix://"
+            f"{f', not {other!r}' if other else ''}; for example redis://:password@host:6379/0"
         )
     return str(URL.parse(f"{scheme}://{rest}"))
 
 
 def shown(url: str) -> str:
-    """Write the address without its password.
+    """Return the address without its password.
 
     Examples
     --------
@@ -48,7 +55,7 @@ def shown(url: str) -> str:
 def compose(
     host: str, port: int, db: int, user: str | None, password: str | None, *, tls: bool
 ) -> str:
-    """Make a URL of its parts; a host that begins with a slash is a socket.
+    """Build a URL from its parts; a host that begins with a slash is a socket.
 
     Examples
     --------
@@ -58,6 +65,6 @@ def compose(
     """
     if host.startswith("/"):
         return str(URL("unix", "", quote(host), user, password, {"db": str(db)} if db else {}))
-    place = f"[{host}]" if ":" in host else quote(host, safe="")
+    address = f"[{host}]" if ":" in host else quote(host, safe="")
     scheme = "rediss" if tls else "redis"
-    return str(URL(scheme, f"{place}:{port}", f"/{db}", user, password))
+    return str(URL(scheme, f"{address}:{port}", f"/{db}", user, password))

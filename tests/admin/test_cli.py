@@ -163,4 +163,4 @@ def test_help_names_every_command():
 def test_a_wrong_setting_names_itself():
     done = ngdata("migrate", NGDATA_DATABASE_URL="mysql://h/d")
     assert done.exit_code == 1
-    assert "begins with postgresql://" in done.stderr
+    assert "must begin with postgresql://" in done.stderr

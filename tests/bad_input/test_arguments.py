@@ -221,7 +221,7 @@ def test_ids_that_name_nothing(ng, ids):
         ng.graph.get_neighbors,
         ng.graph.get_degree,
     ):
-        with pytest.raises(NotFoundError, match=f"token id names nothing in the store: {NOBODY}"):
+        with pytest.raises(NotFoundError, match=f"no token in the store has the id {NOBODY}"):
             call([ids[0], NOBODY])
     assert ng.tokens.get(ids).weight.tolist() == [1, 1, 1]
     assert ng.tokens.get([ids[2], NOBODY, ids[0]], missing="skip").token_id.tolist() == [

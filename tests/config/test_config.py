@@ -72,7 +72,7 @@ def test_hosts_that_are_sockets(monkeypatch):
         ({"connect_timeout": -1}, {}, "connect_timeout must be greater than 0, not -1"),
         ({}, {"NGDATA_POOL_MAX_SIZE": "many"}, "NGDATA_POOL_MAX_SIZE must be a valid integer"),
         ({}, {"POSTGRES_PORT": "many"}, "POSTGRES_PORT must be a valid integer"),
-        ({"database_url": "mysql://me:sesame@h/d"}, {}, "begins with postgresql://"),
+        ({"database_url": "mysql://me:sesame@h/d"}, {}, "must begin with postgresql://"),
         ({"database_url": 5}, {}, "database_url must be a valid string"),
     ],
 )

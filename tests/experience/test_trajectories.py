@@ -133,7 +133,9 @@ def test_unknown_trajectories(ng):
         ng.experience.end_trajectory,
         lambda given: ng.experience.mean_position(given, "1s"),
     ):
-        with pytest.raises(NotFoundError, match=f"trajectory id names nothing.*{NOBODY}") as found:
+        with pytest.raises(
+            NotFoundError, match=f"no trajectory in the store has the id {NOBODY}"
+        ) as found:
             call(NOBODY)
         assert found.value.missing == (NOBODY,)
         with pytest.raises(InvalidQueryError, match="which is no id"):

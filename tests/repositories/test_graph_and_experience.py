@@ -31,7 +31,7 @@ def test_create_connection(in_session, token):
         assert (found.connection_type, found.weight, found.bidirectional) == ("spatial", 0.8, False)
         assert found.metadata == {"distance": 1.414}
         assert (await layer.graph.update_weight(edge.id, 0.5)).weight == 0.5
-        with pytest.raises(NotFoundError, match="connection id names nothing"):
+        with pytest.raises(NotFoundError, match="no connection in the store has the id"):
             await layer.graph.update_weight(NOBODY, 0.5)
         assert await layer.graph.delete(edge.id)
         assert await layer.graph.get_all() == []

@@ -19,7 +19,7 @@ class Client(ClientLifecycle):
     """Tokens, connections and events of one store; `ngdata.connect` opens it."""
 
     def close(self) -> None:
-        """Close all connections; the servers stay up, and closing twice is no error.
+        """Close all connections; the servers keep running.  Closing again does nothing.
 
         Examples
         --------
@@ -29,7 +29,7 @@ class Client(ClientLifecycle):
         return self._loop.run(self._wrapped.close())
 
     def health(self) -> Health:
-        """Ask both servers whether they are well; what is wrong is told, not raised.
+        """Return the state of both servers; problems are part of the result, not raised.
 
         Returns
         -------
@@ -62,26 +62,26 @@ class Client(ClientLifecycle):
     def explain(
         self, read: Callable[..., Any], *args: Any, analyze: bool = False, **options: Any
     ) -> Plan:
-        """Show the server's plan of a read, and whether the spatial index serves it.
+        """Return the server's plan of a read, and whether it uses the spatial index.
 
         Parameters
         ----------
         read : method
             A reading method of this client, such as ``ng.tokens.find_in_region``.
         *args, **options
-            What it would be called with.
+            The arguments of the read.
         analyze : bool
-            Run the query too, and show times and buffers.
+            Run the query as well, and show times and buffers.
 
         Returns
         -------
         Plan
-            Prints as the plan; `uses_spatial_index` tells whether the GiST index found the rows.
+            Prints as the plan; `uses_spatial_index` is whether the GiST index is used.
 
         Raises
         ------
         InvalidQueryError
-            `read` is no reading method of this client.
+            `read` is not a reading method of this client.
 
         Examples
         --------
