@@ -73,7 +73,7 @@ async def ways_of(
 async def answers_agree(client: ngdata.AsyncClient, ways: dict[str, Way]) -> None:
     """Compare the frames of all ways, and see that each came from where it is said to."""
     cold = (await ways["cold"]()).sort_values("token_id", ignore_index=True)
-    await client._reader.settled()
+    await client._reader.flush()
     for name, source in {
         "Redis hit": "redis",
         "in-process hit": "memory",

@@ -40,11 +40,11 @@ async def measured(
             corners = store.box(rows, tokens)
 
             async def alone(corners: tuple[object, object] = corners) -> pd.DataFrame:
-                with patch.object(parallel, "_LARGE", float("inf")):
+                with patch.object(parallel, "_MIN_PARALLEL_ROWS", float("inf")):
                     return await ang.tokens.find_in_region(*corners)
 
             async def together(corners: tuple[object, object] = corners) -> pd.DataFrame:
-                with patch.object(parallel, "_LARGE", -1):
+                with patch.object(parallel, "_MIN_PARALLEL_ROWS", -1):
                     return await ang.tokens.find_in_region(*corners)
 
             box = Box.of(*corners, 0)

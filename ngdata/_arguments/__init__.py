@@ -1,1 +1,1 @@
-"""Callers' values, checked: ids, levels, times, durations, numbers and JSON."""
+"""Checks of a caller's values: ids, levels, times, durations, numbers, words and JSON."""

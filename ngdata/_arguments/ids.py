@@ -1,4 +1,4 @@
-"""Ids as they come in: strings, UUID objects, arrays of either, and out as canonical text."""
+"""Ids as arguments (text, UUID objects, arrays of either), and as canonical text."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ Ids: TypeAlias = "Id | Iterable[Id] | pd.Series[Any] | pd.Index[Any] | np.ndarra
 CANONICAL: Final = "^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$"
 _canonical = re.compile(CANONICAL)
 
-# uuid.UUID would also take 0x..., underscores, and digits of other scripts.
+# uuid.UUID also accepts 0x..., underscores, and digits of other scripts.
 _accepted = re.compile(
     r"(?:urn:uuid:)?(?P<open>\{)?[0-9a-f]{8}(?P<dash>-?)(?:[0-9a-f]{4}(?P=dash)){3}[0-9a-f]{12}"
     r"(?(open)\})",
     re.IGNORECASE | re.ASCII,
 )
 
-# The four hexadecimal digits of two bytes, as they lie in memory, by the number that the two are.
+# The four hexadecimal digits of each pair of bytes, indexed by the pair as a 16-bit number.
 _FOUR_DIGITS: Final = np.frombuffer(
     np.arange(1 << 16, dtype=np.uint16).tobytes().hex().encode(), np.uint32
 )
@@ -44,25 +44,25 @@ _TEXT: Final = np.dtype(
 
 
 def is_id(value: object) -> bool:
-    """Tell whether a value is an id."""
+    """Return whether a value is an id."""
     return isinstance(value, uuid.UUID) or (
         isinstance(value, str) and _accepted.fullmatch(value) is not None
     )
 
 
 def canonical_id(value: object, name: str = "id", place: str = "") -> str:
-    """Give one id as 36 lower-case characters.
+    """Return one id as 36 lower-case characters.
 
     Parameters
     ----------
     value : str or uuid.UUID
     name, place : str
-        What the value is called and where it stands, for the error.
+        The argument's name, and the value's place in it (``" in row 3"``), for the error.
 
     Raises
     ------
     InvalidQueryError
-        If the value is no UUID.
+        If the value is not a UUID.
 
     Examples
     --------
@@ -77,24 +77,22 @@ def canonical_id(value: object, name: str = "id", place: str = "") -> str:
             return value
         if _accepted.fullmatch(value):
             return str(uuid.UUID(value.lower()))
-    raise InvalidQueryError(
-        f"{name}{place} is {value!r}, which is no id; an id is a UUID, as text or as uuid.UUID"
-    )
+    raise InvalidQueryError(f"{name}{place} must be a UUID, as text or uuid.UUID, not {value!r}")
 
 
 def canonical_ids(values: object, name: str = "ids") -> list[str]:
-    """Give one id or many as a list of canonical text, in order, repeats kept.
+    """Return one id or several as a list of canonical text, in order, with repeats.
 
     Parameters
     ----------
     values : str, uuid.UUID, or an iterable, array, Series or Index of either
     name : str
-        What the argument is called, for the error.
+        The argument's name, for the error.
 
     Raises
     ------
     InvalidQueryError
-        If a value is no UUID; its position is named.
+        If a value is not a UUID; the error names its position.
 
     Examples
     --------
@@ -110,27 +108,27 @@ def canonical_ids(values: object, name: str = "ids") -> list[str]:
         )
     if not isinstance(values, Iterable) or isinstance(values, bytes):
         raise InvalidQueryError(f"{name} must be an id or a sequence of ids, not {values!r}")
-    items = _listed(values)
+    items = _as_list(values)
     if items and isinstance(items[0], str):
-        # Text is checked as a whole; only what is not canonical is looked at one by one.
+        # Text is checked all at once; each id is checked alone only if some are not canonical.
         try:
             match = pc.match_substring_regex(pa.array(items, pa.string()), CANONICAL)
             if pc.all(match, skip_nulls=False).as_py():
                 return items
         except (pa.ArrowInvalid, pa.ArrowTypeError, UnicodeEncodeError):
             pass
-    return [canonical_id(item, name, f"[{place}]") for place, item in enumerate(items)]
+    return [canonical_id(item, name, f"[{position}]") for position, item in enumerate(items)]
 
 
-def _listed(values: Iterable[Any]) -> list[Any]:
+def _as_list(values: Iterable[Any]) -> list[Any]:
     if isinstance(values, np.ndarray):
         return list(np.atleast_1d(values).tolist())
-    # What iterating over Arrow gives is no text yet.
+    # Iterating over an Arrow array yields scalars, not text.
     return list(getattr(values, "to_pylist", values.__iter__)())
 
 
 def unique_ids(values: object, name: str = "ids") -> list[str]:
-    """Give the ids in the order they first come: one that is asked twice counts once.
+    """Return the ids in first-seen order, without repeats.
 
     Examples
     --------
@@ -142,14 +140,14 @@ def unique_ids(values: object, name: str = "ids") -> list[str]:
 
 
 def id_text(raw: np.ndarray, kind: pa.DataType | None = None) -> pa.Array:
-    """Write ids, given as their bytes, as canonical text, all at once, in memory that Arrow owns.
+    """Return ids of 16 bytes each as canonical text, written at once in memory that Arrow owns.
 
     Parameters
     ----------
     raw : array of uint8
         16 bytes each.
     kind : pyarrow.DataType, optional
-        ``string`` or ``large_string`` (the default), which has no bound.
+        ``string``, or ``large_string`` (the default), whose length is unlimited.
 
     Examples
     --------
@@ -163,8 +161,8 @@ def id_text(raw: np.ndarray, kind: pa.DataType | None = None) -> pa.Array:
     text = np.frombuffer(buffer, _TEXT)
     for dash in "1234":
         text[dash] = ord("-")
-    for place, four in enumerate("abcdefgh"):
-        text[four] = _FOUR_DIGITS[pairs[:, place]]
+    for position, digits in enumerate("abcdefgh"):
+        text[digits] = _FOUR_DIGITS[pairs[:, position]]
     kind = pa.large_string() if kind is None else kind
     width = np.int32 if kind == pa.string() else np.int64
     offsets = pa.allocate_buffer(width().itemsize * (count + 1))

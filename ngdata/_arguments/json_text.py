@@ -1,4 +1,4 @@
-"""Dicts as the JSON text that PostgreSQL's `jsonb` takes and gives back as it was."""
+"""Dicts as JSON text that PostgreSQL's `jsonb` returns unchanged."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ __all__ = ["json_text"]
 # An escaped NUL: an odd number of backslashes before u0000.
 _NUL: Final = re.compile(r"(?<!\\)(?:\\\\)*\\u0000")
 
-# A string, to be passed over, or a float that repr writes with an exponent.
+# A string, which is skipped, or a float that repr writes with an exponent.
 _LARGE: Final = re.compile(r'"(?:[^"\\]|\\.)*"|-?[0-9.]+e\+[0-9]+')
 
 
 def json_text(value: Mapping[Any, Any]) -> str:
-    """Write a dict; NumPy's numbers and arrays inside it are taken too.
+    """Write a dict as JSON; NumPy's numbers and arrays in it become numbers and lists.
 
     Raises
     ------
     ValueError
-        What JSON, or `jsonb`, cannot hold: NaN, NUL, half a surrogate pair, other types.
+        The dict holds what JSON or `jsonb` cannot: NaN, NUL, half a surrogate pair, other types.
 
     Examples
     --------
@@ -43,9 +43,9 @@ def json_text(value: Mapping[Any, Any]) -> str:
     return _LARGE.sub(_positional, text) if "e+" in text else text
 
 
-def _positional(found: re.Match[str]) -> str:
-    # jsonb makes an integer of 1e+23, which is another number than the float.
-    text = found[0]
+def _positional(match: re.Match[str]) -> str:
+    # jsonb reads 1e+23 as an integer, which differs from the float.
+    text = match[0]
     return text if text[0] == '"' else f"{Decimal(text):f}.0"
 
 
@@ -54,8 +54,8 @@ def _plain(value: object) -> object:
         return float(value)
     if isinstance(value, np.generic | np.ndarray):
         return value.tolist()
-    raise TypeError(f"{type(value).__name__} has no form in JSON")
+    raise TypeError(f"{type(value).__name__} is not JSON serializable")
 
 
-# json.dumps would make one for each dict.
+# Made once: json.dumps makes a new encoder for each call.
 _ENCODER: Final = json.JSONEncoder(ensure_ascii=False, allow_nan=False, default=_plain)

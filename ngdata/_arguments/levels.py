@@ -1,10 +1,10 @@
-"""The eight coordinate spaces of a token, by index and by name."""
+"""The eight levels, a token's coordinate spaces, by index and by name."""
 
 from __future__ import annotations
 
-import numbers
 from typing import Final, TypeAlias
 
+from ngdata._arguments.numbers import as_integer
 from ngdata._arguments.suggestions import did_you_mean
 from ngdata.errors import InvalidQueryError
 
@@ -25,12 +25,12 @@ Level: TypeAlias = int | str
 
 
 def level_index(level: Level) -> int:
-    """Give the index of a level that was named or numbered.
+    """Return the index of a level.
 
     Parameters
     ----------
     level : int or str
-        0 to 7, or a name out of `LEVELS`.
+        0 to 7, or a name from `LEVELS`.
 
     Returns
     -------
@@ -39,7 +39,7 @@ def level_index(level: Level) -> int:
     Raises
     ------
     InvalidQueryError
-        For anything else.
+        For any other value.
 
     Examples
     --------
@@ -51,9 +51,11 @@ def level_index(level: Level) -> int:
         if level.lower() in LEVELS:
             return LEVELS.index(level.lower())
         hint = did_you_mean(level.lower(), LEVELS)
-        raise InvalidQueryError(f"level {level!r} is none of {', '.join(LEVELS)}{hint}")
-    if isinstance(level, numbers.Integral) and not isinstance(level, bool) and 0 <= level < 8:
-        return int(level)
+    else:
+        index = as_integer(level)
+        if index is not None and 0 <= index < len(LEVELS):
+            return index
+        hint = ""
     raise InvalidQueryError(
-        f"level must be an integer from 0 to 7 or one of {', '.join(LEVELS)}, not {level!r}"
+        f"level must be an integer from 0 to 7 or one of {', '.join(LEVELS)}, not {level!r}{hint}"
     )

@@ -1,26 +1,26 @@
-"""Points in time as they come in: with a zone, or as milliseconds since the epoch."""
+"""Times as arguments: with a time zone, or as milliseconds since the epoch."""
 
 from __future__ import annotations
 
 import datetime as dt
-import numbers
 from typing import Final, TypeAlias
 
 import numpy as np
 import pandas as pd
 
+from ngdata._arguments.numbers import as_integer
 from ngdata.errors import InvalidQueryError
 
-__all__ = ["Time", "as_utc", "first_microsecond", "is_missing"]
+__all__ = ["EPOCH", "MICROSECOND", "Time", "as_utc", "first_microsecond", "is_missing"]
 
 Time: TypeAlias = dt.datetime | pd.Timestamp | int | str
 
-_EPOCH: Final = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
-_MICROSECOND: Final = dt.timedelta(microseconds=1)
+EPOCH: Final = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
+MICROSECOND: Final = dt.timedelta(microseconds=1)
 
 
 def is_missing(value: object) -> bool:
-    """Tell whether a value says "not given": None, NaN or NaT."""
+    """Return whether a value is None, NaN, NaT or `pandas.NA`."""
     return (
         value is None
         or value is pd.NaT
@@ -30,19 +30,19 @@ def is_missing(value: object) -> bool:
 
 
 def as_utc(value: object, name: str) -> dt.datetime:
-    """Give a point in time as an aware `datetime` in UTC, to the microsecond, rounded down.
+    """Return a time as an aware `datetime` in UTC, rounded down to the microsecond.
 
     Parameters
     ----------
     value : datetime, pandas.Timestamp, int or str
-        With a zone; an integer is milliseconds since the epoch; a string is ISO 8601.
+        With a time zone; an integer is milliseconds since the epoch; text is ISO 8601.
     name : str
-        What the value is called, for the error.
+        The argument's name, for the error.
 
     Raises
     ------
     InvalidQueryError
-        For a time without a zone, or outside the years 1 to 9999.
+        If the time has no time zone, or is outside the years 1 to 9999.
 
     Examples
     --------
@@ -53,8 +53,9 @@ def as_utc(value: object, name: str) -> dt.datetime:
     if isinstance(value, bool | np.bool_) or is_missing(value):
         raise InvalidQueryError(f"{name} must be a time, not {value!r}")
     try:
-        if isinstance(value, numbers.Integral) and not isinstance(value, np.timedelta64):
-            return _EPOCH + dt.timedelta(milliseconds=int(value))
+        milliseconds = as_integer(value)
+        if milliseconds is not None:
+            return EPOCH + dt.timedelta(milliseconds=milliseconds)
         if isinstance(value, np.datetime64 | str):
             stamp = pd.Timestamp(value)
             if is_missing(stamp):
@@ -65,17 +66,17 @@ def as_utc(value: object, name: str) -> dt.datetime:
         if isinstance(value, dt.datetime):
             if value.utcoffset() is None:
                 raise InvalidQueryError(
-                    f"{name} is {value}, which has no time zone; say which it is, for instance "
+                    f"{name} must have a time zone, but is {value}; pass for instance "
                     f"pd.Timestamp({str(value)!r}, tz='UTC')"
                 )
             return value.astimezone(dt.UTC)
     except (OverflowError, ValueError) as error:
         if isinstance(error, InvalidQueryError):
             raise
-        # pandas cannot write a Timestamp beyond Python's years.
+        # repr fails for a Timestamp beyond the years of datetime.
         shown = f"{value.asm8} UTC" if isinstance(value, pd.Timestamp) else repr(value)
         raise InvalidQueryError(
-            f"{name} is {shown}, which is no time that can be used: {error}"
+            f"{name} must be a time in the years 1 to 9999, not {shown}: {error}"
         ) from None
     raise InvalidQueryError(
         f"{name} must be a datetime or Timestamp with a time zone, or an integer of milliseconds "
@@ -84,10 +85,10 @@ def as_utc(value: object, name: str) -> dt.datetime:
 
 
 def first_microsecond(value: object, name: str) -> dt.datetime:
-    """Give the first whole microsecond that is not before a time: a bound of a window.
+    """Return a time as a bound of a window: rounded up to the microsecond.
 
     Stored times are whole microseconds, so ``t >= bound`` and ``t < bound`` keep their meaning
-    when nanoseconds of the bound are rounded up.
+    when a bound's nanoseconds are rounded up.
 
     Examples
     --------
@@ -100,9 +101,9 @@ def first_microsecond(value: object, name: str) -> dt.datetime:
     stamp = pd.Timestamp(value) if isinstance(value, np.datetime64 | str) else value
     if isinstance(stamp, pd.Timestamp) and stamp.nanosecond:
         try:
-            return floor + _MICROSECOND
+            return floor + MICROSECOND
         except OverflowError:
             raise InvalidQueryError(
-                f"{name} is {value!r}, which lies beyond the year 9999"
+                f"{name} must be a time in the years 1 to 9999, not {value!r}"
             ) from None
     return floor

@@ -1,4 +1,4 @@
-"""Connected components of a graph that was read whole, and how clustered it is: scipy's work."""
+"""Connected components and clustering coefficient of a graph that is in memory, by scipy."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ from ngdata._reading.optional_imports import optional
 
 __all__ = ["clustering_coefficient", "components"]
 
-# How many two-step paths are held in memory at once.
-_AT_ONCE: Final = 20_000_000
+# The number of two-step paths held in memory at once.
+_PATHS_AT_ONCE: Final = 20_000_000
 
 
 def components(rows: pd.DataFrame, strong: bool) -> pd.DataFrame:
-    """Number the components, the largest first, ties by their least token.
+    """Return the component of each token, numbered from the largest; ties by their least token.
 
     Parameters
     ----------
     rows : pandas.DataFrame
-        As the query `arcs_of_all` gives them.
+        The answer to the query `all_arcs`.
     strong : bool
-        Whether one must get from each token to each other along the arrows.
+        Whether the tokens of a component must reach each other along directed connections.
 
     Returns
     -------
@@ -54,21 +54,21 @@ def components(rows: pd.DataFrame, strong: bool) -> pd.DataFrame:
     )
     _, first, sizes = np.unique(labels, return_index=True, return_counts=True)
     number = np.empty(len(first), np.int64)
-    # ids are sorted, so where a label comes first is its least token.
+    # The ids are sorted, so a label first occurs at its least token.
     number[np.lexsort((first, -sizes))] = np.arange(len(first))
-    found = number[labels] if len(ids) else np.empty(0, np.int64)
-    order = np.argsort(found, kind="stable")
-    return pd.DataFrame({"token_id": ids[order].astype("str"), "component": found[order]})
+    numbers = number[labels] if len(ids) else np.empty(0, np.int64)
+    order = np.argsort(numbers, kind="stable")
+    return pd.DataFrame({"token_id": ids[order].astype("str"), "component": numbers[order]})
 
 
 def clustering_coefficient(
     count: int, sources: np.ndarray[Any, Any], targets: np.ndarray[Any, Any]
 ) -> float | None:
-    """Give the mean of the local clustering coefficients; None where there is no token.
+    """Return the mean of the local clustering coefficients; None without tokens.
 
-    Of the graph without arrows, parallels and loops, as `networkx.average_clustering` gives it.
-    Each triangle is found once, from its member of the least degree: so a hub costs no more than
-    its neighbors do.
+    It is `networkx.average_clustering` of the graph without directions, parallel connections and
+    loops.  Each triangle is found once, from its token of the least degree, so that a hub costs no
+    more than its neighbors.
 
     Examples
     --------
@@ -83,30 +83,32 @@ def clustering_coefficient(
     pairs = np.unique((low.astype(np.int64) * count + high)[low != high])
     low, high = pairs // count, pairs % count
     degrees = np.bincount(low, minlength=count) + np.bincount(high, minlength=count)
-    # From the end of lower degree to the other.
-    turned = degrees[low] > degrees[high]
-    near, far = np.where(turned, high, low), np.where(turned, low, high)
+    # Arcs from the end of lower degree to the other.
+    reversed_ = degrees[low] > degrees[high]
+    starts, ends = np.where(reversed_, high, low), np.where(reversed_, low, high)
     up = sparse.csr_array(
-        (np.ones(len(near), np.int32), (near, far)), shape=(count, count), dtype=np.int32
+        (np.ones(len(starts), np.int32), (starts, ends)), shape=(count, count), dtype=np.int32
     )
     triangles = np.zeros(count, np.int64)
-    # Of a, b, c by degree: for each a -> c, how many b with a -> b -> c.
+    # For a, b, c by degree: the number of b with a -> b -> c, for each a -> c.
     for start, end, closed in _closed(up, up):
         triangles[start:end] += np.asarray(closed.sum(axis=1))
         triangles += np.asarray(closed.sum(axis=0))
-    # And the b themselves: for each b -> c, how many a lead to both.
+    # The triangles of b itself: the number of a with arcs to both, for each b -> c.
     for start, end, closed in _closed(up.T.tocsr(), up):
         triangles[start:end] += np.asarray(closed.sum(axis=1))
-    pairs_of = degrees * (degrees - 1)
-    local = np.divide(2.0 * triangles, pairs_of, out=np.zeros(count), where=pairs_of > 0)
+    pairs_of_neighbors = degrees * (degrees - 1)
+    local = np.divide(
+        2.0 * triangles, pairs_of_neighbors, out=np.zeros(count), where=pairs_of_neighbors > 0
+    )
     return float(local.mean())
 
 
-def _closed(left: Any, up: Any) -> Iterator[tuple[int, int, Any]]:
-    """Count, part by part, the two-step paths of left and up that an arc of up closes."""
+def _closed(first: Any, up: Any) -> Iterator[tuple[int, int, Any]]:
+    """Count the two-step paths, by arcs of `first` then `up`, that an arc of `up` closes, in parts."""
     reach = np.diff(up.indptr)
-    paths = np.add.reduceat(np.append(reach[left.indices], 0), left.indptr[:-1])
-    paths[np.diff(left.indptr) == 0] = 0
-    ends = np.flatnonzero(np.diff(np.cumsum(paths) // _AT_ONCE)) + 1
+    paths = np.add.reduceat(np.append(reach[first.indices], 0), first.indptr[:-1])
+    paths[np.diff(first.indptr) == 0] = 0
+    ends = np.flatnonzero(np.diff(np.cumsum(paths) // _PATHS_AT_ONCE)) + 1
     for start, end in zip([0, *ends], [*ends, up.shape[0]], strict=True):
-        yield start, end, (left[start:end] @ up).multiply(up[start:end]).tocsr()
+        yield start, end, (first[start:end] @ up).multiply(up[start:end]).tocsr()

@@ -1,4 +1,4 @@
-"""`client.experience`: events as frames, by time, place and trajectory; and their creation."""
+"""`client.experience`: reads of events and trajectories as frames; and new events."""
 
 from __future__ import annotations
 
@@ -19,7 +19,6 @@ from ngdata._client.namespace import Namespace, as_series
 from ngdata._query import events, joins, trajectories
 from ngdata._query.events import EventFilter
 from ngdata._query.filters import TokenFilter
-from ngdata._query.model import Query
 from ngdata._query.partitions import PartCount, event_split
 from ngdata._query.space import Box, Window
 from ngdata._reading.dask_frames import DaskFrame, dask_frame
@@ -27,7 +26,7 @@ from ngdata._reading.flatten import flattened
 from ngdata._reading.reader import CacheMode, MaxRows
 from ngdata._store import experience as store
 from ngdata._store.input_frames import Frame, one_row
-from ngdata.errors import InvalidQueryError, NotFoundError
+from ngdata.errors import InvalidQueryError
 
 __all__ = ["AsyncExperience"]
 
@@ -35,7 +34,7 @@ _DICTS: Final = ("state_before", "state_after", "action")
 
 
 class AsyncExperience(Namespace):
-    """Experience: events with states, actions and rewards, grouped in trajectories."""
+    """Read and write experience: events with states, actions and rewards, in trajectories."""
 
     async def get_events(
         self,
@@ -51,12 +50,12 @@ class AsyncExperience(Namespace):
         max_rows: MaxRows = ...,
         cache: CacheMode | None = None,
     ) -> pd.DataFrame:
-        """Get the events of a window of time: ``start <= t < end``.
+        """Return the events of a time window: ``start <= t < end``.
 
         Parameters
         ----------
         start, end : datetime or int, optional
-            With a time zone, or milliseconds since the epoch; without one, that side is open.
+            With a time zone, or milliseconds since the epoch; open by default.
         event_type : str or sequence of str, optional
             Keep this type, or any of these.
         token_ids : id or sequence of ids, optional
@@ -64,18 +63,16 @@ class AsyncExperience(Namespace):
         trajectory_id : id, optional
             Keep the events of this trajectory.
         within : (min_coords, max_coords) or (min_coords, max_coords, level), optional
-            Keep the events whose token lies in this region, a closed box, now; on level 0, unless
-            another is given.
+            Keep the events whose token is now in this region, a closed box; level 0 by default.
         limit : int, optional
-            Give the first so many, in the order below.
+            Return only the first rows, in the order below.
         flatten : bool
-            Give a column for each key of the states and actions (``state_before.x``), in place of
-            the dicts; behind the others, by name.  A list stays one.
+            Whether to replace the dicts of states and actions by a column for each of their keys
+            (``state_before.x``), after the other columns, by name.  Lists stay lists.
         max_rows : int or None, optional
-            How many rows the answer may have, None for any number; by default as the client was
-            opened.
+            Maximum number of rows, None for no maximum; the client's by default.
         cache : {"strict", "ttl", "off"}, optional
-            How the answer may be one that was read before; by default as the client was opened.
+            Cache mode; the client's by default.
 
         Returns
         -------
@@ -83,14 +80,14 @@ class AsyncExperience(Namespace):
             ``event_id``, ``event_type`` (str), ``timestamp`` (datetime64[us, UTC]), ``token_id``
             (str), ``reward``, ``priority`` (float64), ``trajectory_id`` (str),
             ``sequence_number`` (Int64), ``state_before``, ``state_after``, ``action`` (dicts or
-            None); by time, then sequence (a missing one last), then id.
+            None); by time, then sequence number (missing ones last), then id.
 
         Raises
         ------
         InvalidQueryError
-            A time without a zone, a start after the end, an inverted box.
+            A time without a time zone, a start after the end, inverted corners.
         ResultTooLarge
-            More rows than `max_rows`; it tells how many.
+            The answer has more rows than `max_rows`; the error's `count` is their number.
 
         Examples
         --------
@@ -119,59 +116,55 @@ class AsyncExperience(Namespace):
         max_rows: MaxRows = ...,
         cache: CacheMode | None = None,
     ) -> pd.DataFrame:
-        """Get the events around another one, or around a moment.
+        """Return the events around another event, or around a time.
 
         Parameters
         ----------
         event_or_time : id, datetime or int
-            An event, or a time with a zone, or milliseconds since the epoch.
+            An event's id, or a time: with a time zone, or milliseconds since the epoch.
         before, after : timedelta, number of seconds, or str
-            How far to look back and ahead, at most a century; both ends are included, so that with
-            neither it is what happened at that very moment.
+            The lengths of time before and after it, at most a century each; both ends are
+            included, so by default only events at exactly that time are returned.
         event_type, token_ids, trajectory_id, within, flatten
             As in `get_events`.
         limit : int, optional
-            Give the first so many.
+            Return only the first rows.
         max_rows : int or None, optional
-            How many rows the answer may have, None for any number; by default as the client was
-            opened.
+            Maximum number of rows, None for no maximum; the client's by default.
         cache : {"strict", "ttl", "off"}, optional
-            How the answer may be one that was read before; by default as the client was opened.
+            Cache mode; the client's by default.
 
         Returns
         -------
         pandas.DataFrame
-            As `get_events` gives them, in the same order, with the column ``offset``
-            (timedelta64[us]) behind ``timestamp``: how much later, or if negative, earlier.
+            The columns and order of `get_events`, with ``offset`` (timedelta64[us]) after
+            ``timestamp``: the time since that event or time, negative before it.
 
         Raises
         ------
         NotFoundError
-            An id that names no event.
+            The id names no event.
         InvalidQueryError
-            A negative length, a time without a zone.
+            A negative length, a time without a time zone.
         ResultTooLarge
-            More rows than `max_rows`; it tells how many.
+            The answer has more rows than `max_rows`; the error's `count` is their number.
 
         Examples
         --------
-        >>> made = await ang.experience.bulk_create({"event_type": "tick", "timestamp": [0, 900]})
-        >>> found = await ang.experience.events_around(made[1], before="1s", event_type="tick")
-        >>> found.offset.dt.total_seconds().tolist()
+        >>> ids = await ang.experience.bulk_create({"event_type": "tick", "timestamp": [0, 900]})
+        >>> ticks = await ang.experience.events_around(ids[1], before="1s", event_type="tick")
+        >>> ticks.offset.dt.total_seconds().tolist()
         [-0.9, 0.0]
         """
         event_id = canonical_id(event_or_time) if is_id(event_or_time) else None
-        moment = None if event_id is not None else as_utc(event_or_time, "event_or_time")
+        time = None if event_id is not None else as_utc(event_or_time, "event_or_time")
         where = _filter(None, None, event_type, token_ids, trajectory_id, within)
         lengths = as_duration(before, "before"), as_duration(after, "after")
-        query = events.around(event_id, moment, *lengths, where, limit)
+        query = events.around(event_id, time, *lengths, where, limit)
         answer = await self._reader.frame(query, cache, max_rows)
-        middle = answer.pop("moment")
-        if middle.isna().any():
-            raise NotFoundError.of("event", [str(event_id)])
-        answer.insert(3, "offset", answer.timestamp - middle)
-        found = _present(answer, "event_id")
-        return flattened(found, _DICTS) if flatten else found
+        moments = answer.pop("moment")
+        answer.insert(3, "offset", answer.timestamp - moments)
+        return flattened(answer, _DICTS) if flatten else answer
 
     async def resample_rewards(
         self,
@@ -186,33 +179,32 @@ class AsyncExperience(Namespace):
         max_rows: MaxRows = ...,
         cache: CacheMode | None = None,
     ) -> pd.DataFrame:
-        """Sum up rewards in steps of time, on the server.
+        """Return the sum and mean of rewards in each time step, computed on the server.
 
         Parameters
         ----------
         freq : timedelta, pandas offset, number of seconds, or str
-            The length of a step, such as ``"15min"``; months, which differ in length, are refused.
+            The length of a step, such as ``"15min"``; not months, which differ in length.
         start, end, event_type, token_ids, trajectory_id, within
             As in `get_events`.
         max_rows : int or None, optional
-            How many rows the answer may have, None for any number; by default as the client was
-            opened.
+            Maximum number of rows, None for no maximum; the client's by default.
         cache : {"strict", "ttl", "off"}, optional
-            How the answer may be one that was read before; by default as the client was opened.
+            Cache mode; the client's by default.
 
         Returns
         -------
         pandas.DataFrame
-            ``timestamp`` (the start of a step; steps are counted from 1970-01-01 UTC), ``count``
-            (int64), ``total_reward``, ``mean_reward`` (float64), from the first step that has an
-            event to the last.  A step without one has a count and a total of 0, and no mean.
+            ``timestamp`` (the start of a step; steps are aligned to 1970-01-01 UTC), ``count``
+            (int64), ``total_reward``, ``mean_reward`` (float64), from the first step with an event
+            to the last.  Steps without events have a count and a total of 0, and a mean of NaN.
 
         Raises
         ------
         InvalidQueryError
-            A frequency that is none, a time without a zone, a start after the end.
+            An invalid frequency, a time without a time zone, a start after the end.
         ResultTooLarge
-            More steps than `max_rows`; it tells how many.
+            There are more steps than `max_rows`; the error's `count` is their number.
 
         Examples
         --------
@@ -225,15 +217,15 @@ class AsyncExperience(Namespace):
         steps = await self._reader.frame(events.rewards(step, where), cache, max_rows)
         if steps.empty:
             return steps
-        places = ((steps.timestamp - steps.timestamp[0]) // step).to_numpy()
-        length = int(places[-1]) + 1
+        positions = ((steps.timestamp - steps.timestamp[0]) // step).to_numpy()
+        length = int(positions[-1]) + 1
         self._reader.check_size(length, max_rows)
-        whole = {"count": np.zeros(length, np.int64), "total_reward": np.zeros(length)}
-        whole["mean_reward"] = np.full(length, np.nan)
-        for name, values in whole.items():
-            values[places] = steps[name]
+        columns = {"count": np.zeros(length, np.int64), "total_reward": np.zeros(length)}
+        columns["mean_reward"] = np.full(length, np.nan)
+        for name, values in columns.items():
+            values[positions] = steps[name]
         times = pd.date_range(steps.timestamp[0], periods=length, freq=step, unit="us")
-        filled = pd.DataFrame({"timestamp": times, **whole})
+        filled = pd.DataFrame({"timestamp": times, **columns})
         filled.attrs = steps.attrs
         return filled
 
@@ -243,19 +235,19 @@ class AsyncExperience(Namespace):
         *,
         cache: CacheMode | None = None,
     ) -> pd.DataFrame:
-        """Get the last events, oldest first.
+        """Return the last events, oldest first.
 
         Parameters
         ----------
         count : int
-            How many; all, if there are fewer.
+            The number of events; all, if there are fewer.
         cache : {"strict", "ttl", "off"}, optional
-            How the answer may be one that was read before; by default as the client was opened.
+            Cache mode; the client's by default.
 
         Returns
         -------
         pandas.DataFrame
-            As `get_events` gives them, in the same order.
+            The columns and order of `get_events`.
 
         Raises
         ------
@@ -272,61 +264,60 @@ class AsyncExperience(Namespace):
 
     async def get_trajectory(
         self,
-        id: Id,  # noqa: A002 - as everywhere, the thing asked for by its id
+        id: Id,  # noqa: A002 - the trajectory's
         *,
         discount: float = 1.0,
         flatten: bool = False,
         max_rows: MaxRows = ...,
         cache: CacheMode | None = None,
     ) -> pd.DataFrame:
-        """Get the events of a trajectory in sequence, and what they add up to.
+        """Return the events of a trajectory in sequence, with their cumulative reward.
 
         Parameters
         ----------
         id : id
         discount : float
-            0 to 1.  The reward of step k, counted from 0, is weighted by ``discount ** k``: so the
-            last sum is the discounted return of the first step (Sutton and Barto, *Reinforcement
-            Learning*, 2nd edition, equation 3.8).
+            0 to 1.  The reward of step k, from 0, is weighted by ``discount ** k``: so the last sum
+            is the discounted return of the first step (Sutton and Barto, *Reinforcement Learning*,
+            2nd edition, equation 3.8).
         flatten : bool
             As in `get_events`.
         max_rows : int or None, optional
-            How many rows the answer may have, None for any number; by default as the client was
-            opened.
+            Maximum number of rows, None for no maximum; the client's by default.
         cache : {"strict", "ttl", "off"}, optional
-            How the answer may be one that was read before; by default as the client was opened.
+            Cache mode; the client's by default.
 
         Returns
         -------
         pandas.DataFrame
             The columns of `get_events`, and ``cumulative_reward`` (float64): the sum of the
-            weighted rewards up to this step.  By sequence number (a missing one last), then time,
+            weighted rewards up to this step.  By sequence number (missing ones last), then time,
             then id; empty if the trajectory has no events yet.
 
         Raises
         ------
         NotFoundError
-            There is no such trajectory.
+            The id names no trajectory.
         InvalidQueryError
             A discount below 0 or above 1.
         ResultTooLarge
-            More rows than `max_rows`; it tells how many.
+            The answer has more rows than `max_rows`; the error's `count` is their number.
 
         Examples
         --------
         >>> run = await ang.experience.start_trajectory()
         >>> steps = {"event_type": "step", "timestamp": [0, 1, 2], "trajectory_id": run}
-        >>> made = await ang.experience.bulk_create(steps | {"reward": [1.0, 1.0, 2.0]})
+        >>> ids = await ang.experience.bulk_create(steps | {"reward": [1.0, 1.0, 2.0]})
         >>> (await ang.experience.get_trajectory(run, discount=0.5)).cumulative_reward.tolist()
         [1.0, 1.5, 2.0]
         """
-        wanted = canonical_id(id)
-        weight = as_float(discount)
-        if weight is None or not 0 <= weight <= 1:
+        trajectory_id = canonical_id(id)
+        factor = as_float(discount)
+        if factor is None or not 0 <= factor <= 1:
             raise InvalidQueryError(f"discount must be a number from 0 to 1, not {discount!r}")
-        steps = await self._known(wanted, trajectories.one(wanted), "event_id", cache, max_rows)
+        steps = await self._reader.frame(trajectories.events_of(trajectory_id), cache, max_rows)
         with np.errstate(over="ignore", under="ignore"):
-            weighted = steps.reward.to_numpy() * weight ** np.arange(len(steps))
+            weighted = steps.reward.to_numpy() * factor ** np.arange(len(steps))
             cumulative = np.cumsum(weighted)
         steps = flattened(steps, _DICTS) if flatten else steps
         steps["cumulative_reward"] = cumulative
@@ -345,36 +336,35 @@ class AsyncExperience(Namespace):
         max_rows: MaxRows = ...,
         cache: CacheMode | None = None,
     ) -> pd.DataFrame:
-        """List trajectories: all, or those with an event that passes all filters.
+        """Return a list of trajectories: all, or those with an event that passes all filters.
 
         Parameters
         ----------
         start, end, event_type, token_ids, within
-            As in `get_events`; one event must pass them all.
+            As in `get_events`; one event must pass all of them.
         ended : bool, optional
-            Keep those that have been ended, or that have not.
+            Keep trajectories that have ended, or that have not.
         limit : int, optional
-            Give the first so many by id.
+            Return only the first rows by id.
         max_rows : int or None, optional
-            How many rows the answer may have, None for any number; by default as the client was
-            opened.
+            Maximum number of rows, None for no maximum; the client's by default.
         cache : {"strict", "ttl", "off"}, optional
-            How the answer may be one that was read before; by default as the client was opened.
+            Cache mode; the client's by default.
 
         Returns
         -------
         pandas.DataFrame
             ``trajectory_id`` (str), ``start_time``, ``end_time`` (datetime64[us, UTC]: of its first
-            and last event, NaT before there is one), ``event_count`` (int64), ``total_reward``
+            and last event, NaT without events), ``event_count`` (int64), ``total_reward``
             (float64), ``duration`` (timedelta64[us]), ``ended_at`` (datetime64[us, UTC]: when
             `end_trajectory` was called), ``metadata`` (dicts or None); by start, then id.
 
         Raises
         ------
         InvalidQueryError
-            A time without a zone, a start after the end.
+            A time without a time zone, a start after the end.
         ResultTooLarge
-            More rows than `max_rows`; it tells how many.
+            The answer has more rows than `max_rows`; the error's `count` is their number.
 
         Examples
         --------
@@ -401,46 +391,46 @@ class AsyncExperience(Namespace):
         max_rows: MaxRows = ...,
         cache: CacheMode | None = None,
     ) -> pd.DataFrame:
-        """Find the tokens in a region that events touched in a window of time, and how.
+        """Return the tokens in a region that have events in a time window, with sums over these.
 
         Parameters
         ----------
         min_coords, max_coords, level
-            A closed box, as in `Tokens.find_in_region`; tokens are where they are now.
+            A closed box, as in `Tokens.find_in_region`, and the present place of the tokens.
         start, end, event_type
             As in `get_events`.
         token_type : str or sequence of str, optional
             Keep tokens of this type, or of any of these.
         limit : int, optional
-            Give the first so many by id.
+            Return only the first rows by id.
         max_rows : int or None, optional
-            How many rows the answer may have, None for any number; by default as the client was
-            opened.
+            Maximum number of rows, None for no maximum; the client's by default.
         cache : {"strict", "ttl", "off"}, optional
-            How the answer may be one that was read before; by default as the client was opened.
+            Cache mode; the client's by default.
 
         Returns
         -------
         pandas.DataFrame
-            A row per token that has any such event, by id: ``token_id`` (str), ``x``, ``y``, ``z``
+            A row per token with such an event, by id: ``token_id`` (str), ``x``, ``y``, ``z``
             (float64), ``event_count`` (int64), ``total_reward``, ``mean_reward`` (float64),
             ``first_time``, ``last_time`` (datetime64[us, UTC]).
 
         Raises
         ------
         InvalidQueryError
-            An inverted box, a time without a zone, a start after the end.
+            Inverted corners, a time without a time zone, a start after the end.
         ResultTooLarge
-            More rows than `max_rows`; it tells how many.
+            The answer has more rows than `max_rows`; the error's `count` is their number.
 
         Examples
         --------
         >>> near = await ang.tokens.find_nearest((0, 0, 0), k=1)
         >>> for reward in (0.5, 1.5):
-        ...     made = await ang.experience.create_event("touch", 5, reward=reward, token_id=near.token_id[0])
+        ...     event = {"token_id": near.token_id[0], "reward": reward}
+        ...     event_id = await ang.experience.create_event("touch", 5, **event)
         >>> box = (-40, -400, -80), (40, 500, 80)
-        >>> found = await ang.experience.activity_in_region(*box, event_type="touch")
-        >>> found[["event_count", "mean_reward"]].values.tolist()
+        >>> touched = await ang.experience.activity_in_region(*box, event_type="touch")
+        >>> touched[["event_count", "mean_reward"]].values.tolist()
         [[2.0, 1.0]]
         """
         box = Box.of(min_coords, max_coords, level)
@@ -457,7 +447,7 @@ class AsyncExperience(Namespace):
         max_rows: MaxRows = ...,
         cache: CacheMode | None = None,
     ) -> pd.DataFrame:
-        """Follow a trajectory through space: where its events' tokens are on the mean, step by step.
+        """Return the mean position of the tokens of a trajectory's events, in each time step.
 
         Parameters
         ----------
@@ -465,53 +455,42 @@ class AsyncExperience(Namespace):
         freq : timedelta, pandas offset, number of seconds, or str
             The length of a step, as in `resample_rewards`.
         level : int or str
-            Whose coordinates; tokens are where they are now.
+            The level of the coordinates, which are the present ones of the tokens.
         max_rows : int or None, optional
-            How many rows the answer may have, None for any number; by default as the client was
-            opened.
+            Maximum number of rows, None for no maximum; the client's by default.
         cache : {"strict", "ttl", "off"}, optional
-            How the answer may be one that was read before; by default as the client was opened.
+            Cache mode; the client's by default.
 
         Returns
         -------
         pandas.DataFrame
             ``timestamp`` (the start of a step, as in `resample_rewards`), ``x``, ``y``, ``z``
-            (float64: the mean over the step's events, so a token counts as often as it is
-            touched), ``event_count``, ``token_count`` (int64: how many events, and how many
-            different tokens, that is of); by time.  Steps without an event whose token is on that
-            level have no row.
+            (float64: the mean over the step's events, so a token counts once per event),
+            ``event_count``, ``token_count`` (int64: the number of these events, and of different
+            tokens); by time.  Steps without an event whose token is on that level have no row.
 
         Raises
         ------
         NotFoundError
-            There is no such trajectory.
+            The id names no trajectory.
         InvalidQueryError
-            A frequency that is none, an unknown level.
+            An invalid frequency, an unknown level.
         ResultTooLarge
-            More rows than `max_rows`; it tells how many.
+            The answer has more rows than `max_rows`; the error's `count` is their number.
 
         Examples
         --------
         >>> run = await ang.experience.start_trajectory()
         >>> near = await ang.tokens.find_nearest((0, 0, 0), k=2)
         >>> visits = {"event_type": "visit", "timestamp": [0, 1], "token_id": near.token_id}
-        >>> made = await ang.experience.bulk_create(visits | {"trajectory_id": run})
-        >>> way = await ang.experience.mean_position(run, "1s")
-        >>> way.x[0] == near.x.mean(), way.token_count[0]
+        >>> ids = await ang.experience.bulk_create(visits | {"trajectory_id": run})
+        >>> means = await ang.experience.mean_position(run, "1s")
+        >>> means.x[0] == near.x.mean(), means.token_count[0]
         (np.True_, np.int64(2))
         """
-        wanted = canonical_id(trajectory_id, "trajectory_id")
-        query = joins.mean_position(wanted, as_step(freq), level)
-        return await self._known(wanted, query, "timestamp", cache, max_rows)
-
-    async def _known(
-        self, trajectory_id: str, query: Query, present: str, cache: CacheMode | None, most: MaxRows
-    ) -> pd.DataFrame:
-        """Read of a trajectory, whose only row may say that there is none, or that it is empty."""
-        answer = await self._reader.frame(query, cache, most)
-        if answer.pop(trajectories.UNKNOWN).any():
-            raise NotFoundError.of("trajectory", [trajectory_id])
-        return _present(answer, present)
+        canonical = canonical_id(trajectory_id, "trajectory_id")
+        query = joins.mean_position(canonical, as_step(freq), level)
+        return await self._reader.frame(query, cache, max_rows)
 
     async def start_trajectory(
         self,
@@ -519,14 +498,15 @@ class AsyncExperience(Namespace):
         *,
         metadata: Mapping[str, Any] | None = None,
     ) -> str:
-        """Begin a trajectory, without events; events that name it follow.
+        """Create a trajectory without events.
 
-        Not needed for events to name a trajectory, but the way to give it metadata.
+        An event may name a trajectory that does not exist, and so create it; call this to set its
+        metadata.
 
         Parameters
         ----------
         trajectory_id : id, optional
-            A new one is made if none is given.
+            A random UUID by default.
         metadata : mapping, optional
 
         Returns
@@ -537,26 +517,26 @@ class AsyncExperience(Namespace):
         Raises
         ------
         IntegrityError
-            It is there already.
+            A trajectory with this id exists.
         InvalidQueryError
-            A value that cannot be; nothing was sent.
+            An invalid value; nothing was sent.
 
         Examples
         --------
         >>> run = await ang.experience.start_trajectory(metadata={"policy": "random"})
-        >>> event = await ang.experience.create_event("step", 0, reward=2.0, trajectory_id=run)
+        >>> event_id = await ang.experience.create_event("step", 0, reward=2.0, trajectory_id=run)
         >>> (await ang.experience.end_trajectory(run)).total_reward[0]
         np.float64(2.0)
         """
-        made = await self._write(
+        ids = await self._write(
             store.TRAJECTORIES, lambda: store.trajectory(trajectory_id, metadata)
         )
-        return made[0]
+        return ids[0]
 
-    async def end_trajectory(self, id: Id) -> pd.DataFrame:  # noqa: A002 - as in get_trajectory
-        """End a trajectory: from now on it takes no more events, whoever writes them.
+    async def end_trajectory(self, id: Id) -> pd.DataFrame:  # noqa: A002 - the trajectory's
+        """End a trajectory: from now on, the database rejects further events of it.
 
-        What it has can still be corrected and deleted.
+        Its existing events can still be changed and deleted.
 
         Parameters
         ----------
@@ -565,14 +545,14 @@ class AsyncExperience(Namespace):
         Returns
         -------
         pandas.DataFrame
-            Its row in `list_trajectories`: times, count and total are those of all its events.
+            Its row in `list_trajectories`; times, count and total are those of all its events.
 
         Raises
         ------
         NotFoundError
-            There is no such trajectory.
+            The id names no trajectory.
         IntegrityError
-            It has ended already.
+            The trajectory has ended already.
 
         Examples
         --------
@@ -581,10 +561,10 @@ class AsyncExperience(Namespace):
         >>> ended.ended_at.notna().tolist(), ended.event_count.tolist()
         ([True], [0])
         """
-        wanted = canonical_id(id)
-        async with self._database.transaction() as connection:
-            await store.end(connection, wanted)
-        query = trajectories.listing(ids=[wanted])
+        trajectory_id = canonical_id(id)
+        async with self._transaction() as connection:
+            await store.end(connection, trajectory_id)
+        query = trajectories.listing(ids=[trajectory_id])
         return _with_duration(await self._reader.frame(query, "off", None))
 
     async def to_dask(
@@ -601,21 +581,21 @@ class AsyncExperience(Namespace):
         consistent: bool = False,
         url: str | None = None,
     ) -> DaskFrame:
-        """Give the events of a window as a Dask frame, whose partitions its workers read.
+        """Return the events of a time window as a Dask frame, whose partitions its workers read.
 
-        The partitions behind each other have the order of `get_events`; else all is as in
-        `tokens.to_dask`.
+        The partitions, one after the other, have the order of `get_events`.  Everything else is as
+        in `Tokens.to_dask`.
 
         Parameters
         ----------
         start, end, event_type, token_ids, trajectory_id, within
             As in `get_events`.
         npartitions, rows_per_partition : int
-            One of the two: how many partitions, or of how many events each.
+            Pass one of the two: the number of partitions, or of events in each.
         consistent : bool
             Whether computing raises ConsistencyError if events change after this call.
         url : str, optional
-            Where the workers read; ``"environment"``: where the environment of each says.
+            The database that the workers read, or ``"environment"``, as in `Tokens.to_dask`.
 
         Returns
         -------
@@ -625,16 +605,16 @@ class AsyncExperience(Namespace):
         Raises
         ------
         InvalidQueryError
-            As in `get_events`, or not one of `npartitions` and `rows_per_partition`.
+            As in `get_events`, or not exactly one of `npartitions` and `rows_per_partition`.
         ConfigError
-            Dask is not installed (``pip install 'ngdata[dask]'``), or `consistent` is asked for
-            where the versions of the store cannot be read.
+            Dask is not installed (``pip install 'ngdata[dask]'``), or `consistent` is set and the
+            versions of the store cannot be read.
 
         Examples
         --------
         >>> noon = 1_700_000_000_000
         >>> times = [noon + 1000 * step for step in range(6)]
-        >>> made = await ang.experience.bulk_create({"event_type": "step", "timestamp": times})
+        >>> ids = await ang.experience.bulk_create({"event_type": "step", "timestamp": times})
         >>> events = await ang.experience.to_dask(noon, noon + 6000, rows_per_partition=2)
         >>> events.npartitions, events.map_partitions(len).compute().tolist()
         (3, [2, 2, 2])
@@ -659,25 +639,25 @@ class AsyncExperience(Namespace):
         metadata: Mapping[str, Any] | None = None,
         event_id: Id | None = None,
     ) -> str:
-        """Record one event.
+        """Create one event.
 
         Parameters
         ----------
         event_type : str
         timestamp : datetime or int, optional
-            With a time zone, or milliseconds since the epoch; now, if not given.
+            With a time zone, or milliseconds since the epoch; now by default.
         state_before, state_after, action, metadata : mapping, optional
-            Stored as JSON; NumPy numbers and arrays in them become numbers and lists.
+            Stored as JSON; NumPy's numbers and arrays become numbers and lists.
         reward : float
         token_id : id, optional
-            The token that it happened to.
+            The token of the event.
         priority : float, optional
         trajectory_id : id, optional
-            One that is not there yet is made; one that has ended takes no more.
+            It is created if it does not exist; it must not have ended.
         sequence_number : int, optional
-            Its place in the trajectory.
+            The position in the trajectory.
         event_id : id, optional
-            A new one is made if none is given.
+            A random UUID by default.
 
         Returns
         -------
@@ -687,13 +667,13 @@ class AsyncExperience(Namespace):
         Raises
         ------
         InvalidQueryError
-            A time without a zone, or another value that cannot be; nothing was sent.
+            A time without a time zone, or another invalid value; nothing was sent.
         IntegrityError
-            The token is not there, the event is already, or the trajectory has ended.
+            The token does not exist, the event does already, or the trajectory has ended.
 
         Examples
         --------
-        >>> made = await ang.experience.create_event("seen", state_after={"v": 1}, reward=0.5)
+        >>> event_id = await ang.experience.create_event("seen", state_after={"v": 1}, reward=0.5)
         >>> (await ang.experience.get_recent_events(1)).state_after[0]
         {'v': 1}
         """
@@ -714,16 +694,16 @@ class AsyncExperience(Namespace):
         return (await self._write(store.RELATION, lambda: store.rows(one_row(values))))[0]
 
     async def bulk_create(self, frame: Frame, *, progress: bool | None = None) -> pd.Series[str]:
-        """Record an event per row: all of them, or none.
+        """Create an event per row: all of them in one transaction, or none.
 
         Parameters
         ----------
         frame : pandas.DataFrame, Arrow or Polars table, or mapping of columns
             ``event_type, timestamp``; optional ``event_id, token_id, state_before, state_after,
             action, reward, priority, trajectory_id, sequence_number, metadata``.  NaN, NaT or
-            None there means not given.
+            None in an optional column means the default.
         progress : bool, optional
-            Show a bar: always, never, or by default if it takes longer than two seconds.
+            Whether to show a progress bar; by default, only if writing takes more than two seconds.
 
         Returns
         -------
@@ -733,19 +713,19 @@ class AsyncExperience(Namespace):
         Raises
         ------
         InvalidQueryError
-            A bad value or column, with its row; nothing was sent.
+            An invalid value or column; the error names it and its row.  Nothing was sent.
         IntegrityError
-            A token that is not there, an id that is, or a trajectory that has ended; nothing was
-            written.
+            A token that does not exist, an id that does, or a trajectory that has ended; nothing
+            was written.
 
         Examples
         --------
-        >>> made = await ang.experience.bulk_create({"event_type": ["a", "b"], "timestamp": [0, 1]})
-        >>> len(made)
+        >>> ids = await ang.experience.bulk_create({"event_type": ["a", "b"], "timestamp": [0, 1]})
+        >>> len(ids)
         2
         """
-        # One COPY: its trigger locks the trajectories in the order of ids, so that writers of the
-        # same ones wait for each other and never in a circle.
+        # One COPY: its trigger locks the trajectories in the order of their ids, so that writers of
+        # the same trajectories wait for each other without a deadlock.
         ids = await self._write(store.RELATION, lambda: store.rows(frame), progress)
         return as_series(ids, "event_id", frame)
 
@@ -768,12 +748,6 @@ def _filter(
     )
 
 
-def _present(answer: pd.DataFrame, name: str) -> pd.DataFrame:
-    """Drop a row that stands for no rows."""
-    there = answer[name].notna()
-    return answer if there.all() else answer[there].reset_index(drop=True)
-
-
-def _with_duration(listed: pd.DataFrame) -> pd.DataFrame:
-    listed.insert(5, "duration", listed.end_time - listed.start_time)
-    return listed
+def _with_duration(frame: pd.DataFrame) -> pd.DataFrame:
+    frame.insert(5, "duration", frame.end_time - frame.start_time)
+    return frame

@@ -1,6 +1,7 @@
-"""`client.explain()`: the server's plan of any read, and whether the spatial index served it.
+"""`client.explain()`: the server's plan of a read, and whether the spatial index served it.
 
-The read itself is asked for its query, so the plan is of exactly what would run.
+The plan is of exactly the query that the read would send, because the read method itself is called,
+with a reader that records the query.
 """
 
 from __future__ import annotations
@@ -8,14 +9,14 @@ from __future__ import annotations
 import inspect
 from collections.abc import AsyncGenerator, Iterator
 from dataclasses import dataclass
-from typing import Any, NoReturn, cast
+from typing import Any, NoReturn
 
 import pandas as pd
 
 from ngdata._client.namespace import Namespace
 from ngdata._connections.database import Database
 from ngdata._query.model import Query
-from ngdata._reading.reader import CacheMode, Reader
+from ngdata._reading.reader import CacheMode, MaxRows
 from ngdata.errors import InvalidQueryError
 
 __all__ = ["Plan", "plan_of", "query_of"]
@@ -30,7 +31,7 @@ class Plan:
     text : str
         The plan as PostgreSQL prints it.
     uses_spatial_index : bool
-        Whether a GiST index on the tokens' points found the rows.
+        Whether the rows were found by a GiST index on the tokens' points.
     sql : str
         The statement.
     """
@@ -40,56 +41,61 @@ class Plan:
     sql: str
 
     def __repr__(self) -> str:
-        found = "found by" if self.uses_spatial_index else "not found by"
-        return f"Plan: rows {found} the spatial index\n{self.text}"
+        verb = "found by" if self.uses_spatial_index else "not found by"
+        return f"Plan: rows {verb} the spatial index\n{self.text}"
 
 
 async def query_of(
     namespace: Namespace, name: str, args: tuple[Any, ...], options: dict[str, Any]
 ) -> Query:
-    """Ask a reading method for the query that it would send, by giving it nothing to read from."""
-    dry = type(namespace)(_QueryTaker(), cast("Database", _NoDatabase()))
+    """Return the query that a read method would send first; nothing is read or written."""
+    recording = type(namespace)(_QueryRecorder(), namespace._database, may_write=False)
     try:
-        answer = getattr(dry, name)(*args, **options)
-        await (anext(answer) if inspect.isasyncgen(answer) else answer)
-    except _TakenQuery as taken:
-        return taken.query
+        result = getattr(recording, name)(*args, **options)
+        await (anext(result) if inspect.isasyncgen(result) else result)
+    except _Recorded as recorded:
+        return recorded.query
     raise InvalidQueryError(f"{name} sent no query that could be explained")
 
 
-class _TakenQuery(Exception):  # noqa: N818 - not an error: it carries a query out of a read
+class _Recorded(Exception):  # noqa: N818 - not an error: it ends the method that is explained
     def __init__(self, query: Query) -> None:
         self.query = query
 
 
-class _QueryTaker(Reader):
-    def __init__(self) -> None:
-        """Need no database."""
+class _QueryRecorder:
+    """A reader that ends the calling method at its first read, and hands out the query."""
 
-    async def answer(self, query: Query, mode: CacheMode | None = None) -> NoReturn:
-        raise _TakenQuery(query)
+    async def frame(
+        self, query: Query, cache: CacheMode | None = None, max_rows: MaxRows = ...
+    ) -> NoReturn:
+        raise _Recorded(query)
+
+    async def answer(
+        self, query: Query, mode: CacheMode | None = None, max_rows: int | None = None
+    ) -> NoReturn:
+        raise _Recorded(query)
+
+    async def frame_and_nonces(self, query: Query, nonces: str) -> NoReturn:
+        raise _Recorded(query)
 
     async def frames(self, query: Query, rows: int) -> AsyncGenerator[pd.DataFrame, None]:
-        raise _TakenQuery(query)
-        yield  # makes this an iterator, as the real one is
+        raise _Recorded(query)
+        yield  # makes this an iterator
 
-
-class _NoDatabase:
-    where = "no database"
-
-    def transaction(self) -> NoReturn:
-        raise InvalidQueryError("explain takes a method that reads; this one writes")
+    def check_size(self, count: int, max_rows: MaxRows) -> None:
+        """Allow any size: nothing is made."""
 
 
 async def plan_of(database: Database, query: Query, *, analyze: bool) -> Plan:
-    """Ask the server for its plan; `analyze` runs the query too."""
+    """Return the server's plan of a query; `analyze` runs the query too."""
     options = "ANALYZE, BUFFERS" if analyze else "COSTS"
     async with database.transaction() as connection:
         lines = await connection.fetch(f"EXPLAIN ({options}) {query.sql}")
         # SQLAlchemy's connections decode JSON.
         tree: Any = await connection.fetchval(f"EXPLAIN (FORMAT JSON) {query.sql}")
-    found = any(map(_is_spatial, _nodes(tree[0]["Plan"])))
-    return Plan("\n".join(line[0] for line in lines), found, query.sql)
+    uses_spatial_index = any(map(_is_spatial, _nodes(tree[0]["Plan"])))
+    return Plan("\n".join(line[0] for line in lines), uses_spatial_index, query.sql)
 
 
 def _nodes(plan: dict[str, Any]) -> Iterator[dict[str, Any]]:
@@ -99,5 +105,5 @@ def _nodes(plan: dict[str, Any]) -> Iterator[dict[str, Any]]:
 
 
 def _is_spatial(node: dict[str, Any]) -> bool:
-    # Only GiST answers these two, and only as an index's condition or order do they stand there.
+    # Only a GiST index serves these two operators as the condition or order of an index scan.
     return "&&&" in node.get("Index Cond", "") or "<<->>" in node.get("Order By", "")

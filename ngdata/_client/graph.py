@@ -1,4 +1,4 @@
-"""`client.graph`: neighbors, paths, connections and snapshots, and the creation of connections."""
+"""`client.graph`: reads of neighbors, paths, connections and snapshots; and new connections."""
 
 from __future__ import annotations
 
@@ -17,14 +17,13 @@ from ngdata._client.subgraph import Subgraph
 from ngdata._connections.threads import in_daemon_thread
 from ngdata._query import edges, literals, neighbors, paths
 from ngdata._query import snapshots as snapshot_reads
-from ngdata._query.model import Query
 from ngdata._query.neighbors import Direction
 from ngdata._query.space import Box, Window
 from ngdata._reading.reader import CacheMode, MaxRows
 from ngdata._store import graph as store
 from ngdata._store.input_frames import Frame, one_row
 from ngdata._store.snapshots import insert_snapshot
-from ngdata.errors import InvalidQueryError, NotFoundError
+from ngdata.errors import InvalidQueryError
 
 __all__ = ["AsyncGraph"]
 
@@ -40,7 +39,7 @@ _TOKEN_COLUMNS: Final = (
 
 
 class AsyncGraph(Namespace):
-    """Connections: a weighted, typed, directed graph between tokens."""
+    """Read and write connections: a weighted, typed, directed graph of tokens."""
 
     async def get_neighbors(
         self,
@@ -56,55 +55,54 @@ class AsyncGraph(Namespace):
         max_rows: MaxRows = ...,
         cache: CacheMode | None = None,
     ) -> pd.DataFrame:
-        """Find what tokens are connected to, in one step or several.
+        """Return the tokens that can be reached from tokens, in one step or several.
 
         Parameters
         ----------
         ids : id or sequence of ids
-            The starts; one that is given twice counts once.
+            The starts; repeated ids count once.
         direction : {"outgoing", "incoming", "both"}
-            A bidirectional connection is outgoing, and incoming, at both of its ends.
+            A bidirectional connection is both outgoing and incoming at both of its ends.
         depth : int
-            1 to 32; each token that can be reached is given once per start, at its least depth,
-            with the connection of the least id that first reached it.  The start is left out.
+            The number of steps, 1 to 32.  Each reached token appears once per start, at its least
+            depth, with the connection of the least id that reached it there.  The start is left out.
         connection_type : str or sequence of str, optional
-            Go along this type only, or any of these.
+            Follow only connections of this type, or of any of these.
         min_weight : float, optional
-            Go along connections of at least this weight only.
+            Follow only connections of at least this weight.
         within : float, optional
-            Give only those at most this far from their start on a level, and a column ``distance``
-            (float64).  The way there may lead further out.
+            Keep tokens at most this far from their start on a level, and add a column ``distance``
+            (float64).  The path to a token may lead further out.
         level : int or str
-            The level that `within` is measured on; a token that is undefined there is left out.
+            The level on which `within` is measured; a token undefined there is left out.
         limit : int, optional
-            Give the first so many, in the order below.
+            Return only the first rows, in the order below.
         max_rows : int or None, optional
-            How many rows the answer may have, None for any number; by default as the client was
-            opened.
+            Maximum number of rows, None for no maximum; the client's by default.
         cache : {"strict", "ttl", "off"}, optional
-            How the answer may be one that was read before; by default as the client was opened.
+            Cache mode; the client's by default.
 
         Returns
         -------
         pandas.DataFrame
             ``token_id`` (the start), ``neighbor_id``, ``connection_id``, ``connection_type``
-            (str), ``weight`` (float64), ``direction`` (str: which way that last step went),
-            ``depth`` (int32); by start in the order asked, then depth, then neighbor.
+            (str), ``weight`` (float64), ``direction`` (str: that of the last step), ``depth``
+            (int32); by start in the order of `ids`, then depth, then neighbor.
 
         Raises
         ------
         NotFoundError
             A start names no token.
         InvalidQueryError
-            An unknown direction, a depth below 1, a value that is no id or no radius.
+            An unknown direction, a depth out of range, an invalid id or radius.
         ResultTooLarge
-            More rows than `max_rows`; it tells how many.
+            The answer has more rows than `max_rows`; the error's `count` is their number.
 
         Examples
         --------
         >>> near = await ang.tokens.find_nearest((0, 0, 0), k=1, token_type="neuron")
-        >>> found = await ang.graph.get_neighbors(near.token_id, "both")
-        >>> found.columns.tolist()[:3]
+        >>> neighbors = await ang.graph.get_neighbors(near.token_id, "both")
+        >>> neighbors.columns.tolist()[:3]
         ['token_id', 'neighbor_id', 'connection_id']
         >>> close = await ang.graph.get_neighbors(near.token_id, depth=3, within=10.0)
         >>> bool(close.distance.max() <= 10.0)
@@ -113,7 +111,7 @@ class AsyncGraph(Namespace):
         query = neighbors.neighbors(
             unique_ids(ids), direction, depth, connection_type, min_weight, limit, within, level
         )
-        return await self._known(query, cache, max_rows)
+        return await self._reader.frame(query, cache, max_rows)
 
     async def get_degree(
         self,
@@ -123,25 +121,24 @@ class AsyncGraph(Namespace):
         max_rows: MaxRows = ...,
         cache: CacheMode | None = None,
     ) -> pd.DataFrame:
-        """Count the connections of tokens.
+        """Return the number of connections of each token.
 
         Parameters
         ----------
         ids : id or sequence of ids, optional
-            All tokens, by id, if not given.
+            By default all tokens, by id.
         weighted : bool
-            Add the sums of their weights, by the same rules: ``in_weight``, ``out_weight``,
+            Add the sums of the weights, by the same rules: ``in_weight``, ``out_weight``,
             ``total_weight`` (float64).
         max_rows : int or None, optional
-            How many rows the answer may have, None for any number; by default as the client was
-            opened.
+            Maximum number of rows, None for no maximum; the client's by default.
         cache : {"strict", "ttl", "off"}, optional
-            How the answer may be one that was read before; by default as the client was opened.
+            Cache mode; the client's by default.
 
         Returns
         -------
         pandas.DataFrame
-            A row per id asked, in that order: ``token_id`` (str), ``in_degree``, ``out_degree``,
+            A row per id, in the order of `ids`: ``token_id`` (str), ``in_degree``, ``out_degree``,
             ``total_degree`` (int64).  A bidirectional connection counts both ways at both ends,
             a loop once in and once out.
 
@@ -150,7 +147,7 @@ class AsyncGraph(Namespace):
         NotFoundError
             An id names no token.
         ResultTooLarge
-            More rows than `max_rows`; it tells how many.
+            The answer has more rows than `max_rows`; the error's `count` is their number.
 
         Examples
         --------
@@ -159,18 +156,8 @@ class AsyncGraph(Namespace):
         >>> degrees.columns.tolist()
         ['token_id', 'in_degree', 'out_degree', 'total_degree']
         """
-        asked = None if ids is None else unique_ids(ids)
-        return await self._known(neighbors.degree(asked, weighted), cache, max_rows)
-
-    async def _known(
-        self, query: Query, cache: CacheMode | None, max_rows: MaxRows
-    ) -> pd.DataFrame:
-        """Read an answer in which a row may stand for an id that is no token."""
-        answer = await self._reader.frame(query, cache, max_rows)
-        unknown = answer.pop(neighbors.UNKNOWN)
-        if unknown.any():
-            raise NotFoundError.of("token", answer.token_id[unknown].tolist())
-        return answer
+        token_ids = None if ids is None else unique_ids(ids)
+        return await self._reader.frame(neighbors.degree(token_ids, weighted), cache, max_rows)
 
     async def connections(
         self,
@@ -184,38 +171,37 @@ class AsyncGraph(Namespace):
         max_rows: MaxRows = ...,
         cache: CacheMode | None = None,
     ) -> pd.DataFrame:
-        """List connections as they are stored: all, or those from and to given tokens.
+        """Return connections as they are stored: all, or those between certain tokens.
 
         Parameters
         ----------
         source, target : id or sequence of ids, optional
-            Keep connections that begin at, and that end at, any of these.
+            Keep connections that start at any of `source`, and end at any of `target`.
         connection_type : str or sequence of str, optional
             Keep this type, or any of these.
         within : (min_coords, max_coords) or (min_coords, max_coords, level), optional
-            Keep those in this region, a closed box as `find_in_region` takes it.
+            Keep connections in this region, a closed box as in `Tokens.find_in_region`.
         ends : {"both", "any"}
-            Which ends must lie in it: both, or at least one.
+            Whether both ends must be in the region, or at least one.
         limit : int, optional
-            Give the first so many by id.
+            Return only the first rows by id.
         max_rows : int or None, optional
-            How many rows the answer may have, None for any number; by default as the client was
-            opened.
+            Maximum number of rows, None for no maximum; the client's by default.
         cache : {"strict", "ttl", "off"}, optional
-            How the answer may be one that was read before; by default as the client was opened.
+            Cache mode; the client's by default.
 
         Returns
         -------
         pandas.DataFrame
             ``connection_id``, ``source_id``, ``target_id``, ``connection_type`` (str), ``weight``
-            (float64), ``bidirectional`` (bool), in no order without a `limit`.
+            (float64), ``bidirectional`` (bool); unordered without a `limit`.
 
         Raises
         ------
         InvalidQueryError
-            A region that cannot be, or a value that is no id.
+            An invalid region or id.
         ResultTooLarge
-            More rows than `max_rows`; it tells how many.
+            The answer has more rows than `max_rows`; the error's `count` is their number.
 
         Examples
         --------
@@ -243,37 +229,37 @@ class AsyncGraph(Namespace):
         direction: Direction = "outgoing",
         cache: CacheMode | None = None,
     ) -> pd.DataFrame | None:
-        """Find the path of the fewest steps between two tokens, or that of the least weight.
+        """Return the path of the fewest steps between two tokens, or that of the least weight.
 
         Parameters
         ----------
         source, target : id
         weighted : bool
-            Weights are costs: the path of the least sum.
+            Whether weights are costs, and the path is that of the least sum.
         max_depth : int, optional
-            The most steps that it may have; any number, if not given.
+            The maximum number of steps; unlimited by default.
         connection_type : str or sequence of str, optional
-            Go along this type only, or any of these.
+            Follow only connections of this type, or of any of these.
         direction : {"outgoing", "incoming", "both"}
-            With the arrows, against them, or either way; a bidirectional connection is gone both
-            ways.
+            Whether to follow connections from source to target, from target to source, or both;
+            a bidirectional connection is followed both ways in any case.
         cache : {"strict", "ttl", "off"}, optional
-            How the answer may be one that was read before; by default as the client was opened.
+            Cache mode; the client's by default.
 
         Returns
         -------
         pandas.DataFrame or None
-            None if there is no path.  A row per step: ``step`` (int32, from 1), ``source_id`` and
-            ``target_id`` as it is gone, ``connection_id``, ``connection_type`` (str), ``weight``
-            (float64).  From a token to itself, no rows.  Of several that are as short it is one,
-            the same as long as nothing changes.
+            None if there is no path.  Else a row per step: ``step`` (int32, from 1), ``source_id``
+            and ``target_id`` in the direction of the path, ``connection_id``, ``connection_type``
+            (str), ``weight`` (float64); no rows from a token to itself.  Of several shortest paths
+            it is one, always the same while the graph does not change.
 
         Raises
         ------
         NotFoundError
             An end names no token.
         InvalidQueryError
-            `weighted`, and a connection of this type has a negative weight, wherever it is.
+            `weighted`, and any connection of this type, on the path or not, has a negative weight.
 
         Examples
         --------
@@ -290,19 +276,15 @@ class AsyncGraph(Namespace):
             connection_type=connection_type,
             direction=direction,
         )
-        found = await self._reader.frame(query, cache, None)
-        state = found.pop(paths.STATE)
-        unknown = found.source_id[state == paths.UNKNOWN_END].tolist()
-        if unknown:
-            raise NotFoundError.of("token", list(dict.fromkeys(unknown)))
-        negative = found[state == paths.NEGATIVE]
+        path = await self._reader.frame(query, cache, None)
+        negative = path[path.pop(paths.IS_NEGATIVE)]
         if len(negative):
             raise InvalidQueryError(
-                f"weights are costs here, but connection {negative.connection_id.iloc[0]} has "
-                f"{negative.weight.iloc[0]:g}; leave its type out by connection_type=, or count "
-                "steps"
+                "weights must not be negative for weighted=True, but connection "
+                f"{negative.connection_id.iloc[0]} has {negative.weight.iloc[0]:g}; exclude its type "
+                "with connection_type=, or use weighted=False"
             )
-        return None if found.empty and ends[0] != ends[1] else found
+        return None if path.empty and ends[0] != ends[1] else path
 
     async def components(
         self,
@@ -312,26 +294,26 @@ class AsyncGraph(Namespace):
         min_weight: float | None = None,
         cache: CacheMode | None = None,
     ) -> pd.DataFrame:
-        """Find which tokens hang together; reads the whole graph, and needs scipy.
+        """Return the connected component of each token; reads the whole graph and needs scipy.
 
         Parameters
         ----------
         strong : bool
-            Whether one must get from each to each other along the arrows; by default, arrows do
-            not count.
+            Whether the tokens of a component must reach each other along directed connections; by
+            default, direction is ignored.
         connection_type : str or sequence of str, optional
-            Connections of this type only, or of any of these.
+            Use only connections of this type, or of any of these.
         min_weight : float, optional
-            Connections of at least this weight only.
+            Use only connections of at least this weight.
         cache : {"strict", "ttl", "off"}, optional
-            How the answer may be one that was read before; by default as the client was opened.
+            Cache mode; the client's by default.
 
         Returns
         -------
         pandas.DataFrame
             A row per token of the store: ``token_id`` (str), ``component`` (int64), by component,
-            then token.  Component 0 is the largest; of equal ones, that with the least id comes
-            first.
+            then token.  Component 0 is the largest; of equally large ones, that with the least
+            token id comes first.
 
         Raises
         ------
@@ -340,15 +322,15 @@ class AsyncGraph(Namespace):
 
         Examples
         --------
-        >>> found = await ang.graph.components(connection_type=["chemical", "electrical"])
-        >>> int((found.component == 0).sum())
+        >>> components = await ang.graph.components(connection_type=["chemical", "electrical"])
+        >>> int((components.component == 0).sum())
         300
         """
-        query = edges.arcs_of_all(connection_type, min_weight)
+        query = edges.all_arcs(connection_type, min_weight)
         rows = await self._reader.frame(query, cache, None)
-        found = await in_daemon_thread(lambda: connected.components(rows, strong))
-        found.attrs = rows.attrs
-        return found
+        frame = await in_daemon_thread(lambda: connected.components(rows, strong))
+        frame.attrs = rows.attrs
+        return frame
 
     async def subgraph(
         self,
@@ -361,38 +343,38 @@ class AsyncGraph(Namespace):
         max_rows: MaxRows = ...,
         cache: CacheMode | None = None,
     ) -> Subgraph:
-        """Read the part of the graph around tokens, whole and of one moment.
+        """Return the tokens within some steps, and all connections among them, of one transaction.
 
         Parameters
         ----------
         ids : id or sequence of ids
         depth : int
-            How many steps it reaches, 0 to 32; with 0, it is these tokens and what connects them.
+            The number of steps, 0 to 32; with 0, only these tokens and their connections.
         direction : {"outgoing", "incoming", "both"}
-            Which way the steps go; of what they reach, all connections are in it.
+            The direction of the steps; all connections among the reached tokens are returned.
         connection_type : str or sequence of str, optional
-            Connections of this type only, or of any of these.
+            Use only connections of this type, or of any of these.
         min_weight : float, optional
-            Connections of at least this weight only.
+            Use only connections of at least this weight.
         max_rows : int or None, optional
-            How many tokens and connections it may have together, None for any number; by default
-            as the client was opened.
+            Maximum number of tokens and connections together, None for no maximum; the client's by
+            default.
         cache : {"strict", "ttl", "off"}, optional
-            How the answer may be one that was read before; by default as the client was opened.
+            Cache mode; the client's by default.
 
         Returns
         -------
         Subgraph
-            ``tokens``: as `tokens.get` gives them, and ``depth`` (int32); by depth, then id.
-            ``connections``: all that connect them, as `connections` gives them, by id.
-            ``to_networkx()`` and ``to_scipy()`` hand it on.
+            ``tokens``: the columns of `Tokens.get` and ``depth`` (int32), by depth, then id.
+            ``connections``: all connections among them, as from `connections`, by id.
+            ``to_networkx()`` and ``to_scipy()`` convert it.
 
         Raises
         ------
         NotFoundError
             An id names no token.
         ResultTooLarge
-            More than `max_rows`; it tells how many.
+            More than `max_rows` in all; the error's `count` is their number.
 
         Examples
         --------
@@ -402,7 +384,7 @@ class AsyncGraph(Namespace):
         <Subgraph of 5 tokens and 7 connections>
         """
         query = neighbors.subgraph(unique_ids(ids), depth, direction, connection_type, min_weight)
-        answer = await self._known(query, cache, max_rows)
+        answer = await self._reader.frame(query, cache, max_rows)
         is_edge = answer.connection_id.notna()
         tokens = answer.loc[~is_edge, list(_TOKEN_COLUMNS)].reset_index(drop=True)
         connections = answer.loc[is_edge, [column.name for column in edges.COLUMNS]]
@@ -411,12 +393,12 @@ class AsyncGraph(Namespace):
         )
 
     async def create_snapshot(self, label: str | None = None) -> str:
-        """Store the graph as it is now, whole and compressed; needs scipy.
+        """Store the present graph, complete and compressed, in the database; needs scipy.
 
         Parameters
         ----------
         label : str, optional
-            A name for people; it need not be the only one.
+            A description; it need not be unique.
 
         Returns
         -------
@@ -426,14 +408,14 @@ class AsyncGraph(Namespace):
         Raises
         ------
         ConfigError
-            This user or this connection may not write, or scipy is not installed.
+            This user or connection may not write, or scipy is not installed.
         ResultTooLarge
-            More than a row can hold, which is some tens of millions of connections.
+            More than a row of the database can hold: some tens of millions of connections.
 
         Examples
         --------
-        >>> made = await ang.graph.create_snapshot("before the experiment")
-        >>> snapshot = await ang.graph.load_snapshot(made)
+        >>> snapshot_id = await ang.graph.create_snapshot("before the experiment")
+        >>> snapshot = await ang.graph.load_snapshot(snapshot_id)
         >>> snapshot.label
         'before the experiment'
         """
@@ -442,73 +424,69 @@ class AsyncGraph(Namespace):
                 raise InvalidQueryError(f"label must be text, not {label!r}")
             literals.text(label)
         answer, _ = await self._reader.answer(snapshot_reads.whole_graph(), "off")
-        made = await in_daemon_thread(lambda: snapshots.taken(answer.table))
-        async with self._database.transaction() as connection:
-            return await insert_snapshot(connection, label, made.time, made.figures, made.data)
+        row = await in_daemon_thread(lambda: snapshots.taken(answer.table))
+        async with self._transaction() as connection:
+            return await insert_snapshot(connection, label, row.time, row.figures, row.data)
 
     async def list_snapshots(self, *, cache: CacheMode | None = None) -> pd.DataFrame:
-        """List the snapshots, without what they hold.
+        """Return a list of the snapshots, without their tokens and connections.
 
         Parameters
         ----------
         cache : {"strict", "ttl", "off"}, optional
-            How the answer may be one that was read before; by default as the client was opened.
+            Cache mode; the client's by default.
 
         Returns
         -------
         pandas.DataFrame
-            ``snapshot_id``, ``label`` (str), ``created_at`` (datetime64[us, UTC]; the moment that
-            it shows), ``node_count``, ``edge_count`` (int64), ``mean_degree`` (float64; the mean of
-            ``total_degree``), ``clustering_coefficient`` (float64; the mean over all tokens, with
-            arrows, parallels and loops left aside); by time, then id.
+            ``snapshot_id``, ``label`` (str), ``created_at`` (datetime64[us, UTC]; the time of the
+            graph that it shows), ``node_count``, ``edge_count`` (int64), ``mean_degree`` (float64;
+            the mean of ``total_degree``), ``clustering_coefficient`` (float64; the mean over all
+            tokens, ignoring directions, parallel connections and loops); by time, then id.
 
         Examples
         --------
         >>> (await ang.graph.list_snapshots()).columns.tolist()[:3]
         ['snapshot_id', 'label', 'created_at']
         """
-        return await self._reader.frame(snapshot_reads.listed(), cache, None)
+        return await self._reader.frame(snapshot_reads.listing(), cache, None)
 
     async def load_snapshot(
         self,
-        id: Id,  # noqa: A002 - a snapshot's, as list_snapshots gives it
+        id: Id,  # noqa: A002 - the snapshot_id of list_snapshots
         *,
         cache: CacheMode | None = None,
     ) -> Snapshot:
-        """Read a snapshot.
+        """Return a snapshot.
 
         Parameters
         ----------
         id : id
         cache : {"strict", "ttl", "off"}, optional
-            How the answer may be one that was read before; by default as the client was opened.
+            Cache mode; the client's by default.
 
         Returns
         -------
         Snapshot
-            ``tokens`` (one column, ``token_id``, in order), ``connections`` as `connections` gives
-            them, ``id``, ``label``, ``created_at``; ``to_networkx()`` and ``to_scipy()`` hand it
-            on.
+            ``tokens`` (one column, ``token_id``, in order), ``connections`` as from `connections`,
+            ``id``, ``label``, ``created_at``; ``to_networkx()`` and ``to_scipy()`` convert it.
 
         Raises
         ------
         NotFoundError
-            There is no such snapshot.
+            The id names no snapshot.
         NGDataError
-            What is stored is not what was written.
+            The stored data is damaged.
 
         Examples
         --------
-        >>> made = await ang.graph.create_snapshot()
-        >>> snapshot = await ang.graph.load_snapshot(made)
+        >>> snapshot_id = await ang.graph.create_snapshot()
+        >>> snapshot = await ang.graph.load_snapshot(snapshot_id)
         >>> len(snapshot.connections) == len(await ang.graph.connections())
         True
         """
-        wanted = canonical_id(id)
-        found = await self._reader.frame(snapshot_reads.stored(wanted), cache, None)
-        if found.empty:
-            raise NotFoundError.of("snapshot", [wanted])
-        return await in_daemon_thread(lambda: snapshots.loaded(found))
+        row = await self._reader.frame(snapshot_reads.by_id(canonical_id(id)), cache, None)
+        return await in_daemon_thread(lambda: snapshots.loaded(row))
 
     async def diff_snapshots(
         self,
@@ -517,33 +495,33 @@ class AsyncGraph(Namespace):
         *,
         cache: CacheMode | None = None,
     ) -> pd.DataFrame:
-        """Tell which connections came, went and changed between two snapshots.
+        """Return the connections that were added, removed or changed between two snapshots.
 
         Parameters
         ----------
         a, b : id
-            The one before, and the one after.
+            The earlier and the later snapshot.
         cache : {"strict", "ttl", "off"}, optional
-            How the answer may be one that was read before; by default as the client was opened.
+            Cache mode; the client's by default.
 
         Returns
         -------
         pandas.DataFrame
             ``connection_id``, ``change`` (``added``, ``removed`` or ``changed``), ``source_id``,
-            ``target_id``, ``connection_type`` (str; as they are in `b`, if it is there),
-            ``weight_before``, ``weight_after`` (float64; NaN where it is not); by connection.  One
-            that changed in anything but its weight is in it too.
+            ``target_id``, ``connection_type`` (str; the values in `b`, or in `a` if removed),
+            ``weight_before``, ``weight_after`` (float64; NaN if the connection is not in that
+            snapshot); by connection.  Changes of anything but the weight are listed too.
 
         Raises
         ------
         NotFoundError
-            There is no such snapshot.
+            The id names no snapshot.
 
         Examples
         --------
         >>> before = await ang.graph.create_snapshot()
         >>> a, b = (await ang.tokens.find_nearest((0, 0, 0), k=2)).token_id
-        >>> made = await ang.graph.create_connection(a, b)
+        >>> connection_id = await ang.graph.create_connection(a, b)
         >>> after = await ang.graph.create_snapshot()
         >>> (await ang.graph.diff_snapshots(before, after)).change.tolist()
         ['added']
@@ -564,7 +542,7 @@ class AsyncGraph(Namespace):
         metadata: Mapping[str, Any] | None = None,
         connection_id: Id | None = None,
     ) -> str:
-        """Connect two tokens; parallel connections and loops are allowed.
+        """Create a connection between two tokens; parallel connections and loops are allowed.
 
         Parameters
         ----------
@@ -573,10 +551,10 @@ class AsyncGraph(Namespace):
         weight : float
         decay_rate : float, optional
         bidirectional : bool
-            Whether it can be gone from both ends.
+            Whether it can be followed from both ends.
         metadata : mapping, optional
         connection_id : id, optional
-            A new one is made if none is given.
+            A random UUID by default.
 
         Returns
         -------
@@ -586,14 +564,14 @@ class AsyncGraph(Namespace):
         Raises
         ------
         IntegrityError
-            An end names no token, or the id is there already.
+            An end names no token, or a connection with this id exists.
         InvalidQueryError
-            A value that cannot be.
+            An invalid value; nothing was sent.
 
         Examples
         --------
         >>> a, b = (await ang.tokens.find_nearest((0, 0, 0), k=2)).token_id
-        >>> made = await ang.graph.create_connection(a, b, "spatial", 0.8)
+        >>> connection_id = await ang.graph.create_connection(a, b, "spatial", 0.8)
         >>> edges = await ang.graph.connections(a, b, connection_type="spatial")
         >>> edges.weight.tolist()
         [0.8]
@@ -611,15 +589,16 @@ class AsyncGraph(Namespace):
         return (await self._write(store.RELATION, lambda: store.rows(one_row(values))))[0]
 
     async def bulk_create(self, frame: Frame, *, progress: bool | None = None) -> pd.Series[str]:
-        """Create a connection per row: all of them, or none.
+        """Create a connection per row: all of them in one transaction, or none.
 
         Parameters
         ----------
         frame : pandas.DataFrame, Arrow or Polars table, or mapping of columns
             ``source_id, target_id``; optional ``connection_id, connection_type, weight,
-            decay_rate, bidirectional, metadata``.  NaN or None there means not given.
+            decay_rate, bidirectional, metadata``.  NaN or None in an optional column
+            means the default.
         progress : bool, optional
-            Show a bar: always, never, or by default if it takes longer than two seconds.
+            Whether to show a progress bar; by default, only if writing takes more than two seconds.
 
         Returns
         -------
@@ -629,15 +608,15 @@ class AsyncGraph(Namespace):
         Raises
         ------
         InvalidQueryError
-            A bad value or column, with its row; nothing was sent.
+            An invalid value or column; the error names it and its row.  Nothing was sent.
         IntegrityError
-            An end that names no token, or an id that is there already; nothing was written.
+            An end names no token, or an id exists already; nothing was written.
 
         Examples
         --------
         >>> a, b = (await ang.tokens.find_nearest((0, 0, 0), k=2)).token_id
-        >>> made = await ang.graph.bulk_create({"source_id": [a, b], "target_id": [b, a]})
-        >>> len(made)
+        >>> ids = await ang.graph.bulk_create({"source_id": [a, b], "target_id": [b, a]})
+        >>> len(ids)
         2
         """
         ids = await self._write(

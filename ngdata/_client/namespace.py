@@ -14,6 +14,7 @@ from ngdata._connections.database import Database
 from ngdata._connections.threads import in_daemon_thread
 from ngdata._reading.reader import Reader
 from ngdata._store.copy import copy_into
+from ngdata.errors import InvalidQueryError
 
 __all__ = ["Namespace", "as_series"]
 
@@ -23,14 +24,33 @@ Around: TypeAlias = (
 
 
 class Namespace:
-    """A part of the client, which creates it."""
+    """A part of a client, which creates it.
 
-    def __init__(self, reader: Reader, database: Database) -> None:
+    The first thing a read method does is read: after checking its arguments, it calls the reader
+    before anything else that has an effect.  A method that writes opens `_transaction`.  `explain`
+    relies on both: it calls a method with a reader that records the query and stops there.
+
+    Parameters
+    ----------
+    reader : Reader
+    database : Database
+    may_write : bool
+        Whether `_transaction` opens one; `explain` must not write.
+    """
+
+    def __init__(self, reader: Reader, database: Database, *, may_write: bool = True) -> None:
         self._reader = reader
         self._database = database
+        self._may_write = may_write
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} of {self._database.where}>"
+
+    def _transaction(self) -> AbstractAsyncContextManager[asyncpg.Connection[Any]]:
+        """Open the transaction of a method that writes."""
+        if not self._may_write:
+            raise InvalidQueryError("explain takes a method that reads; this one writes")
+        return self._database.transaction()
 
     async def _write(
         self,
@@ -47,7 +67,7 @@ class Namespace:
         table = await in_daemon_thread(rows)
         if table.num_rows:
             async with (
-                self._database.transaction() as connection,
+                self._transaction() as connection,
                 around(connection, self._database.where, progress),
             ):
                 await copy_into(

@@ -89,7 +89,7 @@ def _figures(tokens: pa.Table, connections: pa.Table) -> Figures:
 
 
 def loaded(found: pd.DataFrame) -> Snapshot:
-    """Make a snapshot's frames of its row, which `ngdata._query.snapshots.stored` reads."""
+    """Make a snapshot's frames of its row, which `ngdata._query.snapshots.by_id` reads."""
     row = found.iloc[0]
     tokens, connections = decoded(
         row["data"], row["snapshot_id"], int(row["node_count"]), int(row["edge_count"])

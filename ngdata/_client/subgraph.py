@@ -1,7 +1,4 @@
-"""A part of the graph, read whole: two frames, and what other libraries make of them.
-
-Nothing here asks the database.
-"""
+"""A part of the graph as two frames, and its conversion to networkx and scipy, without I/O."""
 
 from __future__ import annotations
 
@@ -21,14 +18,14 @@ __all__ = ["Subgraph", "arcs"]
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Subgraph:
-    """Tokens and the connections among them, of one moment.
+    """Tokens and the connections among them, read in one transaction.
 
     Attributes
     ----------
     tokens : pandas.DataFrame
         A row per token, with a column ``token_id``.
     connections : pandas.DataFrame
-        As `graph.connections` gives them; both ends are among the tokens.
+        The columns of `Graph.connections`; both ends are among the tokens.
 
     Examples
     --------
@@ -42,14 +39,14 @@ class Subgraph:
     connections: pd.DataFrame
 
     def to_networkx(self) -> Any:
-        """Make a networkx graph of it.
+        """Return it as a networkx graph.
 
         Returns
         -------
         networkx.MultiDiGraph
-            Tokens by id, with the other columns as attributes.  Connections by their id as key,
-            with ``connection_type, weight, bidirectional``; a bidirectional one is two arcs, there
-            and back, so that degrees are those of `get_degree`.
+            Nodes are token ids, with the other columns as attributes.  Edges have the connection's
+            id as key, and ``connection_type, weight, bidirectional`` as attributes; a bidirectional
+            connection is two edges, there and back, so that degrees equal those of `get_degree`.
 
         Raises
         ------
@@ -80,15 +77,15 @@ class Subgraph:
         return graph
 
     def to_scipy(self) -> tuple[csr_array[Any], pd.Index[str]]:
-        """Make a sparse matrix of it.
+        """Return it as a sparse matrix.
 
         Returns
         -------
         scipy.sparse.csr_array
-            The weight from the token of the row to that of the column; of parallel connections,
-            the sum.  A bidirectional one counts there and back.
+            The weight from the token of the row to that of the column, summed over parallel
+            connections.  A bidirectional connection counts in both directions.
         pandas.Index
-            The tokens' ids in the order of rows and columns, which is that of `tokens`.
+            The token ids of the rows and columns, in the order of `tokens`.
 
         Raises
         ------
@@ -120,7 +117,7 @@ class Subgraph:
 def arcs(
     connections: pd.DataFrame, ids: pd.Index[str]
 ) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any], np.ndarray[Any, Any]]:
-    """Number the ends of connections: sources, targets, and the connection that each arc is of."""
+    """Return arcs as positions: of their sources and targets in `ids`, and of their connections."""
     sources = ids.get_indexer(pd.Index(connections.source_id))
     targets = ids.get_indexer(pd.Index(connections.target_id))
     back = np.flatnonzero(connections.bidirectional.to_numpy() & (sources != targets))

@@ -1,4 +1,4 @@
-"""`client.tokens`: tokens as frames, by region, nearness, id; and their creation and change."""
+"""`client.tokens`: reads of tokens as frames, by region, distance and id; and their changes."""
 
 from __future__ import annotations
 
@@ -8,20 +8,20 @@ from collections.abc import AsyncGenerator, Mapping, Sequence
 from types import EllipsisType
 from typing import Any
 
-import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 
 from ngdata._arguments.ids import Id, Ids, canonical_ids, unique_ids
 from ngdata._arguments.levels import Level
 from ngdata._arguments.numbers import positive
+from ngdata._arguments.suggestions import checked_word
 from ngdata._arguments.times import Time
 from ngdata._client.namespace import Namespace, as_series
 from ngdata._query import regions
-from ngdata._query import tokens as by_id
 from ngdata._query.filters import TokenFilter
 from ngdata._query.partitions import PartCount, region_split
 from ngdata._query.space import Box
+from ngdata._query.tokens import by_id
 from ngdata._reading import geoparquet
 from ngdata._reading.dask_frames import DaskFrame, dask_frame
 from ngdata._reading.reader import CacheMode, MaxRows
@@ -29,13 +29,12 @@ from ngdata._store import tokens as store
 from ngdata._store.initial_load import indexed_afterwards
 from ngdata._store.input_frames import Frame
 from ngdata._store.tokens import delete_tokens, update_tokens
-from ngdata.errors import InvalidQueryError, NotFoundError
 
 __all__ = ["AsyncTokens"]
 
 
 class AsyncTokens(Namespace):
-    """Tokens: points that live in up to eight 3D coordinate spaces at once."""
+    """Tokens: points (in the sample, neurons or segments of them) in up to eight 3D spaces each."""
 
     async def find_in_region(
         self,
@@ -51,16 +50,16 @@ class AsyncTokens(Namespace):
         max_rows: MaxRows = ...,
         cache: CacheMode | None = None,
     ) -> pd.DataFrame:
-        """Find the tokens in a closed box: ``min <= p <= max`` on all three axes, in float64.
+        """Return the tokens in a closed box: ``min <= p <= max`` on all three axes, in float64.
 
         Parameters
         ----------
         min_coords, max_coords : array_like of shape (3,)
-            Corners (x, y, z) in the units of the level; infinite ones leave a side open.
+            Corners (x, y, z) in the units of the level; an infinite coordinate leaves that side open.
         level : int or str
             0 to 7, or a name such as ``"physical"``.
         columns : sequence of str, optional
-            Which columns, in which order; by default all that are listed below.
+            The columns of the answer, in order; all listed below by default.
         token_type : str or sequence of str, optional
             Keep this type, or any of these.
         flags : int, optional
@@ -68,12 +67,11 @@ class AsyncTokens(Namespace):
         min_weight : float, optional
             Keep tokens of at least this weight.
         limit : int, optional
-            Give the first so many by id; without it the answer is complete, in no order.
+            Return only the first rows by id; by default the answer is complete and unordered.
         max_rows : int or None, optional
-            How many rows the answer may have, None for any number; by default as the client was
-            opened.
+            Maximum number of rows, None for no maximum; the client's by default.
         cache : {"strict", "ttl", "off"}, optional
-            How the answer may be one that was read before; by default as the client was opened.
+            Cache mode; the client's by default.
 
         Returns
         -------
@@ -84,9 +82,9 @@ class AsyncTokens(Namespace):
         Raises
         ------
         InvalidQueryError
-            An inverted box, NaN, an unknown level or column; nothing was sent.
+            Inverted corners, NaN, an unknown level or column; nothing was sent.
         ResultTooLarge
-            More rows than `max_rows`; it tells how many.
+            The answer has more rows than `max_rows`; the error's `count` is their number.
 
         Examples
         --------
@@ -112,21 +110,21 @@ class AsyncTokens(Namespace):
         min_weight: float | None = None,
         cache: CacheMode | None = None,
     ) -> pd.DataFrame:
-        """Find the `k` tokens nearest to a point; ties go by id.
+        """Return the `k` tokens nearest to a point; ties are broken by id.
 
         Parameters
         ----------
         point : array_like of shape (3,)
-            Finite, at most 1e37 in size.
+            Finite coordinates of at most 1e37 in absolute value.
         k : int
-            How many; all, if the store holds fewer.
+            The number of tokens; all, if the store has fewer.
         level : int or str
         max_distance : float, optional
-            Leave out what is further away than this.
+            Leave out tokens further away than this.
         columns, token_type, flags, min_weight
             As in `find_in_region`.
         cache : {"strict", "ttl", "off"}, optional
-            How the answer may be one that was read before; by default as the client was opened.
+            Cache mode; the client's by default.
 
         Returns
         -------
@@ -163,7 +161,7 @@ class AsyncTokens(Namespace):
         max_rows: MaxRows = ...,
         cache: CacheMode | None = None,
     ) -> pd.DataFrame:
-        """Find the tokens in a closed sphere: ``distance <= radius``.
+        """Return the tokens in a closed sphere: ``distance <= radius``.
 
         Parameters
         ----------
@@ -174,10 +172,9 @@ class AsyncTokens(Namespace):
         columns, token_type, flags, min_weight, limit
             As in `find_in_region`.
         max_rows : int or None, optional
-            How many rows the answer may have, None for any number; by default as the client was
-            opened.
+            Maximum number of rows, None for no maximum; the client's by default.
         cache : {"strict", "ttl", "off"}, optional
-            How the answer may be one that was read before; by default as the client was opened.
+            Cache mode; the client's by default.
 
         Returns
         -------
@@ -189,7 +186,7 @@ class AsyncTokens(Namespace):
         InvalidQueryError
             A point that is not three finite numbers, a negative radius.
         ResultTooLarge
-            More rows than `max_rows`; it tells how many.
+            The answer has more rows than `max_rows`; the error's `count` is their number.
 
         Examples
         --------
@@ -209,18 +206,19 @@ class AsyncTokens(Namespace):
         missing: str = "raise",
         cache: CacheMode | None = None,
     ) -> pd.DataFrame:
-        """Get whole tokens by id, a row per id asked, in that order.
+        """Return whole tokens by id: a row per id, in the order of `ids`.
 
         Parameters
         ----------
         ids : id or sequence of ids
             Text, `uuid.UUID`, or an array, Series or Index of either.
         columns : sequence of str, optional
-            Also on request: ``metadata`` (dicts or None), ``binary_data`` (64 bytes or None).
+            The columns of the answer, in order; besides those below also ``metadata`` (dicts or
+            None) and ``binary_data`` (64 bytes or None).
         missing : {"raise", "skip"}
-            What to do about ids that name no token.
+            Whether to raise an error for ids that name no token, or to leave them out.
         cache : {"strict", "ttl", "off"}, optional
-            How the answer may be one that was read before; by default as the client was opened.
+            Cache mode; the client's by default.
 
         Returns
         -------
@@ -231,9 +229,9 @@ class AsyncTokens(Namespace):
         Raises
         ------
         NotFoundError
-            Some ids name no token; its `missing` holds them.
+            Some ids name no token; the error's `missing` holds them.
         InvalidQueryError
-            A value that is no id.
+            A value that is not an id.
 
         Examples
         --------
@@ -241,17 +239,9 @@ class AsyncTokens(Namespace):
         >>> (await ang.tokens.get(near.token_id)).coords[0].shape
         (8, 3)
         """
-        if missing not in ("raise", "skip"):
-            raise InvalidQueryError(f"missing must be 'raise' or 'skip', not {missing!r}")
-        asked = canonical_ids(ids)
-        answer = await self._reader.frame(by_id.by_id(asked, columns), cache, None)
-        found = answer.pop(by_id.FOUND)
-        if found.all():
-            return answer
-        if missing == "raise":
-            lost = np.flatnonzero(~found.to_numpy())
-            raise NotFoundError.of("token", [asked[place] for place in lost])
-        return answer[found].reset_index(drop=True)
+        skip_missing = checked_word(missing, ("raise", "skip"), "missing") == "skip"
+        query = by_id(canonical_ids(ids), columns, skip_missing)
+        return await self._reader.frame(query, cache, None)
 
     async def count_in_region(
         self,
@@ -264,14 +254,14 @@ class AsyncTokens(Namespace):
         min_weight: float | None = None,
         cache: CacheMode | None = None,
     ) -> int:
-        """Count the tokens in a closed box.
+        """Return the number of tokens in a closed box.
 
         Parameters
         ----------
         min_coords, max_coords, level, token_type, flags, min_weight
             As in `find_in_region`.
         cache : {"strict", "ttl", "off"}, optional
-            How the answer may be one that was read before; by default as the client was opened.
+            Cache mode; the client's by default.
 
         Returns
         -------
@@ -305,17 +295,17 @@ class AsyncTokens(Namespace):
         min_coords, max_coords : array_like of shape (3,)
             Finite.
         bins : int or three ints
-            Cells on each axis.
+            The number of cells on each axis.
         level, token_type, flags, min_weight
             As in `find_in_region`.
         cache : {"strict", "ttl", "off"}, optional
-            How the answer may be one that was read before; by default as the client was opened.
+            Cache mode; the client's by default.
 
         Returns
         -------
         pandas.DataFrame
-            ``x``, ``y``, ``z`` (float64, the centre of a cell) and ``count`` (int64) of the cells
-            that hold any token.
+            ``x``, ``y``, ``z`` (float64, the centre of a cell) and ``count`` (int64), for the
+            cells that hold a token.
 
         Examples
         --------
@@ -344,20 +334,20 @@ class AsyncTokens(Namespace):
         flags: int | None = None,
         min_weight: float | None = None,
     ) -> AsyncGenerator[pd.DataFrame, None]:
-        """Iterate over a region of any size in frames, while the server sends it.
+        """Iterate over a region of any size, in frames that are made while the server sends rows.
 
         Parameters
         ----------
         min_coords, max_coords, level, columns, token_type, flags, min_weight
             As in `find_in_region`.
         chunk_rows : int
-            Rows in each frame but the last.
+            The number of rows in each frame but the last.
 
         Returns
         -------
         iterator of pandas.DataFrame
-            Frames as `find_in_region` gives them; together one answer, of one moment.  An empty
-            region gives none.  Leaving the iteration early stops the query on the server.
+            Frames as returned by `find_in_region`, all read in one transaction; none for an empty
+            region.  Leaving the iteration early cancels the query on the server.
 
         Examples
         --------
@@ -385,44 +375,44 @@ class AsyncTokens(Namespace):
         consistent: bool = False,
         url: str | None = None,
     ) -> DaskFrame:
-        """Give a region as a Dask frame, whose partitions Dask's workers read from the database.
+        """Return a region as a Dask frame, whose partitions Dask's workers read from the database.
 
-        One query finds where to cut, so that no token is in two partitions or in none, and their
-        sizes differ by one at most.  The rest is read when the frame is computed, and only the
-        columns that the computation needs.
+        One query finds the bounds of the partitions, so that each token is in exactly one of them
+        and their sizes differ by at most one row.  The rows are read when the frame is computed,
+        and only the columns that the computation needs.
 
         Parameters
         ----------
         min_coords, max_coords, level, columns, token_type, flags, min_weight
             As in `find_in_region`.
         npartitions, rows_per_partition : int
-            One of the two: how many partitions, or of how many rows each; fewer partitions if
-            there are fewer rows, and at least one.
+            Pass one of the two: the number of partitions, or of rows in each.  There are fewer
+            partitions if there are fewer rows, and at least one.
         consistent : bool
-            True: computing raises ConsistencyError if the store changes after this call.  False:
-            each partition is of the moment when it is read, so a token that moves meanwhile may be
-            in two of them, or in none.
+            If True, computing raises ConsistencyError if the store changes after this call.  If
+            False, each partition shows the store at the time of its own read, so a token that moves
+            between two reads may be in two partitions, or in none.
         url : str, optional
-            Where the workers read: a replica, say.  By default where this client does;
-            ``"environment"``: where the environment of each worker says.
+            The database that the workers read, such as a replica; by default this client's.  With
+            ``"environment"``, each worker takes it from its own environment.
 
         Returns
         -------
         dask.dataframe.DataFrame
-            The columns and dtypes of `find_in_region`; each partition has an index of its own from
-            0, and in ``attrs["ngdata"]["version"]`` the version that it was read by.
+            The columns and dtypes of `find_in_region`; each partition has its own index from 0,
+            and in ``attrs["ngdata"]["version"]`` the version of the store that it shows.
 
         Raises
         ------
         InvalidQueryError
-            As in `find_in_region`, or not one of `npartitions` and `rows_per_partition`.
+            As in `find_in_region`, or not exactly one of `npartitions` and `rows_per_partition`.
         ConfigError
-            Dask is not installed (``pip install 'ngdata[dask]'``), or `consistent` is asked for
-            where the versions of the store cannot be read.
+            Dask is not installed (``pip install 'ngdata[dask]'``), or `consistent` is set and the
+            versions of the store cannot be read.
 
         Notes
         -----
-        A URL travels to the workers with its password, in the bytes of the tasks alone.
+        A URL is sent to the workers with its password, only inside the pickled tasks.
 
         Examples
         --------
@@ -449,29 +439,29 @@ class AsyncTokens(Namespace):
         flags: int | None = None,
         min_weight: float | None = None,
     ) -> int:
-        """Write a region to a GeoParquet file, while the server sends it.
+        """Write a region to a GeoParquet file while the server sends it.
 
         Parameters
         ----------
         path : path
-            A file of this name is replaced when all is written, and not before.
+            An existing file is replaced only after all rows are written.
         min_coords, max_coords : array_like of 3 numbers, optional
-            As in `find_in_region`; left out, it ends nowhere on that side.
+            As in `find_in_region`; unbounded by default.
         level, columns, token_type, flags, min_weight
             As in `find_in_region`.
         chunk_rows : int
-            Rows in each row group of the file but the last.
+            The number of rows in each row group of the file but the last.
 
         Returns
         -------
         int
-            How many rows were written, beside the columns with ``geometry``: 3D points as WKB,
-            without a reference system.
+            The number of rows written.  The file has the columns and ``geometry``: 3D points as
+            WKB, without a coordinate reference system.
 
         Raises
         ------
         InvalidQueryError
-            As in `find_in_region`, or there can be no such file.
+            As in `find_in_region`, or the file cannot be written.
 
         Examples
         --------
@@ -485,9 +475,9 @@ class AsyncTokens(Namespace):
         high = (math.inf,) * 3 if max_coords is None else max_coords
         box = Box.of(low, high, level)
         rows = positive(chunk_rows, "chunk_rows", 10_000_000)
-        kept = [column.name for column in regions.region(box, where, columns).columns]
-        query = regions.region(box, where, geoparquet.needed(kept))
-        return await geoparquet.write(self._reader, query, kept, rows, path)
+        names = [column.name for column in regions.region(box, where, columns).columns]
+        query = regions.region(box, where, geoparquet.needed(names))
+        return await geoparquet.write(self._reader, query, names, rows, path)
 
     async def create(
         self,
@@ -506,35 +496,35 @@ class AsyncTokens(Namespace):
         Parameters
         ----------
         coords : array_like of shape (8, 3), or mapping of level to (x, y, z)
-            NaN, or a level that is not named, is undefined.
+            The token is undefined on levels that are NaN or not in the mapping.
         token_type : str
         weight : float
         flags : int
             0 to 2**31 - 1.
         timestamp : datetime or int, optional
-            With a time zone, or milliseconds since the epoch; now, if not given.
+            With a time zone, or milliseconds since the epoch; now by default.
         metadata : mapping, optional
         binary_data : bytes, optional
-            The token's 64-byte record; carried, not read.
+            The token's 64-byte record; stored, but not interpreted.
         token_id : id, optional
-            A new one is made if none is given.
+            A random UUID by default.
 
         Returns
         -------
         str
-            The id.
+            The token's id.
 
         Raises
         ------
         InvalidQueryError
-            A value that cannot be; nothing was sent.
+            An invalid value; nothing was sent.
         IntegrityError
-            The id is there already.
+            A token with this id exists.
 
         Examples
         --------
-        >>> made = await ang.tokens.create({0: (1e6, 0, 0), "temporal": (1, 2, 3)})
-        >>> await ang.tokens.delete(made)
+        >>> token_id = await ang.tokens.create({0: (1e6, 0, 0), "temporal": (1, 2, 3)})
+        >>> await ang.tokens.delete(token_id)
         1
         """
         values = {
@@ -557,42 +547,44 @@ class AsyncTokens(Namespace):
         initial: bool = False,
         progress: bool | None = None,
     ) -> pd.Series[str]:
-        """Create a token per row: all of them, or none.
+        """Create a token per row: all of them in one transaction, or none.
 
         Parameters
         ----------
         frame : pandas.DataFrame, Arrow or Polars table, or mapping of columns
             ``x, y, z``, unless `coords` is given; optional ``token_id, token_type, weight, flags,
-            timestamp, metadata, binary_data``.  NaN, NaT or None there means not given.
+            timestamp, metadata, binary_data``.  NaN, NaT or None in an optional column means the
+            default.
         level : int or str
             The level of ``x, y, z``.
         coords : array_like of shape (n, 8, 3), optional
             All levels at once, NaN where undefined.
         initial : bool
-            The store is empty: build its spatial indexes after the load, which is quicker.  Only
-            the owner of the tables may; others' writes of tokens, and reads of regions, wait.
+            Load an empty store, and build its spatial indexes after the load, which is faster.
+            Only the owner of the tables may; until the end, other writes of tokens and reads of
+            regions wait.
         progress : bool, optional
-            Show a bar: always, never, or by default if it takes longer than two seconds.
+            Whether to show a progress bar; by default, only if writing takes more than two seconds.
 
         Returns
         -------
         pandas.Series
-            The ids (str), in order, on the frame's index.
+            The tokens' ids (str), in order, on the frame's index.
 
         Raises
         ------
         InvalidQueryError
-            A bad value or column, with its row; nothing was sent.  Or the load was to be the
-            initial one, and there are tokens.
+            An invalid value or column; the error names it and its row.  Or `initial`, and the store
+            has tokens.  Nothing was sent.
         IntegrityError
-            An id that stands twice or is there already; nothing was written.
+            An id that occurs twice in the frame, or exists in the store; nothing was written.
         ConfigError
-            An initial load by another user than the owner.
+            `initial`, and this user is not the owner of the tables.
 
         Examples
         --------
-        >>> made = await ang.tokens.bulk_create({"x": [1e6, 1e6], "y": [0, 1], "z": [0, 0]})
-        >>> await ang.tokens.delete(made)
+        >>> ids = await ang.tokens.bulk_create({"x": [1e6, 1e6], "y": [0, 1], "z": [0, 0]})
+        >>> await ang.tokens.delete(ids)
         2
         """
         ids = await self._write(
@@ -616,27 +608,27 @@ class AsyncTokens(Namespace):
         metadata: Mapping[str, Any] | EllipsisType | None = ...,
         binary_data: bytes | EllipsisType | None = ...,
     ) -> int:
-        """Change tokens; what is not named stays.
+        """Change tokens; attributes that are not passed stay unchanged.
 
         Parameters
         ----------
         ids : id or sequence of ids
         coords : mapping of level to (x, y, z), or array_like of shape (8, 3), optional
-            A mapping changes the levels that it names (None makes one undefined), an array all.
+            A mapping changes its levels (None makes one undefined), an array changes all.
         token_type, weight, flags, timestamp, metadata, binary_data : optional
-            As in `create`; None sets back to what a new token has, ``...`` leaves as it is.
+            As in `create`; None resets to a new token's default, ``...`` leaves unchanged.
 
         Returns
         -------
         int
-            How many tokens were changed.
+            The number of changed tokens.
 
         Raises
         ------
         NotFoundError
             Some ids name no token; nothing was changed.
         InvalidQueryError
-            A value that cannot be, or nothing to change.
+            An invalid value, or nothing to change.
 
         Examples
         --------
@@ -644,7 +636,7 @@ class AsyncTokens(Namespace):
         >>> await ang.tokens.update(near.token_id, weight=1.0)
         2
         """
-        wanted = unique_ids(ids)
+        token_ids = unique_ids(ids)
         attributes = {
             "token_type": token_type,
             "weight": weight,
@@ -653,13 +645,13 @@ class AsyncTokens(Namespace):
             "metadata": metadata,
             "binary_data": binary_data,
         }
-        given = {name: value for name, value in attributes.items() if value is not ...}
-        changed = store.changes(coords, given)
-        async with self._database.transaction() as connection:
-            return await update_tokens(connection, wanted, changed)
+        passed = {name: value for name, value in attributes.items() if value is not ...}
+        changes = store.changes(coords, passed)
+        async with self._transaction() as connection:
+            return await update_tokens(connection, token_ids, changes)
 
     async def delete(self, ids: Ids) -> int:
-        """Delete tokens and their connections; their events stay, without a token.
+        """Delete tokens and their connections; their events stay, with a missing ``token_id``.
 
         Parameters
         ----------
@@ -668,13 +660,13 @@ class AsyncTokens(Namespace):
         Returns
         -------
         int
-            How many there were; ids that name no token count nothing.
+            The number of deleted tokens; ids that name no token are ignored.
 
         Examples
         --------
         >>> await ang.tokens.delete("00000000-0000-4000-8000-000000000000")
         0
         """
-        wanted = unique_ids(ids)
-        async with self._database.transaction() as connection:
-            return await delete_tokens(connection, wanted)
+        token_ids = unique_ids(ids)
+        async with self._transaction() as connection:
+            return await delete_tokens(connection, token_ids)

@@ -6,86 +6,86 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from ngdata._connections.arrow_connection import ArrowConnection
-from ngdata._connections.connection_limit import Slots
+from ngdata._connections.connection_limit import ConnectionLimit
 
 __all__ = ["ArrowPool"]
 
 
 class ArrowPool:
-    """At most `most` connections, opened when needed, the one last used first.
+    """Connections that are opened when needed; the one released last is reused first.
 
     Parameters
     ----------
     uri : str
-        As libpq takes it.
-    most : int
-        How many there may be at once.
-    patience : float
-        Seconds to wait for one when all are in use.
+        In libpq's format.
+    limit : int
+        How many connections may be open at once.
+    timeout : float
+        Seconds to wait for a connection when all are in use.
 
     Attributes
     ----------
-    pooled : bool
-        Whether a pooler stands between; found out before the first connection is opened.
+    behind_pooler : bool
+        Whether a pooler is in between; determined before the first connection is opened.
     """
 
-    def __init__(self, uri: str, most: int, patience: float) -> None:
+    def __init__(self, uri: str, limit: int, timeout: float) -> None:
         self._uri = uri
-        self._slots = Slots(most, patience, "reading")
+        self._limit = ConnectionLimit(limit, timeout, "reading")
         self._idle: list[ArrowConnection] = []
-        self._closed = False
-        self.pooled = False
+        self._is_closed = False
+        self.behind_pooler = False
 
     @asynccontextmanager
     async def connection(self, fresh: bool = False) -> AsyncIterator[ArrowConnection]:
-        """Lend a connection; a `fresh` one was never used, and the idle ones are given up."""
-        async with self._slots.one():
+        """Acquire a connection for the body; a `fresh` one is new, and idle ones are closed."""
+        async with self._limit.acquire():
             if fresh:
-                self._drop_idle()
-            lent = self._lent()
+                self._close_idle()
+            connection = self._acquire()
             try:
-                yield lent
+                yield connection
             finally:
-                self._take_back(lent)
+                self._release(connection)
 
     @asynccontextmanager
-    async def spare(self, most: int) -> AsyncIterator[list[ArrowConnection]]:
-        """Lend up to `most` connections, as many as nobody else uses or waits for."""
-        async with self._slots.free_at_once(most) as count:
-            lent = [self._lent() for _ in range(count)]
+    async def spare(self, limit: int) -> AsyncIterator[list[ArrowConnection]]:
+        """Acquire up to `limit` connections that no other caller uses or waits for."""
+        async with self._limit.acquire_free(limit) as count:
+            connections = [self._acquire() for _ in range(count)]
             try:
-                yield lent
+                yield connections
             finally:
-                for connection in lent:
-                    self._take_back(connection)
+                for connection in connections:
+                    self._release(connection)
 
     def has_spare(self) -> bool:
-        """Tell whether `spare` would lend any now."""
-        return self._slots.has_free()
+        """Return whether `spare` would yield any connection now."""
+        return self._limit.has_free()
 
-    def _lent(self) -> ArrowConnection:
-        return self._idle.pop() if self._idle else ArrowConnection(self._uri, self.pooled)
+    def _acquire(self) -> ArrowConnection:
+        return self._idle.pop() if self._idle else ArrowConnection(self._uri, self.behind_pooler)
 
-    def _take_back(self, lent: ArrowConnection) -> None:
-        if lent.broken or self._closed:
-            lent.close()
+    def _release(self, connection: ArrowConnection) -> None:
+        if connection.broken or self._is_closed:
+            connection.close()
         else:
-            self._idle.append(lent)
+            self._idle.append(connection)
 
-    def refuse_wrong_callers(self) -> None:
-        """Raise where no connection would be lent: closed, a forked child, another event loop."""
-        self._slots.refuse_wrong_callers()
+    def check_caller(self) -> None:
+        """Raise where no connection can be acquired: closed, forked child, another event loop."""
+        self._limit.check_caller()
 
-    def _drop_idle(self) -> None:
+    def _close_idle(self) -> None:
         while self._idle:
             self._idle.pop().close()
 
     def status(self) -> dict[str, int]:
-        """Count the connections."""
-        return self._slots.status(idle=len(self._idle))
+        """Return the numbers of connections."""
+        return self._limit.status(idle=len(self._idle))
 
     def close(self) -> None:
-        """Close what is idle now, and what is in use when it comes back."""
-        self._closed = True
-        self._slots.close()
-        self._drop_idle()
+        """Close the idle connections now, and those in use when they are released."""
+        self._is_closed = True
+        self._limit.close()
+        self._close_idle()

@@ -1,7 +1,7 @@
 """The event loop that serves the sync clients: one daemon thread for the whole process.
 
-It works whether or not the caller's thread runs a loop of its own (a Jupyter kernel does), for
-many threads at once, and does not hold the interpreter when it exits.
+It works for many threads at once, whether or not the caller's thread runs a loop of its own (as in
+a Jupyter kernel), and does not delay the interpreter's exit.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ __all__ = ["BackgroundLoop", "background_loop"]
 
 T = TypeVar("T")
 
-# A wait without end is deaf to Ctrl-C where a library has its own handler of signals (Polars does,
-# and ADBC imports Polars where it is installed).
-_STEP = 0.1
+# Seconds of one wait.  A wait without a timeout ignores Ctrl-C where a library has installed its own
+# signal handler (Polars does, and ADBC imports Polars where it is installed).
+_WAIT_STEP = 0.1
 
-# What an interrupted call may take to clean up before the interrupt is passed on regardless.
-_PATIENCE = 2.0
+# Seconds in which an interrupted call may clean up, before the interrupt is raised regardless.
+_CLEANUP_TIMEOUT = 2.0
 
 
 class BackgroundLoop:
@@ -42,39 +42,39 @@ class BackgroundLoop:
         self._thread.start()
 
     def run(self, work: Coroutine[Any, Any, T]) -> T:
-        """Do the work there and wait for it here; an interrupt cancels it and lets it clean up.
+        """Run a coroutine on the loop and wait for its result; an interrupt cancels it.
 
         Raises
         ------
         NGDataError
-            In a forked child, or on the loop's own thread.
+            In a forked child, or on the thread of the loop.
         """
         try:
-            self._refuse_wrong_callers()
+            self._check_caller()
         except NGDataError:
             work.close()
             raise
-        done: Future[T] = Future()
+        outcome: Future[T] = Future()
         tasks: list[asyncio.Task[T]] = []
 
         def start() -> None:
             tasks.append(self._loop.create_task(work))
-            tasks[0].add_done_callback(lambda task: _settle(done, task))
+            tasks[0].add_done_callback(lambda task: _settle(outcome, task))
 
         self._loop.call_soon_threadsafe(start)
         try:
-            while not done.done():
-                wait_for([done], timeout=_STEP)
+            while not outcome.done():
+                wait_for([outcome], timeout=_WAIT_STEP)
         except BaseException:
-            # Behind `start`, so the task is there.
+            # Runs after `start`, so the task exists.
             self._loop.call_soon_threadsafe(lambda: tasks[0].cancel())
             with contextlib.suppress(BaseException):
-                wait_for([done], timeout=_PATIENCE)
+                wait_for([outcome], timeout=_CLEANUP_TIMEOUT)
             raise
-        return done.result()
+        return outcome.result()
 
     def iterate(self, items: AsyncGenerator[T, None]) -> Iterator[T]:
-        """Iterate here over what comes there; leaving early ends it there."""
+        """Iterate over an async generator of the loop; ending early closes the generator."""
         exhausted = False
         try:
             while (item := self.run(_next(items))) is not None:
@@ -85,14 +85,14 @@ class BackgroundLoop:
                 self._end(items)
 
     def _end(self, items: AsyncGenerator[T, None]) -> None:
-        # Also called by the garbage collector: on any thread, in a child, when all is over.
+        # The garbage collector may call this on any thread, in a child, or at interpreter exit.
         if self.process != os.getpid() or sys.is_finalizing():
             return
-        ending = asyncio.run_coroutine_threadsafe(_close(items), self._loop)
+        closing = asyncio.run_coroutine_threadsafe(_close(items), self._loop)
         if threading.current_thread() is not self._thread:
-            wait_for([ending], timeout=_PATIENCE)
+            wait_for([closing], timeout=_CLEANUP_TIMEOUT)
 
-    def _refuse_wrong_callers(self) -> None:
+    def _check_caller(self) -> None:
         if self.process != os.getpid():
             raise NGDataError(
                 "this client was opened before the process forked, and its connections belong to "
@@ -105,13 +105,13 @@ class BackgroundLoop:
             )
 
 
-def _settle(done: Future[T], task: asyncio.Task[T]) -> None:
+def _settle(outcome: Future[T], task: asyncio.Task[T]) -> None:
     if task.cancelled():
-        done.set_exception(asyncio.CancelledError())
+        outcome.set_exception(asyncio.CancelledError())
     elif (error := task.exception()) is not None:
-        done.set_exception(error)
+        outcome.set_exception(error)
     else:
-        done.set_result(task.result())
+        outcome.set_result(task.result())
 
 
 async def _next(items: AsyncGenerator[T, None]) -> T | None:
@@ -127,7 +127,7 @@ _current: BackgroundLoop | None = None
 
 
 def background_loop() -> BackgroundLoop:
-    """Give this process's loop; a forked child gets one of its own."""
+    """Return this process's loop; a forked child has one of its own."""
     global _current
     with _lock:
         if _current is None or _current.process != os.getpid():
@@ -136,7 +136,7 @@ def background_loop() -> BackgroundLoop:
 
 
 def _after_fork() -> None:
-    # Another thread may have held the lock when the process forked.
+    # Another thread may have held the lock when the process was forked.
     global _lock
     _lock = threading.Lock()
 

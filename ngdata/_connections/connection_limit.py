@@ -1,7 +1,7 @@
-"""A bound on how many connections are out at once, with a wait that ends.
+"""A limit on the connections in use at once, with a timeout for callers that wait.
 
-Each use of a connection passes here, so this is also where a client that went astray, into another
-event loop or a forked child, is told so.
+Every use of a connection passes here, so this is also where a client is refused that is used from
+another event loop or in a forked child.
 """
 
 from __future__ import annotations
@@ -14,94 +14,96 @@ from typing import Final
 
 from ngdata.errors import DatabaseUnavailable, NGDataError
 
-__all__ = ["Slots"]
+__all__ = ["ConnectionLimit"]
 
 # Seconds until an interrupt is noticed, at most.
-_TICK: Final = 0.1
+_TICK_INTERVAL: Final = 0.1
 
 
-class Slots:
-    """So many may be taken at once, in the loop it was made in; who comes later waits its turn.
+class ConnectionLimit:
+    """Limit how many connections are in use at once; further callers wait.
+
+    It belongs to the event loop and the process in which it is made.
 
     Parameters
     ----------
-    most : int
-    patience : float
-        Seconds to wait for a slot.
+    limit : int
+    timeout : float
+        Seconds that a caller waits.
     purpose : str
-        What the connections are for, as the error says it.
+        What the connections are for, as the error names it.
     """
 
-    def __init__(self, most: int, patience: float, purpose: str) -> None:
-        self._most = most
-        self._patience = patience
+    def __init__(self, limit: int, timeout: float, purpose: str) -> None:
+        self._limit = limit
+        self._timeout = timeout
         self._purpose = purpose
-        self._free = asyncio.Semaphore(most)
-        self._closed = False
+        self._free = asyncio.Semaphore(limit)
+        self._is_closed = False
         self._process = os.getpid()
         self._loop = asyncio.get_running_loop()
         self._tick: asyncio.TimerHandle | None = None
-        self._taken = 0
+        self._in_use = 0
         self._waiting = 0
 
     @asynccontextmanager
-    async def one(self) -> AsyncIterator[None]:
-        """Take a slot for the length of the body."""
-        self.refuse_wrong_callers()
+    async def acquire(self) -> AsyncIterator[None]:
+        """Count one connection as in use during the body; wait until one is free."""
+        self.check_caller()
         self._waiting += 1
         try:
-            async with asyncio.timeout(self._patience):
+            async with asyncio.timeout(self._timeout):
                 await self._free.acquire()
         except TimeoutError:
             raise DatabaseUnavailable(
-                f"all {self._most} connections for {self._purpose} were in use for "
-                f"{self._patience:g} s; close iterators that are not read to their end, or allow "
+                f"all {self._limit} connections for {self._purpose} were in use for "
+                f"{self._timeout:g} s; close iterators that are not read to their end, or allow "
                 "more with pool_max_size"
             ) from None
         finally:
             self._waiting -= 1
-        self._taken += 1
+        self._in_use += 1
         if self._tick is None:
-            self._look_for_interrupts()
+            self._keep_loop_awake()
         try:
             yield
         finally:
-            self._taken -= 1
+            self._in_use -= 1
             self._free.release()
 
     def has_free(self) -> bool:
-        """Tell whether a slot is there that nobody waits for."""
+        """Return whether a connection is free that no caller waits for."""
         return not self._free.locked()
 
     @asynccontextmanager
-    async def free_at_once(self, most: int) -> AsyncIterator[int]:
-        """Take up to `most` slots for the length of the body, without waiting for any."""
+    async def acquire_free(self, limit: int) -> AsyncIterator[int]:
+        """Count up to `limit` free connections as in use during the body, without waiting."""
         count = 0
         try:
-            while count < most and self.has_free():
+            while count < limit and self.has_free():
                 await self._free.acquire()
                 count += 1
-                self._taken += 1
+                self._in_use += 1
             yield count
         finally:
             for _ in range(count):
-                self._taken -= 1
+                self._in_use -= 1
                 self._free.release()
 
-    def _look_for_interrupts(self) -> None:
-        # ipykernel hands an interrupt of an awaited cell to a loop that may sleep in its selector
-        # until something else happens: so something happens, while a connection is in use.
+    def _keep_loop_awake(self) -> None:
+        # ipykernel passes the interrupt of an awaited cell to the event loop, which may sleep in its
+        # selector until the next event; so there is an event regularly while a connection is in use.
         self._tick = (
-            self._loop.call_later(_TICK, self._look_for_interrupts) if self._taken else None
+            self._loop.call_later(_TICK_INTERVAL, self._keep_loop_awake) if self._in_use else None
         )
 
     def close(self) -> None:
-        """Let nobody in any more; who is in may end."""
-        self._closed = True
+        """Refuse further callers; connections in use stay so until they are released."""
+        self._is_closed = True
 
-    def refuse_wrong_callers(self) -> None:
-        """Raise if it is closed, or the caller is in a forked child or another event loop."""
-        if self._closed:
+    def check_caller(self) -> None:
+        """Raise if the client is closed, or used in a forked child or another event loop."""
+        if self._is_closed:
             raise NGDataError("this client is closed; open a new one with ngdata.connect()")
         if self._process != os.getpid():
             raise NGDataError(
@@ -115,11 +117,11 @@ class Slots:
             )
 
     def status(self, idle: int) -> dict[str, int]:
-        """Count the connections, `idle` of which are open and not in use."""
+        """Return the numbers of connections; `idle` of them are open and not in use."""
         return {
-            "size": self._taken + idle,
-            "in_use": self._taken,
+            "size": self._in_use + idle,
+            "in_use": self._in_use,
             "idle": idle,
             "waiting": self._waiting,
-            "limit": self._most,
+            "limit": self._limit,
         }

@@ -1,11 +1,11 @@
-"""The one place that opens connections to PostgreSQL: a pool that reads Arrow, and one that writes.
+"""The only place that opens connections to PostgreSQL: one pool reads Arrow, the other writes.
 
-Reads go through ADBC (`ngdata._connections.arrow_pool`), writes through asyncpg in SQLAlchemy's pool, which the
-entities share.  What the drivers raise leaves here as an error of `ngdata.errors`.
+Reads use ADBC (`ngdata._connections.arrow_pool`); writes use asyncpg in SQLAlchemy's pool, and so do
+the entities.  Errors of the drivers are raised from here as errors of `ngdata.errors`.
 
-A pooler such as PgBouncer may stand in between and give each transaction another of the server's
-connections.  So statements are prepared without a name, within a transaction, and nothing is left
-set for later behind a pooler; a setting that must last is refused there, with the way round it.
+A pooler such as PgBouncer may run each transaction on another of the server's connections.
+Statements are therefore prepared without a name, within a transaction, and no setting outlasts a
+transaction behind a pooler; a setting that must last is refused there, with the alternative.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from ngdata._arguments.json_text import json_text
 from ngdata._config import postgres_url, tls
 from ngdata._config.settings import Settings
 from ngdata._connections.arrow_pool import ArrowPool
-from ngdata._connections.connection_limit import Slots
+from ngdata._connections.connection_limit import ConnectionLimit
 from ngdata._connections.driver_errors import translated
 from ngdata._connections.liveness import while_alive
 from ngdata._connections.revision import HEAD, read_revision
@@ -37,7 +37,7 @@ __all__ = ["Database", "engine_of"]
 # A backend then notices within a second that its client is gone.
 _NOTICE_LOST_CLIENTS = "SELECT set_config('client_connection_check_interval', '1000', false)"
 
-# What a URL asks of the session, in `options` or under a name that is no driver's.
+# What the server raises for the settings of a URL, in `options` or as other parameters.
 _BAD_PARAMETER = (
     asyncpg.UndefinedObjectError,
     asyncpg.InvalidParameterValueError,
@@ -45,15 +45,15 @@ _BAD_PARAMETER = (
 )
 
 _POOLER = (
-    "{where} is reached through a connection pooler, which lends a server's connection for one "
-    "transaction and keeps no setting for a client ({found}). Leave it out and set it for the "
-    "user, as its owner or a superuser: ALTER ROLE ... SET {name} = ...; or connect to the server "
-    "itself"
+    "{where} is reached through a connection pooler, which may run each transaction on another "
+    "connection of the server, so {name} cannot be set for this client ({reason}). Leave it out and "
+    "set it for the user, as its owner or a superuser: ALTER ROLE ... SET {name} = ...; or connect "
+    "to the server directly"
 )
 
 
 class Database:
-    """Both pools of one database; `close` ends them.
+    """Both pools of one database.
 
     Parameters
     ----------
@@ -64,7 +64,7 @@ class Database:
     ----------
     settings : Settings
     where : str
-        The address, without its password.
+        The address, without the password.
     """
 
     def __init__(self, settings: Settings) -> None:
@@ -77,72 +77,75 @@ class Database:
             session["statement_timeout"] = str(max(1, round(settings.statement_timeout * 1000)))
         if settings.read_only:
             session["default_transaction_read_only"] = "on"
-        self._patience = settings.connect_timeout
+        self._connect_timeout = settings.connect_timeout
         self._session = session
-        way = (url, session, settings.connect_timeout, settings.application_name)
-        self._arguments = postgres_url.asyncpg_arguments(*way)
+        address = (url, session, settings.connect_timeout, settings.application_name)
+        self._arguments = postgres_url.asyncpg_arguments(*address)
         self.arrow = ArrowPool(
-            postgres_url.libpq_url(*way), settings.pool_max_size, settings.pool_timeout
+            postgres_url.libpq_url(*address), settings.pool_max_size, settings.pool_timeout
         )
-        kept = max(1, min(settings.pool_min_size, settings.pool_max_size))
-        self._writers = Slots(settings.pool_max_size, settings.pool_timeout, "writing")
+        min_size = max(1, min(settings.pool_min_size, settings.pool_max_size))
+        self._write_limit = ConnectionLimit(
+            settings.pool_max_size, settings.pool_timeout, "writing"
+        )
         self.pool_timeout = settings.pool_timeout
         self.engine = engine_of(
             self.connect,
-            pool_size=kept,
-            max_overflow=settings.pool_max_size - kept,
+            pool_size=min_size,
+            max_overflow=settings.pool_max_size - min_size,
             hide_parameters=True,
             json_serializer=json_text,
         )
 
     async def connect(self) -> asyncpg.Connection[Any]:
-        """Open a connection of one's own, which belongs to no pool."""
+        """Open a connection that belongs to no pool; the caller closes it."""
         try:
             connection: asyncpg.Connection[Any] = await asyncpg.connect(**self._arguments)
         except asyncpg.ProtocolViolationError as error:
             raise self._refused(str(error)) from None
         except asyncpg.ConnectionDoesNotExistError as error:
-            # TLS 1.3 tells of a refused certificate when both are done, and asyncpg may hear the
-            # server hang up before it hears why.
-            is_told = tls.explanation(str(error.__cause__)) is not None
-            if not is_told and "sslcert=" in self._arguments["dsn"]:
-                meaning = tls.explanation("alert unknown ca")
+            # With TLS 1.3, the server refuses a certificate after the handshake, and asyncpg may see
+            # the connection close before it sees the reason.
+            is_explained = tls.explanation(str(error.__cause__)) is not None
+            if not is_explained and "sslcert=" in self._arguments["dsn"]:
+                reason = tls.explanation("alert unknown ca")
                 raise ConfigError(
-                    f"{self.where} hung up when TLS was agreed; most likely {meaning}"
+                    f"{self.where} closed the connection after the TLS handshake; most likely "
+                    f"{reason}"
                 ) from None
             raise
         except _BAD_PARAMETER as error:
             raise ConfigError(
-                f"{self.where} refuses a parameter of its URL: {error.args[0]}; correct what stands "
-                "behind the ? there"
+                f"{self.where} refuses a parameter of its URL: {error.args[0]}; correct the part of "
+                "the URL after the ?"
             ) from None
-        # A pooler gives its clients numbers of its own; only a server gives its process's.
-        own = f"SELECT WHERE pg_backend_pid() = {connection.get_server_pid()}"
-        if await connection.execute(own) == "SELECT 0":
-            self.arrow.pooled = True
+        # A pooler reports process ids of its own; only a server reports those of its backends.
+        same_pid = f"SELECT WHERE pg_backend_pid() = {connection.get_server_pid()}"
+        if await connection.execute(same_pid) == "SELECT 0":
+            self.arrow.behind_pooler = True
             if self._session:
                 await connection.close()
-                raise self._refused("it would be passed over in silence")
+                raise self._refused("it would be ignored without an error")
             return connection
-        # Servers before 14, and systems that cannot look, have no such setting.
+        # The setting is missing before PostgreSQL 14, and on systems that do not support the check.
         with contextlib.suppress(asyncpg.PostgresError):
             await connection.execute(_NOTICE_LOST_CLIENTS)
         return connection
 
-    def _refused(self, found: str) -> ConfigError:
-        name = next(iter(self._session), "name")
-        return ConfigError(_POOLER.format(where=self.where, found=found, name=name))
+    def _refused(self, reason: str) -> ConfigError:
+        name = next(iter(self._session), "a parameter")
+        return ConfigError(_POOLER.format(where=self.where, reason=reason, name=name))
 
-    def while_alive(self, cut: Callable[[], None]) -> AbstractAsyncContextManager[None]:
-        """Cut the body's connection when the server no longer answers anybody."""
-        return while_alive(self._probe, self._patience, self.where, cut)
+    def while_alive(self, abort: Callable[[], None]) -> AbstractAsyncContextManager[None]:
+        """Abort the body with DatabaseUnavailable if the server stops responding."""
+        return while_alive(self._probe, self._connect_timeout, self.where, abort)
 
     async def _probe(self) -> None:
         try:
             connection = await asyncpg.connect(**self._arguments)
         except asyncpg.PostgresError:
-            return  # it says no, so it lives
-        await connection.close(timeout=self._patience)
+            return  # a refusal is a response
+        await connection.close(timeout=self._connect_timeout)
 
     async def check(self) -> None:
         """Raise unless the server answers and has the schema of this ngdata.
@@ -150,7 +153,7 @@ class Database:
         Raises
         ------
         DatabaseUnavailable, ConfigError
-            No server there, or it lets nobody in.
+            The server does not answer, or refuses the connection.
         SchemaVersionError
             The schema is missing, older or newer.
         """
@@ -168,16 +171,16 @@ class Database:
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[asyncpg.Connection[Any]]:
-        """Lend a connection inside a transaction: committed at the end, or rolled back whole.
+        """Begin a transaction for the body: commit when the body ends, roll back if it raises.
 
-        A cancelled body is cancelled on the server too, and nothing that cleans up is interrupted.
+        Cancelling the body cancels it on the server too; the clean-up is not interrupted.
         """
         with translated(self.where):
-            # Waiting for a turn can be cancelled at once; what follows must end orderly.
+            # The wait for a connection can be cancelled at once; the rest must end in order.
             transaction = Transaction(self.engine)
-            async with self._writers.one(), self.while_alive(transaction.cut):
+            async with self._write_limit.acquire(), self.while_alive(transaction.abort):
                 try:
-                    # Cancelled here, it has begun all the same, and is rolled back.
+                    # If this is cancelled, the transaction has begun and is rolled back below.
                     await uninterrupted(transaction.begin())
                     yield transaction.connection
                     await uninterrupted(transaction.commit())
@@ -185,32 +188,32 @@ class Database:
                     await uninterrupted(transaction.end())
 
     def session(self) -> AbstractAsyncContextManager[AsyncSession]:
-        """Lend a session of entities, committed at the end, or rolled back whole."""
-        return open_session(self.engine, self.where, self._writers, self.while_alive)
+        """Open a session of entities: commit at its end, roll back if the body raises."""
+        return open_session(self.engine, self.where, self._write_limit, self.while_alive)
 
     def pool_status(self) -> dict[str, dict[str, int]]:
-        """Count the connections of both pools."""
+        """Return the numbers of connections of both pools."""
         pool: Any = self.engine.pool
         return {
             "read": self.arrow.status(),
-            "write": self._writers.status(idle=pool.checkedin()),
+            "write": self._write_limit.status(idle=pool.checkedin()),
         }
 
     async def close(self) -> None:
-        """Close what is idle now, and what is in use when it comes back."""
+        """Close the idle connections now, and those in use when they are released."""
         self.arrow.close()
-        self._writers.close()
+        self._write_limit.close()
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(self._patience):
+            async with asyncio.timeout(self._connect_timeout):
                 await uninterrupted(self.engine.dispose())
 
 
 def engine_of(connect: Callable[[], Awaitable[Any]], **options: Any) -> AsyncEngine:
-    """Make an engine of asyncpg's connections whose statements have no names."""
+    """Return an engine over asyncpg's connections that prepares statements without names."""
 
     def adapted() -> Any:
         dbapi: Any = engine.dialect.dbapi
-        # A cached one would run whatever was prepared last.
+        # Without a name, a cached statement would run the one that was prepared last.
         return dbapi.connect(async_creator_fn=connect, prepared_statement_cache_size=0)
 
     engine = create_async_engine("postgresql+asyncpg://", creator=adapted, **options)

@@ -1,7 +1,7 @@
-"""A bound on how long a server that has stopped answering is waited for.
+"""A bound on the wait for a server that has stopped responding.
 
-A long query and a frozen server look the same to who waits.  So a wait that takes long asks, over a
-new connection, whether the server still lives; only if it does not is the wait given up.
+A caller cannot distinguish a long query from a frozen server.  So if a wait takes long, a new
+connection probes whether the server still responds; only if it does not is the wait aborted.
 """
 
 from __future__ import annotations
@@ -15,26 +15,27 @@ from ngdata.errors import DatabaseUnavailable
 
 __all__ = ["while_alive"]
 
-_GRACE: Final = 1.0
+# Seconds for the body to end by itself after its connection was aborted.
+_ABORT_TIMEOUT: Final = 1.0
 
 
 @asynccontextmanager
 async def while_alive(
-    probe: Callable[[], Awaitable[None]], every: float, where: str, cut: Callable[[], None]
+    probe: Callable[[], Awaitable[None]], interval: float, where: str, abort: Callable[[], None]
 ) -> AsyncIterator[None]:
-    """Cut the body's connection, and raise, if the server dies without a word in the middle.
+    """Abort the body with DatabaseUnavailable if the server stops responding.
 
     Parameters
     ----------
     probe : function without arguments
-        Awaited; raises if the server does not answer.
-    every : float
-        Seconds between probes; a body that is quicker costs one timer.
+        Awaited; raises if the server does not respond.
+    interval : float
+        Seconds before the first probe and between probes; a faster body costs one timer.
     where : str
         The server's address, for the error.
-    cut : function without arguments
-        Makes the body's wait fail; to cancel it is not enough where the driver awaits the
-        server's word on a cancellation.
+    abort : function without arguments
+        Makes the body's wait fail; cancelling it is not enough where the driver waits for the
+        server to confirm a cancellation.
 
     Raises
     ------
@@ -42,36 +43,37 @@ async def while_alive(
         If a probe failed.
     """
     loop = asyncio.get_running_loop()
-    waiting = asyncio.current_task()
-    assert waiting is not None
-    found: list[BaseException] = []
+    body = asyncio.current_task()
+    assert body is not None
+    failures: list[Exception] = []
     tasks: list[asyncio.Task[None]] = []
 
-    async def look() -> None:
+    async def watch() -> None:
         while True:
             try:
                 await probe()
             except Exception as error:
-                found.append(error)
-                cut()
-                # asyncpg's COPY, waiting for room to write, does not notice (asyncpg 0.32).
-                await asyncio.sleep(_GRACE)
-                waiting.cancel()
+                failures.append(error)
+                abort()
+                # asyncpg's COPY, waiting to write, does not notice the abort (asyncpg 0.32).
+                await asyncio.sleep(_ABORT_TIMEOUT)
+                body.cancel()
                 return
-            await asyncio.sleep(every)
+            await asyncio.sleep(interval)
 
-    timer = loop.call_later(every, lambda: tasks.append(loop.create_task(look())))
+    timer = loop.call_later(interval, lambda: tasks.append(loop.create_task(watch())))
     try:
         yield
     except BaseException as error:
-        ours = isinstance(error, Exception) or (
-            # As asyncio.timeout does: our own cancellation is taken back, another's goes on.
-            isinstance(error, asyncio.CancelledError) and bool(found) and waiting.uncancel() == 0
+        is_ours = isinstance(error, Exception) or (
+            # As in asyncio.timeout: our own cancellation is undone, any other is passed on.
+            isinstance(error, asyncio.CancelledError) and bool(failures) and body.uncancel() == 0
         )
-        if found and ours:
+        if failures and is_ours:
+            reason = str(failures[0]) or type(failures[0]).__name__
             raise DatabaseUnavailable(
-                f"{where} has stopped answering ({str(found[0]) or type(found[0]).__name__}). See "
-                "to the server; this client works again when it does"
+                f"{where} has stopped answering ({reason}); check the server: this client works again "
+                "as soon as it answers"
             ) from None
         raise
     finally:

@@ -1,24 +1,27 @@
-"""A connection out of SQLAlchemy's pool: one that answers is taken, and given back or cut.
+"""A connection from SQLAlchemy's pool, checked when it is acquired, and released or closed.
 
-Each step runs to its end, so the caller shields it from cancellation, and makes the object before:
-what was taken when a cancellation came can still be given back.
+The caller shields each step from cancellation and makes the object first, so a connection acquired
+before a cancellation is still released.
 """
 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from typing import Any
+from typing import Any, Final
 
 import asyncpg
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from ngdata._connections.driver_errors import DRIVER_ERRORS, is_lost_connection
 
-__all__ = ["PooledConnection"]
+__all__ = ["ROLLBACK_TIMEOUT", "PooledConnection"]
+
+ROLLBACK_TIMEOUT: Final = 5.0
+"""Seconds for a rollback; after that, the connection is closed."""
 
 
 class PooledConnection:
-    """Not yet taken, taken, given back.
+    """A place for one connection: empty, then acquired, then released.
 
     Parameters
     ----------
@@ -27,53 +30,54 @@ class PooledConnection:
 
     def __init__(self, engine: AsyncEngine) -> None:
         self._engine = engine
-        self._pooled: AsyncConnection | None = None
-        self._driver: asyncpg.Connection[Any] | None = None
+        self._connection: AsyncConnection | None = None
+        self._driver_connection: asyncpg.Connection[Any] | None = None
 
     @property
     def is_usable(self) -> bool:
-        """Whether it is taken, and its server was there at the last word."""
-        return self._driver is not None and not self._driver.is_closed()
+        """Whether a connection is acquired and not closed, as far as is known."""
+        return self._driver_connection is not None and not self._driver_connection.is_closed()
 
     @property
-    def pooled(self) -> AsyncConnection:
-        """What SQLAlchemy works with."""
-        assert self._pooled is not None
-        return self._pooled
+    def connection(self) -> AsyncConnection:
+        """SQLAlchemy's connection."""
+        assert self._connection is not None
+        return self._connection
 
     @property
-    def driver(self) -> asyncpg.Connection[Any]:
-        """What it stands for."""
-        assert self._driver is not None
-        return self._driver
+    def driver_connection(self) -> asyncpg.Connection[Any]:
+        """The asyncpg connection under it."""
+        assert self._driver_connection is not None
+        return self._driver_connection
 
-    async def take(self, ask: Callable[[asyncpg.Connection[Any]], Awaitable[object]]) -> None:
-        """Take one that answers what is asked; those that died while they lay idle are cut."""
+    async def acquire(self, check: Callable[[asyncpg.Connection[Any]], Awaitable[object]]) -> None:
+        """Acquire a connection that passes the check; connections lost while idle are closed."""
         pool: Any = self._engine.pool
         while True:
             idle = pool.checkedin()
-            self._pooled = await self._engine.connect()
-            self._driver = (await self._pooled.get_raw_connection()).driver_connection
+            self._connection = await self._engine.connect()
+            raw = await self._connection.get_raw_connection()
+            self._driver_connection = raw.driver_connection
             try:
-                await ask(self.driver)
+                await check(self.driver_connection)
             except DRIVER_ERRORS as error:
-                await self.give_back(usable=False)
+                await self.release(usable=False)
                 if not idle or not is_lost_connection(error):
                     raise
             else:
                 return
 
-    def cut(self) -> None:
-        """Make whatever waits for the server fail."""
-        if self._driver is not None:
-            self._driver.terminate()
+    def abort(self) -> None:
+        """Close the connection at once, so that any wait for the server fails."""
+        if self._driver_connection is not None:
+            self._driver_connection.terminate()
 
-    async def give_back(self, *, usable: bool) -> None:
-        """Give it back to the pool, or cut it."""
-        if self._pooled is None:
+    async def release(self, *, usable: bool) -> None:
+        """Return the connection to the pool, or close it if it is not usable."""
+        if self._connection is None:
             return
         if not usable or not self.is_usable:
-            self.cut()
-            await self._pooled.invalidate()
-        await self._pooled.close()
-        self._pooled = self._driver = None
+            self.abort()
+            await self._connection.invalidate()
+        await self._connection.close()
+        self._connection = self._driver_connection = None

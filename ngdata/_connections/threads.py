@@ -1,7 +1,7 @@
-"""Blocking work beside an event loop, on daemon threads, and clean-up that nothing interrupts.
+"""Blocking work on daemon threads for an event loop, and clean-up that cannot be interrupted.
 
-Not `run_in_executor`: its threads are joined at interpreter exit, so a query under way would hold
-the exit until it ended.
+Not `run_in_executor`: its threads are joined when the interpreter exits, so a running query would
+delay the exit until it ended.
 """
 
 from __future__ import annotations
@@ -21,21 +21,21 @@ _Job = tuple[Callable[[], Any], asyncio.AbstractEventLoop, "asyncio.Future[Any]"
 
 
 class Worker:
-    """One daemon thread that does what it is given, one thing after the other."""
+    """One daemon thread that runs submitted work in order, one piece at a time."""
 
     def __init__(self, name: str) -> None:
         self._jobs: SimpleQueue[_Job | None] = SimpleQueue()
         threading.Thread(target=self._work, name=name, daemon=True).start()
 
     def submit(self, work: Callable[[], T]) -> asyncio.Future[T]:
-        """Hand over a piece of work; cancelling the future does not stop it."""
+        """Run a function on the thread; cancelling the future does not stop it."""
         loop = asyncio.get_running_loop()
         future: asyncio.Future[T] = loop.create_future()
         self._jobs.put((work, loop, future))
         return future
 
     def stop(self) -> None:
-        """End the thread after what it already has."""
+        """End the thread after the work that is already submitted."""
         self._jobs.put(None)
 
     def _work(self) -> None:
@@ -46,9 +46,9 @@ class Worker:
                 result = work()
             except BaseException as caught:
                 error = caught
-            with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
+            with contextlib.suppress(RuntimeError):  # the loop is closed, so no task waits
                 loop.call_soon_threadsafe(_settle, future, result, error)
-            # Nothing of an answer stays alive while the thread waits.
+            # Let go of the answer, or it would stay in memory while the thread waits.
             del job, work, loop, future, result, error
 
 
@@ -62,7 +62,7 @@ def _settle(future: asyncio.Future[Any], result: Any, error: BaseException | Non
 
 
 async def in_daemon_thread(work: Callable[[], T]) -> T:
-    """Await one piece of blocking work, on a thread of its own."""
+    """Await a blocking function, run on a thread of its own."""
     worker = Worker("ngdata-once")
     try:
         return await worker.submit(work)
@@ -71,23 +71,23 @@ async def in_daemon_thread(work: Callable[[], T]) -> T:
 
 
 async def uninterrupted(work: Awaitable[T]) -> T:
-    """Await to the end, even if the waiting task is cancelled; then let the cancellation out.
+    """Await to the end even if the waiting task is cancelled; raise the cancellation afterwards.
 
-    For clean-up: a cancelled one leaks a connection or leaves a transaction open.
+    For clean-up: if it is cancelled, it leaks a connection or leaves a transaction open.
     """
     task = asyncio.ensure_future(work)
-    cancelled: asyncio.CancelledError | None = None
+    cancellation: asyncio.CancelledError | None = None
     while not task.done():
         try:
             await asyncio.shield(task)
         except asyncio.CancelledError as error:
             if task.cancelled():
                 raise
-            cancelled = error
+            cancellation = error
         except BaseException:
             break
-    if cancelled is not None:
+    if cancellation is not None:
         if not task.cancelled():
-            task.exception()  # looked at, so that it is not reported as lost
-        raise cancelled
+            task.exception()  # retrieved, so that asyncio does not report it
+        raise cancellation
     return task.result()

@@ -1,27 +1,24 @@
-"""One transaction on a pooled asyncpg connection, from BEGIN to its end, whatever comes between.
+"""One transaction on a pooled asyncpg connection, from BEGIN to its end in all cases.
 
-Each step here runs to its end, so the caller shields it from cancellation.
+The caller shields each step from cancellation.
 """
 
 from __future__ import annotations
 
 import asyncio
-from typing import Any, Final
+from typing import Any
 
 import asyncpg
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from ngdata._connections.driver_errors import DRIVER_ERRORS
-from ngdata._connections.pooled_connection import PooledConnection
+from ngdata._connections.pooled_connection import ROLLBACK_TIMEOUT, PooledConnection
 
 __all__ = ["Transaction"]
 
-# Seconds for a rollback, before the connection is given up.
-_PATIENCE: Final = 5.0
-
 
 class Transaction:
-    """Begun, then committed or not, then ended.
+    """A transaction to begin, to commit or not, and to end.
 
     Parameters
     ----------
@@ -29,20 +26,20 @@ class Transaction:
     """
 
     def __init__(self, engine: AsyncEngine) -> None:
-        self._taken = PooledConnection(engine)
+        self._pooled = PooledConnection(engine)
         self._transaction: Any = None
-        self.cut = self._taken.cut
+        self.abort = self._pooled.abort
 
     @property
     def connection(self) -> asyncpg.Connection[Any]:
-        """The connection that has begun."""
-        return self._taken.driver
+        """The connection on which the transaction was begun."""
+        return self._pooled.driver_connection
 
     async def begin(self) -> None:
-        """Connect and begin."""
-        await self._taken.take(self._begin)
+        """Acquire a connection and begin."""
+        await self._pooled.acquire(self._begin_on)
 
-    async def _begin(self, connection: asyncpg.Connection[Any]) -> None:
+    async def _begin_on(self, connection: asyncpg.Connection[Any]) -> None:
         self._transaction = connection.transaction()
         await self._transaction.start()
 
@@ -52,17 +49,18 @@ class Transaction:
         self._transaction = None
 
     async def end(self) -> None:
-        """Give the connection back; what is not committed is rolled back, or its connection cut."""
-        await self._taken.give_back(usable=await self._rolled_back())
+        """Roll back unless committed, and release the connection; close it if that fails."""
+        await self._pooled.release(usable=await self._roll_back())
 
-    async def _rolled_back(self) -> bool:
-        if self._transaction is None or not self._taken.is_usable:
+    async def _roll_back(self) -> bool:
+        """Roll back unless committed; return whether the connection can be used again."""
+        if self._transaction is None or not self._pooled.is_usable:
             return True
         if not self.connection.is_in_transaction():
             return True
-        # asyncpg first waits until the server has let go of a cancelled statement.
+        # asyncpg first waits until the server has ended a cancelled statement.
         try:
-            async with asyncio.timeout(_PATIENCE):
+            async with asyncio.timeout(ROLLBACK_TIMEOUT):
                 await self._transaction.rollback()
         except DRIVER_ERRORS:
             return False

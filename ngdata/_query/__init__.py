@@ -1,1 +1,1 @@
-"""Arguments to SQL, pure: every read as a `Query` value, built without I/O."""
+"""Pure query building: each read as a `Query` value made of checked arguments, without I/O."""

@@ -1,18 +1,19 @@
-"""Reads of `graph.connections` as they are stored: chosen ones, those in a region, the whole graph."""
+"""Reads of `graph.connections` as they are stored: by their ends, by a region, all of them."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Final
+from typing import Final
 
-from ngdata._arguments.suggestions import did_you_mean
+from ngdata._arguments.suggestions import checked_word
 from ngdata._query import literals as sql
-from ngdata._query.filters import any_of, clause, row_limit, smallest_weight
+from ngdata._query.filters import any_of, at_least, row_limit, where_clause
 from ngdata._query.model import Column, Kind, Query
-from ngdata._query.space import Box
-from ngdata.errors import InvalidQueryError
+from ngdata._query.space import SPATIAL_INDEX, Box
 
-__all__ = ["COLUMNS", "Ends", "arcs_of_all", "edges", "one_of", "selected"]
+__all__ = ["COLUMNS", "CONNECTIONS", "all_arcs", "edges"]
+
+CONNECTIONS: Final = "graph.connections"
 
 COLUMNS: Final = (
     *(Column(name, Kind.TEXT) for name in ("connection_id", "source_id", "target_id")),
@@ -26,23 +27,8 @@ _SELECTED: Final = (
     " c.target_id::text AS target_id, c.connection_type, c.weight, c.bidirectional"
 )
 
-
-def one_of(value: Any, allowed: Sequence[str], name: str) -> str:
-    """Check an argument that is one of a few words."""
-    if isinstance(value, str) and value in allowed:
-        return value
-    hint = did_you_mean(value, allowed)
-    words = ", ".join(map(repr, allowed[:-1]))
-    raise InvalidQueryError(f"{name} must be {words} or {allowed[-1]!r}, not {value!r}{hint}")
-
-
-Ends = ("both", "any")
-"""Which ends of a connection lie in the region: both of them, or at least one."""
-
-
-def selected() -> str:
-    """Give the expressions of `COLUMNS` for a table that is called c."""
-    return _SELECTED
+_ENDS: Final = ("both", "any")
+"""Which ends of a connection must be in the region: both, or at least one."""
 
 
 def edges(
@@ -53,60 +39,60 @@ def edges(
     ends: str = "both",
     limit: int | None = None,
 ) -> Query:
-    """Connections as they are stored, from any of the sources to any of the targets.
+    """Read connections from any of the sources to any of the targets, as they are stored.
 
-    They have no order; with a `limit`, they are the first by id.
+    They are unordered; with a `limit`, the first by id.
     """
-    one_of(ends, Ends, "ends")
+    checked_word(ends, _ENDS, "ends")
     conditions = any_of("c.connection_type", connection_type)
     if source is not None:
         conditions.append(f"c.source_id = ANY ({sql.uuid_array(source)})")
     if target is not None:
         conditions.append(f"c.target_id = ANY ({sql.uuid_array(target)})")
-    relations: tuple[str, ...] = ("graph.connections",)
+    relations: tuple[str, ...] = (CONNECTIONS,)
     inside = ""
-    chosen = f"SELECT c.* FROM graph.connections AS c{clause(conditions)}"
+    rows = f"SELECT c.* FROM graph.connections AS c{where_clause(conditions)}"
     if within is not None:
-        relations += ("tokens.spatial_index",)
+        relations += (SPATIAL_INDEX,)
         inside = (
-            "WITH inside AS MATERIALIZED (SELECT token_id FROM tokens.spatial_index"
-            f"{clause(within.conditions())}) "
+            f"WITH inside AS MATERIALIZED (SELECT token_id FROM {SPATIAL_INDEX}"
+            f"{where_clause(within.conditions())}) "
         )
-        chosen = _inside(ends, conditions)
-    cut = "" if limit is None else f" ORDER BY c.id{row_limit(limit)}"
-    return Query(f"{inside}SELECT {_SELECTED} FROM ({chosen}) AS c{cut}", COLUMNS, relations)
+        rows = _inside(ends, conditions)
+    first = "" if limit is None else f" ORDER BY c.id{row_limit(limit)}"
+    return Query(f"{inside}SELECT {_SELECTED} FROM ({rows}) AS c{first}", COLUMNS, relations)
 
 
 def _inside(ends: str, conditions: list[str]) -> str:
-    # The planner takes a region for one row, and would compare each connection with each token.  As
-    # an expression under IS TRUE, a membership is looked up in a hash table instead.
-    has_target = "(c.target_id IN (SELECT token_id FROM inside)) IS TRUE"
+    # The planner estimates one row for a region, and would compare each connection with each token.
+    # As an expression under IS TRUE, membership is looked up in a hash table instead.
+    target_inside = "(c.target_id IN (SELECT token_id FROM inside)) IS TRUE"
     by_source = (
         "SELECT c.* FROM inside AS i JOIN graph.connections AS c ON c.source_id = i.token_id"
     )
     if ends == "both":
-        return by_source + clause([*conditions, has_target])
-    only_target = "(c.source_id IN (SELECT token_id FROM inside)) IS NOT TRUE"
+        return by_source + where_clause([*conditions, target_inside])
+    source_outside = "(c.source_id IN (SELECT token_id FROM inside)) IS NOT TRUE"
     return (
-        f"{by_source}{clause(conditions)} UNION ALL SELECT c.* FROM inside AS i"
+        f"{by_source}{where_clause(conditions)} UNION ALL SELECT c.* FROM inside AS i"
         " JOIN graph.connections AS c ON c.target_id = i.token_id"
-        f"{clause([*conditions, only_target])}"
+        f"{where_clause([*conditions, source_outside])}"
     )
 
 
-def arcs_of_all(
+def all_arcs(
     connection_type: str | Sequence[str] | None = None, min_weight: float | None = None
 ) -> Query:
-    """All tokens, each a row without a target, and what connects them."""
-    kept = any_of("connection_type", connection_type) + smallest_weight(min_weight)
+    """Read all tokens, each as a row without a target, and the ends of their connections."""
+    conditions = any_of("connection_type", connection_type) + at_least("weight", min_weight)
     statement = (
         "SELECT id::text AS source_id, NULL::text AS target_id, false AS bidirectional"
         " FROM tokens.tokens UNION ALL SELECT source_id::text, target_id::text, bidirectional"
-        f" FROM graph.connections{clause(kept)}"
+        f" FROM graph.connections{where_clause(conditions)}"
     )
     columns = (
         Column("source_id", Kind.TEXT),
         Column("target_id", Kind.TEXT),
         Column("bidirectional", Kind.BOOLEAN),
     )
-    return Query(statement, columns, ("graph.connections", "tokens.tokens"))
+    return Query(statement, columns, (CONNECTIONS, "tokens.tokens"))

@@ -1,4 +1,4 @@
-"""Reads of `experience.experience_events`: windows, the last few, around a moment, by time steps."""
+"""Reads of `experience.experience_events`: a window, the last few, around a time, by time step."""
 
 from __future__ import annotations
 
@@ -8,28 +8,30 @@ from dataclasses import dataclass
 from typing import Final
 
 from ngdata._arguments.numbers import positive
-from ngdata._arguments.times import Time, first_microsecond
+from ngdata._arguments.times import EPOCH, MICROSECOND, Time, first_microsecond
 from ngdata._query import literals as sql
-from ngdata._query.filters import any_of, clause, row_limit
-from ngdata._query.model import Column, Kind, Query
-from ngdata._query.space import Box
+from ngdata._query.filters import any_of, row_limit, where_clause
+from ngdata._query.model import MISSING_ID, Column, Kind, Query, select_list
+from ngdata._query.space import SPATIAL_INDEX, Box
 from ngdata.errors import InvalidQueryError
 
 __all__ = [
     "COLUMNS",
+    "EVENTS",
     "ORDER",
-    "SELECT",
+    "REWARD_SUMS",
     "EventFilter",
     "around",
-    "binned",
-    "inside",
-    "interval",
+    "in_region",
     "recent",
     "rewards",
+    "time_step",
     "window",
 ]
 
-_EVENTS: Final = {
+EVENTS: Final = "experience.experience_events"
+
+COLUMNS: Final = {
     Column("event_id", Kind.TEXT): "e.id::text",
     Column("event_type", Kind.TEXT): "e.event_type",
     Column("timestamp", Kind.TIME): 'e."timestamp"',
@@ -42,19 +44,18 @@ _EVENTS: Final = {
     Column("state_after", Kind.JSON): "e.state_after::text",
     Column("action", Kind.JSON): "e.action::text",
 }
-COLUMNS: Final = tuple(_EVENTS)
-SELECT: Final = ", ".join(f'{expression} AS "{c.name}"' for c, expression in _EVENTS.items())
-ORDER: Final = 'e."timestamp", e.sequence_number NULLS LAST, e.id'
-"""The order of events; sums are made in it too, so that a sum of floats is always the same."""
+"""The columns of an event `e`, each with its SQL expression."""
 
-_RELATION: Final = "experience.experience_events"
-_EPOCH: Final = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
-_MICROSECOND: Final = dt.timedelta(microseconds=1)
+ORDER: Final = 'e."timestamp", e.sequence_number NULLS LAST, e.id'
+"""The order of events, also of the terms of a sum: a sum of floats depends on their order."""
+
+_TOTAL_REWARD: Final = f"sum(e.reward ORDER BY {ORDER})"
+REWARD_SUMS: Final = f"{_TOTAL_REWARD} AS total_reward, {_TOTAL_REWARD} / count(*) AS mean_reward"
 
 
 @dataclass(frozen=True, slots=True)
 class EventFilter:
-    """Which events are wanted; `e` is their alias in SQL.
+    """A filter on events; `e` is their alias in SQL.
 
     Attributes
     ----------
@@ -64,7 +65,7 @@ class EventFilter:
     token_ids : sequence of str or None
     trajectory_id : str or None
     within : Box or None
-        Where the event's token is.
+        The box that the event's token must be in.
     """
 
     start: Time | None = None
@@ -74,9 +75,12 @@ class EventFilter:
     trajectory_id: str | None = None
     within: Box | None = None
 
-    def conditions(self, narrow: bool = False) -> list[str]:
-        """Give the SQL conditions; `narrow` says that there are others that leave few events."""
-        found = any_of("e.event_type", self.event_type)
+    def conditions(self, few_events: bool = False) -> list[str]:
+        """Write the SQL conditions.
+
+        `few_events` is True if other conditions of the read leave few events.
+        """
+        conditions = any_of("e.event_type", self.event_type)
         low = None if self.start is None else first_microsecond(self.start, "start")
         high = None if self.end is None else first_microsecond(self.end, "end")
         if low is not None and high is not None and low > high:
@@ -85,114 +89,95 @@ class EventFilter:
                 "are the two swapped?"
             )
         if low is not None:
-            found.append(f'e."timestamp" >= {sql.timestamptz(low)}')
+            conditions.append(f'e."timestamp" >= {sql.timestamptz(low)}')
         if high is not None:
-            found.append(f'e."timestamp" < {sql.timestamptz(high)}')
+            conditions.append(f'e."timestamp" < {sql.timestamptz(high)}')
         if self.token_ids is not None:
-            found.append(f"e.token_id = ANY ({sql.uuid_array(self.token_ids)})")
+            conditions.append(f"e.token_id = ANY ({sql.uuid_array(self.token_ids)})")
         if self.trajectory_id is not None:
-            found.append(f"e.trajectory_id = ANY ({sql.uuid_array([self.trajectory_id])})")
+            conditions.append(f"e.trajectory_id = ANY ({sql.uuid_array([self.trajectory_id])})")
         if self.within is not None:
-            given = (low, high, self.token_ids, self.trajectory_id)
-            narrow = narrow or any(one is not None for one in given)
-            found.append(inside(self.within.conditions(), narrow))
-        return found
+            selective = (low, high, self.token_ids, self.trajectory_id)
+            few_events = few_events or any(value is not None for value in selective)
+            conditions.append(in_region(self.within.conditions(), few_events))
+        return conditions
 
     def relations(self) -> tuple[str, ...]:
-        """Give the tables that the conditions look at."""
-        return (_RELATION,) if self.within is None else (_RELATION, "tokens.spatial_index")
+        """Return the tables that the conditions read."""
+        return (EVENTS,) if self.within is None else (EVENTS, SPATIAL_INDEX)
 
 
-def inside(conditions: Sequence[str], narrow: bool) -> str:
-    """Give the condition that an event's token is one of those in a region.
+def in_region(conditions: Sequence[str], few_events: bool) -> str:
+    """Write the condition that an event's token is in the region with these conditions.
 
-    The planner takes a region for one row, and a few events of today for none: left to it, each
-    could be read again for each of the other.  So where few events are looked at, the region is
-    read once and hashed, as an operand of IS TRUE always is; else each token in it leads to its
-    events by their index.
+    The planner estimates one row for a region, and none for today's few events: left to itself, it
+    may read either of them again for each row of the other.  So if few events are read, the region
+    is read once and hashed, as the operand of IS TRUE always is; else each of its tokens leads to
+    its events through their index.
     """
-    found = f"SELECT token_id FROM tokens.spatial_index{clause(conditions)} OFFSET 0"
-    return f"(e.token_id IN ({found})) IS TRUE" if narrow else f"e.token_id IN ({found})"
+    tokens = f"SELECT token_id FROM {SPATIAL_INDEX}{where_clause(conditions)} OFFSET 0"
+    return f"(e.token_id IN ({tokens})) IS TRUE" if few_events else f"e.token_id IN ({tokens})"
 
 
 def window(where: EventFilter, limit: int | None = None) -> Query:
-    """Events, by time, sequence (a missing one last), id."""
+    """Read events by time, sequence number (NULL last), id."""
     statement = (
-        f"SELECT {SELECT} FROM experience.experience_events AS e{clause(where.conditions())}"
+        f"SELECT {select_list(COLUMNS)} FROM {EVENTS} AS e{where_clause(where.conditions())}"
         f" ORDER BY {ORDER}{row_limit(limit)}"
     )
-    return Query(statement, COLUMNS, where.relations())
+    return Query(statement, tuple(COLUMNS), where.relations())
 
 
 def recent(count: int) -> Query:
-    """The last `count` events, in ascending order."""
+    """Read the last `count` events, in ascending order."""
     newest = (
-        "SELECT * FROM experience.experience_events ORDER BY"
+        f"SELECT * FROM {EVENTS} ORDER BY"
         ' "timestamp" DESC, sequence_number DESC NULLS FIRST, id DESC'
         f" LIMIT {positive(count, 'count')}"
     )
-    statement = f"SELECT {SELECT} FROM ({newest}) AS e ORDER BY {ORDER}"
-    return Query(statement, COLUMNS, (_RELATION,))
-
-
-def interval(length: dt.timedelta) -> str:
-    """Write a length of time; in seconds alone, so that no time zone's days have a say."""
-    return f"{sql.integer(length // _MICROSECOND)} * interval '1 microsecond'"
+    statement = f"SELECT {select_list(COLUMNS)} FROM ({newest}) AS e ORDER BY {ORDER}"
+    return Query(statement, tuple(COLUMNS), (EVENTS,))
 
 
 def around(
     event_id: str | None,
-    moment: dt.datetime | None,
+    time: dt.datetime | None,
     before: dt.timedelta,
     after: dt.timedelta,
     where: EventFilter,
     limit: int | None = None,
 ) -> Query:
-    """Events from `before` a moment, or an event, to `after` it, both ends included.
+    """Read events from `before` to `after` an event or a time, both ends included.
 
-    The moment stands in front of each; NULL, in a row without an event, if there is no such event.
-    A row without an event also stands for no event around.
+    A column ``moment`` repeats that time in each row.
     """
+    missing_id = "NULL::text"
     if event_id is None:
-        assert moment is not None
-        middle = sql.timestamptz(moment)
+        assert time is not None
+        moment = sql.timestamptz(time)
     else:
-        middle = (
-            '(SELECT "timestamp" FROM experience.experience_events'
-            f" WHERE id = ANY ({sql.uuid_array([event_id])}))"
-        )
+        missing_id = f"CASE WHEN m.moment IS NULL THEN {sql.text(event_id)} END"
+        moment = f'(SELECT "timestamp" FROM {EVENTS} WHERE id = ANY ({sql.uuid_array([event_id])}))'
     conditions = [
-        f'e."timestamp" >= m.moment - {interval(before)}',
-        f'e."timestamp" <= m.moment + {interval(after)}',
-        *where.conditions(narrow=True),
+        f'e."timestamp" >= m.moment - {_interval(before)}',
+        f'e."timestamp" <= m.moment + {_interval(after)}',
+        *where.conditions(few_events=True),
     ]
+    columns = {MISSING_ID: missing_id, Column("moment", Kind.TIME): "m.moment", **COLUMNS}
     statement = (
-        f"WITH m AS MATERIALIZED (SELECT {middle} AS moment)"
-        f' SELECT m.moment AS "moment", {SELECT} FROM m'
-        f" LEFT JOIN experience.experience_events AS e ON {' AND '.join(conditions)}"
-        f" ORDER BY {ORDER}{row_limit(limit)}"
+        f"WITH m AS MATERIALIZED (SELECT {moment} AS moment)"
+        f" SELECT {select_list(columns)} FROM m"
+        f" LEFT JOIN {EVENTS} AS e ON {' AND '.join(conditions)}"
+        f" WHERE m.moment IS NULL OR e.id IS NOT NULL ORDER BY {ORDER}{row_limit(limit)}"
     )
-    return Query(statement, (Column("moment", Kind.TIME), *COLUMNS), where.relations())
-
-
-def binned(step: dt.timedelta) -> str:
-    """Give the start of an event's time step; the steps are counted from 1970 on.
-
-    PostgreSQL counts from a moment that lies before all events: older versions are off by one
-    where an event lies before it.
-    """
-    first = _EPOCH - (_EPOCH - dt.datetime(1, 1, 1, tzinfo=dt.UTC)) // step * step
-    return f'date_bin({interval(step)}, e."timestamp", {sql.timestamptz(first)})'
+    return Query(statement, tuple(columns), where.relations(), id_noun="event")
 
 
 def rewards(step: dt.timedelta, where: EventFilter) -> Query:
-    """Number, total and mean of rewards in each time step that has any."""
-    total = f"sum(e.reward ORDER BY {ORDER})"
+    """Read the number, total and mean of rewards in each time step that has an event."""
     statement = (
-        f'SELECT {binned(step)} AS "timestamp", count(*) AS "count", {total} AS total_reward,'
-        f" {total} / count(*) AS mean_reward"
-        f" FROM experience.experience_events AS e{clause(where.conditions())}"
-        " GROUP BY 1 ORDER BY 1"
+        f'SELECT {time_step(step)} AS "timestamp", count(*) AS "count", {REWARD_SUMS}'
+        f" FROM {EVENTS} AS e{where_clause(where.conditions())} GROUP BY 1 ORDER BY 1"
     )
     columns = (
         Column("timestamp", Kind.TIME),
@@ -201,3 +186,18 @@ def rewards(step: dt.timedelta, where: EventFilter) -> Query:
         Column("mean_reward", Kind.FLOAT),
     )
     return Query(statement, columns, where.relations(), has_limit=False)
+
+
+def time_step(step: dt.timedelta) -> str:
+    """Write the start of an event's time step; steps are aligned to 1970-01-01 UTC.
+
+    The origin of `date_bin` lies before all events: older versions of PostgreSQL are off by one
+    step for a time before the origin.
+    """
+    origin = EPOCH - (EPOCH - dt.datetime(1, 1, 1, tzinfo=dt.UTC)) // step * step
+    return f'date_bin({_interval(step)}, e."timestamp", {sql.timestamptz(origin)})'
+
+
+def _interval(length: dt.timedelta) -> str:
+    # Not in days, whose length would depend on the session's time zone.
+    return f"{sql.integer(length // MICROSECOND)} * interval '1 microsecond'"

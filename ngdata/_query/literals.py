@@ -1,10 +1,10 @@
-"""Values as SQL literals: SQLAlchemy's string quoting, and a cast to the type that is meant.
+"""Values as SQL literals: text quoted by SQLAlchemy, with a cast to the SQL type.
 
-Why literals: the reading driver uses COPY only for a statement without parameters, which is 1.4
-times faster.  Each value is written as quoted text with a cast (``'1.5'::float8``), so that
-infinities, NaN and the smallest floats arrive bit for bit, whatever PostgreSQL would take a bare
-number for.  What a backslash means inside plain quotes is the server's setting, so text that has
-one is written as ``E'...'``, where it means the same everywhere.
+Literals, because the reading driver uses COPY, which is 1.4 times faster, only for statements
+without parameters.  Each value is quoted text with a cast (``'1.5'::float8``), so that infinities,
+NaN and the smallest floats arrive bit for bit, which a bare number would not ensure.  The meaning
+of a backslash in plain quotes is a setting of the server, so text with a backslash is written as
+``E'...'``, which has one meaning everywhere.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from ngdata.errors import InvalidQueryError
 
 __all__ = ["float8", "float8_array", "integer", "text", "text_array", "timestamptz", "uuid_array"]
 
-# The asyncpg dialect is the one that leaves a percent sign alone.
+# Unlike other dialects, asyncpg's does not double percent signs.
 _quote = String().literal_processor(asyncpg.dialect())
 
 
@@ -32,13 +32,13 @@ def _literal(value: str, sql_type: str) -> str:
 
 
 def text(value: str) -> str:
-    """Write a string; PostgreSQL stores neither NUL nor half a surrogate pair."""
+    """Write text, without NUL and unpaired surrogates, which PostgreSQL cannot store."""
     if "\0" in value:
-        raise InvalidQueryError(f"text must not contain NUL, as {value!r} does")
+        raise InvalidQueryError(f"text must not contain NUL: {value!r}")
     try:
         value.encode()
     except UnicodeEncodeError:
-        raise InvalidQueryError(f"{value!r} is no valid Unicode text") from None
+        raise InvalidQueryError(f"text must be valid Unicode, not {value!r}") from None
     return _literal(value, "text")
 
 
@@ -48,7 +48,7 @@ def integer(value: int) -> str:
 
 
 def float8(value: float) -> str:
-    """Write a float64, exactly: `repr` gives the shortest text that reads back as the same."""
+    """Write a float64 exactly: `repr` returns the shortest text that reads back as the same value."""
     return _literal(repr(float(value)), "float8")
 
 
@@ -63,11 +63,11 @@ def text_array(values: Iterable[str]) -> str:
 
 
 def uuid_array(ids: Iterable[str]) -> str:
-    """Write an array of ids, as one literal: an ARRAY[...] of many is slow to parse."""
+    """Write an array of ids, as one literal: a long ARRAY[...] is slow to parse."""
     return _literal("{" + ",".join(ids) + "}", "uuid[]")
 
 
 def timestamptz(value: dt.datetime) -> str:
-    """Write a point in time, which must be aware."""
-    # isoformat pads the year, which strftime does not on every platform.
+    """Write an aware time."""
+    # isoformat pads the year on every platform, strftime does not.
     return _literal(value.astimezone(dt.UTC).isoformat(), "timestamptz")

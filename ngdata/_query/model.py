@@ -1,22 +1,36 @@
-"""Queries as values: pure functions from checked arguments to SQL, with no I/O.
+"""A read as a value: its SQL, what its columns become in a frame, and the tables that it depends on.
 
-`Query` holds the finished SQL, what its columns become in a frame, and the relations it reads.
-Every value of a caller that stands in the SQL went through `ngdata._query.literals`.
+Everything in this package is pure: it checks arguments and writes SQL, without I/O.  A caller's
+value enters the SQL only through `ngdata._query.literals`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
+from typing import Final
 
 from ngdata._arguments.numbers import as_list
 from ngdata._arguments.suggestions import did_you_mean
+from ngdata._query import literals as sql
 from ngdata._query.filters import TokenFilter
 from ngdata._query.space import Box
 from ngdata.errors import InvalidQueryError
 
-__all__ = ["Column", "Form", "Kind", "Query", "Region", "Sent", "choose"]
+__all__ = [
+    "MISSING_ID",
+    "MISSING_ID_SQL",
+    "Column",
+    "Form",
+    "Kind",
+    "Query",
+    "Region",
+    "Sent",
+    "choose",
+    "requested",
+    "select_list",
+]
 
 
 class Kind(Enum):
@@ -37,30 +51,41 @@ class Kind(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """A column of an answer: its name in the frame, and what it becomes there."""
+    """A column of an answer: its name in the frame, and its kind."""
 
     name: str
     kind: Kind
 
 
-class Form(Enum):
-    """How the server sends what a column is made of."""
+MISSING_ID: Final = Column("missing_id", Kind.TEXT)
+"""A column that names ids of the caller's that are not in the store, each in a row of its own.
 
-    PLAIN = "as it is"
-    UUID = "16 bytes, to become text"
-    POINT = "the bytes of a PointZ, one of whose coordinates is wanted"
-    CONSTANT = "not at all: it is the same in each row"
+It is NULL in all other rows.  The reader raises `NotFoundError` for the ids in it, and removes the
+column from the frame.
+"""
+
+MISSING_ID_SQL: Final = "CASE WHEN t.id IS NULL THEN requested.id::text END"
+"""The expression of `MISSING_ID` in a read of `requested` rows."""
+
+
+class Form(Enum):
+    """How the server sends a column."""
+
+    PLAIN = "its value"
+    UUID = "16 bytes, converted to text by the reader"
+    POINT = "the bytes of a PointZ, of which the column is one coordinate"
+    CONSTANT = "not sent: the same value in each row"
 
 
 @dataclass(frozen=True, slots=True)
 class Sent:
-    """Where a column comes from: a column of what the server sends, and its form.
+    """Which column of the server's answer a column is made of, and in which form it is sent.
 
     Attributes
     ----------
     form : Form
     place : int
-        The server's column, from 0.
+        The position of the server's column, from 0.
     value : int
         The axis of a point, or the constant, an int32.
     """
@@ -72,7 +97,7 @@ class Sent:
 
 @dataclass(frozen=True, slots=True)
 class Region:
-    """A box, and which of the tokens in it are wanted."""
+    """A box, and the filter on the tokens in it."""
 
     box: Box
     where: TokenFilter
@@ -80,24 +105,26 @@ class Region:
 
 @dataclass(frozen=True, slots=True)
 class Query:
-    """A read, whole: nothing else is needed to send it, to cache it, or to explain it.
+    """A read: all that is needed to send, cache and explain it.
 
     Attributes
     ----------
     sql : str
-        One SELECT, its literals in place (with bound parameters the driver would not use COPY).
+        One SELECT with literals (with bound parameters, the driver would not use COPY).
     columns : tuple of Column
         The columns of the answer, in order.
     relations : tuple of str
         The tables that the answer depends on.
     region : Region or None
-        What is asked for, if it is all of a region.
+        The region that the answer holds completely, if the read is of one.
     has_limit : bool
-        Whether a call can ask for a part of it by ``limit=``.
+        Whether the method has a ``limit=`` that makes the answer smaller.
     sent : tuple of Sent
-        What each column is made of; empty if the server sends just these columns.
+        What each column is made of; empty if the server sends exactly these columns.
     is_small : bool
-        Whether the answer has a thousand rows at most, whatever there is.
+        Whether the answer has at most a thousand rows, whatever the store holds.
+    id_noun : str or None
+        What the caller's ids name, such as ``"token"``, if `MISSING_ID` is among the columns.
     """
 
     sql: str
@@ -107,34 +134,51 @@ class Query:
     has_limit: bool = True
     sent: tuple[Sent, ...] = ()
     is_small: bool = False
+    id_noun: str | None = None
 
 
 def choose(
-    offered: dict[Column, str], wanted: Sequence[str] | None, default: Sequence[str] | None = None
+    available: dict[Column, str], names: Sequence[str] | None, default: Sequence[str] | None = None
 ) -> dict[Column, str]:
-    """Choose columns by name, in the order wanted.
+    """Return the columns with these names, in the order of the names.
 
     Parameters
     ----------
-    offered : dict of Column to str
-        Each column with the SQL expression that gives it.
-    wanted : sequence of str or None
-        Names; None means `default`, or all.
+    available : dict of Column to str
+        Each column with its SQL expression.
+    names : sequence of str or None
+        None means `default`, or all.
     """
-    if wanted is None and default is None:
-        return offered
-    by_name = {column.name: column for column in offered}
-    if wanted is None:
-        wanted = list(by_name) if default is None else default
-    names = None if isinstance(wanted, str) else as_list(wanted)
-    if not names or len(set(map(str, names))) != len(names):
+    if names is None:
+        if default is None:
+            return available
+        names = default
+    by_name = {column.name: column for column in available}
+    values = None if isinstance(names, str) else as_list(names)
+    if not values or len(set(map(str, values))) != len(values):
         raise InvalidQueryError(
-            f"columns must be a sequence of different column names, not {wanted!r}"
+            f"columns must be a sequence of different column names, not {names!r}"
         )
-    for name in names:
-        if not isinstance(name, str) or name not in by_name:
-            hint = did_you_mean(name, by_name)
+    for value in values:
+        if not isinstance(value, str) or value not in by_name:
             raise InvalidQueryError(
-                f"there is no column {name!r} here, only {', '.join(by_name)}{hint}"
+                f"unknown column {value!r}; the columns here are {', '.join(by_name)}"
+                f"{did_you_mean(value, by_name)}"
             )
-    return {by_name[name]: offered[by_name[name]] for name in names}
+    return {by_name[value]: available[by_name[value]] for value in values}
+
+
+def select_list(columns: Mapping[Column, str]) -> str:
+    """Write the SELECT list of columns, each with its SQL expression."""
+    return ", ".join(f'{expression} AS "{column.name}"' for column, expression in columns.items())
+
+
+def requested(ids: Iterable[str], relation: str) -> str:
+    """Write a FROM item with a row for each id: the row of `relation` as `t`, NULLs if missing.
+
+    The ids themselves are ``requested.id``, in the order of ``requested.position``.
+    """
+    return (
+        f"unnest({sql.uuid_array(ids)}) WITH ORDINALITY AS requested (id, position)"
+        f" LEFT JOIN {relation} AS t ON t.id = requested.id"
+    )

@@ -1,4 +1,4 @@
-"""What tokens are connected to: neighbors, degrees, and the part of the graph around tokens."""
+"""Reads of what tokens are connected to: neighbors, degrees, and the graph around tokens."""
 
 from __future__ import annotations
 
@@ -6,24 +6,31 @@ from collections.abc import Sequence
 from typing import Final, Literal, TypeAlias
 
 from ngdata._arguments.levels import Level, level_index
-from ngdata._arguments.numbers import as_float, positive
-from ngdata._query import edges as stored
+from ngdata._arguments.numbers import as_integer, non_negative, positive
+from ngdata._arguments.suggestions import checked_word
 from ngdata._query import literals as sql
-from ngdata._query.filters import any_of, clause, row_limit, smallest_weight
-from ngdata._query.model import Column, Kind, Query
-from ngdata.errors import InvalidQueryError
+from ngdata._query.edges import CONNECTIONS
+from ngdata._query.filters import any_of, at_least, row_limit, where_clause
+from ngdata._query.model import (
+    MISSING_ID,
+    MISSING_ID_SQL,
+    Column,
+    Kind,
+    Query,
+    requested,
+    select_list,
+)
+from ngdata._query.space import SPATIAL_INDEX
 
-__all__ = ["UNKNOWN", "Direction", "checked_direction", "degree", "neighbors", "subgraph"]
+__all__ = ["Direction", "checked_direction", "degree", "neighbors", "subgraph"]
 
 Direction: TypeAlias = Literal["outgoing", "incoming", "both"]
 
-UNKNOWN: Final = "unknown"
-"""A column in front of the others: true in a row that stands for an id that is no token."""
-
-_DEEPEST: Final = 32
+_MAX_DEPTH: Final = 32
+_TOKENS: Final = "tokens.tokens"
 
 _NEIGHBORS: Final = (
-    Column(UNKNOWN, Kind.BOOLEAN),
+    MISSING_ID,
     Column("token_id", Kind.TEXT),
     Column("neighbor_id", Kind.TEXT),
     Column("connection_id", Kind.TEXT),
@@ -33,8 +40,9 @@ _NEIGHBORS: Final = (
     Column("depth", Kind.INTEGER),
 )
 
-# A bidirectional connection is one that can be gone from both ends, so it is outgoing from both.
-# The two branches of a direction never give the same connection twice for one start.
+# Per direction: the end that a step starts from, the end it leads to, a condition, and the label.
+# A bidirectional connection can be followed from both ends, so it is outgoing from both.  The two
+# branches of a direction never yield the same connection twice for one start.
 _BRANCHES: Final = {
     "outgoing": (
         ("source_id", "target_id", "", "'outgoing'"),
@@ -58,7 +66,7 @@ _BRANCHES: Final = {
 
 def checked_direction(direction: str) -> str:
     """Check a direction."""
-    return stored.one_of(direction, tuple(_BRANCHES), "direction")
+    return checked_word(direction, tuple(_BRANCHES), "direction")
 
 
 def neighbors(
@@ -71,74 +79,97 @@ def neighbors(
     within: float | None = None,
     level: Level = 0,
 ) -> Query:
-    """Each token that can be reached in at most `depth` steps, once per start.
+    """Read the tokens that can be reached in at most `depth` steps, each once per start.
 
-    Frontier by frontier: step d starts from what step d - 1 reached first, so the cost follows the
-    neighborhood and not the number of paths in it.  A start that is no token gives a row with
-    `unknown` set.  `within` keeps of those reached the ones so near to their start on a level.
+    Frontier by frontier: step d starts from the tokens that step d - 1 reached first, so the cost
+    grows with the neighborhood and not with the number of paths in it.  `within` keeps the tokens
+    that are at most this far from their start on a level.
     """
     checked_direction(direction)
-    deepest = positive(depth, "depth", _DEEPEST)
-    kept = any_of("c.connection_type", connection_type) + smallest_weight(min_weight, "c.weight")
+    max_depth = positive(depth, "depth", _MAX_DEPTH)
+    conditions = any_of("c.connection_type", connection_type) + at_least("c.weight", min_weight)
     reached = " UNION ALL ".join(
-        f"SELECT *, {step}::int AS depth FROM step_{step}" for step in range(1, deepest + 1)
+        f"SELECT *, {step}::int AS depth FROM step_{step}" for step in range(1, max_depth + 1)
     )
-    names = "connection_id, connection_type, weight, direction, depth"
     columns: tuple[Column, ...] = _NEIGHBORS
-    relations: tuple[str, ...] = ("graph.connections", "tokens.tokens")
-    distance, nothing = "", ""
+    relations: tuple[str, ...] = (CONNECTIONS, _TOKENS)
+    distance, no_distance = "", ""
     if within is not None:
         columns += (Column("distance", Kind.FLOAT),)
-        relations += ("tokens.spatial_index",)
-        distance, nothing = ", distance", ", NULL"
-        reached = _near(reached, within, level_index(level))
+        relations += (SPATIAL_INDEX,)
+        distance, no_distance = ", distance", ", NULL"
+        reached = _within(reached, within, level_index(level))
+    starts = (
+        "starts AS MATERIALIZED (SELECT *"
+        f" FROM unnest({sql.uuid_array(ids)}) WITH ORDINALITY AS a (start_id, position))"
+    )
     statement = (
-        f"WITH {_steps(_ASKED.format(sql.uuid_array(ids)), direction, deepest, kept)}"
-        f' SELECT "{UNKNOWN}", token_id::text AS token_id,'
+        f"WITH {_steps(starts, direction, max_depth, conditions)}"
+        " SELECT missing_id, token_id::text AS token_id,"
         " neighbor_id::text AS neighbor_id, connection_id::text AS connection_id,"
         f" connection_type, weight, direction, depth{distance} FROM ("
-        f'(SELECT false AS "{UNKNOWN}", place, start_id AS token_id, neighbor_id, {names}{distance}'
+        "(SELECT NULL::text AS missing_id, position, start_id AS token_id, neighbor_id,"
+        f" connection_id, connection_type, weight, direction, depth{distance}"
         f" FROM ({reached}) AS reached"
-        f" ORDER BY place, depth, reached.neighbor_id{row_limit(limit)})"
-        f' UNION ALL SELECT true AS "{UNKNOWN}", place, start_id, NULL, NULL, NULL, NULL, NULL, 0'
-        f"{nothing} FROM asked"
-        " WHERE NOT EXISTS (SELECT FROM tokens.tokens AS t WHERE t.id = start_id)"
-        ") AS answer ORDER BY place, depth, answer.neighbor_id"
+        f" ORDER BY position, depth, reached.neighbor_id{row_limit(limit)})"
+        " UNION ALL SELECT start_id::text, position, start_id, NULL, NULL, NULL, NULL, NULL, 0"
+        f"{no_distance} FROM starts"
+        f" WHERE NOT EXISTS (SELECT FROM {_TOKENS} AS t WHERE t.id = start_id)"
+        ") AS answer ORDER BY position, depth, answer.neighbor_id"
     )
-    return Query(statement, columns, relations)
+    return Query(statement, columns, relations, id_noun="token")
 
 
-_ASKED: Final = (
-    "asked AS MATERIALIZED (SELECT * FROM unnest({}) WITH ORDINALITY AS a (start_id, place))"
-)
-
-
-def _steps(asked: str, direction: str, deepest: int, kept: list[str]) -> str:
-    steps = [asked, "step_0 AS (SELECT place, start_id, start_id AS neighbor_id FROM asked)"]
-    steps += [
-        f"step_{step} AS MATERIALIZED ({_step(step, direction, kept)})"
-        for step in range(1, deepest + 1)
+def _steps(starts: str, direction: str, max_depth: int, conditions: list[str]) -> str:
+    """Write the common table expressions of `starts` and of all steps."""
+    steps = [
+        starts,
+        "step_0 AS (SELECT position, start_id, start_id AS neighbor_id FROM starts)",
+        *(
+            f"step_{step} AS MATERIALIZED ({_step(step, direction, conditions)})"
+            for step in range(1, max_depth + 1)
+        ),
     ]
     return ", ".join(steps)
 
 
-def _near(reached: str, within: float, level: int) -> str:
-    radius = as_float(within)
-    if radius is None or radius < 0:
-        raise InvalidQueryError(
-            f"within must be a radius here, a number of at least 0, not {within!r}; connections() "
-            "takes a region"
+def _step(step: int, direction: str, conditions: list[str]) -> str:
+    """Write one step: the connections from the last frontier to tokens not reached before."""
+    branches = []
+    for start, end, condition, label in _BRANCHES[direction]:
+        branch = [*([condition] if condition else []), *conditions, f"c.{end} <> f.start_id"]
+        branches.append(
+            f"SELECT f.position, f.start_id, c.{end} AS neighbor_id, c.id AS connection_id,"
+            f" c.connection_type, c.weight, {label} AS direction"
+            f" FROM step_{step - 1} AS f JOIN graph.connections AS c ON c.{start} = f.neighbor_id"
+            f"{where_clause(branch)}"
         )
+    not_before = [
+        f"NOT EXISTS (SELECT FROM step_{earlier} AS e"
+        " WHERE e.position = n.position AND e.neighbor_id = n.neighbor_id)"
+        for earlier in range(1, step)
+    ]
+    return (
+        "SELECT DISTINCT ON (position, neighbor_id) * FROM"
+        f" ({' UNION ALL '.join(branches)}) AS n{where_clause(not_before)}"
+        " ORDER BY position, neighbor_id, connection_id, direction DESC"
+    )
+
+
+def _within(reached: str, within: float, level: int) -> str:
+    """Restrict reached tokens to those near their start, and add the distance."""
+    radius = non_negative(within, "within", "; connections(within=) takes a region")
     return (
         f"SELECT r.*, far.geom <<->> near.geom AS distance FROM ({reached}) AS r"
-        f" JOIN tokens.spatial_index AS near ON near.level = {level} AND near.token_id = r.start_id"
-        f" JOIN tokens.spatial_index AS far ON far.level = {level}"
+        f" JOIN {SPATIAL_INDEX} AS near ON near.level = {level} AND near.token_id = r.start_id"
+        f" JOIN {SPATIAL_INDEX} AS far ON far.level = {level}"
         f" AND far.token_id = r.neighbor_id WHERE far.geom <<->> near.geom <= {sql.float8(radius)}"
     )
 
 
+# Each column's expression in the row of a token, and in the row of a connection.
 _SUBGRAPH: Final = {
-    Column(UNKNOWN, Kind.BOOLEAN): ("t.id IS NULL", "false"),
+    MISSING_ID: ("CASE WHEN t.id IS NULL THEN m.id::text END", "NULL"),
     Column("depth", Kind.OPTIONAL_INTEGER): ("m.depth", "NULL"),
     Column("token_id", Kind.TEXT): ("m.id::text", "NULL"),
     Column("token_type", Kind.TEXT): ("t.token_type", "NULL"),
@@ -161,81 +192,57 @@ def subgraph(
     connection_type: str | Sequence[str] | None = None,
     min_weight: float | None = None,
 ) -> Query:
-    """The tokens within some steps of any start, and the connections among them, in one snapshot.
+    """Read the tokens within `depth` steps of any start, and the connections among them.
 
-    First a row per token, by depth and id, then a row per connection, by id.
+    A row per token, by depth and id; then a row per connection, by id.
     """
     checked_direction(direction)
-    deepest = (
-        0 if depth == 0 and not isinstance(depth, bool) else positive(depth, "depth", _DEEPEST)
-    )
-    kept = any_of("c.connection_type", connection_type) + smallest_weight(min_weight, "c.weight")
-    # All starts are one: only the least depth of a token counts.
-    asked = (
-        f"asked AS MATERIALIZED (SELECT a.start_id, 1 AS place FROM unnest({sql.uuid_array(ids)})"
-        " AS a (start_id))"
+    max_depth = 0 if as_integer(depth) == 0 else positive(depth, "depth", _MAX_DEPTH)
+    conditions = any_of("c.connection_type", connection_type) + at_least("c.weight", min_weight)
+    # All starts have one position: only a token's least depth counts.
+    starts = (
+        f"starts AS MATERIALIZED (SELECT a.start_id, 1 AS position"
+        f" FROM unnest({sql.uuid_array(ids)}) AS a (start_id))"
     )
     reached = " UNION ALL ".join(
-        f"SELECT neighbor_id, {step} AS depth FROM step_{step}" for step in range(deepest + 1)
+        f"SELECT neighbor_id, {step} AS depth FROM step_{step}" for step in range(max_depth + 1)
     )
-    tokens = ", ".join(f'{token} AS "{c.name}"' for c, (token, _) in _SUBGRAPH.items())
-    edges = ", ".join(edge for _, edge in _SUBGRAPH.values())
-    # As in edges.py: the planner's guess of how many members there are must not matter.
-    among = ["(c.target_id IN (SELECT id FROM members)) IS TRUE", *kept]
+    tokens = select_list({column: token for column, (token, _) in _SUBGRAPH.items()})
+    connections = ", ".join(connection for _, connection in _SUBGRAPH.values())
+    # As in edges.py: the plan must not depend on the estimated number of members.
+    among = ["(c.target_id IN (SELECT id FROM members)) IS TRUE", *conditions]
     statement = (
-        f"WITH {_steps(asked, direction, deepest, kept)}, members AS MATERIALIZED ("
+        f"WITH {_steps(starts, direction, max_depth, conditions)}, members AS MATERIALIZED ("
         f"SELECT neighbor_id AS id, min(depth) AS depth FROM ({reached}) AS r GROUP BY neighbor_id)"
-        f" (SELECT {tokens} FROM members AS m LEFT JOIN tokens.tokens AS t USING (id)"
-        f" ORDER BY m.depth, m.id) UNION ALL (SELECT {edges} FROM members AS m"
-        f" JOIN graph.connections AS c ON c.source_id = m.id{clause(among)} ORDER BY c.id)"
+        f" (SELECT {tokens} FROM members AS m LEFT JOIN {_TOKENS} AS t USING (id)"
+        f" ORDER BY m.depth, m.id) UNION ALL (SELECT {connections} FROM members AS m"
+        f" JOIN graph.connections AS c ON c.source_id = m.id{where_clause(among)} ORDER BY c.id)"
     )
-    relations = ("graph.connections", "tokens.tokens")
-    return Query(statement, tuple(_SUBGRAPH), relations, has_limit=False)
-
-
-def _step(step: int, direction: str, kept: list[str]) -> str:
-    """One step: the connections at the last frontier that lead to what was not reached yet."""
-    branches = []
-    for near, far, condition, label in _BRANCHES[direction]:
-        conditions = [*([condition] if condition else []), *kept, f"c.{far} <> f.start_id"]
-        branches.append(
-            f"SELECT f.place, f.start_id, c.{far} AS neighbor_id, c.id AS connection_id,"
-            f" c.connection_type, c.weight, {label} AS direction"
-            f" FROM step_{step - 1} AS f JOIN graph.connections AS c ON c.{near} = f.neighbor_id"
-            f"{clause(conditions)}"
-        )
-    fresh = [
-        f"NOT EXISTS (SELECT FROM step_{earlier} AS e"
-        " WHERE e.place = found.place AND e.neighbor_id = found.neighbor_id)"
-        for earlier in range(1, step)
-    ]
-    return (
-        "SELECT DISTINCT ON (place, neighbor_id) * FROM"
-        f" ({' UNION ALL '.join(branches)}) AS found{clause(fresh)}"
-        " ORDER BY place, neighbor_id, connection_id, direction DESC"
-    )
+    relations = (CONNECTIONS, _TOKENS)
+    return Query(statement, tuple(_SUBGRAPH), relations, has_limit=False, id_noun="token")
 
 
 def degree(ids: Sequence[str] | None, weighted: bool = False) -> Query:
-    """In, out and total degree of the tokens asked, or of all; a loop counts once each way.
+    """Read the in, out and total degree of tokens, or of all; a loop counts once in and once out.
 
-    `weighted` adds the sums of the weights.  As in a networkx MultiDiGraph in which a bidirectional connection is two arcs.
+    They are those of a networkx MultiDiGraph in which a bidirectional connection is two arcs.
+    `weighted` adds the sums of the weights.
     """
     if ids is None:
-        asked = (
-            "SELECT id, row_number() OVER (ORDER BY id) AS place, true AS found FROM tokens.tokens"
+        nodes = (
+            "SELECT id, row_number() OVER (ORDER BY id) AS position, NULL::text AS missing_id"
+            f" FROM {_TOKENS}"
         )
-        wanted = ""
+        restriction = ""
     else:
-        asked = (
-            "SELECT a.id, a.place, t.id IS NOT NULL AS found"
-            f" FROM unnest({sql.uuid_array(ids)}) WITH ORDINALITY AS a (id, place)"
-            " LEFT JOIN tokens.tokens AS t USING (id)"
+        nodes = (
+            f"SELECT requested.id, requested.position, {MISSING_ID_SQL} AS missing_id"
+            f" FROM {requested(ids, _TOKENS)}"
         )
-        wanted = " AND c.{} IN (SELECT id FROM asked)"
+        restriction = " AND c.{} IN (SELECT id FROM nodes)"
     arcs = " UNION ALL ".join(
         f"SELECT c.{end}, {is_out}::int, {1 - is_out}::int, c.weight FROM graph.connections AS c"
-        f" WHERE {condition}{wanted.format(end)}"
+        f" WHERE {condition}{restriction.format(end)}"
         for end, is_out, condition in (
             ("source_id", 1, "true"),
             ("target_id", 0, "true"),
@@ -245,7 +252,7 @@ def degree(ids: Sequence[str] | None, weighted: bool = False) -> Query:
     )
     sums, weights = "", ""
     columns: tuple[Column, ...] = (
-        Column(UNKNOWN, Kind.BOOLEAN),
+        MISSING_ID,
         Column("token_id", Kind.TEXT),
         *(Column(name, Kind.INTEGER) for name in ("in_degree", "out_degree", "total_degree")),
     )
@@ -259,12 +266,12 @@ def degree(ids: Sequence[str] | None, weighted: bool = False) -> Query:
             Column(name, Kind.FLOAT) for name in ("in_weight", "out_weight", "total_weight")
         )
     statement = (
-        f"WITH asked AS MATERIALIZED ({asked}), arcs (id, out_arc, in_arc, weight) AS ({arcs}),"
+        f"WITH nodes AS MATERIALIZED ({nodes}), arcs (id, out_arc, in_arc, weight) AS ({arcs}),"
         f" degrees AS (SELECT id, sum(in_arc) AS ins, sum(out_arc) AS outs{sums}"
         " FROM arcs GROUP BY id)"
-        f' SELECT NOT a.found AS "{UNKNOWN}", a.id::text AS token_id,'
+        " SELECT n.missing_id, n.id::text AS token_id,"
         " coalesce(ins, 0)::int8 AS in_degree, coalesce(outs, 0)::int8 AS out_degree,"
         f" coalesce(ins + outs, 0)::int8 AS total_degree{weights}"
-        " FROM asked AS a LEFT JOIN degrees USING (id) ORDER BY a.place"
+        " FROM nodes AS n LEFT JOIN degrees USING (id) ORDER BY n.position"
     )
-    return Query(statement, columns, ("graph.connections", "tokens.tokens"), has_limit=False)
+    return Query(statement, columns, (CONNECTIONS, _TOKENS), has_limit=False, id_noun="token")

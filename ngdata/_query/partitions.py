@@ -1,8 +1,8 @@
-"""Reads cut into parts that are disjoint, complete and of equal size: by the rows that are there.
+"""Reads split into partitions that are disjoint, complete and of equal size.
 
-Rows are put in an order that has no ties, because it ends in the id; a part is the rows from one
-bound up to the next.  What is before the first bound or behind the last belongs to the outer parts,
-so that the parts are complete whatever is written after the bounds were read.
+The rows are ordered without ties, because the order ends in the id; a partition is the rows from
+one bound up to the next.  The first one has no lower bound and the last one no upper bound, so that
+together they are complete, whatever is written after the bounds were read.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ from typing import Any, Final, Protocol, TypeAlias
 from ngdata._arguments.numbers import positive
 from ngdata._query import literals as sql
 from ngdata._query import regions
-from ngdata._query.filters import TokenFilter, clause
-from ngdata._query.model import Column, Kind, Query
-from ngdata._query.space import Box, moved
+from ngdata._query.filters import TokenFilter, where_clause
+from ngdata._query.model import Column, Kind, Query, select_list
+from ngdata._query.space import SPATIAL_INDEX, Box, with_coordinate
 from ngdata.errors import InvalidQueryError
 
 __all__ = ["PartCount", "Rows", "Split", "event_split", "head", "region_split"]
@@ -31,8 +31,8 @@ _REGION_BOUND: Final = (
     Column("token_id", Kind.TEXT),
 )
 
-# The order of events, without its ties and its NULLs.  Text compares as ids do in the collation
-# that is every server's; other collations differ between a server and its replica.
+# The order of events as expressions without NULLs, and without ties.  In the "C" collation, which
+# every server has, ids compare as text like uuids; other collations may differ on a replica.
 _EVENT_KEY: Final = {
     Column("timestamp", Kind.TIME): '"timestamp"',
     Column("unnumbered", Kind.BOOLEAN): "sequence_number IS NULL",
@@ -44,15 +44,15 @@ _EVENT_ORDER: Final = ", ".join(_EVENT_KEY.values())
 
 @dataclass(frozen=True, slots=True)
 class PartCount:
-    """How many parts are wanted: so many, or of so many rows each; fewer if there are fewer rows."""
+    """The number of partitions, or of rows in each; fewer partitions if there are fewer rows."""
 
     npartitions: int | None = None
     rows_per_partition: int | None = None
 
     def __post_init__(self) -> None:
         if (self.npartitions is None) == (self.rows_per_partition is None):
-            given = "neither" if self.npartitions is None else "both"
-            raise InvalidQueryError(f"give npartitions or rows_per_partition, not {given}")
+            passed = "neither" if self.npartitions is None else "both"
+            raise InvalidQueryError(f"pass either npartitions or rows_per_partition, not {passed}")
         if self.npartitions is not None:
             positive(self.npartitions, "npartitions", 1_000_000)
         else:
@@ -60,7 +60,7 @@ class PartCount:
             positive(self.rows_per_partition, "rows_per_partition")
 
     def sql(self) -> str:
-        """Give the SQL of the number of parts of so many `rows`."""
+        """Write the number of partitions as SQL, in which ``rows`` is the number of rows."""
         if self.npartitions is not None:
             return f"least({sql.integer(self.npartitions)}, rows)"
         size = sql.integer(self.rows_per_partition or 1)
@@ -68,56 +68,56 @@ class PartCount:
 
 
 class Rows(Protocol):
-    """Rows of a part, of which a read is made when it is known which columns are wanted."""
+    """The rows of a partition; a read of them is made once the columns are known."""
 
     def query(self, columns: Sequence[str]) -> Query:
-        """Give the read of these columns, in this order."""
+        """Return the read of these columns, in this order."""
 
 
 @dataclass(frozen=True, slots=True)
 class RegionRows:
-    """The tokens in a box for which something is true beside; `also` is SQL."""
+    """The tokens in a box that meet further conditions in SQL."""
 
     box: Box
     where: TokenFilter
-    also: tuple[str, ...]
+    conditions: tuple[str, ...]
 
     def query(self, columns: Sequence[str]) -> Query:
-        """Give the read of these columns."""
-        return regions.region(self.box, self.where, columns, also=self.also)
+        """Return the read of these columns."""
+        return regions.region(self.box, self.where, columns, conditions=self.conditions)
 
 
 @dataclass(frozen=True, slots=True)
 class EventRows:
-    """The events of a read for which something is true beside; `conditions` are SQL."""
+    """The events of a read that meet further conditions in SQL."""
 
     whole: Query
     conditions: tuple[str, ...]
 
     def query(self, columns: Sequence[str]) -> Query:
-        """Give the read of these columns, in the order of events."""
-        kinds = {column.name: column for column in self.whole.columns}
-        chosen = ", ".join(f'"{name}"' for name in columns)
+        """Return the read of these columns, in the order of events."""
+        by_name = {column.name: column for column in self.whole.columns}
+        select = ", ".join(f'"{name}"' for name in columns)
         return replace(
             self.whole,
-            sql=f"SELECT {chosen} FROM ({self.whole.sql}) AS part"
-            f"{clause(self.conditions)} ORDER BY {_EVENT_ORDER}",
-            columns=tuple(kinds[name] for name in columns),
+            sql=f"SELECT {select} FROM ({self.whole.sql}) AS part"
+            f"{where_clause(self.conditions)} ORDER BY {_EVENT_ORDER}",
+            columns=tuple(by_name[name] for name in columns),
         )
 
 
 @dataclass(frozen=True, slots=True)
 class Split:
-    """A read that is to be cut.
+    """A read, and how to split it.
 
     Attributes
     ----------
     whole : Query
         The read itself.
     bounds : Query
-        Which rows are the first ones of a part, but for the first part, in order.
+        The first row of each partition but the first, in order.
     part : function
-        Gives the rows from one bound up to another; None is no bound.
+        Returns the rows from one bound up to another; None means no bound.
     """
 
     whole: Query
@@ -125,7 +125,7 @@ class Split:
     part: Callable[[_Bound | None, _Bound | None], Rows]
 
     def parts(self, bounds: Sequence[_Bound]) -> list[Rows]:
-        """Give the reads of all parts."""
+        """Return the rows of each partition."""
         return [
             self.part(low, high) for low, high in zip([None, *bounds], [*bounds, None], strict=True)
         ]
@@ -134,14 +134,14 @@ class Split:
 def region_split(
     box: Box, where: TokenFilter, columns: Sequence[str] | None, count: PartCount
 ) -> Split:
-    """Cut a region across the axis on which its tokens lie furthest apart."""
-    # The planner takes a region for one row, and would count all of it again for each of its rows:
-    # so what is made of it once is fenced in.
+    """Split a region across the axis on which its tokens extend furthest."""
+    # The planner estimates one row for a region, and would count it again for each of its rows; so
+    # the expressions that must be evaluated once are MATERIALIZED.
     whole = regions.region(box, where, columns)
     extents = ", ".join(f"max({axis}) - min({axis}) AS d{axis}" for axis in "xyz")
     statement = (
         "WITH inside AS MATERIALIZED (SELECT ST_X(geom) AS x, ST_Y(geom) AS y, ST_Z(geom) AS z,"
-        f" token_id FROM tokens.spatial_index{clause(box.conditions() + where.conditions())}),"
+        f" token_id FROM {SPATIAL_INDEX}{where_clause(box.conditions() + where.conditions())}),"
         f" extents AS (SELECT count(*) AS rows, {extents} FROM inside),"
         f" cut AS MATERIALIZED (SELECT rows, {count.sql()} AS parts,"
         " CASE greatest(dx, dy, dz) WHEN dx THEN 0 WHEN dy THEN 1 ELSE 2 END AS axis FROM extents),"
@@ -152,36 +152,32 @@ def region_split(
     )
 
     def part(low: _Bound | None, high: _Bound | None) -> Rows:
-        reach, ties = box, []
+        part_box, ties = box, []
         for bound, is_low in ((low, True), (high, False)):
             if bound is None:
                 continue
             axis, place = int(bound["axis"]), float(bound["place"])
-            # Up to the bound itself, which the index can find; among what lies exactly there, the
-            # id decides.
-            reach = _reaching(reach, axis, place, is_low)
+            # The box includes the bound's coordinate, which the index can find; among the tokens at
+            # exactly that coordinate, the id decides.
+            if is_low:
+                part_box = replace(part_box, low=with_coordinate(part_box.low, axis, place))
+            else:
+                part_box = replace(part_box, high=with_coordinate(part_box.high, axis, place))
             inner, side = (">", ">=") if is_low else ("<", "<")
             ties.append(
                 f"(ST_{_AXES[axis]}(geom) {inner} {sql.float8(place)}"
                 f" OR spatial_index.token_id {side} {sql.text(bound['token_id'])}::uuid)"
             )
-        return RegionRows(reach, where, tuple(ties))
+        return RegionRows(part_box, where, tuple(ties))
 
     return Split(whole, Query(statement, _REGION_BOUND, whole.relations), part)
 
 
-def _reaching(box: Box, axis: int, place: float, is_low: bool) -> Box:
-    if is_low:
-        return replace(box, low=moved(box.low, axis, place))
-    return replace(box, high=moved(box.high, axis, place))
-
-
 def event_split(whole: Query, count: PartCount) -> Split:
-    """Cut a read of events by time; it gives them in their order."""
-    key = ", ".join(f'{made} AS "{column.name}"' for column, made in _EVENT_KEY.items())
+    """Split a read of events by time; each partition is in the order of events."""
     names = ", ".join(f'"{column.name}"' for column in _EVENT_KEY)
     statement = (
-        f"WITH inside AS MATERIALIZED (SELECT {key} FROM ({whole.sql}) AS whole),"
+        f"WITH inside AS MATERIALIZED (SELECT {select_list(_EVENT_KEY)} FROM ({whole.sql}) AS whole),"
         f" cut AS MATERIALIZED (SELECT rows, {count.sql()} AS parts"
         " FROM (SELECT count(*) AS rows FROM inside) AS counted),"
         " placed AS (SELECT * FROM inside CROSS JOIN cut),"
@@ -200,22 +196,22 @@ def event_split(whole: Query, count: PartCount) -> Split:
                 sql.integer(bound["number"]),
                 sql.text(bound["event_id"]),
             )
-            # The index on times answers the first alone.
+            # The index on times can answer only the first.
             conditions += [
                 f'"timestamp" {side[0]}= {moment}',
                 f"({_EVENT_ORDER}) {side} ({', '.join(values)})",
             ]
-        # Parts behind each other have the order of the whole.
+        # Partitions one after the other have the order of the whole.
         return EventRows(whole, tuple(conditions))
 
     return Split(whole, Query(statement, tuple(_EVENT_KEY), whole.relations), part)
 
 
 def _firsts(order: str) -> str:
-    """Give the common table expressions of the first row of each part but the first.
+    """Write the common table expressions of the first row of each partition but the first.
 
-    A row with b others `before` it is in part ``b * parts / rows``, rounded down: so the sizes of
-    parts differ by one at most.
+    A row with b rows ``before`` it is in partition ``b * parts / rows``, rounded down: so the sizes
+    of the partitions differ by at most one.
     """
     return (
         f"numbered AS (SELECT *, row_number() OVER (ORDER BY {order}) - 1 AS before FROM placed),"
@@ -225,5 +221,5 @@ def _firsts(order: str) -> str:
 
 
 def head(query: Query) -> Query:
-    """Give a read that has no rows, for the dtypes."""
+    """Return the read without rows, for its dtypes."""
     return replace(query, sql=f"SELECT * FROM ({query.sql}) AS whole LIMIT 0", region=None)

@@ -1,4 +1,4 @@
-"""The shortest path between two tokens, as one query of the function that finds it."""
+"""The shortest path between two tokens, as one query that calls the function `graph.shortest_path`."""
 
 from __future__ import annotations
 
@@ -7,19 +7,18 @@ from typing import Final
 
 from ngdata._arguments.numbers import positive
 from ngdata._query import literals as sql
-from ngdata._query.filters import any_of, clause
-from ngdata._query.model import Column, Kind, Query
+from ngdata._query.filters import any_of, where_clause
+from ngdata._query.model import MISSING_ID, Column, Kind, Query
 from ngdata._query.neighbors import checked_direction
 
-__all__ = ["NEGATIVE", "STATE", "UNKNOWN_END", "shortest_path"]
+__all__ = ["IS_NEGATIVE", "shortest_path"]
 
-STATE: Final = "state"
-"""A column in front of the others: what a row stands for, a step or what is wrong."""
-UNKNOWN_END: Final = "unknown"
-NEGATIVE: Final = "negative"
+IS_NEGATIVE: Final = "is_negative"
+"""A column that is true in the row of a connection of negative weight, and false in all steps."""
 
 _COLUMNS: Final = (
-    Column(STATE, Kind.TEXT),
+    MISSING_ID,
+    Column(IS_NEGATIVE, Kind.BOOLEAN),
     Column("step", Kind.INTEGER),
     Column("source_id", Kind.TEXT),
     Column("target_id", Kind.TEXT),
@@ -38,32 +37,33 @@ def shortest_path(
     connection_type: str | Sequence[str] | None = None,
     direction: str = "outgoing",
 ) -> Query:
-    """A row per step; before them, one per end that is no token and one for a negative weight."""
+    """Read the steps of a path; if `weighted`, before them one connection of negative weight."""
     types = "NULL::text[]"
     if connection_type is not None:
         any_of("connection_type", connection_type)
-        wanted = [connection_type] if isinstance(connection_type, str) else list(connection_type)
-        types = sql.text_array(wanted)
-    deepest = "NULL" if max_depth is None else positive(max_depth, "max_depth")
+        names = [connection_type] if isinstance(connection_type, str) else list(connection_type)
+        types = sql.text_array(names)
+    max_steps = "NULL" if max_depth is None else positive(max_depth, "max_depth")
     ends = f"({sql.uuid_array([source])})[1], ({sql.uuid_array([target])})[1]"
     parts = [
-        f"SELECT '{UNKNOWN_END}' AS {STATE}, 0 AS step, a.id::text AS source_id,"
-        " NULL::text AS target_id, NULL::text AS connection_id, NULL::text AS connection_type,"
-        f" NULL::float8 AS weight FROM unnest({sql.uuid_array([source, target])}) AS a (id)"
+        f"SELECT a.id::text AS missing_id, false AS {IS_NEGATIVE}, 0 AS step, NULL::text AS"
+        " source_id, NULL::text AS target_id, NULL::text AS connection_id,"
+        " NULL::text AS connection_type, NULL::float8 AS weight"
+        f" FROM unnest({sql.uuid_array(dict.fromkeys([source, target]))}) AS a (id)"
         " WHERE NOT EXISTS (SELECT FROM tokens.tokens AS t WHERE t.id = a.id)"
     ]
     if weighted:
-        kept = [*any_of("c.connection_type", connection_type), "c.weight < 0"]
+        conditions = [*any_of("c.connection_type", connection_type), "c.weight < 0"]
         parts.append(
-            f"(SELECT '{NEGATIVE}', 0, c.source_id::text, c.target_id::text, c.id::text,"
-            f" c.connection_type, c.weight FROM graph.connections AS c{clause(kept)}"
+            "(SELECT NULL, true, 0, c.source_id::text, c.target_id::text, c.id::text,"
+            f" c.connection_type, c.weight FROM graph.connections AS c{where_clause(conditions)}"
             " ORDER BY c.id LIMIT 1)"
         )
     parts.append(
-        "SELECT 'step', p.step, p.source_id::text, p.target_id::text, p.connection_id::text,"
+        "SELECT NULL, false, p.step, p.source_id::text, p.target_id::text, p.connection_id::text,"
         f" p.connection_type, p.weight FROM graph.shortest_path({ends},"
         f" '{checked_direction(direction)}', {types}, {'true' if weighted else 'false'},"
-        f" {deepest}) AS p"
+        f" {max_steps}) AS p"
     )
     statement = f"{' UNION ALL '.join(parts)} ORDER BY step"
-    return Query(statement, _COLUMNS, ("graph.connections", "tokens.tokens"))
+    return Query(statement, _COLUMNS, ("graph.connections", "tokens.tokens"), id_noun="token")

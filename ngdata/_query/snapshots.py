@@ -1,29 +1,39 @@
-"""Reads for snapshots: the whole graph in a compact form, and `graph.graph_snapshots` itself."""
+"""Reads for snapshots: the whole graph in a compact form, and the rows of `graph.graph_snapshots`."""
 
 from __future__ import annotations
 
 from typing import Final
 
-from ngdata._query import literals as sql
-from ngdata._query.model import Column, Kind, Query
+from ngdata._query.model import (
+    MISSING_ID,
+    MISSING_ID_SQL,
+    Column,
+    Kind,
+    Query,
+    requested,
+    select_list,
+)
 
-__all__ = ["listed", "stored", "whole_graph"]
+__all__ = ["by_id", "listing", "whole_graph"]
 
-_RELATION: Final = ("graph.graph_snapshots",)
+_SNAPSHOTS: Final = "graph.graph_snapshots"
 
-_LISTED: Final = {
-    Column("snapshot_id", Kind.TEXT): "id::text",
-    Column("label", Kind.TEXT): "label",
-    Column("created_at", Kind.TIME): "created_at",
-    Column("node_count", Kind.INTEGER): "node_count",
-    Column("edge_count", Kind.INTEGER): "edge_count",
-    Column("mean_degree", Kind.FLOAT): "mean_degree",
-    Column("clustering_coefficient", Kind.FLOAT): "clustering_coefficient",
+_LISTING: Final = {
+    Column("snapshot_id", Kind.TEXT): "t.id::text",
+    Column("label", Kind.TEXT): "t.label",
+    Column("created_at", Kind.TIME): "t.created_at",
+    Column("node_count", Kind.INTEGER): "t.node_count",
+    Column("edge_count", Kind.INTEGER): "t.edge_count",
+    Column("mean_degree", Kind.FLOAT): "t.mean_degree",
+    Column("clustering_coefficient", Kind.FLOAT): "t.clustering_coefficient",
 }
 
 
 def whole_graph() -> Query:
-    """One row with the time, one per token with its id, one per connection; ids as 16 bytes."""
+    """Read a row with the time, then one per token with its id, then one per connection.
+
+    Ids are 16 bytes.
+    """
     statement = (
         "SELECT now() AS taken, NULL::bytea AS id, NULL::bytea AS source_id,"
         " NULL::bytea AS target_id, NULL::text AS connection_type, NULL::float8 AS weight,"
@@ -41,18 +51,14 @@ def whole_graph() -> Query:
     return Query(statement, columns, ("graph.connections", "tokens.tokens"))
 
 
-def listed() -> Query:
-    """All snapshots without their data, by time, then id."""
-    return Query(f"{_select(_LISTED)} ORDER BY created_at, id", tuple(_LISTED), _RELATION)
+def listing() -> Query:
+    """Read all snapshots without their data, by time, then id."""
+    statement = f"SELECT {select_list(_LISTING)} FROM {_SNAPSHOTS} AS t ORDER BY t.created_at, t.id"
+    return Query(statement, tuple(_LISTING), (_SNAPSHOTS,))
 
 
-def stored(snapshot_id: str) -> Query:
-    """One snapshot with its data."""
-    columns = {**_LISTED, Column("data", Kind.BYTES): "data"}
-    statement = f"{_select(columns)} WHERE id = ANY ({sql.uuid_array([snapshot_id])})"
-    return Query(statement, tuple(columns), _RELATION)
-
-
-def _select(columns: dict[Column, str]) -> str:
-    selected = ", ".join(f'{expression} AS "{c.name}"' for c, expression in columns.items())
-    return f"SELECT {selected} FROM graph.graph_snapshots"
+def by_id(snapshot_id: str) -> Query:
+    """Read one snapshot with its data."""
+    columns = {MISSING_ID: MISSING_ID_SQL, **_LISTING, Column("data", Kind.BYTES): "t.data"}
+    statement = f"SELECT {select_list(columns)} FROM {requested([snapshot_id], _SNAPSHOTS)}"
+    return Query(statement, tuple(columns), (_SNAPSHOTS,), id_noun="snapshot")

@@ -16,27 +16,30 @@ from ngdata._query import literals as sql
 from ngdata.errors import InvalidQueryError
 
 __all__ = [
-    "MOST",
+    "MAX_COORDINATE",
+    "SPATIAL_INDEX",
     "Box",
     "Point",
     "Window",
     "as_point",
-    "moved",
     "point_sql",
     "search_box",
     "unmasked",
+    "with_coordinate",
 ]
 
-MOST: Final = 1e37
-"""The largest coordinate: beyond, the float32 boxes of the index break."""
+SPATIAL_INDEX: Final = "tokens.spatial_index"
+
+MAX_COORDINATE: Final = 1e37
+"""The largest coordinate: the index compares boxes in float32, which fails beyond."""
 
 _CLAMP: Final = 1e38
-"""Where an infinite side of a search box ends: outside every point, inside float32."""
+"""The end of an infinite side of a search box: beyond every point, but within float32."""
 
 Point: TypeAlias = tuple[float, float, float]
 
 Window: TypeAlias = "tuple[ArrayLike, ArrayLike] | tuple[ArrayLike, ArrayLike, Level]"
-"""A region as an argument: ``(min_coords, max_coords)`` or with a level behind."""
+"""A region as an argument: ``(min_coords, max_coords)`` or ``(min_coords, max_coords, level)``."""
 
 
 def _three(value: object, name: str) -> Point:
@@ -51,30 +54,30 @@ def _three(value: object, name: str) -> Point:
         raise InvalidQueryError(f"{name} must be three numbers (x, y, z), not {value!r}")
     x, y, z = (float(v) for v in array)
     if math.isnan(x) or math.isnan(y) or math.isnan(z):
-        raise InvalidQueryError(f"{name} must not contain NaN, as {value!r} does")
+        raise InvalidQueryError(f"{name} must not contain NaN: {value!r}")
     return x, y, z
 
 
 def unmasked(value: Any) -> Any:
-    """Give a masked array with NaN for what it hides: NumPy would take what lies under the mask."""
+    """Return a masked array with NaN for its masked values, which NumPy would use as if unmasked."""
     if not isinstance(value, np.ma.MaskedArray):
         return value
-    kind = np.float64 if value.dtype.kind in "iuf" else object
-    return np.ma.filled(value.astype(kind), np.nan)
+    dtype = np.float64 if value.dtype.kind in "iuf" else object
+    return np.ma.filled(value.astype(dtype), np.nan)
 
 
-def moved(point: Point, axis: int, value: float) -> Point:
-    """Give a point with another coordinate on one axis."""
-    x, y, z = (value if place == axis else old for place, old in enumerate(point))
+def with_coordinate(point: Point, axis: int, value: float) -> Point:
+    """Return a point with another coordinate on one axis."""
+    x, y, z = (value if number == axis else old for number, old in enumerate(point))
     return x, y, z
 
 
 def as_point(value: object, name: str = "point") -> Point:
-    """Check a point: three finite numbers of at most 1e37 in size."""
+    """Check a point: three finite numbers with absolute values of at most 1e37."""
     point = _three(value, name)
-    if max(map(abs, point)) > MOST:
+    if max(map(abs, point)) > MAX_COORDINATE:
         raise InvalidQueryError(
-            f"{name} must be finite and at most {MOST:g} in size on each axis, not {value!r}"
+            f"{name} must be finite and at most {MAX_COORDINATE:g} in size on each axis, not {value!r}"
         )
     return point
 
@@ -89,7 +92,7 @@ class Box:
 
     @classmethod
     def of(cls, min_coords: object, max_coords: object, level: Level) -> Box:
-        """Check the arguments of a region; infinite bounds are legal."""
+        """Check the arguments of a region; infinite bounds are allowed."""
         low, high = _three(min_coords, "min_coords"), _three(max_coords, "max_coords")
         for axis, a, b in zip("xyz", low, high, strict=True):
             if a > b:
@@ -110,23 +113,23 @@ class Box:
         return cls.of(window[0], window[1], window[2] if len(window) == 3 else 0)
 
     def conditions(self) -> list[str]:
-        """Give the SQL conditions on `tokens.spatial_index` for exactly this box.
+        """Write the SQL conditions on `tokens.spatial_index` for exactly this box.
 
-        ``&&&`` is what the index answers, in float32 and rounded outwards; the comparisons in
-        float64 then keep what is really inside.  An infinite side needs none.
+        The index answers ``&&&``, in float32 and rounded outwards; the comparisons in float64 then
+        keep the points that are inside.  An infinite side needs no comparison.
         """
         inside = f"geom &&& {search_box(self.low, self.high)}"
         return [f"level = {self.level}", inside, *self.comparisons()]
 
     def comparisons(self) -> list[str]:
-        """Give the conditions that decide, which no index answers."""
-        found = []
+        """Write the exact comparisons, which no index answers."""
+        conditions = []
         for axis, low, high in zip("XYZ", self.low, self.high, strict=True):
             if low != -math.inf:
-                found.append(f"ST_{axis}(geom) >= {sql.float8(low)}")
+                conditions.append(f"ST_{axis}(geom) >= {sql.float8(low)}")
             if high != math.inf:
-                found.append(f"ST_{axis}(geom) <= {sql.float8(high)}")
-        return found
+                conditions.append(f"ST_{axis}(geom) <= {sql.float8(high)}")
+        return conditions
 
 
 def point_sql(point: Point) -> str:
@@ -135,10 +138,10 @@ def point_sql(point: Point) -> str:
 
 
 def search_box(low: Point, high: Point) -> str:
-    """Write what ``&&&`` compares with: a line has the same box as a box, and a tiny plan.
+    """Write the operand of ``&&&``: a diagonal line, whose box is the box, and whose plan is short.
 
-    The bounds are clamped, because one at float32's maximum or beyond (infinity too) switches
-    its axis of the index off.
+    The bounds are clamped, because a bound at float32's maximum or beyond (infinity too) disables
+    the index on its axis.
     """
 
     def clamped(point: Point) -> str:

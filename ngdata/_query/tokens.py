@@ -1,20 +1,25 @@
-"""Whole tokens by id, out of `tokens.tokens`."""
+"""Reads of whole tokens by id, from `tokens.tokens`."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import Final
 
-from ngdata._query import literals as sql
-from ngdata._query.model import Column, Kind, Query, choose
+from ngdata._query.model import (
+    MISSING_ID,
+    MISSING_ID_SQL,
+    Column,
+    Kind,
+    Query,
+    choose,
+    requested,
+    select_list,
+)
 
-__all__ = ["FOUND", "by_id"]
-
-FOUND: Final = "found"
-"""A column in front of the others: whether the id asked for is there."""
+__all__ = ["by_id"]
 
 _COLUMNS: Final = {
-    Column("token_id", Kind.TEXT): "asked.id::text",
+    Column("token_id", Kind.TEXT): "requested.id::text",
     Column("token_type", Kind.TEXT): "t.token_type",
     Column("weight", Kind.FLOAT): "t.weight",
     Column("flags", Kind.INTEGER): "coalesce(t.flags, 0)",
@@ -26,13 +31,17 @@ _COLUMNS: Final = {
 _DEFAULT: Final = ("token_id", "token_type", "weight", "flags", "timestamp", "coords")
 
 
-def by_id(ids: Sequence[str], columns: Sequence[str] | None = None) -> Query:
-    """One row per id asked, in that order; `found` is false where there is no such token."""
-    chosen = choose(_COLUMNS, columns, _DEFAULT)
-    selected = ", ".join(f'{expression} AS "{c.name}"' for c, expression in chosen.items())
+def by_id(
+    ids: Sequence[str], columns: Sequence[str] | None = None, skip_missing: bool = False
+) -> Query:
+    """Read a row per id, in the order of `ids`; `skip_missing` leaves out ids of no token."""
+    selected = choose(_COLUMNS, columns, _DEFAULT)
+    condition, noun = " WHERE t.id IS NOT NULL", None
+    if not skip_missing:
+        selected = {MISSING_ID: MISSING_ID_SQL, **selected}
+        condition, noun = "", "token"
     statement = (
-        f'SELECT t.id IS NOT NULL AS "{FOUND}", {selected}'
-        f" FROM unnest({sql.uuid_array(ids)}) WITH ORDINALITY AS asked (id, place)"
-        " LEFT JOIN tokens.tokens AS t USING (id) ORDER BY asked.place"
+        f"SELECT {select_list(selected)} FROM {requested(ids, 'tokens.tokens')}{condition}"
+        " ORDER BY requested.position"
     )
-    return Query(statement, (Column(FOUND, Kind.BOOLEAN), *chosen), ("tokens.tokens",))
+    return Query(statement, tuple(selected), ("tokens.tokens",), id_noun=noun)

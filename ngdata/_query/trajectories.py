@@ -1,4 +1,4 @@
-"""Reads of trajectories: one with its events, or a list of them."""
+"""Reads of trajectories: the events of one, or a list of trajectories."""
 
 from __future__ import annotations
 
@@ -8,17 +8,22 @@ from typing import Final
 from ngdata._query import events
 from ngdata._query import literals as sql
 from ngdata._query.events import EventFilter
-from ngdata._query.filters import clause, row_limit
-from ngdata._query.model import Column, Kind, Query
+from ngdata._query.filters import row_limit, where_clause
+from ngdata._query.model import (
+    MISSING_ID,
+    MISSING_ID_SQL,
+    Column,
+    Kind,
+    Query,
+    requested,
+    select_list,
+)
 
-__all__ = ["UNKNOWN", "asked", "listing", "one"]
+__all__ = ["TRAJECTORIES", "events_of", "listing"]
 
-UNKNOWN: Final = "unknown"
-"""A column in front of the others: true in the only row if there is no such trajectory."""
+TRAJECTORIES: Final = "experience.experience_trajectories"
 
-_RELATION: Final = "experience.experience_trajectories"
-
-_LISTED: Final = {
+_LISTING: Final = {
     Column("trajectory_id", Kind.TEXT): "t.id::text",
     Column("start_time", Kind.TIME): "t.start_time",
     Column("end_time", Kind.TIME): "t.end_time",
@@ -29,24 +34,22 @@ _LISTED: Final = {
 }
 
 
-def asked(trajectory_id: str) -> str:
-    """Give the trajectory asked for as a relation of one row, `t`, of NULLs if there is none."""
-    return (
-        f"unnest({sql.uuid_array([trajectory_id])}) AS asked (id)"
-        " LEFT JOIN experience.experience_trajectories AS t ON t.id = asked.id"
-    )
-
-
-def one(trajectory_id: str) -> Query:
-    """A trajectory's events in sequence; a row without an event if it has none."""
+def events_of(trajectory_id: str) -> Query:
+    """Read a trajectory's events by sequence number (NULL last), time, id."""
     statement = (
-        f'SELECT t.id IS NULL AS "{UNKNOWN}", {events.SELECT} FROM {asked(trajectory_id)}'
-        " LEFT JOIN experience.experience_events AS e ON e.trajectory_id = t.id"
+        f"SELECT {select_list({MISSING_ID: MISSING_ID_SQL, **events.COLUMNS})}"
+        f" FROM {requested([trajectory_id], TRAJECTORIES)}"
+        f" LEFT JOIN {events.EVENTS} AS e ON e.trajectory_id = t.id"
+        " WHERE t.id IS NULL OR e.id IS NOT NULL"
         ' ORDER BY e.sequence_number NULLS LAST, e."timestamp", e.id'
     )
-    columns = (Column(UNKNOWN, Kind.BOOLEAN), *events.COLUMNS)
-    relations = (_RELATION, "experience.experience_events")
-    return Query(statement, columns, relations, has_limit=False)
+    return Query(
+        statement,
+        (MISSING_ID, *events.COLUMNS),
+        (TRAJECTORIES, events.EVENTS),
+        has_limit=False,
+        id_noun="trajectory",
+    )
 
 
 def listing(
@@ -55,22 +58,26 @@ def listing(
     ended: bool | None = None,
     limit: int | None = None,
 ) -> Query:
-    """Trajectories, by their start (a missing one last), then id; `limit` cuts by id."""
+    """Read trajectories by their start (NULL last), then id; `limit` keeps the first by id.
+
+    With conditions in `where`, only trajectories with an event that meets all of them.
+    """
     conditions = [] if ids is None else [f"t.id = ANY ({sql.uuid_array(ids)})"]
-    relations: tuple[str, ...] = (_RELATION,)
+    relations: tuple[str, ...] = (TRAJECTORIES,)
     if ended is not None:
         conditions.append(f"t.ended_at IS {'NOT ' if ended else ''}NULL")
-    wanted = [] if where is None else where.conditions()
-    if where is not None and wanted:
+    event_conditions = [] if where is None else where.conditions()
+    if where is not None and event_conditions:
         conditions.append(
-            "t.id IN (SELECT e.trajectory_id FROM experience.experience_events AS e"
-            f"{clause(wanted)})"
+            f"t.id IN (SELECT e.trajectory_id FROM {events.EVENTS} AS e"
+            f"{where_clause(event_conditions)})"
         )
         relations += where.relations()
-    select = ", ".join(f'{expression} AS "{c.name}"' for c, expression in _LISTED.items())
-    cut = row_limit(limit)
-    rows = f"SELECT * FROM experience.experience_trajectories AS t{clause(conditions)}"
-    if cut:
-        rows += f" ORDER BY t.id{cut}"
-    statement = f"SELECT {select} FROM ({rows}) AS t ORDER BY t.start_time NULLS LAST, t.id"
-    return Query(statement, tuple(_LISTED), relations)
+    rows = f"SELECT * FROM {TRAJECTORIES} AS t{where_clause(conditions)}"
+    limit_clause = row_limit(limit)
+    if limit_clause:
+        rows += f" ORDER BY t.id{limit_clause}"
+    statement = (
+        f"SELECT {select_list(_LISTING)} FROM ({rows}) AS t ORDER BY t.start_time NULLS LAST, t.id"
+    )
+    return Query(statement, tuple(_LISTING), relations)

@@ -1,15 +1,15 @@
-"""Columns of tokens as the server sends them with the least work for both sides.
+"""The SELECT list of a token read, in the form that costs server and reader the least.
 
-An id goes as its 16 bytes, a point as the bytes of its geometry, and a level, which is the same in
-each row, not at all: that is 0.7 of the time that text and three numbers take a server and a
-reader together.  `ngdata._reading.wire_format` makes the columns of them.
+An id is sent as its 16 bytes, a point as the bytes of its geometry, and a level, the same in each
+row, is not sent: server and reader together need 0.7 of the time that text and three numbers need.
+`ngdata._reading.wire_format` converts the answer to the columns.
 """
 
 from __future__ import annotations
 
 from typing import Final
 
-from ngdata._query.model import Column, Form, Sent
+from ngdata._query.model import Column, Form, Sent, select_list
 
 __all__ = ["compact"]
 
@@ -17,45 +17,43 @@ _AXES: Final = ("x", "y", "z")
 
 
 def compact(
-    chosen: dict[Column, str], level: int, *, is_small: bool = False
+    columns: dict[Column, str], level: int, *, is_small: bool = False
 ) -> tuple[str, tuple[Sent, ...]]:
-    """Write what to select, and say what each column is made of.
+    """Write the SELECT list, and return what each column is made of.
 
-    A small answer is sent as it is: there, the steps of unpacking cost more than the rows.
+    A small answer is sent unchanged: its conversion would cost more than its rows.
 
     Parameters
     ----------
-    chosen : dict of Column to str
-        Columns of `tokens.spatial_index`, each with the SQL expression that gives it alone.
+    columns : dict of Column to str
+        Columns of `tokens.spatial_index`, each with its own SQL expression.
     level : int
-        The one that all rows are of.
+        The level of all rows.
     is_small : bool
-        Whether few rows can come.
+        Whether the answer has few rows.
     """
     if is_small:
-        return ", ".join(f'{sql} AS "{column.name}"' for column, sql in chosen.items()), ()
-    names = [column.name for column in chosen]
-    axes = [name for name in names if name in _AXES]
+        return select_list(columns), ()
+    names = [column.name for column in columns]
+    has_point = sum(name in _AXES for name in names) > 1
     selected: list[str] = []
-    sent = []
+    sources = []
     point: int | None = None
-    for column, expression in chosen.items():
-        form, value = Form.PLAIN, 0
+    for column, expression in columns.items():
+        form, value, alias = Form.PLAIN, 0, column.name
         if column.name == "level" and len(names) > 1:
-            sent.append(Sent(Form.CONSTANT, value=level))
+            sources.append(Sent(Form.CONSTANT, value=level))
             continue
-        if column.name in _AXES and len(axes) > 1:
+        if column.name in _AXES and has_point:
             form, value = Form.POINT, _AXES.index(column.name)
             if point is not None:
-                sent.append(Sent(form, point, value))
+                sources.append(Sent(form, point, value))
                 continue
             point = len(selected)
-            # As bytea, the driver need not know PostGIS' type, whose number may change.
-            expression, alias = "geom::bytea", " ".join(axes)
+            # As bytea: the driver need not know PostGIS' type, whose OID differs between databases.
+            expression, alias = "geom::bytea", " ".join(name for name in names if name in _AXES)
         elif column.name == "token_id":
-            form, expression, alias = Form.UUID, "token_id", "token_id"
-        else:
-            alias = column.name
-        sent.append(Sent(form, len(selected), value))
+            form, expression = Form.UUID, "token_id"
+        sources.append(Sent(form, len(selected), value))
         selected.append(f'{expression} AS "{alias}"')
-    return ", ".join(selected), tuple(sent)
+    return ", ".join(selected), tuple(sources)

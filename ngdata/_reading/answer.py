@@ -1,4 +1,4 @@
-"""An answer of the database, as it came, and the frames that are made of it."""
+"""An answer of the database, as it was received, and the frames made of it."""
 
 from __future__ import annotations
 
@@ -14,51 +14,46 @@ from ngdata._reading.frames import is_shareable, to_frame, to_shared_frame
 
 __all__ = ["Answer"]
 
-# What an answer takes in memory beside its table, about.
-_OVERHEAD = 512
+# Roughly the memory that an answer takes besides its table.
+_OVERHEAD_BYTES = 512
 
 
 @dataclass(frozen=True, eq=False)
 class Answer:
-    """What a query was answered, and by which version that is true.
+    """The rows that answer a query, and the version of the relations they were read from.
 
     Attributes
     ----------
     table : pyarrow.Table
     columns : tuple of Column
     version : str
-        Empty where nobody asked for it.
-    made : float
-        When its read began, in seconds since the epoch.
+        Empty if it was not read.
+    read_at : float
+        When the read began, in seconds since the epoch.
     """
 
     table: pa.Table
     columns: tuple[Column, ...]
     version: str = ""
-    made: float = field(default_factory=time.time)
+    read_at: float = field(default_factory=time.time)
 
     @cached_property
     def nbytes(self) -> int:
-        """How much memory it holds."""
-        return int(self.table.nbytes) + _OVERHEAD
+        """The memory that the answer takes."""
+        return int(self.table.nbytes) + _OVERHEAD_BYTES
 
     @property
-    def is_quick(self) -> bool:
-        """Whether a frame takes next to no time, however large it is: nothing is copied."""
+    def is_shareable(self) -> bool:
+        """Whether frames are made without copying, in next to no time however large they are."""
         return all(is_shareable(column.kind) for column in self.columns)
 
     @cached_property
-    def _shared(self) -> pd.DataFrame | None:
-        """A frame over the answer's own memory, which nobody can write to."""
-        if not self.is_quick:
-            return None  # objects would be shared as they are
-        try:
-            return to_shared_frame(self.table, self.columns)
-        except AttributeError:
-            return None  # a pandas with other inner parts: each frame is then made anew
+    def _shared_frame(self) -> pd.DataFrame | None:
+        """A frame over the answer's own memory, which is read-only."""
+        return to_shared_frame(self.table, self.columns) if self.is_shareable else None
 
     def frame(self) -> pd.DataFrame:
-        """Make a frame that is the caller's own: pandas copies what of it is written to."""
-        if self._shared is not None:
-            return self._shared.copy(deep=False)
+        """Return a frame that the caller owns: pandas copies a column before it is written to."""
+        if self._shared_frame is not None:
+            return self._shared_frame.copy(deep=False)
         return to_frame(self.table, self.columns)

@@ -1,7 +1,7 @@
 """Arrow to DataFrame: what each kind of column becomes in pandas.
 
-The dtypes follow from the query alone, so an empty answer has those of a full one, and a frame
-owns its data: nothing it shows is shared with another.
+The dtypes follow from the query alone, so an empty answer has those of a full one.  A frame owns
+its data: a change to it never shows in another frame.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _STR: Final = pd.StringDtype("pyarrow", na_value=np.nan)
 
 
 def to_frame(table: pa.Table, columns: Sequence[Column]) -> pd.DataFrame:
-    """Make the frame of an answer.
+    """Return the frame of an answer.
 
     Parameters
     ----------
@@ -45,7 +45,7 @@ def to_frame(table: pa.Table, columns: Sequence[Column]) -> pd.DataFrame:
     >>> to_frame(pa.table({"x": [1.5]}), [Column("x", Kind.FLOAT)]).dtypes.to_dict()
     {'x': dtype('float64')}
     """
-    # The constructor copies what a dict holds, which makes the Arrow memory writable columns.
+    # The constructor copies the arrays of a dict, so columns over Arrow's memory become writable.
     try:
         return pd.DataFrame(
             {
@@ -55,33 +55,33 @@ def to_frame(table: pa.Table, columns: Sequence[Column]) -> pd.DataFrame:
         )
     except _UnreadableJSON as unreadable:
         row = table.slice(unreadable.row, 1).columns
-        named = [
+        ids = [
             f"{column.name} {values[0].as_py()}"
             for column, values in zip(columns, row, strict=True)
             if column.kind is Kind.TEXT
         ]
         raise NGDataError(
-            f"another program wrote JSON that Python does not read, for {', '.join(named[:1])}: "
-            f"{unreadable}; correct it in the database, or leave that row out"
+            f"the JSON of {', '.join(ids[:1]) or 'a row'} was written by another program, and "
+            f"Python cannot read it: {unreadable}; correct it in the database, or leave that row out"
         ) from None
 
 
-class _UnreadableJSON(Exception):  # noqa: N818 - to_frame makes the error of it
+class _UnreadableJSON(Exception):  # noqa: N818 - to_frame turns it into an error for the caller
     def __init__(self, row: int, error: Exception) -> None:
         super().__init__(str(error))
         self.row = row
 
 
 def is_shareable(kind: Kind) -> bool:
-    """Tell whether several frames can stand over one memory without seeing each other's changes."""
-    return kind in _READ_ONLY
+    """Return whether frames can share the memory of a column and still not affect each other."""
+    return _CAN_SHARE and kind in _READ_ONLY
 
 
 def to_shared_frame(table: pa.Table, columns: Sequence[Column]) -> pd.DataFrame:
-    """Make a frame over the table's own memory, to be copied shallowly and never given away.
+    """Return a frame over the table's own memory, only to be copied shallowly.
 
-    pandas copies before it writes, because it knows of another that looks at the same memory; and
-    what goes past pandas meets memory that is read-only.
+    pandas copies a column before it writes to it, because it knows of another frame over the same
+    memory; writes that bypass pandas fail, because the memory is read-only.
     """
     frame: Any = pd.DataFrame(
         {
@@ -91,14 +91,14 @@ def to_shared_frame(table: pa.Table, columns: Sequence[Column]) -> pd.DataFrame:
         copy=False,
     )
     for block in frame._mgr.blocks:
-        block.refs.add_reference(_WITNESS._mgr.blocks[0])
+        block.refs.add_reference(_OTHER_OWNER._mgr.blocks[0])
     shared: pd.DataFrame = frame
     return shared
 
 
-# It looks at the memory of every shared frame for ever: else the last copy, once it is alone, would
-# be written in place, and pandas would fail at memory that is read-only.
-_WITNESS: Final[Any] = pd.DataFrame({"": [0]})
+# Counts as an owner of each shared frame's memory for ever.  Otherwise the last copy would be the
+# only owner, and pandas would write to it in place and fail, because the memory is read-only.
+_OTHER_OWNER: Final[Any] = pd.DataFrame({"": [0]})
 
 
 def _read_only_numbers(values: pa.ChunkedArray) -> Any:
@@ -106,19 +106,19 @@ def _read_only_numbers(values: pa.ChunkedArray) -> Any:
     while isinstance(owner.base, np.ndarray):
         owner = owner.base
     if array.size and (owner.base is None or owner.flags.writeable):
-        # Not Arrow's own memory, but NumPy's, which can be made writable again; bytes cannot.
+        # NumPy's memory, not Arrow's: it could be made writable again, unlike bytes.
         array = np.frombuffer(array.tobytes(), array.dtype)
     return array
 
 
 def _read_only_times(values: pa.ChunkedArray) -> Any:
     naive = _read_only_numbers(values.cast(pa.timestamp("us")))
-    # Anything but integers would be copied, and the copy be writable.
+    # Anything but integers would be copied, and the copy would be writable.
     return pd.array(naive.view(np.int64), dtype=_UTC, copy=False)
 
 
 def _text(values: pa.ChunkedArray) -> Any:
-    # An array, for which pandas need not look whether its index is that of the others.
+    # An array: of a Series, pandas would compare the index with that of the other columns.
     dtype: Any = _STR
     return dtype.__from_arrow__(values)
 
@@ -136,13 +136,13 @@ def _times(values: pa.ChunkedArray) -> Any:
 
 
 def _json(values: pa.ChunkedArray) -> Any:
-    found = []
+    objects = []
     for row, text in enumerate(values.to_pylist()):
         try:
-            found.append(None if text is None else json.loads(text))
+            objects.append(None if text is None else json.loads(text))
         except (ValueError, RecursionError) as error:
             raise _UnreadableJSON(row, error) from None
-    return _objects(found)
+    return _objects(objects)
 
 
 def _bytes(values: pa.ChunkedArray) -> Any:
@@ -150,18 +150,18 @@ def _bytes(values: pa.ChunkedArray) -> Any:
 
 
 def _coords(values: pa.ChunkedArray) -> Any:
-    """Lists of 24 (eight x, eight y, eight z) to 8x3 arrays; NULL is NaN, a missing list is None."""
-    present = values.is_valid().to_numpy()
+    """Return 8x3 arrays of lists of 24 (eight x, y, z): NaN for NULL, None for a missing list."""
+    is_present = values.is_valid().to_numpy()
     flat = values.combine_chunks().flatten().to_numpy(zero_copy_only=False)
     points = iter(np.ascontiguousarray(flat.reshape(-1, 3, 8).transpose(0, 2, 1), dtype=np.float64))
-    return _objects([next(points) if there else None for there in present])
+    return _objects([next(points) if present else None for present in is_present])
 
 
 def _objects(values: list[Any]) -> pd.Series[Any]:
-    # NumPy would look into lists and arrays and make more dimensions of them.
+    # NumPy would turn lists and arrays into further dimensions.
     array = np.empty(len(values), dtype=object)
-    for place, value in enumerate(values):
-        array[place] = value
+    for index, value in enumerate(values):
+        array[index] = value
     return pd.Series(array, dtype=object)
 
 
@@ -184,3 +184,51 @@ _READ_ONLY: Final[dict[Kind, Callable[[pa.ChunkedArray], Any]]] = {
     Kind.BOOLEAN: _read_only_numbers,
     Kind.TIME: _read_only_times,
 }
+
+
+def _can_share() -> bool:
+    """Return whether shallow copies of a shared frame are independent in this pandas.
+
+    `to_shared_frame` uses its private block manager, which another version may change.
+    """
+    columns = (
+        Column("text", Kind.TEXT),
+        Column("float", Kind.FLOAT),
+        Column("integer", Kind.INTEGER),
+        Column("boolean", Kind.BOOLEAN),
+        Column("time", Kind.TIME),
+    )
+    table = pa.table(
+        {
+            "text": ["a", "b"],
+            "float": [1.0, 2.0],
+            "integer": [1, 2],
+            "boolean": [True, False],
+            "time": pa.array([1, 2], pa.timestamp("us", "UTC")),
+        }
+    )
+    rows = table.to_pylist()
+    try:
+        original = to_shared_frame(table, columns)
+        changed, unchanged = original.copy(deep=False), original.copy(deep=False)
+        _copy_first_row(changed)
+        are_independent = (
+            changed.equals(to_frame(table.take([0, 0]), columns))
+            and unchanged.equals(to_frame(table, columns))
+            and original.equals(unchanged)
+        )
+        # The last frame over the memory must not write to it either.
+        del original, changed
+        _copy_first_row(unchanged)
+        return are_independent and table.to_pylist() == rows
+    except Exception:
+        return False
+
+
+def _copy_first_row(frame: pd.DataFrame) -> None:
+    for name in frame.columns:
+        first: Any = frame.at[0, name]
+        frame.at[1, name] = first
+
+
+_CAN_SHARE: Final = _can_share()

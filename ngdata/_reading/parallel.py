@@ -1,7 +1,7 @@
 """A large region over several connections, as one answer of one moment.
 
-One connection leads: it takes the snapshot, and all others read in it.  They are helpers, taken
-only if they are free at once: what one of them fails at, the leader reads itself.
+One connection leads: it takes a snapshot, and all others read in that snapshot.  The others are
+helpers, used only if they are free at once: the leader reads what a helper fails to read.
 """
 
 from __future__ import annotations
@@ -16,156 +16,163 @@ import adbc_driver_postgresql.dbapi as adbc
 import numpy as np
 import pyarrow as pa
 
-from ngdata._connections.arrow_connection import (
-    ArrowConnection,
-    Estimate,
+from ngdata._connections.arrow_connection import ArrowConnection
+from ngdata._connections.arrow_pool import ArrowPool
+from ngdata._connections.arrow_session import (
+    ArrowSession,
+    Snapshot,
     TooManyRows,
-    begin_locked,
+    VersionedTable,
     joined,
 )
-from ngdata._connections.arrow_pool import ArrowPool
 from ngdata._connections.threads import uninterrupted
 from ngdata._query.model import Query
 from ngdata._query.parallel_parts import estimate_sql, sample_sql, size_sql, slabs, sweeps
-from ngdata._reading.wire_format import unpacked
+from ngdata._reading.wire_format import unpack_batch
 
 __all__ = ["read"]
 
-# Below so many rows, a second connection gains next to nothing.
-_LARGE: Final = 100_000
+# Below this number of rows, a second connection gains next to nothing.
+_MIN_PARALLEL_ROWS: Final = 100_000
 
-# Each stream keeps a core of the server's busy, and half of one here.
-_STREAMS: Final = max(2, min(4, os.cpu_count() or 1))
+# Each connection keeps one core of the server busy, and half of one here.
+_CONNECTIONS: Final = max(2, min(4, os.cpu_count() or 1))
 
-# From this share of a level's rows, the index does not pay.
-_MUCH: Final = 0.3
+# From this share of a level's rows on, the index does not pay.
+_SWEEP_SHARE: Final = 0.3
 
-# Ranges of pages cost nothing, and who is done early takes another; boxes share pages.
-_SWEEPS_PER_STREAM: Final = 4
+# Ranges of pages cost nothing extra, and a connection that finishes early reads another; boxes
+# share pages.
+_SWEEPS_PER_CONNECTION: Final = 4
 
-# Streams are what runs at once here.  The planner expects one row of a region, so it takes an index
-# scan for many, which reads a page for each; bitmaps read each page once, a sweep wants neither.
-_PLANS: Final = "SET LOCAL max_parallel_workers_per_gather = 0; SET LOCAL enable_indexscan = off"
-_SWEEPING: Final = f"{_PLANS}; SET LOCAL enable_bitmapscan = off"
+# The connections are the parallelism here.  The planner expects one row of a region, so it would
+# choose an index scan even for many rows, which reads a page for each; a bitmap scan reads each page
+# once, and a sweep needs neither.
+_SLAB_SETTINGS: Final = (
+    "SET LOCAL max_parallel_workers_per_gather = 0",
+    "SET LOCAL enable_indexscan = off",
+)
+_SWEEP_SETTINGS: Final = (*_SLAB_SETTINGS, "SET LOCAL enable_bitmapscan = off")
 
-
-# Who asked for a lock after the leader had its own may wait for the leader, while a helper waits for
-# that lock and the leader for the helper: a circle that no server sees.
-_PATIENCE: Final = "SET LOCAL lock_timeout = '1s'"
+# A transaction that requests a lock after the leader got its own may wait for the leader, while a
+# helper waits for that transaction and the leader for the helper: a deadlock that no server detects.
+_HELPER_LOCK_TIMEOUT: Final = "SET LOCAL lock_timeout = '1s'"
 
 
 async def read(
-    pool: ArrowPool, lead: ArrowConnection, query: Query, version: str | None = None
-) -> tuple[pa.Table, str | None]:
-    """Read a query's answer, over more than the one connection if it pays.
+    pool: ArrowPool,
+    leader: ArrowConnection,
+    query: Query,
+    *,
+    version: str | None = None,
+    max_rows: int | None = None,
+) -> VersionedTable:
+    """Read a query's answer, over several connections if that is faster.
 
     Parameters
     ----------
     pool : ArrowPool
-        Where others can be had.
-    lead : ArrowConnection
+        The source of further connections.
+    leader : ArrowConnection
     query : Query
     version : str, optional
-        The query of the nonces to read in the same snapshot.
+        The statement that reads the version in the same snapshot.
+    max_rows : int, optional
+        How many rows the answer may have.
 
-    Returns
-    -------
-    pyarrow.Table, str or None
-        The answer, in one piece, and the nonces.
+    Raises
+    ------
+    TooManyRows
+        The answer has more than `max_rows` rows.
     """
-    # A pooler would run each statement in a transaction of its own choice.
-    if query.region is not None and not pool.pooled and pool.has_spare():
-        unless = Estimate(estimate_sql(query.region), _LARGE)
-        found = await _read_alone(lead, query, version, unless)
-        if found is not None:
-            return found
-        async with pool.spare(_STREAMS - 1) as helpers:
-            if helpers:
-                lead.companions = helpers
-                for helper in helpers:
-                    helper.most = lead.most
-                try:
-                    return await _read_together(lead, helpers, query, version)
-                finally:
-                    lead.companions = []
-    found = await _read_alone(lead, query, version, None)
-    assert found is not None
-    return found
+    region = query.region
 
-
-async def _read_alone(
-    lead: ArrowConnection, query: Query, version: str | None, unless: Estimate | None
-) -> tuple[pa.Table, str | None] | None:
-    unpack, copy = functools.partial(unpacked, query=query), not query.is_small
-    if version is not None:
-        return await lead.read_versioned(
-            query.sql, version, query.relations, unpack, unless, copy=copy
+    def read_alone(session: ArrowSession) -> VersionedTable:
+        return session.read(
+            query.sql,
+            version=version,
+            snapshot=None if version is None else Snapshot(query.relations),
+            max_rows=max_rows,
+            unpack=functools.partial(unpack_batch, query=query),
+            copy=not query.is_small,
         )
-    table = await lead.read(query.sql, unpack, unless, copy=copy)
-    return None if table is None else (table, None)
+
+    def read_if_small(session: ArrowSession) -> VersionedTable | None:
+        assert region is not None
+        is_large = session.expected_rows(estimate_sql(region)) >= _MIN_PARALLEL_ROWS
+        return None if is_large else read_alone(session)
+
+    # A pooler could run each statement in another transaction.
+    if region is not None and not pool.behind_pooler and pool.has_spare():
+        answer = await leader.run(read_if_small)
+        if answer is not None:
+            return answer
+        async with pool.spare(_CONNECTIONS - 1) as helpers:
+            if helpers:
+                leader.helpers = helpers
+                try:
+                    return await _read_together(leader, query, version, max_rows)
+                finally:
+                    leader.helpers = []
+    return await leader.run(read_alone)
 
 
 async def _read_together(
-    lead: ArrowConnection, helpers: list[ArrowConnection], query: Query, version: str | None
-) -> tuple[pa.Table, str | None]:
-    try:
-        await lead.run(begin_locked(query.relations))
-        nonces = None if version is None else (await lead.row(version))[0]
-        (snapshot,) = await lead.row("SELECT pg_export_snapshot()")
-        plans, parts = await _parts(lead, query, 1 + len(helpers))
-        await lead.run(plans)
-        begin = begin_locked(query.relations, f"{_PATIENCE}; ")
-        begin += f"; SET TRANSACTION SNAPSHOT '{snapshot}'; {plans}"
-        table = await _shared_out(lead, helpers, begin, parts, query)
-        await lead.run("COMMIT")
-    except BaseException:
-        # Its transaction is open; a connection that is closed has none.
-        lead.broken = True
-        raise
-    return table, nonces
+    leader: ArrowConnection, query: Query, version: str | None, max_rows: int | None
+) -> VersionedTable:
+    async with leader.transaction(Snapshot(query.relations)):
+        text = None
+        if version is not None:
+            (text,) = await leader.run(lambda session: session.row(version))
+        (exported,) = await leader.run(lambda session: session.row("SELECT pg_export_snapshot()"))
+        settings, parts = await _split(leader, query)
+        await leader.run(lambda session: session.execute("; ".join(settings)))
+        snapshot = Snapshot(query.relations, exported, (_HELPER_LOCK_TIMEOUT, *settings))
+        batches = await _read_parts(leader, snapshot, query, parts, max_rows)
+    return VersionedTable(joined(batches), text)
 
 
-async def _shared_out(
-    lead: ArrowConnection,
-    helpers: list[ArrowConnection],
-    begin: str,
-    parts: list[Query],
+async def _read_parts(
+    leader: ArrowConnection,
+    snapshot: Snapshot,
     query: Query,
-) -> pa.Table:
-    unpack = functools.partial(unpacked, query=query)
+    parts: list[Query],
+    max_rows: int | None,
+) -> list[pa.RecordBatch]:
+    unpack = functools.partial(unpack_batch, query=query)
     waiting = deque(parts)
-    found: list[pa.RecordBatch] = []
+    batches: list[pa.RecordBatch] = []
 
-    async def read_one(connection: ArrowConnection, part: Query) -> None:
-        found.extend(await connection.read_more(part.sql, unpack))
-        rows = sum(batch.num_rows for batch in found)
-        if lead.most is not None and rows > lead.most:
-            raise TooManyRows(lead.most, rows)
+    async def read_part(connection: ArrowConnection, part: Query) -> None:
+        batches.extend(
+            await connection.run(
+                lambda session: session.batches(part.sql, max_rows=max_rows, unpack=unpack)
+            )
+        )
+        rows = sum(batch.num_rows for batch in batches)
+        if max_rows is not None and rows > max_rows:
+            raise TooManyRows(max_rows, rows)
 
-    async def help_with(helper: ArrowConnection) -> None:
+    async def help_with_parts(helper: ArrowConnection) -> None:
         part = None
         try:
-            await helper.run(begin)
-            while waiting:
-                part = waiting.popleft()
-                await read_one(helper, part)
-                part = None
-            await helper.run("COMMIT")
+            async with helper.transaction(snapshot):
+                while waiting:
+                    part = waiting.popleft()
+                    await read_part(helper, part)
+                    part = None
         except (adbc.Error, ConnectionError):
-            # No connection to be had, a lock not to be had, a time-out: it is closed, and its part
-            # is the leader's, who finds out whether the part itself is the reason.
+            # No connection, no lock, or a timeout: the helper is closed, and the leader reads the
+            # part, which shows whether the part itself is the cause.
             if part is not None:
                 waiting.append(part)
-        except BaseException:
-            helper.broken = True
-            raise
 
-    tasks = {asyncio.create_task(help_with(helper)) for helper in helpers}
+    tasks = {asyncio.create_task(help_with_parts(helper)) for helper in leader.helpers}
     try:
         busy = tasks
         while waiting or busy:
             if waiting:
-                await read_one(lead, waiting.popleft())
+                await read_part(leader, waiting.popleft())
                 busy = {task for task in busy if not task.done()}
             else:
                 _, busy = await asyncio.wait(busy, return_when=asyncio.FIRST_COMPLETED)
@@ -175,19 +182,20 @@ async def _shared_out(
         for task in tasks:
             task.cancel()
         await uninterrupted(asyncio.gather(*tasks, return_exceptions=True))
-    return joined(found)
+    return batches
 
 
-async def _parts(lead: ArrowConnection, query: Query, streams: int) -> tuple[str, list[Query]]:
-    """Cut a query, and say how its parts are to be planned."""
+async def _split(leader: ArrowConnection, query: Query) -> tuple[tuple[str, ...], list[Query]]:
+    """Split a query into parts, and return the planner settings for them too."""
     region = query.region
     assert region is not None
-    pages, believed = await lead.row(size_sql(region))
-    expected = await lead.expected(estimate_sql(region))
-    if expected >= _MUCH * believed:
-        return _SWEEPING, sweeps(query, pages, _SWEEPS_PER_STREAM * streams)
-    batches = await lead.read_more(sample_sql(region, pages))
-    return _PLANS, slabs(query, _points(batches), streams)
+    connections = 1 + len(leader.helpers)
+    pages, level_rows = await leader.run(lambda session: session.row(size_sql(region)))
+    rows = await leader.run(lambda session: session.expected_rows(estimate_sql(region)))
+    if rows >= _SWEEP_SHARE * level_rows:
+        return _SWEEP_SETTINGS, sweeps(query, pages, _SWEEPS_PER_CONNECTION * connections)
+    sample = await leader.run(lambda session: session.batches(sample_sql(region, pages)))
+    return _SLAB_SETTINGS, slabs(query, _points(sample), connections)
 
 
 def _points(batches: list[pa.RecordBatch]) -> np.ndarray:

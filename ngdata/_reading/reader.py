@@ -1,6 +1,7 @@
-"""Query to DataFrame: the one way that every read takes.
+"""Query to DataFrame: the path of every read.
 
-This reader asks the database each time; `ngdata._reading.cache` has one that remembers.
+`DatabaseReader` reads from the database each time; `ngdata._reading.cache` has a reader that
+caches.
 """
 
 from __future__ import annotations
@@ -9,59 +10,83 @@ import functools
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import aclosing
-from contextvars import ContextVar
 from types import EllipsisType
-from typing import Any, Final, Literal, TypeAlias, TypeVar, get_args
+from typing import Any, Final, Literal, Protocol, TypeAlias, TypeVar, get_args
 
 import adbc_driver_postgresql.dbapi as adbc
 import pandas as pd
-import pyarrow as pa
 
 from ngdata._arguments.numbers import positive
-from ngdata._connections.arrow_connection import ArrowConnection, TooManyRows
+from ngdata._connections.arrow_connection import ArrowConnection
+from ngdata._connections.arrow_session import TooManyRows, VersionedTable
 from ngdata._connections.database import Database
 from ngdata._connections.driver_errors import is_lost_connection, translated
 from ngdata._connections.threads import in_daemon_thread
-from ngdata._query.model import Query
+from ngdata._query.model import MISSING_ID, Query
 from ngdata._reading import parallel
 from ngdata._reading.answer import Answer
 from ngdata._reading.frames import to_frame
-from ngdata._reading.wire_format import unpacked
-from ngdata.errors import InvalidQueryError, ResultTooLarge
+from ngdata._reading.wire_format import unpack_batch
+from ngdata.errors import InvalidQueryError, NotFoundError, ResultTooLarge
 
-__all__ = ["CacheMode", "MaxRows", "Reader", "checked_mode"]
+__all__ = ["CacheMode", "DatabaseReader", "MaxRows", "Reader", "checked_mode"]
 
 T = TypeVar("T")
 
 CacheMode: TypeAlias = Literal["strict", "ttl", "off"]
-"""How an answer may be given again: if it is still true, if it is young, or never."""
+"""When a cached answer is returned: while it is up to date, while it is young, or never."""
 
 MaxRows: TypeAlias = int | EllipsisType | None
-"""How many rows an answer may have: so many, any (None), or as the client was opened (``...``)."""
+"""How many rows an answer may have: a number, any number (None), or the client's limit (``...``)."""
 
-# A call's own, on its way to the connection.  It is no part of the question: so calls with different
-# bounds share an answer, and whoever stands in between (the cache) need not know.
-_MOST: Final[ContextVar[int | None]] = ContextVar("most", default=None)
-
-# Below, making the frame takes less than a millisecond, and the loop may wait for it.
+# A smaller frame is made in less than a millisecond, so it is made on the event loop.
 _SMALL_BYTES: Final = 1 << 18
 
 
 def checked_mode(mode: Any) -> CacheMode:
-    """Check a way to cache."""
+    """Return a cache mode, checked."""
     if mode not in get_args(CacheMode):
         raise InvalidQueryError(f"cache must be 'strict', 'ttl' or 'off', not {mode!r}")
-    found: CacheMode = mode
-    return found
+    checked: CacheMode = mode
+    return checked
 
 
-class Reader:
-    """Reads queries from one database.
+class Reader(Protocol):
+    """What the methods of a client read with."""
+
+    async def frame(
+        self, query: Query, cache: CacheMode | None = None, max_rows: MaxRows = ...
+    ) -> pd.DataFrame:
+        """Read a whole answer as a frame that the caller owns.
+
+        Its ``attrs["ngdata"]`` hold where it came from, its version, and how long the read took.
+        """
+
+    async def answer(
+        self, query: Query, mode: CacheMode | None = None, max_rows: int | None = None
+    ) -> tuple[Answer, str]:
+        """Read a whole answer, and return it with where it came from."""
+
+    async def frame_and_nonces(self, query: Query, nonces: str) -> tuple[pd.DataFrame, str | None]:
+        """Read from the database a whole answer and, in the same snapshot, its nonces.
+
+        The statement for the nonces is from `ngdata._reading.cache.versions`.
+        """
+
+    def frames(self, query: Query, rows: int) -> AsyncGenerator[pd.DataFrame, None]:
+        """Read an answer in frames of `rows` rows while the server sends it."""
+
+    def check_size(self, count: int, max_rows: MaxRows) -> None:
+        """Raise if an answer that is not made yet would have more rows than allowed."""
+
+
+class DatabaseReader:
+    """A reader that reads from one database each time.
 
     Attributes
     ----------
     max_rows : int or None
-        How many rows an answer may have if the call does not say.
+        How many rows an answer may have, unless the call says otherwise.
     """
 
     max_rows: int | None = None
@@ -72,17 +97,14 @@ class Reader:
     async def frame(
         self, query: Query, cache: CacheMode | None = None, max_rows: MaxRows = ...
     ) -> pd.DataFrame:
-        """Read a whole answer as a frame that is the caller's own.
-
-        Its ``attrs["ngdata"]`` tell where it came from, by which version it is true, and how long
-        that took.
-        """
+        """Read a whole answer as a frame that the caller owns."""
         started = time.perf_counter()
-        answer, source = await self._answer_of(query, cache, self._bound(max_rows))
-        if answer.nbytes < _SMALL_BYTES or answer.is_quick:
+        answer, source = await self.answer(query, cache, self._limit(max_rows))
+        if answer.nbytes < _SMALL_BYTES or answer.is_shareable:
             frame = answer.frame()
         else:
             frame = await in_daemon_thread(answer.frame)
+        _drop_missing_id(frame, query)
         frame.attrs["ngdata"] = {
             "source": source,
             "version": answer.version or None,
@@ -90,106 +112,120 @@ class Reader:
         }
         return frame
 
-    def _bound(self, max_rows: MaxRows) -> int | None:
-        most = self.max_rows if isinstance(max_rows, EllipsisType) else max_rows
-        return None if most is None else positive(most, "max_rows", 2**63 - 1)
+    def _limit(self, max_rows: MaxRows) -> int | None:
+        limit = self.max_rows if isinstance(max_rows, EllipsisType) else max_rows
+        return None if limit is None else positive(limit, "max_rows", 2**63 - 1)
 
     def check_size(self, count: int, max_rows: MaxRows) -> None:
-        """Raise if an answer that is yet to be made would have too many rows."""
-        most = self._bound(max_rows)
-        if most is not None and count > most:
-            raise _too_large(count, most)
+        """Raise if an answer that is not made yet would have more rows than allowed."""
+        limit = self._limit(max_rows)
+        if limit is not None and count > limit:
+            raise _too_large(count, limit)
 
-    async def _answer_of(
-        self, query: Query, mode: CacheMode | None, most: int | None
+    async def answer(
+        self, query: Query, mode: CacheMode | None = None, max_rows: int | None = None
     ) -> tuple[Answer, str]:
-        """Read an answer of at most so many rows; of a larger one, only the number of its rows."""
-        while True:
-            bound = _MOST.set(most)
-            try:
-                answer, source = await self.answer(query, mode)
-                count = answer.table.num_rows
-            except TooManyRows as error:
-                # A read that was shared with a call that wanted less is begun again.
-                if most is None or error.most < most:
-                    continue
-                count = None
-            finally:
-                _MOST.reset(bound)
-            if most is None or (count is not None and count <= most):
-                return answer, source
-            count = count or await self._count(query)
-            if count > most:
-                raise _too_large(count, most, query)
-            # Else some of them were deleted meanwhile.
+        """Read a whole answer, and return it with where it came from.
+
+        Raises
+        ------
+        ResultTooLarge
+            The answer has more than `max_rows` rows; they were not all read.
+        """
+        try:
+            answer, source = await self._answer(query, mode, max_rows)
+        except TooManyRows as error:
+            # If rows were deleted since, the answer had at least as many as were read.
+            count = max(error.rows, await self._count(query))
+            raise _too_large(count, error.max_rows, query) from None
+        # An answer from the cache may have been read under another limit.
+        if max_rows is not None and answer.table.num_rows > max_rows:
+            raise _too_large(answer.table.num_rows, max_rows, query)
+        return answer, source
+
+    async def _answer(
+        self,
+        query: Query,
+        mode: CacheMode | None,
+        max_rows: int | None,
+    ) -> tuple[Answer, str]:
+        read_at = time.time()
+        table, _ = await self._table(query, max_rows=max_rows)
+        return Answer(table, query.columns, read_at=read_at), "database"
 
     async def _count(self, query: Query) -> int:
-        counted = f'SELECT count(*) AS "count" FROM ({query.sql}) AS answer'
-        (count,) = await self._database_read(lambda connection: connection.row(counted))
-        return int(count)
-
-    async def answer(self, query: Query, mode: CacheMode | None = None) -> tuple[Answer, str]:
-        """Read a whole answer, and tell where it came from."""
-        made = time.time()
-        table, _ = await self._table(query)
-        return Answer(table, query.columns, made=made), "database"
+        statement = f'SELECT count(*) AS "count" FROM ({query.sql}) AS answer'
+        table, _ = await self._database_read(
+            lambda connection: connection.read(statement, copy=False)
+        )
+        return int(table[0][0].as_py())
 
     async def frame_and_nonces(self, query: Query, nonces: str) -> tuple[pd.DataFrame, str | None]:
-        """Read from the database a whole answer and, in the same snapshot, what tells its version.
+        """Read from the database a whole answer and, in the same snapshot, its nonces."""
+        table, text = await self._table(query, nonces)
+        return await in_daemon_thread(lambda: to_frame(table, query.columns)), text
 
-        Which is read by a statement of `ngdata._reading.cache.versions`.
-        """
-        table, found = await self._table(query, nonces)
-        return await in_daemon_thread(lambda: to_frame(table, query.columns)), found
-
-    async def _table(self, query: Query, version: str | None = None) -> tuple[pa.Table, str | None]:
-        """Read an answer and, if asked for, the nonces that its snapshot sees."""
+    async def _table(
+        self, query: Query, version: str | None = None, max_rows: int | None = None
+    ) -> VersionedTable:
+        """Read an answer and, if the statement for it is there, its version in the same snapshot."""
         pool = self._database.arrow
         return await self._database_read(
-            lambda connection: parallel.read(pool, connection, query, version)
+            lambda connection: parallel.read(
+                pool, connection, query, version=version, max_rows=max_rows
+            )
         )
 
     async def _database_read(self, read: Callable[[ArrowConnection], Awaitable[T]]) -> T:
         """Read from the database.
 
-        A connection that was lost while it lay idle (the server was restarted) is no reason to
-        fail: the read is tried once more, on a new one.
+        If the connection was lost while idle (because the server restarted), the read is repeated
+        once, on a new connection.
         """
         with translated(self._database.where):
             try:
-                return await self._read_on(read, fresh=False)
+                return await self._read_on_connection(read, fresh=False)
             except adbc.Error as error:
                 if not is_lost_connection(error):
                     raise
-            return await self._read_on(read, fresh=True)
+            return await self._read_on_connection(read, fresh=True)
 
-    async def _read_on(self, read: Callable[[ArrowConnection], Awaitable[T]], fresh: bool) -> T:
+    async def _read_on_connection(
+        self, read: Callable[[ArrowConnection], Awaitable[T]], fresh: bool
+    ) -> T:
         async with (
             self._database.arrow.connection(fresh) as connection,
-            self._database.while_alive(connection.cut),
+            self._database.while_alive(connection.abort),
         ):
-            connection.most = _MOST.get()
             return await read(connection)
 
     async def frames(self, query: Query, rows: int) -> AsyncGenerator[pd.DataFrame, None]:
         """Read an answer in frames of `rows` rows while the server sends it."""
-        unpack = functools.partial(unpacked, query=query)
+        unpack = functools.partial(unpack_batch, query=query)
         with translated(self._database.where):
-            # The parts are closed here: left to later, that would end the connection's next query.
+            # The stream is closed here: closed later, it would end the connection's next query.
             async with (
                 self._database.arrow.connection() as connection,
-                aclosing(connection.read_in_parts(query.sql, rows, unpack)) as tables,
+                aclosing(connection.stream(query.sql, rows, unpack)) as tables,
             ):
                 async for table in tables:
                     yield to_frame(table, query.columns)
 
 
-def _too_large(count: int, most: int, query: Query | None = None) -> ResultTooLarge:
+def _too_large(count: int, max_rows: int, query: Query | None = None) -> ResultTooLarge:
     less = "" if query is None or not query.has_limit else " (limit=)"
     parts = "" if query is None or query.region is None else " in parts (iter_region),"
     return ResultTooLarge(
-        f"the answer has {count:,} rows, and max_rows is {most:,}; ask for less{less},{parts} or for "
-        "all of it (max_rows=None)",
+        f"the answer has {count:,} rows, and max_rows is {max_rows:,}; ask for less{less},{parts} "
+        "or for all of it (max_rows=None)",
         count,
-        most,
+        max_rows,
     )
+
+
+def _drop_missing_id(frame: pd.DataFrame, query: Query) -> None:
+    """Drop the column of ids that are not in the store; raise `NotFoundError` if it names any."""
+    if query.id_noun is not None:
+        missing = frame.pop(MISSING_ID.name).dropna()
+        if len(missing):
+            raise NotFoundError.of(query.id_noun, missing.tolist())

@@ -1,6 +1,6 @@
-"""What the server sends compactly, made into the columns of the answer: ids, coordinates, constants.
+"""The compact columns that the server sends, converted to those of the answer.
 
-All of a part at once, in memory that Arrow owns.
+Ids, coordinates and constants, a whole batch at a time, in memory that Arrow owns.
 """
 
 from __future__ import annotations
@@ -13,26 +13,26 @@ import pyarrow as pa
 from ngdata._arguments.ids import id_text
 from ngdata._query.model import Form, Query, Sent
 
-__all__ = ["unpacked"]
+__all__ = ["unpack_batch"]
 
-# Byte order, type, three numbers: PostGIS' extended WKB of a point without an SRID.
+# Extended WKB in PostGIS of a point without an SRID: byte order, type, three numbers.
 _POINT_BYTES: Final = 29
-_POINT_AT: Final = 5
+_COORDINATES_OFFSET: Final = 5
 
 
-def unpacked(batch: pa.RecordBatch, query: Query) -> pa.RecordBatch:
-    """Make the columns of an answer out of a part of what the server sent.
+def unpack_batch(batch: pa.RecordBatch, query: Query) -> pa.RecordBatch:
+    """Return the columns of an answer, made from a batch as the server sends it.
 
     Parameters
     ----------
     batch : pyarrow.RecordBatch
-        The columns of ``query.sql``.
+        Has the columns of ``query.sql``.
     query : Query
 
     Returns
     -------
     pyarrow.RecordBatch
-        Its columns are named as those of the query.
+        Has the columns of the query, by name.
     """
     names = [column.name for column in query.columns]
     if not query.sent:
@@ -48,7 +48,7 @@ def _column(batch: pa.RecordBatch, sent: Sent) -> pa.Array:
         return _id_text(column)
     if sent.form is Form.POINT:
         return _coordinate(column, sent.value)
-    # A copy: as long as one column of a part that the driver made lives, all of it does.
+    # A copy: any column of the driver's batch would keep the whole batch in memory.
     return pa.concat_arrays([column, column[:0]])
 
 
@@ -57,7 +57,7 @@ def _id_text(ids: pa.Array) -> pa.Array:
         ids = ids.storage
     count = len(ids)
     if ids.type != pa.binary(16) or ids.null_count:
-        raise TypeError(f"ids come as 16 bytes each, not as {ids.type} with {ids.null_count} NULLs")
+        raise TypeError(f"ids must be 16 bytes each, not {ids.type} with {ids.null_count} NULLs")
     raw = _bytes_of(ids.buffers()[1])[16 * ids.offset :][: 16 * count]
     return id_text(raw, pa.string())
 
@@ -69,14 +69,14 @@ def _coordinate(points: pa.Array, axis: int) -> pa.Array:
         _, offsets, data = points.buffers()
         first, last = np.frombuffer(offsets, np.int32)[[points.offset, points.offset + count]]
         if last - first != _POINT_BYTES * count or points.null_count:
-            raise TypeError("points of three coordinates come as 29 bytes each")
+            raise TypeError("points of three coordinates must be 29 bytes each")
         sent = _bytes_of(data)[first:last]
         order = "<" if sent[0] else ">"
         layout = np.dtype(
             {
                 "names": ["at"],
                 "formats": [f"{order}f8"],
-                "offsets": [_POINT_AT + 8 * axis],
+                "offsets": [_COORDINATES_OFFSET + 8 * axis],
                 "itemsize": _POINT_BYTES,
             }
         )

@@ -19,7 +19,7 @@ from ngdata._arguments.ids import canonical_id
 from ngdata._arguments.json_text import json_text
 from ngdata._arguments.numbers import as_float
 from ngdata._arguments.times import as_utc, is_missing
-from ngdata._query.space import MOST
+from ngdata._query.space import MAX_COORDINATE
 from ngdata.errors import InvalidQueryError
 
 __all__ = ["Entity"]
@@ -42,8 +42,10 @@ def _coordinates(value: Any, name: str) -> list[float | None]:
 
 def _coordinate(value: Any, name: str) -> float:
     found = as_float(value)
-    if found is None or abs(found) > MOST:
-        raise _refuse(f"each of {name}", value, f"a number of at most {MOST:g} in size, or None")
+    if found is None or abs(found) > MAX_COORDINATE:
+        raise _refuse(
+            f"each of {name}", value, f"a number of at most {MAX_COORDINATE:g} in size, or None"
+        )
     return found
 
 

@@ -14,7 +14,7 @@ import pyarrow as pa
 
 from ngdata._arguments.levels import LEVELS, level_index
 from ngdata._arguments.numbers import is_number
-from ngdata._query.space import MOST, as_point, unmasked
+from ngdata._query.space import MAX_COORDINATE, as_point, unmasked
 from ngdata._store import columns as column
 from ngdata._store.input_frames import Frame, incoming
 from ngdata._store.input_frames import one_row as of_one_row
@@ -146,10 +146,12 @@ def rows_at_once(rows: pa.Table) -> int:
 
 def _axis(values: pd.Series[Any], name: str) -> np.ndarray:
     taken = column.floats(values, name)
-    bad = ~(np.abs(taken) <= MOST)
+    bad = ~(np.abs(taken) <= MAX_COORDINATE)
     if bad.any():
         row = int(bad.argmax())
-        column.refuse(name, row, values.iloc[row], f"a number of at most {MOST:g} in size")
+        column.refuse(
+            name, row, values.iloc[row], f"a number of at most {MAX_COORDINATE:g} in size"
+        )
     return taken
 
 
@@ -166,12 +168,12 @@ def as_coords(coords: Any, count: int) -> np.ndarray:
     undefined = [np.isnan(size) for size in sizes]
     bad = (undefined[0] != undefined[1]) | (undefined[0] != undefined[2])
     for size in sizes:
-        bad |= size > MOST
+        bad |= size > MAX_COORDINATE
     if bad.any():
         row, level = np.unravel_index(int(bad.argmax()), bad.shape)
         raise InvalidQueryError(
             f"coords[{row}, {level}] ({LEVELS[int(level)]}) is {points[row, level].tolist()}: a "
-            f"level is three finite numbers of at most {MOST:g} in size, or NaN on all three axes"
+            f"level is three finite numbers of at most {MAX_COORDINATE:g} in size, or NaN on all three axes"
         )
     return points
 

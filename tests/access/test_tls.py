@@ -46,7 +46,7 @@ async def by_each_driver(**arguments):
         try:
             with translated(database.where):
                 async with database.arrow.connection() as reading:
-                    found["read"] = (await reading.read(ENCRYPTED)).to_pydict()["ssl"][0]
+                    found["read"] = (await reading.read(ENCRYPTED)).table.to_pydict()["ssl"][0]
         except NGDataError as error:
             found["read"] = error
     finally:

@@ -1,4 +1,4 @@
-"""Ids as they come in; the forms themselves are in properties/test_round_trip.py."""
+"""Ids as arguments; properties/test_round_trip.py tests the kinds of arrays and frames."""
 
 import re
 import uuid
@@ -14,22 +14,22 @@ from ngdata.errors import InvalidQueryError
 
 @settings(deadline=None, derandomize=True, database=None)
 @given(st.uuids())
-def test_every_way_to_write_one_uuid(one):
+def test_every_notation_of_a_uuid(value):
     for written in (
-        one,
-        str(one),
-        one.hex,
-        one.urn,
-        f"{{{one}}}",
-        str(one).upper(),
-        one.hex.upper(),
+        value,
+        str(value),
+        value.hex,
+        value.urn,
+        f"{{{value}}}",
+        str(value).upper(),
+        value.hex.upper(),
     ):
-        assert canonical_id(written) == str(one)
+        assert canonical_id(written) == str(value)
 
 
 @settings(deadline=None, derandomize=True, database=None)
 @given(st.text("0123456789abcdefABCDEFx-{}urn:_+ \n\u0663", min_size=30, max_size=47))
-def test_nothing_else_is_taken(text):
+def test_other_text_is_rejected(text):
     groups = r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}|[0-9a-f]{32}"
     legal = rf"(?i:(urn:uuid:)?(({groups})|\{{({groups})\}}))"
     if re.fullmatch(legal, text):
@@ -46,18 +46,18 @@ def test_order_and_repeats():
     assert canonical_ids([]) == []
 
 
-def test_the_place_of_the_bad_one_is_named():
+def test_the_error_names_the_position():
     good = str(uuid.uuid4())
     for bad in (None, "", 5, good[:-1]):
-        with pytest.raises(InvalidQueryError, match=r"wanted\[2\] is"):
+        with pytest.raises(InvalidQueryError, match=r"wanted\[2\] must be a UUID"):
             canonical_ids([good, good, bad], "wanted")
 
 
 def test_new_ids_are_random_and_of_version_4():
-    made = new_ids(2000).to_pylist()
-    assert len(set(made)) == 2000
-    assert all(str(uuid.UUID(one)) == one for one in made)
-    assert {(uuid.UUID(one).version, uuid.UUID(one).variant) for one in made} == {
+    ids = new_ids(2000).to_pylist()
+    assert len(set(ids)) == 2000
+    assert all(str(uuid.UUID(value)) == value for value in ids)
+    assert {(uuid.UUID(value).version, uuid.UUID(value).variant) for value in ids} == {
         (4, uuid.RFC_4122)
     }
     assert new_ids(0).to_pylist() == []

@@ -7,7 +7,7 @@ from ngdata._arguments.levels import LEVELS, level_index
 from ngdata.errors import InvalidQueryError
 
 
-def test_eight_in_their_order():
+def test_names_and_order():
     assert LEVELS == (
         "physical",
         "sensory",
@@ -23,19 +23,19 @@ def test_eight_in_their_order():
 @pytest.mark.parametrize("index", range(8))
 def test_by_index_and_by_name(index):
     for level in (index, np.int64(index), np.uint8(index), LEVELS[index], LEVELS[index].upper()):
-        found = level_index(level)
-        assert found == index
-        assert type(found) is int
+        result = level_index(level)
+        assert result == index
+        assert type(result) is int
 
 
 @pytest.mark.parametrize(
     "level", [-1, 8, 1.0, True, None, "", "0", "physica l", b"motor", [0], 10**30]
 )
-def test_anything_else_is_refused(level):
+def test_other_values_are_rejected(level):
     with pytest.raises(InvalidQueryError, match=r"level .*physical, sensory"):
         level_index(level)
 
 
-def test_the_nearest_name_is_proposed():
+def test_the_closest_name_is_suggested():
     with pytest.raises(InvalidQueryError, match="did you mean 'emotional'"):
         level_index("emotinal")

@@ -1,4 +1,4 @@
-"""A small store that must be as it was, whatever a test has tried."""
+"""A small store that must be unchanged after each test."""
 
 import math
 
@@ -12,7 +12,7 @@ POINTS = {"x": [0.0, 1.0, 2.0], "y": [0.0, 1.0, 2.0], "z": [0.0, 1.0, 2.0]}
 
 @pytest.fixture(scope="module")
 def small_store(server):
-    """A client, and the ids of three tokens; between two there is a connection, and an event."""
+    """A client and the ids of three tokens, with one connection and one event."""
     tables = "tokens.tokens, graph.connections, experience.experience_events"
     with adbc.connect(server.database_url, autocommit=True) as connection:
         connection.execute(f"TRUNCATE {tables}, experience.experience_trajectories").close()
@@ -30,11 +30,11 @@ def ng(small_store):
 
 @pytest.fixture
 def ids(small_store):
-    client, made = small_store
-    yield made
-    found = client.tokens.find_in_region((-math.inf,) * 3, (math.inf,) * 3)
-    assert sorted(found.token_id) == sorted(made)
-    assert sorted(found.x) == [0, 1, 2]
-    assert found.weight.tolist() == [1, 1, 1]
+    client, token_ids = small_store
+    yield token_ids
+    rows = client.tokens.find_in_region((-math.inf,) * 3, (math.inf,) * 3)
+    assert sorted(rows.token_id) == sorted(token_ids)
+    assert sorted(rows.x) == [0, 1, 2]
+    assert rows.weight.tolist() == [1, 1, 1]
     assert len(client.graph.connections()) == 1
     assert len(client.experience.get_events()) == 1

@@ -1,4 +1,4 @@
-"""Arguments of reads that cannot be: the typed error names them, before anything is sent."""
+"""Invalid arguments of reads: a typed error names them before anything is sent."""
 
 import datetime as dt
 import math
@@ -10,7 +10,7 @@ import pytest
 
 from ngdata.errors import InvalidQueryError, NotFoundError
 
-NOBODY = "00000000-0000-4000-8000-00000000dead"
+MISSING = "00000000-0000-4000-8000-00000000dead"
 ZERO, ONE = (0, 0, 0), (1, 1, 1)
 POINTS = {"x": [0.0, 1.0, 2.0], "y": [0.0, 1.0, 2.0], "z": [0.0, 1.0, 2.0]}
 NAIVE = dt.datetime(2024, 1, 1)
@@ -32,14 +32,14 @@ def refused(match):
         ({"columns": "x"}, "columns must be a sequence .* not 'x'"),
         ({"columns": []}, r"columns must be a sequence .* not \[\]"),
         ({"columns": ["x", "x"]}, "different column names"),
-        ({"columns": ["wieght"]}, "no column 'wieght'.*did you mean 'weight'"),
-        ({"columns": [["x"]]}, "no column"),
+        ({"columns": ["wieght"]}, "unknown column 'wieght'.*did you mean 'weight'"),
+        ({"columns": [["x"]]}, "unknown column"),
         ({"columns": 5}, "not 5"),
         ({"token_type": 5}, "token_type must be text or a sequence of texts, not 5"),
         ({"token_type": ["a", None]}, "token_type must be text"),
         ({"token_type": b"a"}, "token_type must be text"),
         ({"token_type": "a\0b"}, "NUL"),
-        ({"token_type": "\ud800"}, "no valid Unicode"),
+        ({"token_type": "\ud800"}, "text must be valid Unicode"),
         ({"flags": -1}, r"flags must be an integer from 0 to 2\*\*31 - 1, not -1"),
         ({"flags": 2**31}, "not 2147483648"),
         ({"flags": True}, "not True"),
@@ -50,7 +50,7 @@ def refused(match):
         ({"min_weight": 10**400}, "min_weight must be a number"),
     ],
 )
-def test_what_all_regional_reads_share(ng, ids, options, match):
+def test_arguments_of_all_regional_reads(ng, ids, options, match):
     with refused(match):
         ng.tokens.find_in_region(ZERO, ONE, **options)
     with refused(match):
@@ -170,41 +170,41 @@ def test_limits(ng, ids, limit):
         "0x0000000000000000000000000000aa",
         "0000_00000000000000000000000000a",
         "\u0660" * 32,
-        f" {NOBODY}",
-        f"{NOBODY}\n",
-        f"{{{NOBODY}",
-        f"{NOBODY}}}",
+        f" {MISSING}",
+        f"{MISSING}\n",
+        f"{{{MISSING}",
+        f"{MISSING}}}",
         "0" * 31,
         "0" * 33,
-        f"{NOBODY}'; DROP TABLE tokens.tokens; --",
+        f"{MISSING}'; DROP TABLE tokens.tokens; --",
         5,
         None,
         math.nan,
         b"0" * 16,
         b"0" * 36,
-        [NOBODY],
+        [MISSING],
     ],
 )
 def test_ids(ng, ids, value):
     for call in (
         ng.tokens.get,
         ng.tokens.delete,
-        lambda given: ng.tokens.update(given, weight=2),
+        lambda token_ids: ng.tokens.update(token_ids, weight=2),
         ng.graph.get_neighbors,
-        lambda given: ng.graph.get_degree(given),
-        lambda given: ng.graph.connections(source=given),
-        lambda given: ng.graph.connections(target=given),
-        lambda given: ng.experience.get_events(token_ids=given),
+        lambda token_ids: ng.graph.get_degree(token_ids),
+        lambda token_ids: ng.graph.connections(source=token_ids),
+        lambda token_ids: ng.graph.connections(target=token_ids),
+        lambda token_ids: ng.experience.get_events(token_ids=token_ids),
     ):
-        with refused(r"\[1\] is .* which is no id; an id is a UUID"):
+        with refused(r"\[1\] must be a UUID, as text or uuid.UUID, not "):
             call([ids[0], value])
     with refused("target_id in row 0 "):
         ng.graph.create_connection(ids[0], value)
     if value is not None:
-        with refused("trajectory_id is"):
+        with refused("trajectory_id must be"):
             ng.experience.get_events(trajectory_id=value)
         if value == value:
-            with refused("token_id in row 0 is"):
+            with refused("token_id in row 0 must be"):
                 ng.tokens.create({}, token_id=value)
 
 
@@ -214,25 +214,48 @@ def test_a_whole_table_of_ids(ng, ids, table):
         ng.tokens.get(table({"token_id": ids}))
 
 
-def test_ids_that_name_nothing(ng, ids):
+def test_missing_ids(ng, ids):
     for call in (
         ng.tokens.get,
-        lambda given: ng.tokens.update(given, weight=9),
+        lambda value: ng.tokens.update(value, weight=9),
         ng.graph.get_neighbors,
         ng.graph.get_degree,
     ):
-        with pytest.raises(NotFoundError, match=f"no token in the store has the id {NOBODY}"):
-            call([ids[0], NOBODY])
+        with pytest.raises(NotFoundError, match=f"no token in the store has the id {MISSING}"):
+            call([ids[0], MISSING])
     assert ng.tokens.get(ids).weight.tolist() == [1, 1, 1]
-    assert ng.tokens.get([ids[2], NOBODY, ids[0]], missing="skip").token_id.tolist() == [
+    assert ng.tokens.get([ids[2], MISSING, ids[0]], missing="skip").token_id.tolist() == [
         ids[2],
         ids[0],
     ]
-    assert ng.tokens.delete(NOBODY) == 0
-    assert ng.graph.connections(NOBODY).empty
-    assert ng.experience.get_events(token_ids=NOBODY).empty
+    assert ng.tokens.delete(MISSING) == 0
+    assert ng.graph.connections(MISSING).empty
+    assert ng.experience.get_events(token_ids=MISSING).empty
     with refused("missing must be 'raise' or 'skip', not 'no'"):
         ng.tokens.get(ids, missing="no")
+
+
+@pytest.mark.parametrize(
+    ("noun", "read"),
+    [
+        ("token", lambda ng, a, b: ng.tokens.get([a, b])),
+        ("token", lambda ng, a, b: ng.graph.get_neighbors([a, b])),
+        ("token", lambda ng, a, b: ng.graph.get_degree([a, b])),
+        ("token", lambda ng, a, b: ng.graph.subgraph([a, b])),
+        ("token", lambda ng, a, b: ng.graph.shortest_path(a, b)),
+        ("snapshot", lambda ng, a, b: ng.graph.load_snapshot(b)),
+        ("trajectory", lambda ng, a, b: ng.experience.get_trajectory(b)),
+        ("trajectory", lambda ng, a, b: ng.experience.mean_position(b, "1s")),
+        ("event", lambda ng, a, b: ng.experience.events_around(b)),
+    ],
+)
+def test_a_cached_answer_raises_for_missing_ids_too(ng, ids, noun, read):
+    hits = ng.cache.stats().hits
+    for _ in range(2):
+        with pytest.raises(NotFoundError, match=f"no {noun} in the store has the id {MISSING}") as caught:
+            read(ng, ids[0], MISSING)
+        assert caught.value.missing == (MISSING,)
+    assert ng.cache.stats().hits == hits + 1
 
 
 @pytest.mark.parametrize("direction", ["out", "outgoin", "Both", None, 1, ["both"]])
@@ -244,25 +267,25 @@ def test_directions(ng, ids, direction):
 @pytest.mark.parametrize(
     ("time", "match"),
     [
-        (NAIVE, "has no time zone; say which it is, for instance"),
-        (pd.Timestamp(NAIVE), "has no time zone"),
-        (np.datetime64(NAIVE), "has no time zone"),
-        ("2024-01-01", "has no time zone"),
-        ("yesterday evening", "no time that can be used"),
+        (NAIVE, "must have a time zone, but is .*; pass for instance"),
+        (pd.Timestamp(NAIVE), "must have a time zone"),
+        (np.datetime64(NAIVE), "must have a time zone"),
+        ("2024-01-01", "must have a time zone"),
+        ("yesterday evening", "must be a time in the years 1 to 9999"),
         (1.5, "must be a datetime or Timestamp with a time zone"),
         (True, "must be a time, not True"),
         (dt.date(2024, 1, 1), "must be a datetime"),
         (dt.time(1), "must be a datetime"),
         (np.timedelta64(1, "s"), "must be a datetime"),
-        (10**20, "no time that can be used"),
-        (-(10**15), "no time that can be used"),
+        (10**20, "must be a time in the years 1 to 9999"),
+        (-(10**15), "must be a time in the years 1 to 9999"),
         (
             dt.datetime(1, 1, 1, tzinfo=dt.timezone(dt.timedelta(hours=1))),
-            "no time that can be used",
+            "must be a time in the years 1 to 9999",
         ),
         (
             pd.Timestamp(np.datetime64("12000-01-01", "s")).tz_localize("UTC"),
-            "12000-01-01.*no time",
+            "in the years 1 to 9999, not 12000-01-01",
         ),
         ([], "must be a datetime"),
     ],
@@ -283,7 +306,7 @@ def test_times(ng, ids, time, match):
 
 
 @pytest.mark.parametrize("time", ["", "NaT", np.datetime64("NaT"), pd.NaT, math.nan])
-def test_times_that_are_none(ng, ids, time):
+def test_missing_times(ng, ids, time):
     with refused("start must be a time, not"):
         ng.experience.get_events(time)
     frame = {"event_type": ["a", "b"], "timestamp": pd.Series([0, time], dtype=object)}
@@ -293,9 +316,9 @@ def test_times_that_are_none(ng, ids, time):
 
 @pytest.mark.parametrize("column", [[NAIVE] * 2, pd.to_datetime([NAIVE] * 2).as_unit("s")])
 def test_columns_of_naive_times(ng, ids, column):
-    with refused("timestamp in row 0 is 2024-01-01 00:00:00, which has no time zone"):
+    with refused("timestamp in row 0 must have a time zone, but is 2024-01-01 00:00:00"):
         ng.experience.bulk_create({"event_type": ["a", "b"], "timestamp": column})
-    with refused("timestamp in row 0 is 2024-01-01 00:00:00, which has no time zone"):
+    with refused("timestamp in row 0 must have a time zone, but is 2024-01-01 00:00:00"):
         ng.tokens.bulk_create({"x": [0, 0], "y": [0, 0], "z": [0, 0], "timestamp": column})
 
 
@@ -315,7 +338,7 @@ INJECTIONS = [
 
 
 @pytest.mark.parametrize("text", INJECTIONS)
-def test_no_text_is_code(ng, ids, text):
+def test_text_is_never_executed(ng, ids, text):
     assert ng.tokens.find_in_region(ZERO, ONE, token_type=text).empty
     assert ng.tokens.find_in_region(ZERO, ONE, token_type=[text, text]).empty
     assert ng.tokens.density(ZERO, ONE, token_type=text).empty

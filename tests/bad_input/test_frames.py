@@ -1,4 +1,4 @@
-"""What cannot be written: the error names column, row and value, and nothing is written."""
+"""Invalid rows: the error names column, row and value, and nothing is written."""
 
 import datetime as dt
 import math
@@ -12,7 +12,7 @@ import pytest
 
 from ngdata.errors import IntegrityError, InvalidQueryError, NotFoundError
 
-NOBODY = "00000000-0000-4000-8000-00000000dead"
+MISSING = "00000000-0000-4000-8000-00000000dead"
 ZERO, ONE = (0, 0, 0), (1, 1, 1)
 POINTS = {"x": [0.0, 1.0, 2.0], "y": [0.0, 1.0, 2.0], "z": [0.0, 1.0, 2.0]}
 NAIVE = dt.datetime(2024, 1, 1)
@@ -51,8 +51,8 @@ BAD_TOKENS = [
     ("token_type", b"a", "token_type in row 1 must be text, not b'a'"),
     ("token_type", "a\0", "token_type in row 1 must be valid Unicode without NUL"),
     ("token_type", "\udc80", "token_type in row 1 must be valid Unicode without NUL"),
-    ("token_id", "x", "token_id in row 1 is 'x', which is no id"),
-    ("token_id", 5, "token_id in row 1 is 5, which is no id"),
+    ("token_id", "x", "token_id in row 1 must be a UUID, as text or uuid.UUID, not 'x'"),
+    ("token_id", 5, "token_id in row 1 must be a UUID, as text or uuid.UUID, not 5"),
     ("metadata", [1], r"metadata in row 1 must be a dict, not \[1\]"),
     ("metadata", "{}", "metadata in row 1 must be a dict, not '{}'"),
     ("metadata", 5, "metadata in row 1 must be a dict, not 5"),
@@ -62,8 +62,16 @@ BAD_TOKENS = [
     ("metadata", {"\0": 1}, "metadata in row 1 cannot be written as JSON .*NUL"),
     ("metadata", {"a": "\\\0"}, "metadata in row 1 cannot be written as JSON .*NUL"),
     ("metadata", {"a": "\ud800"}, "metadata in row 1 cannot be written as JSON .*surrogates"),
-    ("metadata", {"a": {1}}, "metadata in row 1 cannot be written as JSON .*set has no form"),
-    ("metadata", {"a": NAIVE}, "metadata in row 1 cannot be written as JSON .*datetime has no"),
+    (
+        "metadata",
+        {"a": {1}},
+        "metadata in row 1 cannot be written as JSON .*set is not JSON serializable",
+    ),
+    (
+        "metadata",
+        {"a": NAIVE},
+        "metadata in row 1 cannot be written as JSON .*datetime is not JSON serializable",
+    ),
     ("metadata", {(1, 2): 3}, "metadata in row 1 cannot be written as JSON .*keys"),
     (
         "metadata",
@@ -128,15 +136,15 @@ def test_frames_of_tokens(ng, ids, frame, match):
 
 
 def coords(**changes):
-    found = np.full((2, 8, 3), np.nan)
-    found[:, 0] = 1
+    result = np.full((2, 8, 3), np.nan)
+    result[:, 0] = 1
     for place, value in changes.items():
-        found[tuple(map(int, place[1:]))] = value
-    return found
+        result[tuple(map(int, place[1:]))] = value
+    return result
 
 
 @pytest.mark.parametrize(
-    ("given", "match"),
+    ("coords", "match"),
     [
         (coords()[:1], r"shape \(2, 8, 3\): tokens, levels, axes; this has \(1, 8, 3\)"),
         (coords()[0], r"this has \(8, 3\)"),
@@ -156,13 +164,13 @@ def coords(**changes):
         ("abc", "coords must be numbers"),
     ],
 )
-def test_arrays_of_coords(ng, ids, given, match):
+def test_arrays_of_coords(ng, ids, coords, match):
     with refused(match):
-        ng.tokens.bulk_create({"weight": [1.0, 2.0]}, coords=given)
+        ng.tokens.bulk_create({"weight": [1.0, 2.0]}, coords=coords)
 
 
 @pytest.mark.parametrize(
-    ("given", "match"),
+    ("coords", "match"),
     [
         ({8: ONE}, "level must be an integer from 0 to 7"),
         ({"phys": ONE}, "did you mean 'physical'"),
@@ -176,11 +184,11 @@ def test_arrays_of_coords(ng, ids, given, match):
         (np.zeros((1, 8, 3)), r"or an array of shape \(8, 3\)"),
     ],
 )
-def test_coords_of_one(ng, ids, given, match):
+def test_coords_of_one_token(ng, ids, coords, match):
     with refused(match):
-        ng.tokens.create(given)
+        ng.tokens.create(coords)
     with refused(match):
-        ng.tokens.update(ids[0], coords=given)
+        ng.tokens.update(ids[0], coords=coords)
 
 
 def test_coords_together_with_points(ng, ids):
@@ -207,7 +215,7 @@ def test_an_id_twice_in_a_frame(ng, ids):
         ng.experience.bulk_create(events)
 
 
-def test_an_id_that_is_there_already(ng, ids):
+def test_an_existing_id(ng, ids):
     frame = POINTS | {"token_id": [None, None, ids[1]]}
     with pytest.raises(IntegrityError, match=f"id {ids[1]} in row 2 is there already; nothing was"):
         ng.tokens.bulk_create(frame)
@@ -223,14 +231,14 @@ def test_an_id_that_is_there_already(ng, ids):
 
 def test_dangling_ends(ng, ids):
     with pytest.raises(
-        IntegrityError, match=f"target_id {NOBODY} in row 1 names no token; nothing"
+        IntegrityError, match=f"target_id {MISSING} in row 1 names no token; nothing"
     ):
-        ng.graph.bulk_create({"source_id": ids, "target_id": [ids[0], NOBODY, ids[1]]})
-    with pytest.raises(IntegrityError, match=f"source_id {NOBODY} in row 0 names no token"):
-        ng.graph.create_connection(NOBODY, ids[0])
-    with pytest.raises(IntegrityError, match=f"token_id {NOBODY} in row 1 names no token"):
+        ng.graph.bulk_create({"source_id": ids, "target_id": [ids[0], MISSING, ids[1]]})
+    with pytest.raises(IntegrityError, match=f"source_id {MISSING} in row 0 names no token"):
+        ng.graph.create_connection(MISSING, ids[0])
+    with pytest.raises(IntegrityError, match=f"token_id {MISSING} in row 1 names no token"):
         ng.experience.bulk_create(
-            {"event_type": ["a"] * 2, "timestamp": [0, 0], "token_id": [ids[0], NOBODY]}
+            {"event_type": ["a"] * 2, "timestamp": [0, 0], "token_id": [ids[0], MISSING]}
         )
 
 
@@ -239,7 +247,7 @@ def test_dangling_ends(ng, ids):
     [
         ("source_id", None, "source_id in row 1 must be an id, not None"),
         ("target_id", math.nan, "target_id in row 1 must be an id, not nan"),
-        ("target_id", "x", "target_id in row 1 is 'x', which is no id"),
+        ("target_id", "x", "target_id in row 1 must be a UUID, as text or uuid.UUID, not 'x'"),
         ("weight", "1", "weight in row 1 must be a number"),
         ("weight", math.inf, "weight in row 1 must be finite"),
         ("decay_rate", -math.inf, "decay_rate in row 1 must be finite"),
@@ -266,8 +274,8 @@ def test_columns_of_connections(ng, ids, name, value, match):
         ("event_type", None, "event_type in row 1 must be given"),
         ("event_type", 1, "event_type in row 1 must be text, not 1"),
         ("timestamp", None, "timestamp in row 1 must be given"),
-        ("token_id", "x", "token_id in row 1 is 'x', which is no id"),
-        ("trajectory_id", 5, "trajectory_id in row 1 is 5, which is no id"),
+        ("token_id", "x", "token_id in row 1 must be a UUID, as text or uuid.UUID, not 'x'"),
+        ("trajectory_id", 5, "trajectory_id in row 1 must be a UUID, as text or uuid.UUID, not 5"),
         ("reward", math.inf, "reward in row 1 must be finite"),
         ("reward", "1", "reward in row 1 must be a number"),
         ("priority", math.inf, "priority in row 1 must be finite"),
@@ -291,7 +299,7 @@ def test_columns_of_events(ng, ids, name, value, match):
 
 
 def test_nan_for_a_single_value(ng, ids):
-    """Unlike in a column, where it means not given."""
+    """Unlike in a column, where NaN means the default."""
     before = ng.graph.connections(), ng.experience.get_events()
     with refused("weight must be a number, not nan; leave it out for its default"):
         ng.graph.create_connection(ids[0], ids[1], weight=math.nan)
@@ -303,20 +311,20 @@ def test_nan_for_a_single_value(ng, ids):
     pd.testing.assert_frame_equal(ng.experience.get_events(), before[1])
 
 
-def test_updates_that_name_nothing_or_nobody(ng, ids):
+def test_updates_without_changes_or_of_missing_ids(ng, ids):
     with refused("update names nothing to change; give coords="):
         ng.tokens.update(ids)
     with refused("update names nothing to change"):
         ng.tokens.update(ids, coords={})
     with pytest.raises(NotFoundError):
-        ng.tokens.update([*ids, NOBODY], weight=5, coords={0: (9, 9, 9)})
+        ng.tokens.update([*ids, MISSING], weight=5, coords={0: (9, 9, 9)})
     assert ng.tokens.get(ids).weight.tolist() == [1, 1, 1]
     assert ng.tokens.find_nearest((9, 9, 9), 1).x.tolist() == [2]
 
 
 def test_frames_without_rows(ng, ids):
     empty = pd.DataFrame(POINTS)[:0]
-    for made, name in (
+    for column, name in (
         (ng.tokens.bulk_create({"x": [], "y": [], "z": []}), "token_id"),
         (ng.tokens.bulk_create(empty), "token_id"),
         (ng.tokens.bulk_create(pd.DataFrame(), coords=np.zeros((0, 8, 3))), "token_id"),
@@ -324,7 +332,7 @@ def test_frames_without_rows(ng, ids):
         (ng.graph.bulk_create({"source_id": [], "target_id": []}), "connection_id"),
         (ng.experience.bulk_create({"event_type": [], "timestamp": []}), "event_id"),
     ):
-        assert (len(made), made.dtype, made.name) == (0, "str", name)
+        assert (len(column), column.dtype, column.name) == (0, "str", name)
     assert ng.tokens.get([]).empty
     assert ng.tokens.update([], weight=5) == ng.tokens.delete([]) == 0
     assert ng.graph.get_neighbors([]).empty

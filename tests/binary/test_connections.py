@@ -112,7 +112,7 @@ def test_data_that_were_cut_short_say_how_much_there_is():
             "00000000-0000-4000-8000-00000000000a",
             "source_id in row 1 is .* not the id",
         ),
-        ("source_id", "nothing", r"source_id in row 1 is 'nothing'"),
+        ("source_id", "nothing", r"source_id in row 1 must be a UUID, .* not 'nothing'"),
         ("weight", 1, "there is no column 'weight'"),
     ],
 )

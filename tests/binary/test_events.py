@@ -114,7 +114,7 @@ def test_data_that_were_cut_short_say_how_much_there_is():
         ("goal", np.inf, "goal in row 1 must be finite"),
         ("reward", 1.0, "reward in row 1 is 1, but homeostasis.* make 0"),
         ("trajectory_id", str(uuid.UUID(int=1)), "trajectory_id in row 1 is .* not made of"),
-        ("event_id", "nothing", "event_id in row 1 is 'nothing'"),
+        ("event_id", "nothing", r"event_id in row 1 must be a UUID, .* not 'nothing'"),
     ],
 )
 def test_what_a_record_cannot_hold_is_refused_with_its_row(column, value, said):

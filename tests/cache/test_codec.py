@@ -56,7 +56,7 @@ def test_every_kind_comes_back(kind, array, rows):
     given_one = answer_of(kind, array if rows == "some" else array.slice(0, 0))
     back = read(encoded(KEY, given_one, SECRET), columns=given_one.columns)
     assert back.table.equals(given_one.table)
-    assert (back.version, back.made) == ("v1", 1.5)
+    assert (back.version, back.read_at) == ("v1", 1.5)
     pd.testing.assert_frame_equal(back.frame(), given_one.frame(), check_exact=True)
 
 

@@ -188,7 +188,7 @@ def test_what_is_read_while_it_is_cleared_is_not_kept(database_url):
             await lock.start()
             await other.execute("LOCK TABLE tokens.spatial_index IN ACCESS EXCLUSIVE MODE")
             reading = asyncio.create_task(ang.tokens.find_in_region(*BOX))
-            await eventually(lambda: ang._reader._flights._flights)
+            await eventually(lambda: ang._reader._single_flight._running)
             await ang.cache.clear()
             await lock.rollback()
             await reading

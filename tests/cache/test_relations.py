@@ -52,9 +52,9 @@ def asked(filled, monkeypatch):  # noqa: F811
     reader = ng._wrapped._reader
     answer = reader.answer
 
-    async def watched(query, mode=None):
+    async def watched(query, mode=None, max_rows=None):
         queries.append(query)
-        return await answer(query, mode)
+        return await answer(query, mode, max_rows)
 
     monkeypatch.setattr(reader, "answer", watched)
     return queries

@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 import ngdata
-from ngdata._reading.cache.single_flight import Flights
+from ngdata._reading.cache.single_flight import SingleFlight
 from tests.cache.conftest import WHOLE, eventually, outsider, points, run
 
 BUSY = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'ngdata' AND state <> 'idle'"
@@ -81,8 +81,8 @@ def test_a_cancelled_asker_leaves_the_others_their_read(database_url):
 
 
 def _joined(ang, many):
-    flights = ang._reader._flights._flights.values()
-    return any(flight.askers == many for flight in flights)
+    flights = ang._reader._single_flight._running.values()
+    return any(flight.callers == many for flight in flights)
 
 
 def test_the_last_ones_cancellation_leaves_the_server_idle(database_url):
@@ -100,7 +100,7 @@ def test_the_last_ones_cancellation_leaves_the_server_idle(database_url):
             assert all(isinstance(error, asyncio.CancelledError) for error in ended)
             async with outsider(database_url) as observer:
                 assert await observer.fetchval(BUSY) == 0
-            assert ang._reader._flights._flights == {}
+            assert ang._reader._single_flight._running == {}
             await lock.rollback()
             assert len(await ang.tokens.find_in_region(*WHOLE)) == 1
             assert (await ang.pool_status())["read"]["in_use"] == 0
@@ -149,7 +149,7 @@ def test_an_error_is_everybodys_and_the_next_read_begins_anew(database_url):
 
 def test_a_new_flight_is_not_forgotten_when_an_old_one_lands():
     async def main():
-        flights, ended, landed = Flights(), asyncio.Event(), asyncio.Event()
+        flights, ended, landed = SingleFlight(), asyncio.Event(), asyncio.Event()
 
         async def slow():
             try:
@@ -182,7 +182,7 @@ def test_a_new_flight_is_not_forgotten_when_an_old_one_lands():
 
 def test_a_flight_that_began_too_long_ago_is_not_joined():
     async def main():
-        flights, landed, begun = Flights(), asyncio.Event(), []
+        flights, landed, begun = SingleFlight(), asyncio.Event(), []
 
         async def read():
             begun.append(1)

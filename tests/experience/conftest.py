@@ -1,4 +1,4 @@
-"""A store of random experience, and the same as frames: what pandas answers, the server must."""
+"""A store of random experience and the same rows as frames, for comparison with pandas."""
 
 import adbc_driver_postgresql.dbapi as adbc
 import numpy as np
@@ -22,7 +22,7 @@ def store(server):
 
 @pytest.fixture(scope="module")
 def tokens(store):
-    """Tokens on a lattice of level 0, half of them also on level 4."""
+    """Tokens on a lattice on level 0, half of them also on level 4."""
     rng = np.random.default_rng(5)
     coords = np.full((TOKENS, 8, 3), np.nan)
     coords[:, 0] = rng.integers(0, 4, (TOKENS, 3))
@@ -50,7 +50,7 @@ def events(store, tokens):
             "sequence_number": pd.array(
                 [int(n) if n < 90 else None for n in rng.integers(0, 100, EVENTS)], "Int64"
             ),
-            # Multiples of an eighth add up exactly in any order.
+            # Multiples of 1/8 sum exactly in any order.
             "reward": rng.integers(-16, 17, EVENTS) / 8,
             "state_after": [{"n": n, "at": {"x": n / 2}} if n % 3 else None for n in range(EVENTS)],
         }

@@ -1,4 +1,4 @@
-"""What the server answers of random experience is what pandas makes of the same frames."""
+"""The server's answers on random experience equal those of pandas on the same frames."""
 
 import numpy as np
 import pandas as pd
@@ -29,15 +29,15 @@ def in_box(tokens, box, level):
 
 def in_window(events, window, event_type=None):
     start, end = window
-    kept = events
-    kept = kept if start is None else kept[kept.timestamp >= start]
-    kept = kept if end is None else kept[kept.timestamp < end]
-    return kept if event_type is None else kept[kept.event_type == event_type]
+    selected = events
+    selected = selected if start is None else selected[selected.timestamp >= start]
+    selected = selected if end is None else selected[selected.timestamp < end]
+    return selected if event_type is None else selected[selected.event_type == event_type]
 
 
-def assert_same(found, expected):
+def assert_same(result, expected):
     expected = expected.reset_index(drop=True)
-    pd.testing.assert_frame_equal(found, expected[found.columns].astype(found.dtypes))
+    pd.testing.assert_frame_equal(result, expected[result.columns].astype(result.dtypes))
 
 
 SCALARS = ["event_id", "event_type", "timestamp", "token_id", "reward", "sequence_number"]
@@ -49,8 +49,8 @@ def test_events_within_a_region(store, tokens, events, box, level, window, limit
     there = in_box(tokens, box, level).token_id
     expected = in_window(events, window)
     expected = expected[expected.token_id.isin(there)][:limit]
-    found = store.experience.get_events(*window, within=(*box, level), limit=limit)
-    assert_same(found[SCALARS], expected)
+    result = store.experience.get_events(*window, within=(*box, level), limit=limit)
+    assert_same(result[SCALARS], expected)
 
 
 @settings(max_examples=40)
@@ -70,32 +70,32 @@ def test_events_around(store, tokens, events, place, minute, before, after, even
     expected = in_window(expected, (None, None), event_type)
     if box is not None:
         expected = expected[expected.token_id.isin(in_box(tokens, box, 0).token_id)]
-    found = store.experience.events_around(
+    result = store.experience.events_around(
         middle, before * MINUTE, after * 60, event_type=event_type, within=box
     )
-    assert found.columns[3] == "offset"
-    assert_same(found[[*SCALARS, "offset"]], expected.assign(offset=expected.timestamp - moment))
+    assert result.columns[3] == "offset"
+    assert_same(result[[*SCALARS, "offset"]], expected.assign(offset=expected.timestamp - moment))
 
 
 @settings(max_examples=40)
 @given(freq=STEPS, window=WINDOWS, event_type=KINDS, run=st.none() | st.integers(0, 3))
 def test_rewards_resampled(store, events, freq, window, event_type, run):
     trajectory = None if run is None else f"00000000-0000-4000-8000-00000000000{run}"
-    kept = in_window(events, window, event_type)
-    kept = kept if run is None else kept[kept.trajectory_id == trajectory]
-    found = store.experience.resample_rewards(
+    selected = in_window(events, window, event_type)
+    selected = selected if run is None else selected[selected.trajectory_id == trajectory]
+    result = store.experience.resample_rewards(
         freq, *window, event_type=event_type, trajectory_id=trajectory
     )
     step = pd.Timedelta(freq) if not isinstance(freq, str) or freq[0].isdigit() else None
     step = pd.Timedelta(1, freq) if step is None else step
     expected = (
-        kept.set_index("timestamp")
+        selected.set_index("timestamp")
         .reward.resample(step, origin="epoch")
         .agg(["count", "sum", "mean"])
         .reset_index()
     )
     expected.columns = ["timestamp", "count", "total_reward", "mean_reward"]
-    assert_same(found, expected)
+    assert_same(result, expected)
 
 
 @settings(max_examples=40)
@@ -122,7 +122,7 @@ def test_activity_in_a_region(
         last_time=("timestamp", "max"),
     )
     expected = expected.sort_values("token_id", ignore_index=True)[:limit]
-    found = store.experience.activity_in_region(
+    result = store.experience.activity_in_region(
         *box,
         level,
         start=window[0],
@@ -131,7 +131,7 @@ def test_activity_in_a_region(
         token_type=token_type,
         limit=limit,
     )
-    assert_same(found, expected)
+    assert_same(result, expected)
 
 
 @settings(max_examples=40)
@@ -155,14 +155,12 @@ def test_the_mean_position_of_a_trajectory(store, tokens, events, run, freq, lev
 
 @settings(max_examples=40)
 @given(window=WINDOWS, event_type=KINDS, box=st.none() | BOXES, limit=st.none() | st.just(2))
-def test_trajectories_that_have_such_an_event(
-    store, tokens, events, window, event_type, box, limit
-):
-    kept = in_window(events, window, event_type)
+def test_trajectories_with_a_matching_event(store, tokens, events, window, event_type, box, limit):
+    selected = in_window(events, window, event_type)
     if box is not None:
-        kept = kept[kept.token_id.isin(in_box(tokens, box, 0).token_id)]
+        selected = selected[selected.token_id.isin(in_box(tokens, box, 0).token_id)]
     expected = (
-        events[events.trajectory_id.isin(kept.trajectory_id.dropna())]
+        events[events.trajectory_id.isin(selected.trajectory_id.dropna())]
         .groupby("trajectory_id", as_index=False)
         .agg(
             start_time=("timestamp", "min"),
@@ -174,10 +172,10 @@ def test_trajectories_that_have_such_an_event(
         .sort_values(["start_time", "trajectory_id"], ignore_index=True)
     )
     expected["duration"] = expected.end_time - expected.start_time
-    found = store.experience.list_trajectories(
+    result = store.experience.list_trajectories(
         *window, event_type=event_type, within=box, limit=limit
     )
-    assert_same(found[expected.columns], expected)
+    assert_same(result[expected.columns], expected)
 
 
 @settings(max_examples=16)
@@ -188,24 +186,24 @@ def test_a_trajectory_in_sequence(store, events, run, discount):
     expected = expected.sort_values(["sequence_number", "timestamp", "event_id"], ignore_index=True)
     weights = [float(discount) ** k for k in range(len(expected))]
     expected["cumulative_reward"] = np.cumsum(expected.reward * weights)
-    found = store.experience.get_trajectory(trajectory, discount=discount)
-    assert list(found.columns)[-1] == "cumulative_reward"
-    assert_same(found[[*SCALARS, "cumulative_reward"]], expected)
+    result = store.experience.get_trajectory(trajectory, discount=discount)
+    assert list(result.columns)[-1] == "cumulative_reward"
+    assert_same(result[[*SCALARS, "cumulative_reward"]], expected)
     total = store.experience.list_trajectories().set_index("trajectory_id").total_reward
     if discount == 1:
-        assert found.cumulative_reward.iloc[-1] == total[trajectory]
+        assert result.cumulative_reward.iloc[-1] == total[trajectory]
 
 
-def test_flattened_is_what_pandas_makes_of_the_dicts(store, events):
-    found = store.experience.get_events(flatten=True)
-    assert list(found.columns) == [
+def test_flattened_columns_equal_pandas(store, events):
+    result = store.experience.get_events(flatten=True)
+    assert list(result.columns) == [
         *store.experience.get_events(limit=0).columns[:8],
         "state_after.at.x",
         "state_after.n",
     ]
     states = pd.json_normalize([state or {} for state in events.state_after])
     for name in ("at.x", "n"):
-        np.testing.assert_array_equal(found[f"state_after.{name}"], states[name])
+        np.testing.assert_array_equal(result[f"state_after.{name}"], states[name])
     run = events.trajectory_id.dropna().iloc[0]
     one = store.experience.get_trajectory(run, flatten=True)
     assert list(one.columns)[-2:] == ["state_after.n", "cumulative_reward"]

@@ -1,4 +1,4 @@
-"""Arguments that cannot be: the typed error names them, before anything is sent."""
+"""Invalid arguments: a typed error names them before anything is sent."""
 
 import datetime as dt
 import math
@@ -22,7 +22,7 @@ def refused(match):
 
 
 @pytest.mark.parametrize(
-    ("value", "found"),
+    ("value", "result"),
     [
         (0, 0),
         (1.5, 1.5),
@@ -34,18 +34,18 @@ def refused(match):
         (pd.Timedelta("2min"), 120),
     ],
 )
-def test_lengths_of_time(value, found):
-    assert as_duration(value, "before") == dt.timedelta(seconds=found)
+def test_durations(value, result):
+    assert as_duration(value, "before") == dt.timedelta(seconds=result)
 
 
 @pytest.mark.parametrize("value", [-1, "-5s", pd.Timedelta(-1, "us"), 1e12, "NaT"])
-def test_lengths_that_are_negative_or_too_large(value):
-    with refused("before must be at least 0, and at most 36,525 days, not"):
+def test_durations_that_are_negative_or_too_large(value):
+    with refused("before must be from 0 to 36,525 days, not"):
         as_duration(value, "before")
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, True, None, "x", "5", [1], pd.NaT, NAIVE])
-def test_no_lengths(value):
+def test_values_that_are_not_durations(value):
     with refused("before must be a timedelta, a number of seconds, or text such as '5s'"):
         as_duration(value, "before")
     with refused("freq must be a timedelta, a number of seconds, or a frequency"):
@@ -70,18 +70,20 @@ def test_frequencies(freq, seconds):
 
 
 @pytest.mark.parametrize("freq", ["W", "MS", "YE", pd.offsets.MonthEnd(), pd.offsets.BDay()])
-def test_steps_of_no_one_length(freq):
-    with refused("freq must have steps of one length, as '15min', 'h' or '7D' have"):
+def test_steps_of_different_lengths(freq):
+    with refused("freq must have steps of equal length, such as '15min', 'h' or '7D', not"):
         as_step(freq)
 
 
 @pytest.mark.parametrize("freq", [0, "0s", "-1h", "1ns", pd.Timedelta(1500, "ns"), "40000D"])
-def test_steps_of_a_wrong_length(freq):
-    with refused("freq must be whole microseconds, at least one, and at most 36,525 days"):
+def test_steps_of_invalid_length(freq):
+    with refused(
+        "freq must be a whole number of microseconds, at least 1 and at most 36,525 days, not"
+    ):
         as_step(freq)
 
 
-def test_reads_check_all_that_they_are_given(ng):
+def test_reads_check_all_arguments(ng):
     experience = ng.experience
     for read in (
         experience.get_events,
@@ -91,9 +93,9 @@ def test_reads_check_all_that_they_are_given(ng):
     ):
         with refused("start must not be after end"):
             read(2, 1)
-        with refused("start is 2024-01-01 00:00:00, which has no time zone"):
+        with refused("start must have a time zone, but is 2024-01-01 00:00:00"):
             read(NAIVE, None)
-        with refused("end is 2024-01-01 00:00:00, which has no time zone"):
+        with refused("end must have a time zone, but is 2024-01-01 00:00:00"):
             read(None, NAIVE)
         assert read(1, 1).empty
     for read in (
@@ -111,7 +113,7 @@ def test_reads_check_all_that_they_are_given(ng):
             read(within=(*BOX, 8))
         with refused("event_type must be text"):
             read(event_type=5)
-        with refused("which is no id"):
+        with refused("must be a UUID"):
             read(token_ids=["x"])
     with refused("are the two swapped"):
         experience.activity_in_region(*BOX[::-1])
@@ -135,36 +137,36 @@ def test_reads_check_all_that_they_are_given(ng):
     for value in (1, "yes"):
         with refused("ended must be True, False or None"):
             experience.list_trajectories(ended=value)
-    with refused("freq must have steps of one length"):
+    with refused("freq must have steps of equal length"):
         experience.mean_position(NOBODY, "ME")
-    with refused("before must be at least 0"):
+    with refused("before must be from 0"):
         experience.events_around(0, -1)
-    with refused("after must be at least 0"):
+    with refused("after must be from 0"):
         experience.events_around(0, 1, "-1s")
 
 
-def test_an_event_or_a_moment(ng):
+def test_an_event_or_a_time(ng):
     event = ng.experience.create_event("seen", 1000)
     for middle in (event, uuid.UUID(event), event.upper(), 1000, "1970-01-01T00:00:01Z"):
-        found = ng.experience.events_around(middle)
-        assert found.event_id.tolist() == [event]
-        assert found.offset.tolist() == [pd.Timedelta(0)]
+        result = ng.experience.events_around(middle)
+        assert result.event_id.tolist() == [event]
+        assert result.offset.tolist() == [pd.Timedelta(0)]
     assert ng.experience.events_around(999).empty
-    assert ng.experience.events_around(999).dtypes.equals(found.dtypes)
+    assert ng.experience.events_around(999).dtypes.equals(result.dtypes)
     assert ng.experience.events_around(event, event_type="none").empty
     with pytest.raises(NotFoundError, match=f"no event in the store has the id {NOBODY}"):
         ng.experience.events_around(NOBODY, 1, 1)
-    with refused("event_or_time is 2024-01-01 00:00:00, which has no time zone"):
+    with refused("event_or_time must have a time zone, but is 2024-01-01 00:00:00"):
         ng.experience.events_around(NAIVE)
     with refused("event_or_time"):
         ng.experience.events_around("nothing")
-    # The last and first years that Python has are in reach of a century.
+    # A century before or after reaches beyond the years of datetime.
     assert ng.experience.events_around("9999-12-31T23:59Z", "36525D", "36525D").empty
     assert ng.experience.events_around("0001-01-01T00:00Z", "36525D", "36525D").empty
 
 
-def test_the_session_s_time_zone_has_no_say(database_url, ng):
-    """In Berlin a day had 23 hours then; a step is 24, and begins at midnight UTC."""
+def test_the_time_zone_of_the_session_is_ignored(database_url, ng):
+    """That day had 23 hours in Berlin; a step has 24 and starts at midnight UTC."""
     import ngdata
 
     ng.experience.bulk_create(
@@ -192,16 +194,16 @@ def test_flattened_columns():
         },
         index=[5, 5, 7],
     )
-    found = flattened(frame, ["b", "a"])
-    assert list(found.columns) == ["n", "b.", "b.x", "b.y", "b.z", "a.k.m"]
-    assert found["a.k.m"].tolist() == [1, 2, 3]
-    assert found["a.k.m"].dtype == "int64"
-    assert found["b."].dtype == "str"
-    assert found["b.x"].iloc[0] == [1, 2]
-    assert found["b.y"].iloc[0] is True
-    assert found["b.z"].iloc[2] == {}
-    assert found.isna().iloc[1].tolist() == [False, True, True, True, True, False]
-    assert found.index.tolist() == [5, 5, 7]
+    result = flattened(frame, ["b", "a"])
+    assert list(result.columns) == ["n", "b.", "b.x", "b.y", "b.z", "a.k.m"]
+    assert result["a.k.m"].tolist() == [1, 2, 3]
+    assert result["a.k.m"].dtype == "int64"
+    assert result["b."].dtype == "str"
+    assert result["b.x"].iloc[0] == [1, 2]
+    assert result["b.y"].iloc[0] is True
+    assert result["b.z"].iloc[2] == {}
+    assert result.isna().iloc[1].tolist() == [False, True, True, True, True, False]
+    assert result.index.tolist() == [5, 5, 7]
     assert list(flattened(frame[:0], ["b", "a"]).columns) == ["n"]
     twice = pd.DataFrame({"s": [{"a": {"b": 1}, "a.b": 2}]})
     with refused("two keys of one dict would both be the column 's.a.b'; read it without flatten"):

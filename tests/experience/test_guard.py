@@ -1,4 +1,4 @@
-"""The guard against answers larger than was meant: by setting, by call, around the cache."""
+"""The limit on the rows of an answer: as a setting, per call, and for cached answers."""
 
 import asyncio
 import inspect
@@ -9,8 +9,8 @@ import pytest
 
 import ngdata
 from ngdata._config.settings import load_settings
-from ngdata._connections.arrow_connection import TooManyRows
 from ngdata._connections.arrow_pool import ArrowPool
+from ngdata._connections.arrow_session import TooManyRows
 from ngdata._query.model import Column, Kind, Query
 from ngdata.errors import ConfigError, InvalidQueryError, ResultTooLarge
 
@@ -43,7 +43,7 @@ def filled(ng):
 
 
 def reads(ng, run):
-    """Each read that can be large, with 20 rows to give."""
+    """All reads whose answers can be large, each with 20 rows."""
     experience = ng.experience
     return {
         "find_in_region": lambda **o: ng.tokens.find_in_region(*EVERYTHING, **o),
@@ -62,7 +62,7 @@ def takes_limit(method):
 
 
 @pytest.mark.parametrize("cache", ["strict", "off"])
-def test_each_read_counts_and_says_the_ways_on(filled, cache):
+def test_each_read_reports_the_count_and_the_next_steps(filled, cache):
     ng, _, run = filled
     for name, read in reads(ng, run).items():
         for most in (1, 19):
@@ -75,7 +75,7 @@ def test_each_read_counts_and_says_the_ways_on(filled, cache):
                 getattr(ng.tokens, name, None) or getattr(ng.experience, name)
             )
         assert len(read(max_rows=20, cache=cache)) == len(read(max_rows=None, cache=cache)) == 20
-        # The whole answer may be in the cache by now; the bound is the call's own.
+        # The complete answer may be cached; the limit applies to each call.
         with pytest.raises(ResultTooLarge, match="has 20 rows"):
             read(max_rows=3, cache=cache)
         for wrong in (0, -1, 1.0, True, "9"):
@@ -98,7 +98,7 @@ def test_reads_of_the_graph(filled):
         assert len(read(max_rows=None)) == len(read()) == count
 
 
-def test_a_limit_is_a_way_on(filled):
+def test_a_limit_makes_the_answer_small_enough(filled):
     ng, _, _ = filled
     assert len(ng.tokens.find_in_region(*EVERYTHING, limit=4, max_rows=4)) == 4
     assert len(ng.experience.get_events(limit=4, max_rows=4)) == 4
@@ -107,7 +107,7 @@ def test_a_limit_is_a_way_on(filled):
     assert [len(part) for part in parts] == [7, 7, 6]
 
 
-def test_the_clients_own_bound_and_what_it_leaves_alone(filled, database_url):
+def test_the_limit_of_the_client_and_its_exceptions(filled, database_url):
     _, ids, run = filled
     with ngdata.connect(database_url, max_rows=10) as ng:
         for read in reads(ng, run).values():
@@ -116,7 +116,7 @@ def test_the_clients_own_bound_and_what_it_leaves_alone(filled, database_url):
             assert len(read(max_rows=None)) == 20
         with pytest.raises(ResultTooLarge):
             ng.graph.connections()
-        # What names its own size was meant.
+        # Reads with an argument for their size are not limited.
         assert len(ng.tokens.get(ids)) == 20
         assert len(ng.tokens.find_nearest((0, 0, 0), k=15)) == 15
         assert len(ng.experience.get_recent_events(15)) == 15
@@ -126,24 +126,24 @@ def test_the_clients_own_bound_and_what_it_leaves_alone(filled, database_url):
         assert len(ng.tokens.find_in_region(*EVERYTHING)) == 20
 
 
-def test_steps_without_events_count_too(ng):
+def test_empty_steps_count_too(ng):
     ng.experience.bulk_create({"event_type": "step", "timestamp": [0, 10_000_000]})
     with pytest.raises(ResultTooLarge, match="has 10,000,001 rows, and max_rows is 1,000,000"):
         ng.experience.resample_rewards("1ms")
     assert len(ng.experience.resample_rewards("1s")) == 10_001
 
 
-def test_a_smaller_bound_does_not_spoil_a_shared_read(filled, database_url):
-    """Calls that ask the same at once share a read, each with a bound of its own."""
+def test_a_smaller_limit_does_not_fail_a_shared_read(filled, database_url):
+    """Concurrent equal calls share a read, each with its own limit."""
 
     async def go():
         async with await ngdata.connect_async(database_url) as ang:
             bounds = [5, None, 20, 3, 19, ...] * 3
-            found = await asyncio.gather(
+            result = await asyncio.gather(
                 *(ang.experience.get_events(max_rows=most) for most in bounds),
                 return_exceptions=True,
             )
-            return list(zip(bounds, found, strict=True))
+            return list(zip(bounds, result, strict=True))
 
     for most, answer in asyncio.run(go()):
         if most in (3, 5, 19):
@@ -164,14 +164,13 @@ def test_reading_stops_early_and_the_server_is_idle(ng, database_url, execute):
     async def go():
         pool = ArrowPool(database_url, 1, 5.0)
         async with pool.connection() as connection:
-            connection.most = 1000
             with pytest.raises(TooManyRows) as error:
-                await connection.read(ENDLESS.sql)
+                await connection.read(ENDLESS.sql, max_rows=1000)
             assert connection.broken, "it is not used again"
         async with pool.connection() as connection:
-            assert (await connection.read("SELECT 1 AS one")).num_rows == 1
+            assert (await connection.read("SELECT 1 AS one")).table.num_rows == 1
         pool.close()
-        return error.value.read
+        return error.value.rows
 
     assert 1000 < asyncio.run(go()) < 3_000_000
     with pytest.raises(ResultTooLarge, match="has 3,000,000 rows"):
@@ -190,9 +189,9 @@ def test_the_setting(monkeypatch, tmp_path):
     monkeypatch.setenv("NGDATA_MAX_ROWS", "none")
     assert load_settings().max_rows is None
     monkeypatch.delenv("NGDATA_MAX_ROWS")
-    for text, found in (("9", 9), ("none", None), ("${MOST:11}", 11), ("${MOST:none}", None)):
+    for text, result in (("9", 9), ("none", None), ("${MOST:11}", 11), ("${MOST:none}", None)):
         file.write_text(f'database: {{postgres: {{max_rows: "{text}"}}}}')
-        assert load_settings(config=file).max_rows == found
+        assert load_settings(config=file).max_rows == result
     for wrong in (0, -5, "many"):
         with pytest.raises(ConfigError, match="max_rows must be"):
             load_settings(max_rows=wrong)

@@ -1,4 +1,4 @@
-"""The example that learns: its program runs, and what it recorded is what happened."""
+"""The learning example: its program runs and records the right events."""
 
 import runpy
 from pathlib import Path
@@ -9,8 +9,8 @@ import pandas as pd
 EXAMPLE = Path(__file__).parents[2] / "docs" / "examples" / "learning_curve.py"
 
 
-def test_the_example_learns_and_reads_it_back(ng, capsys):
-    # ng empties the embedded database, which is the one that the program's connect() joins.
+def test_the_example_learns_and_reads_its_events(ng, capsys):
+    # ng empties the embedded database, to which the program's connect() connects.
     program = runpy.run_path(str(EXAMPLE), run_name="__main__")
     printed = capsys.readouterr().out
     assert "mean_return" in printed
@@ -29,7 +29,7 @@ def test_the_example_learns_and_reads_it_back(ng, capsys):
     np.testing.assert_allclose(
         by_episode[episodes.trajectory_id], episodes.total_reward, rtol=1e-12, atol=1e-9
     )
-    # One state follows from the other, and the last one is the flag on the hill.
+    # Each state follows from the one before; the last is the flag on the hill.
     for run, steps in events.groupby("trajectory_id"):
         steps = steps.sort_values("sequence_number", ignore_index=True)
         for name in ("position", "velocity"):

@@ -1,4 +1,4 @@
-"""Plans of the joins: the GiST index finds the region, and nothing is read again for each row."""
+"""Plans of the joins: the GiST index finds the region, and nothing is read once per row."""
 
 import adbc_driver_postgresql.dbapi as adbc
 import numpy as np
@@ -27,7 +27,7 @@ def filled(store, server):
     with adbc.connect(server.database_url, autocommit=True) as connection:
         for table in ("tokens.spatial_index", "experience.experience_events"):
             connection.execute(f"ANALYZE {table}").close()
-        # These come after the statistics: the planner believes that there are none.
+        # Added after the statistics: the planner estimates that there are none.
         late = pd.date_range(START + pd.Timedelta("30D"), periods=2000, freq="s")
         store.experience.bulk_create(
             {"event_type": "late", "timestamp": late, "token_id": cloud.token_id[:2000]}
@@ -36,7 +36,7 @@ def filled(store, server):
 
 
 def loops(plan):
-    """The most often that a node of the plan was run."""
+    """Return the largest number of executions of a node of the plan."""
     return max(int(part.split(")")[0].split(" ")[0]) for part in plan.text.split("loops=")[1:])
 
 
@@ -50,12 +50,12 @@ def test_a_small_region_leads_to_its_events(filled):
     assert plan.uses_spatial_index, plan.text
     assert "Seq Scan on experience_events" not in plan.text
     inside = cloud[((cloud[[*"xyz"]] >= 100) & (cloud[[*"xyz"]] <= 200)).all(axis=1)]
-    found = ng.experience.activity_in_region(*SMALL)
-    assert sorted(found.token_id) == sorted(inside.token_id)
+    result = ng.experience.activity_in_region(*SMALL)
+    assert sorted(result.token_id) == sorted(inside.token_id)
 
 
 @pytest.mark.parametrize("box", [SMALL, ((0, 0, 0), (1000, 1000, 1000))], ids=["small", "all"])
-def test_of_few_events_in_a_window_the_region_is_read_once(filled, box):
+def test_the_region_is_read_once_for_few_events(filled, box):
     """A plan that trusted the estimates would read all of the region for each event, or the
     events for each token: 2,000 times 20,000.
     """

@@ -1,4 +1,4 @@
-"""Trajectories begin, take events from many writers, end, and then take no more."""
+"""Trajectories: start, events of concurrent writers, end, and no events after that."""
 
 import asyncio
 import uuid
@@ -14,7 +14,7 @@ from ngdata.errors import ConfigError, IntegrityError, InvalidQueryError, NotFou
 from ngdata.repositories import DatabaseFactory, EventModel, RepositoryFactory
 from tests.conftest import execute
 
-NOBODY = "00000000-0000-4000-8000-00000000dead"
+MISSING = "00000000-0000-4000-8000-00000000dead"
 UTC = "datetime64[us, UTC]"
 
 
@@ -28,7 +28,7 @@ def events(run, times, rewards):
     }
 
 
-def test_a_trajectory_that_was_begun_is_empty(ng):
+def test_a_started_trajectory_is_empty(ng):
     run = ng.experience.start_trajectory(metadata={"policy": "linear", "gain": np.float32(0.5)})
     assert uuid.UUID(run).version == 4
     listed = ng.experience.list_trajectories()
@@ -67,7 +67,7 @@ def test_an_empty_list_has_the_same_columns(ng):
     }
 
 
-def test_one_that_is_there_already_is_not_begun_again(ng):
+def test_an_existing_trajectory_is_not_started_again(ng):
     run = ng.experience.start_trajectory(uuid.UUID(int=1))
     assert run == str(uuid.UUID(int=1))
     with pytest.raises(IntegrityError, match=f"{run}.*is there already"):
@@ -78,7 +78,7 @@ def test_one_that_is_there_already_is_not_begun_again(ng):
         ng.experience.start_trajectory(implied)
 
 
-def test_an_ended_one_takes_no_more_whoever_writes(ng, database_url):
+def test_an_ended_trajectory_rejects_events_of_all_writers(ng, database_url):
     run = ng.experience.start_trajectory()
     ng.experience.bulk_create(events(run, [0, 5000], [1.0, 2.0]))
     other = ng.experience.create_event("step", 7)
@@ -96,7 +96,7 @@ def test_an_ended_one_takes_no_more_whoever_writes(ng, database_url):
         ng.experience.create_event("step", 6, trajectory_id=run)
     with refused:
         ng.experience.bulk_create(
-            {"event_type": "step", "timestamp": [1, 2], "trajectory_id": [NOBODY, run]}
+            {"event_type": "step", "timestamp": [1, 2], "trajectory_id": [MISSING, run]}
         )
     assert len(ng.experience.get_events()) == 3, "all rows or none"
 
@@ -115,7 +115,7 @@ def test_an_ended_one_takes_no_more_whoever_writes(ng, database_url):
                 uuid.UUID(run),
                 uuid.UUID(other),
             )
-        # What it has may be corrected, and deleted.
+        # Its existing events can be changed and deleted.
         await connection.execute(
             "UPDATE experience.experience_events SET reward = 5 WHERE reward = 1"
         )
@@ -127,27 +127,29 @@ def test_an_ended_one_takes_no_more_whoever_writes(ng, database_url):
     assert (listed.event_count[0], listed.total_reward[0]) == (1, 5.0)
 
 
-def test_unknown_trajectories(ng):
+def test_missing_trajectories(ng):
     for call in (
         ng.experience.get_trajectory,
         ng.experience.end_trajectory,
-        lambda given: ng.experience.mean_position(given, "1s"),
+        lambda run: ng.experience.mean_position(run, "1s"),
     ):
         with pytest.raises(
-            NotFoundError, match=f"no trajectory in the store has the id {NOBODY}"
-        ) as found:
-            call(NOBODY)
-        assert found.value.missing == (NOBODY,)
-        with pytest.raises(InvalidQueryError, match="which is no id"):
+            NotFoundError, match=f"no trajectory in the store has the id {MISSING}"
+        ) as caught:
+            call(MISSING)
+        assert caught.value.missing == (MISSING,)
+        with pytest.raises(InvalidQueryError, match="must be a UUID"):
             call("x")
-    with pytest.raises(InvalidQueryError, match="trajectory_id in row 0 is 'x', which is no id"):
+    with pytest.raises(
+        InvalidQueryError, match=r"trajectory_id in row 0 must be a UUID, .* not 'x'"
+    ):
         ng.experience.start_trajectory("x")
     with pytest.raises(InvalidQueryError, match="metadata in row 0 must be a dict"):
         ng.experience.start_trajectory(metadata=[1])
     assert ng.experience.list_trajectories().empty
 
 
-def test_who_may_only_read_begins_and_ends_nothing(ng, database_url):
+def test_a_read_only_client_cannot_start_or_end(ng, database_url):
     run = ng.experience.start_trajectory()
     with ngdata.connect(database_url, read_only=True) as reader:
         with pytest.raises(ConfigError, match="may only read"):
@@ -169,7 +171,7 @@ def test_reads_are_never_stale(ng):
     assert len(ng.experience.list_trajectories(ended=True)) == 1
 
 
-def test_a_token_that_moves_takes_its_events_along(ng):
+def test_events_move_with_their_token(ng):
     [token] = ng.tokens.bulk_create({"x": [0.0], "y": [0.0], "z": [0.0]})
     run = ng.experience.start_trajectory()
     ng.experience.create_event("step", 0, token_id=token, trajectory_id=run)
@@ -191,8 +193,8 @@ def test_a_token_that_moves_takes_its_events_along(ng):
 
 
 @pytest.mark.parametrize("writers", [6])
-def test_many_writers_and_an_end_in_the_middle(database_url, writers):
-    """Each write is there whole, or refused because the end came first; nothing is counted twice."""
+def test_an_end_between_concurrent_writes(database_url, writers):
+    """Each write is complete, or rejected after the end; nothing is counted twice."""
 
     async def go():
         async with await ngdata.connect_async(database_url) as ang:
@@ -230,7 +232,7 @@ def test_many_writers_and_an_end_in_the_middle(database_url, writers):
                 assert written[run] + refused[run] == 12 * writers / 3
             assert refused[runs[2]] == 0
             for frame in ended:
-                # What the end told is how it stayed.
+                # The row that end_trajectory returned is final.
                 row = frame.set_index("trajectory_id")
                 pd.testing.assert_frame_equal(row, listed.loc[row.index])
             return sum(refused.values())
@@ -238,7 +240,7 @@ def test_many_writers_and_an_end_in_the_middle(database_url, writers):
     assert asyncio.run(go()) > 0
 
 
-def test_of_many_who_end_it_one_does(database_url):
+def test_one_of_several_concurrent_ends_succeeds(database_url):
     async def go():
         async with await ngdata.connect_async(database_url) as ang:
             run = await ang.experience.start_trajectory()
@@ -247,11 +249,11 @@ def test_of_many_who_end_it_one_does(database_url):
             )
             return [type(one) for one in done]
 
-    found = asyncio.run(go())
-    assert sorted(kind.__name__ for kind in found) == ["DataFrame"] + 7 * ["IntegrityError"]
+    results = asyncio.run(go())
+    assert sorted(kind.__name__ for kind in results) == ["DataFrame"] + 7 * ["IntegrityError"]
 
 
-def test_an_end_beside_who_begins_it_says_nothing_that_is_not_so(database_url):
+def test_an_end_during_the_first_write_is_consistent(database_url):
     async def go():
         async with await ngdata.connect_async(database_url) as ang:
 
@@ -270,7 +272,7 @@ def test_an_end_beside_who_begins_it_says_nothing_that_is_not_so(database_url):
     asyncio.run(go())
 
 
-def test_a_flat_frame_tells_where_it_came_from(ng):
+def test_a_flattened_frame_keeps_its_attrs(ng):
     run = ng.experience.start_trajectory()
     ng.experience.create_event("step", 0, {"x": 1}, trajectory_id=run)
     for frame in (
@@ -281,8 +283,8 @@ def test_a_flat_frame_tells_where_it_came_from(ng):
         assert frame.attrs["ngdata"]["source"] == "database"
 
 
-def test_states_that_are_no_dicts_stay_when_flattened(ng, database_url):
-    """Another program may write them."""
+def test_states_other_than_dicts_stay_when_flattened(ng, database_url):
+    """Another program may have written them."""
     ng.experience.create_event("step", 0, {"x": 1})
     ng.experience.create_event("step", 1, {"x": 2})
     execute(

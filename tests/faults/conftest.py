@@ -1,4 +1,4 @@
-"""What the fault tests share: reads that hang until they are told not to, and who is left behind."""
+"""Shared by the fault tests: locks that block reads, and the backends that are left behind."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ OURS = "backend_type = 'client backend' AND application_name = 'ngdata'"
 
 
 class Server:
-    """The server as an outsider sees it."""
+    """The server, seen from a connection of the test."""
 
     def __init__(self, url: str) -> None:
         self.url = url
@@ -27,14 +27,14 @@ class Server:
             return cursor.fetchone()[0]
 
     def busy(self) -> int:
-        """Count our backends that run something or have a transaction open."""
+        """Return the number of our backends that run a statement or have a transaction open."""
         return self.count("(state <> 'idle' OR xact_start IS NOT NULL)")
 
     def until_busy(self, many: int = 1) -> None:
         wait_until(lambda: self.busy() >= many)
 
     def until_locked_out(self, many: int = 1) -> None:
-        """Wait until so many of ours wait for a lock that `locked` holds."""
+        """Wait until `many` of our backends wait for a lock that `locked` holds."""
         wait_until(lambda: self.count("wait_event_type = 'Lock'") >= many)
 
     def until_idle(self) -> None:
@@ -42,7 +42,7 @@ class Server:
 
     @contextmanager
     def locked(self, table: str, mode: str = "ACCESS EXCLUSIVE") -> Iterator[None]:
-        """Hold a lock, so that whoever needs the table hangs."""
+        """Hold a lock during the body, so that statements on the table block."""
         with adbc.connect(self.url + "&application_name=holder") as holder:
             with holder.cursor() as cursor:
                 cursor.execute(f"LOCK TABLE {table} IN {mode} MODE")
@@ -54,22 +54,22 @@ class Server:
 
 
 def wait_until(condition: Callable[[], bool], seconds: float = 20) -> None:
-    """Wait for a state that must come; how long it takes is not what is tested."""
+    """Wait for a state that must be reached; the time it takes is not tested."""
     deadline = time.monotonic() + seconds
     while not condition():
-        assert time.monotonic() < deadline, "the state did not come"
+        assert time.monotonic() < deadline, "the state was not reached"
         time.sleep(0.02)
 
 
 @pytest.fixture(name="wait_until")
 def _wait_until() -> Callable[..., None]:
-    """The function, for tests that cannot import it."""
+    """Return the function, for tests that cannot import it."""
     return wait_until
 
 
 @pytest.fixture
 def observed(database_url: str) -> Iterator[Server]:
-    """The server of an empty store, seen from outside; at the end nothing of ours is under way."""
+    """Yield the server of an empty store; at the end, none of our backends is busy."""
     server = Server(database_url)
     server.until_idle()
     yield server
@@ -79,7 +79,7 @@ def observed(database_url: str) -> Iterator[Server]:
 
 @pytest.fixture
 def script(database_url: str) -> Callable[[str], AbstractContextManager[subprocess.Popen[str]]]:
-    """Run Python code as a program of its own, with URL set."""
+    """Return a function that runs Python code as a program of its own, with URL set."""
 
     @contextmanager
     def running(code: str) -> Iterator[subprocess.Popen[str]]:

@@ -1,4 +1,4 @@
-"""Two writers who wait for each other: one is told to try again, in words, and nothing is left."""
+"""Two writers that wait for each other: one gets an error that says to try again, without leaks."""
 
 import asyncio
 
@@ -11,19 +11,19 @@ from ngdata.errors import NGDataError
 LOW, HIGH = (f"00000000-0000-4000-8000-00000000000{n}" for n in (1, 2))
 
 
-def test_a_deadlock_says_that_trying_again_will_do(database_url, observed, wait_until):
+def test_a_deadlock_error_says_to_try_again(database_url, observed, wait_until):
     async def go():
         async with await ngdata.connect_async(database_url) as ang:
-            for one in (LOW, HIGH):
-                await ang.tokens.create({0: (0, 0, 0)}, token_id=one)
+            for token_id in (LOW, HIGH):
+                await ang.tokens.create({0: (0, 0, 0)}, token_id=token_id)
             other = await asyncpg.connect(database_url)
-            # The first of the two to look for a deadlock is its victim.
+            # The first of the two that checks for a deadlock becomes its victim.
             await other.execute("SET deadlock_timeout = '1min'")
             hold = "UPDATE tokens.tokens SET weight = 7 WHERE id = $1"
             transaction = other.transaction()
             await transaction.start()
             await other.execute(hold, HIGH)
-            # Within one statement the lower id comes first.
+            # Within one statement, the lower id is locked first.
             writing = asyncio.create_task(ang.tokens.update([HIGH, LOW], weight=5))
             blocked = "wait_event_type = 'Lock'"
             await asyncio.to_thread(wait_until, lambda: observed.count(blocked) == 1)

@@ -1,4 +1,4 @@
-"""Interrupts, cancellations and timeouts: the server lets go, and the client works on."""
+"""Interrupts, cancellations and timeouts: the server stops, and the client stays usable."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def test_cancelled_read_leaves_the_server_idle_and_the_client_usable(observed):
 
 
 def test_cancelled_read_that_computes_is_stopped_too(observed):
-    """Without a lock to wait for: the server is in the middle of a join of many rows."""
+    """It waits for no lock: the server is computing a join of many rows."""
     ids = [f"00000000-0000-4000-8000-{n:012d}" for n in range(300)]
 
     async def main():
@@ -84,8 +84,8 @@ def test_statement_timeout_is_a_query_timeout_for_reads_and_writes(observed):
 
 
 @pytest.mark.parametrize("cache", ["strict", "off"])
-def test_a_timeout_while_rows_are_made_is_a_query_timeout(observed, cache):
-    """Not at a lock: once a query is under way, the driver tells of errors another way."""
+def test_a_timeout_while_rows_are_computed_is_a_query_timeout(observed, cache):
+    """It waits for no lock: while rows stream, the driver reports errors differently."""
     with ngdata.connect(observed.url) as ng:
         ids = ng.tokens.bulk_create({"x": range(300), "y": range(300), "z": range(300)})
         ends = pd.MultiIndex.from_product([ids, ids], names=["source_id", "target_id"])
@@ -133,7 +133,7 @@ def test_cancelling_while_all_connections_are_in_use_is_quick_and_leaks_none(obs
 
 
 def test_cancelling_at_any_moment_leaves_no_connection_behind(observed):
-    """Cancelled after more and more turns of the loop: while connecting, sending, cleaning up."""
+    """Cancel after each number of loop turns: while connecting, sending, and cleaning up."""
 
     async def main():
         async with await ngdata.connect_async(observed.url, pool_max_size=3) as ang:
@@ -149,15 +149,15 @@ def test_cancelling_at_any_moment_leaves_no_connection_behind(observed):
             assert status["read"]["in_use"] == status["write"]["in_use"] == 0
             assert status["read"]["size"] <= 3
             assert status["write"]["size"] <= 3
-            there = await ang.tokens.count_in_region(*BOX)
+            count = await ang.tokens.count_in_region(*BOX)
             await ang.tokens.create({0: (0, 0, 0)})
-            assert await ang.tokens.count_in_region(*BOX) == there + 1
+            assert await ang.tokens.count_in_region(*BOX) == count + 1
 
     asyncio.run(main())
     observed.until_idle()
 
 
-def test_an_iterator_left_early_frees_its_connection(observed):
+def test_an_iterator_that_ends_early_releases_its_connection(observed):
     with ngdata.connect(observed.url, pool_max_size=1) as ng:
         many = 50_000
         ng.tokens.bulk_create({"x": [0.0] * many, "y": range(many), "z": [0.0] * many})
@@ -186,7 +186,7 @@ print(len(ng.tokens.find_in_region((0, 0, 0), (1, 1, 1))), ng.pool_status()["rea
 """
 
 
-def test_ctrl_c_in_a_script_stops_the_query_and_the_client_works_on(observed, script):
+def test_ctrl_c_in_a_script_stops_the_query_and_the_client_stays_usable(observed, script):
     with script(INTERRUPTED) as program:
         with observed.locked("tokens.spatial_index"):
             assert program.stdout.readline() == "ready\n"
@@ -212,7 +212,8 @@ except KeyboardInterrupt:
 
 
 @pytest.mark.parametrize("call", ["find_in_region((0, 0, 0), (1, 1, 1))", "create({0: (0, 0, 0)})"])
-def test_ctrl_c_in_asyncio_run_stops_what_is_under_way(observed, script, call):
+def test_ctrl_c_in_asyncio_run_stops_the_running_call(observed, script, call):
+    others = observed.count("true")  # of clients that other tests share
     with (
         observed.locked("tokens.spatial_index"),
         script(INTERRUPTED_ASYNC.format(call=call)) as program,
@@ -221,19 +222,19 @@ def test_ctrl_c_in_asyncio_run_stops_what_is_under_way(observed, script, call):
         observed.until_busy()
         program.send_signal(signal.SIGINT)
         assert program.stdout.readline() == "interrupted\n"
-        assert observed.count("true") == 0
+        assert observed.count("true") == others
         assert program.wait(20) == 0
 
 
 @pytest.mark.parametrize(("cache", "busy"), [("off", 3), ("strict", 1)])
-def test_an_interrupt_of_one_thread_leaves_the_others_alone(observed, cache, busy):
-    """Each with a read of its own, or all with the same one."""
+def test_an_interrupt_of_one_thread_does_not_affect_the_others(observed, cache, busy):
+    """Each thread has a read of its own, or all share one."""
     with ngdata.connect(observed.url, cache=cache) as ng:
         ng.tokens.bulk_create(POINTS)
-        found = []
+        counts = []
         with observed.locked("tokens.spatial_index"):
             others = [
-                threading.Thread(target=lambda: found.append(len(ng.tokens.find_in_region(*BOX))))
+                threading.Thread(target=lambda: counts.append(len(ng.tokens.find_in_region(*BOX))))
                 for _ in range(3)
             ]
             for other in others:
@@ -246,4 +247,4 @@ def test_an_interrupt_of_one_thread_leaves_the_others_alone(observed, cache, bus
             assert observed.busy() == busy
         for other in others:
             other.join()
-        assert found == [2, 2, 2]
+        assert counts == [2, 2, 2]

@@ -1,4 +1,4 @@
-"""A real Jupyter kernel: both clients inside its running loop, interrupts, and its end."""
+"""A real Jupyter kernel: both clients inside its running loop, interrupts, and shutdown."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ box = ((0, 0, 0), (1, 1, 1))
 
 
 class Notebook:
-    """Cells, one after the other, in one kernel."""
+    """Runs cells in one kernel, one after the other."""
 
     def __init__(self) -> None:
         self.manager, self.client = start_new_kernel(kernel_name="python3")
@@ -25,12 +25,12 @@ class Notebook:
     def send(self, code: str) -> str:
         return self.client.execute(code)
 
-    def reply(self, sent: str) -> dict:
-        """Wait for a cell's end; what it printed or showed comes with it."""
+    def reply(self, message_id: str) -> dict:
+        """Wait until a cell ends, and return its reply with the output."""
         shown, kinds = "", set()
         while True:
             message = self.client.get_iopub_msg(timeout=60)
-            if message["parent_header"].get("msg_id") != sent:
+            if message["parent_header"].get("msg_id") != message_id:
                 continue
             content = message["content"]
             if message["msg_type"] == "status" and content["execution_state"] == "idle":
@@ -39,7 +39,7 @@ class Notebook:
             shown += content.get("text", "") + content.get("data", {}).get("text/plain", "")
         while True:
             message = self.client.get_shell_msg(timeout=60)
-            if message["parent_header"].get("msg_id") == sent:
+            if message["parent_header"].get("msg_id") == message_id:
                 return {**message["content"], "shown": shown, "kinds": kinds}
 
     def run(self, code: str) -> str:
@@ -50,19 +50,19 @@ class Notebook:
     def close(self) -> None:
         self.client.stop_channels()
         self.manager.shutdown_kernel(now=True)
-        # Its sockets, which stay open otherwise.
+        # Otherwise, its sockets stay open.
         self.manager.cleanup_resources()
         self.manager.context.destroy()
 
 
 @pytest.fixture
 def notebook(observed):
-    opened = Notebook()
+    kernel = Notebook()
     try:
-        opened.run(f"URL = {observed.url!r}" + READY)
-        yield opened
+        kernel.run(f"URL = {observed.url!r}" + READY)
+        yield kernel
     finally:
-        opened.close()
+        kernel.close()
 
 
 def test_both_clients_work_in_cells_without_a_patched_loop(notebook):
@@ -75,13 +75,13 @@ def test_both_clients_work_in_cells_without_a_patched_loop(notebook):
 @pytest.mark.parametrize(
     "cell", ["ng.tokens.find_in_region(*box)", "await ang.tokens.find_in_region(*box)"]
 )
-def test_an_interrupt_stops_the_query_and_the_same_client_works_on(notebook, observed, cell):
+def test_an_interrupt_stops_the_query_and_the_client_stays_usable(notebook, observed, cell):
     with observed.locked("tokens.spatial_index"):
         for _ in range(2):
-            sent = notebook.send(cell)
+            message_id = notebook.send(cell)
             observed.until_locked_out()
             notebook.manager.interrupt_kernel()
-            reply = notebook.reply(sent)
+            reply = notebook.reply(message_id)
             assert (reply["status"], reply["ename"]) in {
                 ("error", "KeyboardInterrupt"),
                 ("error", "CancelledError"),
@@ -97,8 +97,8 @@ def test_tab_completion_and_help_show_the_real_methods(notebook):
         message = notebook.client.get_shell_msg(timeout=60)
         if message["parent_header"].get("msg_id") == reply:
             break
-    found = {match.rpartition(".")[2] for match in message["content"]["matches"]}
-    assert {"find_in_region", "find_nearest", "find_within"} <= found
+    names = {match.rpartition(".")[2] for match in message["content"]["matches"]}
+    assert {"find_in_region", "find_nearest", "find_within"} <= names
     shown = notebook.run("import inspect; print(inspect.signature(ng.tokens.find_nearest))")
     assert "point" in shown
     assert "max_distance" in shown
@@ -114,7 +114,7 @@ def test_an_idle_client_does_not_keep_the_kernel_alive(notebook, observed):
 
 
 @pytest.mark.parametrize("cell", ["len({})", "len(await a{})"])
-def test_progress_is_a_bar_of_the_notebook_in_its_cell(notebook, cell):
+def test_progress_is_shown_as_a_bar_in_the_cell(notebook, cell):
     writing = cell.format(
         'ng.tokens.bulk_create({"x": [5.0], "y": [5.0], "z": [5.0]}, progress=True)'
     )

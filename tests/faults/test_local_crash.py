@@ -1,4 +1,4 @@
-"""The embedded servers after things went wrong: what is killed, stale, half made or raced for."""
+"""The embedded servers after failures: killed processes, stale files, partial starts, races."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ from ngdata._local.server import _reachable
 UP = """
 import sys
 from pathlib import Path
-from ngdata import local
-print(local.up(Path(sys.argv[1]), durable=False))
+from ngdata import _local
+print(_local.up(Path(sys.argv[1]), durable=False))
 """
 
 
@@ -40,7 +40,7 @@ def new_home() -> Iterator[Path]:
 
 @pytest.fixture(scope="module")
 def home() -> Iterator[Path]:
-    """One home for the module; a test leaves it as it likes."""
+    """Yield one home for the module; a test may leave it in any state."""
     yield from _home()
 
 
@@ -53,7 +53,7 @@ def _home() -> Iterator[Path]:
 
 @pytest.fixture
 def running(home) -> tuple[_local.Addresses, Postgres]:
-    """The home's servers, up, with a row to keep."""
+    """Start the home's servers, with a row that must not be lost."""
     addresses = _local.up(home, durable=False)
     query(addresses.database_url, "DROP TABLE IF EXISTS public.kept")
     query(addresses.database_url, "CREATE TABLE public.kept AS SELECT 7 AS x")
@@ -75,7 +75,7 @@ def works(home: Path, addresses: _local.Addresses) -> bool:
 def wait_until(condition: Callable[[], object], seconds: float = 60) -> None:
     deadline = time.monotonic() + seconds
     while not condition():
-        assert time.monotonic() < deadline, "the state did not come"
+        assert time.monotonic() < deadline, "the state was not reached"
         time.sleep(0.005)
 
 
@@ -87,7 +87,7 @@ def kill_postmaster(postgres: Postgres) -> int:
     return postmaster.pid
 
 
-def test_a_killed_postgresql_comes_back_at_the_same_address(home, running):
+def test_a_killed_postgresql_is_restarted_at_the_same_address(home, running):
     addresses, postgres = running
     kill_postmaster(postgres)
     assert not _local.status(home).running
@@ -95,7 +95,7 @@ def test_a_killed_postgresql_comes_back_at_the_same_address(home, running):
     assert works(home, addresses)
 
 
-def test_a_killed_redis_comes_back_and_leaves_postgresql_alone(home, running):
+def test_a_killed_redis_is_restarted_and_postgresql_is_not(home, running):
     addresses, postgres = running
     before = postgres.postmaster()
     (redis,) = working_in(postgres.directory, "redis", "valkey")
@@ -127,37 +127,37 @@ def test_both_killed_and_stopped_by_down(home, running):
     assert works(home, addresses)
 
 
-def test_a_stale_pid_file_whose_number_now_is_somebody_elses(home, running):
+def test_a_stale_pid_file_with_the_pid_of_another_process(home, running):
     addresses, postgres = running
     old = kill_postmaster(postgres)
     account = account_for()
-    # Of the same user: PostgreSQL itself would take this one for its own and refuse to start.
+    # Of the same user: PostgreSQL would assume that this is its own process and refuse to start.
     user = account.uid if os.geteuid() == 0 else None
-    with subprocess.Popen(["sleep", "600"], user=user, cwd="/") as stranger:
+    with subprocess.Popen(["sleep", "600"], user=user, cwd="/") as other:
         try:
             text = (postgres.data / "postmaster.pid").read_text()
             account.write(
-                postgres.data / "postmaster.pid", text.replace(str(old), str(stranger.pid), 1)
+                postgres.data / "postmaster.pid", text.replace(str(old), str(other.pid), 1)
             )
             assert _local.up(home, durable=False) == addresses
             assert works(home, addresses)
             _local.down(home)
-            assert stranger.poll() is None
+            assert other.poll() is None
         finally:
-            stranger.kill()
+            other.kill()
 
 
 def test_a_backend_that_outlives_its_killed_server_is_ended(home, running):
     addresses, postgres = running
 
-    def count_for_ever() -> None:
+    def run_long_query() -> None:
         with pytest.raises(adbc.Error):
             query(addresses.database_url, "SELECT count(*) FROM generate_series(1, 1e15)")
 
-    reader = threading.Thread(target=count_for_ever)
+    reader = threading.Thread(target=run_long_query)
     reader.start()
     active = "SELECT count(*) FROM pg_stat_activity WHERE query LIKE '%1e15%' AND state = 'active'"
-    wait_until(lambda: query(addresses.database_url, active)[0] > 1)  # it counts itself
+    wait_until(lambda: query(addresses.database_url, active)[0] > 1)  # it includes this query
     kill_postmaster(postgres)
     orphans = working_in(postgres.data, "postgres")
     assert orphans
@@ -175,20 +175,20 @@ def is_zombie(process: psutil.Process) -> bool:
         return True
 
 
-def making(home: Path) -> bool:
+def is_initializing(home: Path) -> bool:
     return any((home / "servers").glob("data.new-*/base"))
 
 
-def made(home: Path) -> bool:
+def is_initialized(home: Path) -> bool:
     return (home / "servers/data/PG_VERSION").exists()
 
 
-def started(home: Path) -> bool:
+def is_starting(home: Path) -> bool:
     return (home / "servers/data/postmaster.pid").exists()
 
 
-@pytest.mark.parametrize("moment", [making, made, started])
-def test_a_client_killed_on_the_way_leaves_nothing_half_made(new_home, moment):
+@pytest.mark.parametrize("moment", [is_initializing, is_initialized, is_starting])
+def test_a_client_killed_during_a_start_leaves_no_partial_state(new_home, moment):
     with subprocess.Popen([sys.executable, "-c", UP, new_home], stdout=subprocess.PIPE) as client:
         wait_until(lambda: moment(new_home) or client.poll() is not None)
         assert client.poll() is None
@@ -206,7 +206,7 @@ def test_a_client_killed_on_the_way_leaves_nothing_half_made(new_home, moment):
     assert len(working_in(servers.redis.directory, "redis", "valkey")) == 1
 
 
-def test_processes_that_start_at_once_all_win(new_home):
+def test_processes_that_start_the_servers_at_once_all_succeed(new_home):
     clients = [
         subprocess.Popen(
             [sys.executable, "-c", UP, new_home],
@@ -216,21 +216,21 @@ def test_processes_that_start_at_once_all_win(new_home):
         )
         for _ in range(3)
     ]
-    # That they end at all shows too that no server holds their pipes.
+    # All of them ended, so no server holds their pipes open.
     answers = [client.communicate(timeout=120) for client in clients]
     assert [client.returncode for client in clients] == [0, 0, 0], answers
     assert set(answers) == {(f"{_local.up(new_home, durable=False)}\n", "")}
 
 
-def test_threads_that_start_at_once_all_win(home):
+def test_threads_that_start_the_servers_at_once_all_succeed(home):
     _local.down(home)
     with ThreadPoolExecutor(6) as threads:
-        found = list(threads.map(lambda _: _local.up(home, durable=False), range(6)))
-    assert len(set(found)) == 1
+        addresses = list(threads.map(lambda _: _local.up(home, durable=False), range(6)))
+    assert len(set(addresses)) == 1
     assert _local.status(home).running
 
 
-def test_start_and_stop_at_once_end_in_one_of_the_two(home):
+def test_concurrent_starts_and_stops_end_in_either_state(home):
     with ThreadPoolExecutor(4) as threads:
         calls = [threads.submit(call, home) for call in (_local.down, _local.up) * 2]
     for call in calls:

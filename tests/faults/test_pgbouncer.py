@@ -1,7 +1,7 @@
 """PgBouncer in transaction mode between the client and the server.
 
-Two server connections serve all clients, so whatever a client left on one, or expected to find
-there, would show at once.
+Two server connections serve all clients, so anything that a client left on one of them, or expected
+there, would fail a test at once.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ pidfile = {directory}/pid
 
 
 class PgBouncer:
-    """One in front of a server, for as long as the fixture lives."""
+    """A PgBouncer in front of a server; the fixture stops it."""
 
     def __init__(self, database_url: str, more: str = "") -> None:
         parts = urlsplit(database_url)
@@ -65,7 +65,7 @@ class PgBouncer:
         text = CONFIGURATION.format(sockets=sockets, directory=self.directory, more=more)
         (self.directory / "pgbouncer.ini").write_text(text)
         (self.directory / "users").write_text(f'"ngdata" "{PASSWORD}"\n')
-        # It refuses to run as root, and the server lets in the user that it runs as itself.
+        # It refuses to run as root, and the server admits the user that the server itself runs as.
         user = {}
         if os.geteuid() == 0:
             account = pwd.getpwnam("postgres")
@@ -80,7 +80,7 @@ class PgBouncer:
         wait_until(self._listens)
 
     def _listens(self) -> bool:
-        # The socket is there a moment before anybody listens at it.
+        # The socket exists a moment before PgBouncer listens on it.
         with socket.socket(socket.AF_UNIX) as client:
             return client.connect_ex(str(self.directory / ".s.PGSQL.6432")) == 0
 
@@ -92,14 +92,14 @@ class PgBouncer:
 
 @pytest.fixture
 def bouncer(database_url: str) -> Iterator[PgBouncer]:
-    started = PgBouncer(database_url)
-    yield started
-    started.close()
+    instance = PgBouncer(database_url)
+    yield instance
+    instance.close()
 
 
 @pytest.fixture
 def through(bouncer: PgBouncer) -> Iterator[ngdata.Client]:
-    """A client that knows no other way than through PgBouncer."""
+    """Yield a client that connects through PgBouncer only."""
     with ngdata.connect(bouncer.url) as client:
         yield client
 
@@ -109,44 +109,44 @@ def points(many: int, **more: object) -> pd.DataFrame:
     return pd.DataFrame({"x": x, "y": y, "z": z} | more)
 
 
-def test_what_is_written_is_read(through, database_url):
+def test_written_rows_are_read_back(through, database_url):
     ids = through.tokens.bulk_create(points(2_000, token_type="back\\slash's"))
     box = ((0.0, 0.0, 0.0), (0.5, 1.0, 1.0))
-    found = through.tokens.find_in_region(*box, token_type="back\\slash's")
+    frame = through.tokens.find_in_region(*box, token_type="back\\slash's")
     with ngdata.connect(database_url) as direct:
         expected = direct.tokens.find_in_region(*box)
     pd.testing.assert_frame_equal(
-        found.sort_values("token_id", ignore_index=True),
+        frame.sort_values("token_id", ignore_index=True),
         expected.sort_values("token_id", ignore_index=True),
     )
-    assert 0 < len(found) < 2_000
-    assert sum(map(len, through.tokens.iter_region(*box, chunk_rows=100))) == len(found)
-    one, two = ids[:2]
-    through.graph.create_connection(one, two, weight=2.0)
-    assert list(through.graph.get_neighbors(one)["neighbor_id"]) == [two]
-    through.experience.create_event("seen", token_id=one, reward=1.5, state_after={"a": 1})
+    assert 0 < len(frame) < 2_000
+    assert sum(map(len, through.tokens.iter_region(*box, chunk_rows=100))) == len(frame)
+    first, second = ids[:2]
+    through.graph.create_connection(first, second, weight=2.0)
+    assert list(through.graph.get_neighbors(first)["neighbor_id"]) == [second]
+    through.experience.create_event("seen", token_id=first, reward=1.5, state_after={"a": 1})
     assert through.experience.get_recent_events()["state_after"].tolist() == [{"a": 1}]
     assert through.explain(through.tokens.find_nearest, (0, 0, 0), k=1).uses_spatial_index
-    assert through.tokens.delete([one]) == 1
+    assert through.tokens.delete([first]) == 1
     assert through.health()["ok"]
 
 
-def test_the_doctor_sees_it_and_is_content(bouncer):
-    found = examine(load_settings(database_url=bouncer.url))
-    assert [finding for finding in found if finding.state == "wrong"] == []
-    assert any(f.found.endswith(", through a connection pooler") for f in found)
+def test_the_doctor_reports_the_pooler_and_no_problem(bouncer):
+    findings = examine(load_settings(database_url=bouncer.url))
+    assert [finding for finding in findings if finding.state == "wrong"] == []
+    assert any(f.found.endswith(", through a connection pooler") for f in findings)
     assert reindex(load_settings(database_url=bouncer.url)) == Reindexed(0, 0)
 
 
 def test_a_failed_write_writes_nothing(through):
-    [known] = through.tokens.bulk_create(points(1))
-    with pytest.raises(IntegrityError, match=known):
-        through.tokens.bulk_create(points(2).assign(token_id=[None, known]))
+    [existing] = through.tokens.bulk_create(points(1))
+    with pytest.raises(IntegrityError, match=existing):
+        through.tokens.bulk_create(points(2).assign(token_id=[None, existing]))
     assert through.tokens.count_in_region((0, 0, 0), (1, 1, 1)) == 1
 
 
 def test_many_clients_share_two_connections_and_answers_stay_apart(bouncer):
-    """Answers of other columns, at once: the columns of one must not be taken for another's."""
+    """Concurrent answers have different columns, which must not be confused."""
 
     async def reads(client, number):
         for _ in range(10):
@@ -168,8 +168,8 @@ def test_many_clients_share_two_connections_and_answers_stay_apart(bouncer):
     asyncio.run(all_at_once())
 
 
-def test_nothing_is_left_for_the_next_client(bouncer):
-    """PgBouncer itself carries a client's encoding and name to the connection that it is lent."""
+def test_no_setting_or_statement_is_left_for_the_next_client(bouncer):
+    """PgBouncer itself applies a client's encoding and name to the server connection."""
     settings = (
         "SELECT name FROM pg_settings WHERE source = 'session'"
         " AND name NOT IN ('client_encoding', 'application_name')"
@@ -181,7 +181,7 @@ def test_nothing_is_left_for_the_next_client(bouncer):
     assert execute(bouncer.url, "SELECT name FROM pg_prepared_statements") == []
 
 
-def test_a_cancelled_query_ends_on_the_server_and_the_client_works_on(bouncer, database_url):
+def test_a_cancelled_query_ends_on_the_server_and_the_client_stays_usable(bouncer, database_url):
     ours = "pid <> pg_backend_pid() AND application_name = 'ngdata' AND state <> 'idle'"
     count = f"SELECT count(*) FROM pg_stat_activity WHERE {ours}"
 
@@ -211,7 +211,7 @@ def test_a_cancelled_query_ends_on_the_server_and_the_client_works_on(bouncer, d
     asyncio.run(read_and_write())
 
 
-def test_an_iteration_left_early_gives_its_connection_back(through, database_url):
+def test_an_iteration_that_ends_early_releases_its_connection(through, database_url):
     through.tokens.bulk_create(points(3_000))
     for _ in range(4):  # more often than there are connections
         for frame in through.tokens.iter_region((0, 0, 0), (1, 1, 1), chunk_rows=10):
@@ -220,7 +220,7 @@ def test_an_iteration_left_early_gives_its_connection_back(through, database_url
     assert through.tokens.count_in_region((0, 0, 0), (1, 1, 1)) == 3_000
 
 
-def test_the_pool_limit_is_ours(bouncer):
+def test_the_pool_limit_of_the_client_applies(bouncer):
     with ngdata.connect(bouncer.url, pool_max_size=1, pool_timeout=0.1) as client:
         client.tokens.bulk_create(points(3_000))
         frames = client.tokens.iter_region((0, 0, 0), (1, 1, 1), chunk_rows=10)
@@ -243,7 +243,7 @@ def test_a_setting_that_would_not_last_is_refused_at_connect(database_url, more)
         bouncer.close()
 
 
-def test_the_way_round_it_works(bouncer, database_url):
+def test_a_setting_of_the_role_works_instead(bouncer, database_url):
     execute(database_url, "ALTER ROLE ngdata SET statement_timeout = '100ms'")
     try:
         with ngdata.connect(bouncer.url) as client, adbc.connect(database_url) as holder:
@@ -256,7 +256,7 @@ def test_the_way_round_it_works(bouncer, database_url):
 
 
 def test_migrations_pass_through(bouncer, empty_database):
-    """From one process after the other: each counts what it prepares from one."""
+    """Two processes in a row: each numbers its prepared statements from one."""
     url = bouncer.url.replace("/ngdata?", f"{urlsplit(empty_database).path}?")
     for _ in range(2):
         subprocess.run(

@@ -1,4 +1,4 @@
-"""Forks, exits and threads: what a client does when its process does something unusual."""
+"""Forks, exits and threads: what a client does if its process does something unusual."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ print(ng.tokens.get([]).shape)
 """
 
 
-def test_a_forked_child_is_told_to_open_a_client_of_its_own(observed, script):
+def test_the_error_in_a_forked_child_says_to_open_another_client(observed, script):
     with script(FORKED) as program:
         out, err = program.communicate(timeout=60)
     lines = out.splitlines()
@@ -53,12 +53,12 @@ input()
 """
 
 
-def test_the_interpreter_exits_with_a_query_under_way(observed, script):
-    """The backend notices by itself that its client is gone."""
+def test_the_interpreter_exits_while_a_query_runs(observed, script):
+    """The backend itself notices that its client is gone."""
     with observed.locked("tokens.spatial_index"), script(EXITING) as program:
         program.stdout.readline()
         observed.until_locked_out()
-        # The lock is still held: only leaving the query alone lets the program end.
+        # The lock is still held, so the program can only end by not waiting for the query.
         out, err = program.communicate("\n", timeout=20)
         assert (program.returncode, out, err) == (0, "", "")
         observed.until_idle()
@@ -90,7 +90,7 @@ print("done")
 """
 
 
-def test_an_event_loop_that_ends_with_a_read_under_way_cancels_it(observed, script):
+def test_an_event_loop_that_ends_cancels_its_running_read(observed, script):
     with observed.locked("tokens.spatial_index"), script(ABANDONED) as program:
         out, _ = program.communicate(timeout=30)
         assert out == "done\n"
@@ -137,15 +137,15 @@ def test_the_sync_client_refuses_its_own_loop(ng):
 
 def test_an_async_client_refuses_another_loop(database_url):
     with asyncio.Runner() as runner:
-        opened = runner.run(ngdata.connect_async(database_url))
-        for call in (opened.tokens.get([]), opened.tokens.delete([])):
+        client = runner.run(ngdata.connect_async(database_url))
+        for call in (client.tokens.get([]), client.tokens.delete([])):
             with asyncio.Runner() as other, pytest.raises(NGDataError, match="another event loop"):
                 other.run(call)
-        assert runner.run(opened.tokens.get([])).empty
-        runner.run(opened.close())
+        assert runner.run(client.tokens.get([])).empty
+        runner.run(client.close())
 
 
-def test_a_closed_client_says_so(database_url):
+def test_a_closed_client_is_reported(database_url):
     client = ngdata.connect(database_url)
     assert "open" in repr(client)
     client.close()
@@ -158,14 +158,14 @@ def test_a_closed_client_says_so(database_url):
 
 def test_closing_while_another_thread_reads_lets_it_finish(observed):
     client = ngdata.connect(observed.url)
-    found = []
+    frames = []
     with observed.locked("tokens.spatial_index"):
         reader = threading.Thread(
-            target=lambda: found.append(client.tokens.find_in_region((0, 0, 0), (1, 1, 1)))
+            target=lambda: frames.append(client.tokens.find_in_region((0, 0, 0), (1, 1, 1)))
         )
         reader.start()
         observed.until_locked_out()
         client.close()
     reader.join(20)
-    assert found[0].empty
+    assert frames[0].empty
     observed.until_idle()

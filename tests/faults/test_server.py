@@ -1,6 +1,6 @@
-"""Servers that crash, freeze, fill up or change: the right error, nothing half-written, recovery.
+"""Servers that crash, freeze, fill up or change: the right error, no partial write, and recovery.
 
-They run on servers of their own, which may come to harm.
+The tests use servers of their own, which they may damage.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ EVERYTHING = ((float("-inf"),) * 3, (float("inf"),) * 3)
 
 
 class Victim:
-    """Embedded servers that are there to be harmed."""
+    """Embedded servers that tests may damage."""
 
     def __init__(self) -> None:
         self.home = Path(tempfile.mkdtemp(prefix="ngdata victim "))
@@ -45,22 +45,22 @@ class Victim:
         return psutil.Process(int((directory / "data" / "postmaster.pid").read_text().split()[0]))
 
     def backends(self) -> dict[str, psutil.Process]:
-        """The backends of clients, by the titles that PostgreSQL gives its processes."""
-        found = {}
+        """Return the backends of clients, by their process titles."""
+        processes = {}
         for child in self.postmaster().children():
             with contextlib.suppress(psutil.Error):
                 title = " ".join(child.cmdline())
                 if "[local]" in title:
-                    found[title] = child
-        return found
+                    processes[title] = child
+        return processes
 
 
 @pytest.fixture(scope="module")
 def victim():
-    made = Victim()
-    yield made
-    _local.down(made.home)
-    shutil.rmtree(made.home, ignore_errors=True)
+    servers = Victim()
+    yield servers
+    _local.down(servers.home)
+    shutil.rmtree(servers.home, ignore_errors=True)
 
 
 @pytest.fixture
@@ -72,14 +72,14 @@ def ng(victim):
 
 
 def in_thread(call):
-    """Call in a thread; give a way to wait for its end and what it raised."""
-    raised = []
+    """Call in a thread; return a function that waits for its end and returns the errors raised."""
+    errors = []
 
     def work():
         try:
             call()
         except NGDataError as error:
-            raised.append(error)
+            errors.append(error)
 
     thread = threading.Thread(target=work)
     thread.start()
@@ -87,12 +87,12 @@ def in_thread(call):
     def join():
         thread.join(60)
         assert not thread.is_alive(), "the call did not end"
-        return raised
+        return errors
 
     return join
 
 
-def test_a_backend_killed_in_a_read_is_an_error_or_an_answer_and_then_all_is_well(
+def test_a_read_whose_backend_is_killed_fails_or_succeeds_and_the_client_recovers(
     victim, ng, wait_until
 ):
     ng.tokens.create({0: (0, 0, 0)})
@@ -108,7 +108,7 @@ def test_a_backend_killed_in_a_read_is_an_error_or_an_answer_and_then_all_is_wel
     assert len(ng.tokens.find_in_region(*BOX)) == 1
 
 
-def test_idle_connections_lost_to_a_restart_cost_the_next_call_nothing(victim, ng):
+def test_idle_connections_lost_in_a_restart_do_not_fail_the_next_call(victim, ng):
     ng.tokens.create({0: (0, 0, 0)})
     assert len(ng.tokens.find_in_region(*BOX)) == 1
     victim.postmaster().send_signal(signal.SIGQUIT)  # pg_ctl stop -m immediate
@@ -137,7 +137,7 @@ def test_an_immediate_stop_in_a_bulk_write_leaves_nothing_behind(victim, ng, wai
 
 
 @pytest.mark.parametrize("write", [False, True], ids=["read", "write"])
-def test_a_frozen_server_is_given_up_on_and_taken_up_again(victim, ng, write):
+def test_a_frozen_server_is_an_error_and_works_again_later(victim, ng, write):
     call = (lambda: ng.tokens.create({0: (5, 5, 5)})) if write else (lambda: works_or_raises(ng))
     call()
     frozen = [victim.postmaster(), *victim.postmaster().children()]
@@ -153,7 +153,7 @@ def test_a_frozen_server_is_given_up_on_and_taken_up_again(victim, ng, write):
     call()
 
 
-def test_an_iterator_over_a_server_that_dies_ends_with_the_typed_error(victim, ng):
+def test_an_iterator_raises_the_typed_error_if_the_server_dies(victim, ng):
     many = 100_000
     ng.tokens.bulk_create({"x": range(many), "y": [0.0] * many, "z": [0.0] * many})
     parts = ng.tokens.iter_region(*EVERYTHING, chunk_rows=100)
@@ -167,10 +167,10 @@ def test_an_iterator_over_a_server_that_dies_ends_with_the_typed_error(victim, n
     assert ng.tokens.count_in_region(*EVERYTHING) == many
 
 
-def test_a_full_pool_is_an_error_after_the_wait_it_was_given(victim, ng):
+def test_a_full_pool_is_an_error_after_the_pool_timeout(victim, ng):
     async def main():
-        way = {"pool_max_size": 1, "pool_timeout": 0.2}
-        async with await ngdata.connect_async(victim.url, **way) as ang:
+        options = {"pool_max_size": 1, "pool_timeout": 0.2}
+        async with await ngdata.connect_async(victim.url, **options) as ang:
             await ang.tokens.bulk_create({"x": [0, 1], "y": [0, 1], "z": [0, 1]})
             parts = ang.tokens.iter_region(*EVERYTHING, chunk_rows=1)
             await anext(parts)
@@ -182,9 +182,9 @@ def test_a_full_pool_is_an_error_after_the_wait_it_was_given(victim, ng):
     asyncio.run(main())
 
 
-def test_a_server_without_room_for_more_connections_says_so(victim, ng, execute):
+def test_a_server_at_its_connection_limit_is_reported(victim, ng, execute):
     execute(victim.url, "ALTER ROLE ngdata CONNECTION LIMIT 0")
-    # A superuser is not limited: so another role asks.
+    # The limit does not apply to a superuser, so another role connects.
     execute(victim.url, "CREATE ROLE crowd LOGIN CONNECTION LIMIT 0")
     try:
         with pytest.raises(NGDataError) as refused:
@@ -194,7 +194,9 @@ def test_a_server_without_room_for_more_connections_says_so(victim, ng, execute)
         execute(victim.url, "DROP ROLE crowd", "ALTER ROLE ngdata CONNECTION LIMIT -1")
 
 
-def test_a_server_that_ends_idle_transactions_is_no_trouble(victim, execute):
+def test_a_transaction_that_the_server_ends_for_idling_is_an_error_and_the_next_works(
+    victim, execute
+):
     execute(victim.url, "ALTER ROLE ngdata SET idle_in_transaction_session_timeout = '100ms'")
     try:
 
@@ -212,7 +214,7 @@ def test_a_server_that_ends_idle_transactions_is_no_trouble(victim, execute):
         execute(victim.url, "ALTER ROLE ngdata RESET idle_in_transaction_session_timeout")
 
 
-def test_a_database_of_another_revision_is_named_at_connect_and_in_the_middle(victim, ng):
+def test_a_database_of_another_revision_is_reported_when_connecting_and_later(victim, ng):
     migrate.downgrade(victim.url)
     try:
         with pytest.raises(SchemaVersionError, match="ngdata migrate"):
@@ -230,7 +232,7 @@ def test_a_database_of_another_revision_is_named_at_connect_and_in_the_middle(vi
     ng.tokens.create({0: (0, 0, 0)})
 
 
-def test_no_server_at_all_is_told_at_connect():
+def test_a_missing_server_is_reported_when_connecting():
     with pytest.raises(DatabaseUnavailable) as refused:
         ngdata.connect("postgresql://someone:s3cret@127.0.0.1:1/neurograph")
     assert "127.0.0.1:1" in str(refused.value)
@@ -239,7 +241,7 @@ def test_no_server_at_all_is_told_at_connect():
 
 @contextlib.contextmanager
 def locked(victim):
-    """Hold a lock from a connection that is killed with the others."""
+    """Hold a lock on a connection that is killed together with the others."""
     holder = adbc.connect(victim.url)
     with holder.cursor() as cursor:
         cursor.execute("LOCK TABLE tokens.spatial_index IN ACCESS EXCLUSIVE MODE")
@@ -258,7 +260,7 @@ def copying(victim) -> bool:
 
 
 def wait_for_end(victim) -> None:
-    # Gone already, the file or the process, it has ended.
+    # If the file or the process no longer exists, the server has ended.
     with contextlib.suppress(psutil.Error, OSError):
         psutil.wait_procs([victim.postmaster()], timeout=30)
 

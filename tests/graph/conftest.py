@@ -1,4 +1,4 @@
-"""A store per module, emptied once, and a small random graph with all that a graph can have."""
+"""A store per module, emptied once, with a small random graph of all kinds of connections."""
 
 import adbc_driver_postgresql.dbapi as adbc
 import networkx as nx
@@ -22,7 +22,7 @@ def store(server):
 
 @pytest.fixture(scope="module")
 def points():
-    """Where the tokens are, on level 0; the last two are defined on level 1 alone."""
+    """The tokens' coordinates on level 0; the last two are defined only on level 1."""
     return np.random.default_rng(3).integers(-4, 5, (NODES, 3)).astype(float)
 
 
@@ -36,7 +36,7 @@ def tokens(store, points):
 
 @pytest.fixture(scope="module")
 def connections(store, tokens):
-    """Parallel ones, loops, both ways, and a token without any; weights add up exactly."""
+    """Parallel, loops, bidirectional, and a token without connections; weights sum exactly."""
     rng = np.random.default_rng(7)
     count = 40
     frame = pd.DataFrame(
@@ -56,7 +56,7 @@ def connections(store, tokens):
 
 @pytest.fixture(scope="module")
 def graph_of(tokens):
-    """Give the graph of a frame of connections: each an arc, a bidirectional one two."""
+    """Return a function that makes a graph: an arc per connection, two per bidirectional one."""
 
     def make(connections, direction="outgoing"):
         graph = nx.MultiDiGraph()

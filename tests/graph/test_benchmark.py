@@ -1,4 +1,4 @@
-"""The benchmark of neighborhoods runs, and both of its ways give the same answers."""
+"""The benchmark of neighborhoods runs, and its two methods return the same answers."""
 
 import os
 import subprocess
@@ -8,8 +8,8 @@ from pathlib import Path
 ROOT = Path(__file__).parents[2]
 
 
-def test_it_runs_on_small_graphs(tmp_path):
-    done = subprocess.run(
+def test_the_benchmark_runs_on_small_graphs(tmp_path):
+    process = subprocess.run(
         [
             sys.executable,
             ROOT / "benchmarks" / "graph.py",
@@ -20,8 +20,8 @@ def test_it_runs_on_small_graphs(tmp_path):
         capture_output=True,
         text=True,
     )
-    assert done.returncode == 0, done.stderr
-    snapshot, head, *rows = done.stdout.splitlines()
+    assert process.returncode == 0, process.stderr
+    snapshot, head, *rows = process.stdout.splitlines()
     assert snapshot.startswith("snapshot of 400 tokens and 2,000 connections: ")
     assert head.split()[:3] == ["graph", "direction", "rows"]
     assert [tuple(row.split()[:2]) for row in rows] == [

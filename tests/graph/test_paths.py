@@ -1,4 +1,4 @@
-"""`shortest_path` against networkx, and the bounds and errors that networkx has not."""
+"""`shortest_path` compared to networkx, and the bounds and errors that networkx does not have."""
 
 import asyncio
 import uuid
@@ -17,8 +17,8 @@ COLUMNS = ["step", "source_id", "target_id", "connection_id", "connection_type",
 DTYPES = ["int32", "str", "str", "str", "str", "float64"]
 
 
-def check_steps(path, source, target, graph, kept):
-    """Each step is an arc of the graph, by a connection that is kept, and they hang together."""
+def check_steps(path, source, target, graph, selected):
+    """Check that each step is an arc of a selected connection, and starts where the last ended."""
     assert path.columns.tolist() == COLUMNS
     assert [str(d) for d in path.dtypes] == DTYPES
     assert path.step.tolist() == list(range(1, len(path) + 1))
@@ -27,14 +27,14 @@ def check_steps(path, source, target, graph, kept):
     assert nodes[-1] == target
     for step in path.itertuples():
         assert graph.has_edge(step.source_id, step.target_id, key=step.connection_id)
-        row = kept[kept.connection_id == step.connection_id].iloc[0]
+        row = selected[selected.connection_id == step.connection_id].iloc[0]
         assert (step.connection_type, step.weight) == (row.connection_type, row.weight)
 
 
-def cheapest(graph, source, target, most):
-    """The least weight of a way of at most so many steps, by Bellman and Ford."""
+def cheapest(graph, source, target, max_depth):
+    """Return the least weight of a path of at most `max_depth` steps, by Bellman-Ford."""
     best = {source: 0.0}
-    for _ in range(most):
+    for _ in range(max_depth):
         following = dict(best)
         for u, v, weight in graph.edges(data="weight"):
             if u in best:
@@ -48,42 +48,44 @@ def cheapest(graph, source, target, most):
     source=st.integers(0, NODES - 1),
     target=st.integers(0, NODES - 1),
     weighted=st.booleans(),
-    most=st.none() | st.integers(1, 5),
+    max_depth=st.none() | st.integers(1, 5),
     kinds=st.none() | st.lists(st.sampled_from(["a", "b", "c'", "none"]), max_size=2),
     direction=st.sampled_from(["outgoing", "incoming", "both"]),
 )
-@example(source=0, target=0, weighted=True, most=None, kinds=None, direction="both")
-def test_paths_are_networkxs(
-    store, tokens, connections, graph_of, source, target, weighted, most, kinds, direction
+@example(source=0, target=0, weighted=True, max_depth=None, kinds=None, direction="both")
+def test_paths_equal_networkx(
+    store, tokens, connections, graph_of, source, target, weighted, max_depth, kinds, direction
 ):
-    kept = connections if kinds is None else connections[connections.connection_type.isin(kinds)]
-    graph = graph_of(kept, direction)
+    selected = (
+        connections if kinds is None else connections[connections.connection_type.isin(kinds)]
+    )
+    graph = graph_of(selected, direction)
     a, b = tokens[source], tokens[target]
 
     path = store.graph.shortest_path(
-        a, b, weighted=weighted, max_depth=most, connection_type=kinds, direction=direction
+        a, b, weighted=weighted, max_depth=max_depth, connection_type=kinds, direction=direction
     )
 
     if weighted:
-        expected = cheapest(graph, a, b, NODES if most is None else most)
-        if most is None and expected is not None:
+        expected = cheapest(graph, a, b, NODES if max_depth is None else max_depth)
+        if max_depth is None and expected is not None:
             assert expected == nx.dijkstra_path_length(graph, a, b)
     else:
         there = nx.has_path(graph, a, b)
         expected = nx.shortest_path_length(graph, a, b) if there else None
-        if most is not None and expected is not None and expected > most:
+        if max_depth is not None and expected is not None and expected > max_depth:
             expected = None
     if expected is None:
         assert path is None
         return
-    check_steps(path, a, b, graph, kept)
+    check_steps(path, a, b, graph, selected)
     assert (path.weight.sum() if weighted else len(path)) == expected
-    assert most is None or len(path) <= most
+    assert max_depth is None or len(path) <= max_depth
 
 
 @pytest.fixture(scope="module")
 def large(server):
-    """Some thousand tokens: enough that a queue is taken in parts, and labels are corrected."""
+    """Thousands of tokens: enough for the queue to be processed in parts, and labels corrected."""
     import numpy as np
 
     rng = np.random.default_rng(11)
@@ -128,20 +130,20 @@ def test_a_long_chain(store):
     store.tokens.delete(ids)
 
 
-def test_it_is_the_same_one_each_time(store, tokens):
+def test_the_path_is_the_same_each_time(store, tokens):
     a, b, c, d = tokens[:4]
     kind = {"connection_type": "diamond"}
-    made = store.graph.bulk_create(
+    connection_ids = store.graph.bulk_create(
         {"source_id": [a, a, b, c], "target_id": [b, c, d, d], "connection_type": ["diamond"] * 4}
     )
     paths = {
         tuple(store.graph.shortest_path(a, d, cache="off", **kind).connection_id) for _ in range(5)
     }
     assert len(paths) == 1
-    assert len(set(made) & set(paths.pop())) == 2
+    assert len(set(connection_ids) & set(paths.pop())) == 2
 
 
-def test_an_end_that_is_no_token(store, tokens):
+def test_missing_ends(store, tokens):
     nobody = str(uuid.uuid4())
     for ends in ((tokens[0], nobody), (nobody, tokens[0]), (nobody, nobody)):
         with pytest.raises(NotFoundError, match=nobody) as caught:
@@ -150,7 +152,7 @@ def test_an_end_that_is_no_token(store, tokens):
 
 
 @pytest.mark.parametrize(
-    ("options", "said"),
+    ("options", "message"),
     [
         ({"max_depth": 0}, "max_depth must be an integer from 1"),
         ({"max_depth": -1}, "max_depth must be an integer from 1"),
@@ -160,14 +162,14 @@ def test_an_end_that_is_no_token(store, tokens):
         ({"cache": "always"}, "cache must be"),
     ],
 )
-def test_bad_arguments(store, tokens, options, said):
-    with pytest.raises(InvalidQueryError, match=said):
+def test_invalid_arguments(store, tokens, options, message):
+    with pytest.raises(InvalidQueryError, match=message):
         store.graph.shortest_path(tokens[0], tokens[1], **options)
-    with pytest.raises(InvalidQueryError, match="source is 'x'"):
+    with pytest.raises(InvalidQueryError, match=r"source must be a UUID, .*not 'x'"):
         store.graph.shortest_path("x", tokens[1])
 
 
-def test_the_async_client_finds_the_same(server, store, tokens, connections):
+def test_the_async_client_returns_the_same(server, store, tokens, connections):
     async def go():
         async with await ngdata.connect_async(server.database_url) as ang:
             return await ang.graph.shortest_path(tokens[0], tokens[1], direction="both")
@@ -179,7 +181,7 @@ def test_the_async_client_finds_the_same(server, store, tokens, connections):
 # The ones below begin with an empty store, so they come last.
 
 
-def test_a_negative_weight_is_no_cost(ng):
+def test_a_negative_weight_is_rejected(ng):
     a, b = ng.tokens.bulk_create({axis: [0.0, 1.0] for axis in "xyz"})
     ng.graph.create_connection(a, b, "good", 1.0)
     bad = ng.graph.create_connection(b, a, "bad", -2.0)
@@ -189,7 +191,7 @@ def test_a_negative_weight_is_no_cost(ng):
     assert ng.graph.shortest_path(a, b, weighted=True, connection_type="good").weight[0] == 1.0
 
 
-def test_a_path_that_was_read_is_given_again_until_something_is_written(ng):
+def test_a_path_is_cached_until_a_write(ng):
     a, b, c = ng.tokens.bulk_create({axis: [0.0, 1.0, 2.0] for axis in "xyz"})
     ng.graph.bulk_create({"source_id": [a, b], "target_id": [b, c]})
     assert len(ng.graph.shortest_path(a, c)) == 2

@@ -1,4 +1,4 @@
-"""Snapshots: what is stored is what was there, its figures are networkx's, and its bytes are checked."""
+"""Snapshots hold the graph as it was, with networkx's figures; damaged ones are rejected."""
 
 import asyncio
 import hashlib
@@ -32,23 +32,25 @@ def in_order(frame):
     return frame.sort_values("connection_id", ignore_index=True)
 
 
-def test_it_holds_the_graph_as_it_was(store, tokens, connections, graph_of, execute, server):
+def test_a_snapshot_holds_the_graph_as_it_was(
+    store, tokens, connections, graph_of, execute, server
+):
     before = execute(server.database_url, "SELECT now()")[0][0]
-    made = store.graph.create_snapshot("first")
-    snapshot = store.graph.load_snapshot(uuid.UUID(made))
+    snapshot_id = store.graph.create_snapshot("first")
+    snapshot = store.graph.load_snapshot(uuid.UUID(snapshot_id))
 
     assert snapshot.tokens.token_id.tolist() == sorted(tokens)
-    kept = store.graph.connections()
-    pd.testing.assert_frame_equal(in_order(snapshot.connections), in_order(kept))
-    assert (snapshot.id, snapshot.label) == (made, "first")
-    assert repr(snapshot) == f"<Snapshot of {len(tokens)} tokens and {len(kept)} connections>"
+    expected = store.graph.connections()
+    pd.testing.assert_frame_equal(in_order(snapshot.connections), in_order(expected))
+    assert (snapshot.id, snapshot.label) == (snapshot_id, "first")
+    assert repr(snapshot) == f"<Snapshot of {len(tokens)} tokens and {len(expected)} connections>"
     graph = graph_of(connections)
     assert nx.utils.edges_equal(
         snapshot.to_networkx().edges(keys=True), graph.edges(keys=True), directed=True
     )
 
     row = store.graph.list_snapshots().iloc[-1]
-    assert row.snapshot_id == made
+    assert row.snapshot_id == snapshot_id
     assert before <= row.created_at == snapshot.created_at
     assert (row.node_count, row.edge_count) == (len(tokens), len(connections))
     assert row.mean_degree == store.graph.get_degree().total_degree.mean()
@@ -57,39 +59,39 @@ def test_it_holds_the_graph_as_it_was(store, tokens, connections, graph_of, exec
     assert row.clustering_coefficient == pytest.approx(nx.average_clustering(simple), abs=1e-12)
 
 
-def test_clustering_is_networkxs(monkeypatch):
+def test_clustering_equals_networkx(monkeypatch):
     rng = np.random.default_rng(2)
     for _ in range(60):
         count, edges = int(rng.integers(1, 30)), int(rng.integers(0, 150))
-        # In parts of a few paths each, as a large graph is in parts of many.
-        monkeypatch.setattr(of_components, "_AT_ONCE", int(rng.integers(1, 50)))
+        # In parts of a few paths each, as a large graph is processed in larger parts.
+        monkeypatch.setattr(of_components, "_PATHS_AT_ONCE", int(rng.integers(1, 50)))
         sources, targets = rng.integers(0, count, (2, edges))
         graph = nx.Graph((u, v) for u, v in zip(sources, targets, strict=True) if u != v)
         graph.add_nodes_from(range(count))
-        found = clustering_coefficient(count, sources, targets)
-        assert found == pytest.approx(nx.average_clustering(graph), abs=1e-12)
+        result = clustering_coefficient(count, sources, targets)
+        assert result == pytest.approx(nx.average_clustering(graph), abs=1e-12)
     assert clustering_coefficient(0, np.empty(0, int), np.empty(0, int)) is None
 
 
-def test_the_list_is_in_order_and_typed(ng, execute, database_url):
+def test_the_list_is_ordered_and_typed(ng, execute, database_url):
     empty = ng.graph.list_snapshots()
     assert {name: str(dtype) for name, dtype in empty.dtypes.items()} == LISTED
-    made = [ng.graph.create_snapshot(label) for label in (None, "b", "é'\\")]
+    snapshot_ids = [ng.graph.create_snapshot(label) for label in (None, "b", "é'\\")]
     listed = ng.graph.list_snapshots()
-    assert listed.snapshot_id.tolist() == made
+    assert listed.snapshot_id.tolist() == snapshot_ids
     assert listed.label.fillna("none").tolist() == ["none", "b", "é'\\"]
     assert listed.created_at.is_monotonic_increasing
     assert listed.mean_degree.isna().all()
     assert listed.dtypes.equals(empty.dtypes)
-    snapshot = ng.graph.load_snapshot(made[0])
+    snapshot = ng.graph.load_snapshot(snapshot_ids[0])
     assert snapshot.label is None
     assert snapshot.connections.dtypes.equals(ng.graph.connections().dtypes)
     assert snapshot.tokens.empty
-    execute(database_url, f"DELETE FROM graph.graph_snapshots WHERE id = '{made[1]}'")
-    assert ng.graph.list_snapshots().snapshot_id.tolist() == [made[0], made[2]]
+    execute(database_url, f"DELETE FROM graph.graph_snapshots WHERE id = '{snapshot_ids[1]}'")
+    assert ng.graph.list_snapshots().snapshot_id.tolist() == [snapshot_ids[0], snapshot_ids[2]]
 
 
-def test_the_difference_of_two(ng, execute, database_url):
+def test_the_difference_of_two_snapshots(ng, execute, database_url):
     a, b, c = ng.tokens.bulk_create({axis: [0.0, 1.0, 2.0] for axis in "xyz"})
     stays, goes, weighs, turns = ng.graph.bulk_create(
         {"source_id": [a, a, b, c], "target_id": [b, c, c, a], "weight": [1.0, 2.0, 3.0, 4.0]}
@@ -104,7 +106,7 @@ def test_the_difference_of_two(ng, execute, database_url):
     comes = ng.graph.create_connection(c, b, "new", 0.5)
     after = ng.graph.create_snapshot()
 
-    found = ng.graph.diff_snapshots(before, after)
+    result = ng.graph.diff_snapshots(before, after)
 
     nan = float("nan")
     expected = pd.DataFrame(
@@ -117,17 +119,17 @@ def test_the_difference_of_two(ng, execute, database_url):
         columns=["connection_id", "change", "source_id", "target_id", "connection_type",
                  "weight_before", "weight_after"],
     )  # fmt: skip
-    pd.testing.assert_frame_equal(found, in_order(expected))
+    pd.testing.assert_frame_equal(result, in_order(expected))
     back = ng.graph.diff_snapshots(after, before)
     assert sorted(back.change) == ["added", "changed", "changed", "removed"]
     nothing = ng.graph.diff_snapshots(after, after)
     assert nothing.empty
-    assert nothing.dtypes.equals(found.dtypes)
-    assert stays not in found.connection_id.tolist()
+    assert nothing.dtypes.equals(result.dtypes)
+    assert stays not in result.connection_id.tolist()
 
 
-def test_what_is_written_meanwhile_is_not_half_in_it(ng, monkeypatch, database_url):
-    """All of it is one statement: a connection is in it with both of its ends, or not at all."""
+def test_a_concurrent_write_is_in_it_completely_or_not_at_all(ng, monkeypatch, database_url):
+    """One statement reads all of it: a connection is in it with both of its ends, or not at all."""
     ids = ng.tokens.bulk_create({axis: [0.0] * 50 for axis in "xyz"})
 
     async def go():
@@ -144,8 +146,8 @@ def test_what_is_written_meanwhile_is_not_half_in_it(ng, monkeypatch, database_u
             async def read():
                 return [await one.graph.create_snapshot() for _ in range(8)]
 
-            _, made = await asyncio.gather(write(), read())
-            return [await one.graph.load_snapshot(each) for each in made]
+            _, snapshot_ids = await asyncio.gather(write(), read())
+            return [await one.graph.load_snapshot(each) for each in snapshot_ids]
 
     for snapshot in asyncio.run(go()):
         there = set(snapshot.tokens.token_id)
@@ -153,28 +155,28 @@ def test_what_is_written_meanwhile_is_not_half_in_it(ng, monkeypatch, database_u
         assert len(snapshot.connections) % 5 == 0
 
 
-def test_a_snapshot_that_is_not_there(ng):
+def test_a_missing_snapshot(ng):
     nobody = str(uuid.uuid4())
-    made = ng.graph.create_snapshot()
+    snapshot_id = ng.graph.create_snapshot()
     for read in (
         lambda: ng.graph.load_snapshot(nobody),
-        lambda: ng.graph.diff_snapshots(made, nobody),
-        lambda: ng.graph.diff_snapshots(nobody, made),
+        lambda: ng.graph.diff_snapshots(snapshot_id, nobody),
+        lambda: ng.graph.diff_snapshots(nobody, snapshot_id),
     ):
         with pytest.raises(NotFoundError, match=f"no snapshot in the store has the id {nobody}"):
             read()
-    with pytest.raises(InvalidQueryError, match="no id"):
+    with pytest.raises(InvalidQueryError, match=r"id must be a UUID, .*not 'first'"):
         ng.graph.load_snapshot("first")
 
 
 @pytest.mark.parametrize("label", [3, b"x", "a\0b", "\ud800"])
-def test_a_label_that_cannot_be(ng, label):
+def test_invalid_labels(ng, label):
     with pytest.raises(InvalidQueryError):
         ng.graph.create_snapshot(label)
     assert ng.graph.list_snapshots().empty
 
 
-def test_who_may_only_read(ng, database_url):
+def test_a_read_only_client(ng, database_url):
     with (
         ngdata.connect(database_url, read_only=True) as reader,
         pytest.raises(ConfigError, match="may only read"),
@@ -183,13 +185,13 @@ def test_who_may_only_read(ng, database_url):
     assert ng.graph.list_snapshots().empty
 
 
-def test_an_analyst_reads_snapshots_and_writes_none(ng, execute, database_url):
-    made = ng.graph.create_snapshot("theirs")
+def test_an_analyst_can_read_snapshots_but_not_write(ng, execute, database_url):
+    snapshot_id = ng.graph.create_snapshot("theirs")
     role = f"analyst_{uuid.uuid4().hex}"
     execute(database_url, f"CREATE ROLE {role}", f"SELECT tokens.grant_access('{role}', 'analyst')")
     try:
         with ngdata.connect(f"{database_url}&options=-c%20role%3D{role}") as analyst:
-            assert analyst.graph.load_snapshot(made).label == "theirs"
+            assert analyst.graph.load_snapshot(snapshot_id).label == "theirs"
             a, b = ng.tokens.bulk_create({axis: [0.0, 1.0] for axis in "xyz"})
             ng.graph.create_connection(a, b)
             assert len(analyst.graph.shortest_path(a, b)) == 1
@@ -200,23 +202,25 @@ def test_an_analyst_reads_snapshots_and_writes_none(ng, execute, database_url):
 
 
 @pytest.fixture
-def kept(ng, execute, database_url):
-    """A snapshot of three connections, and a way to put other bytes in its place."""
+def stored_snapshot(ng, execute, database_url):
+    """A snapshot of three connections, and a function that replaces its bytes."""
     ids = ng.tokens.bulk_create({axis: [0.0, 1.0, 2.0] for axis in "xyz"})
     ng.graph.bulk_create({"source_id": ids, "target_id": ids[::-1].to_numpy()})
-    made = ng.graph.create_snapshot()
-    row = execute(database_url, f"SELECT data FROM graph.graph_snapshots WHERE id = '{made}'")
+    snapshot_id = ng.graph.create_snapshot()
+    row = execute(
+        database_url, f"SELECT data FROM graph.graph_snapshots WHERE id = '{snapshot_id}'"
+    )
 
     def put(data):
         value = "NULL" if data is None else f"'\\x{data.hex()}'"
         execute(database_url, f"UPDATE graph.graph_snapshots SET data = {value}")
-        return made
+        return snapshot_id
 
     return ng, row[0][0], put
 
 
 def sealed(rest):
-    """Bytes with the right mark and checksum, as anybody can make them."""
+    """Bytes with a valid mark and checksum, which do not prove that ngdata wrote them."""
     return b"ngdata graph 1\n" + hashlib.blake2b(rest, digest_size=32).digest() + rest
 
 
@@ -225,7 +229,7 @@ def head(text):
 
 
 @pytest.mark.parametrize(
-    ("bad", "said"),
+    ("bad", "message"),
     [
         (lambda _: None, "holds no graph"),
         (lambda _: b"", "not in this format"),
@@ -239,12 +243,12 @@ def head(text):
         (lambda data: sealed(data[47:] + b"more"), "not as long"),
     ],
 )
-def test_bytes_that_are_no_snapshot(kept, bad, said):
-    ng, data, put = kept
-    made = put(bad(data))
-    with pytest.raises(NGDataError, match=said) as caught:
-        ng.graph.load_snapshot(made)
-    assert str(caught.value).startswith(f"snapshot {made} cannot be read: ")
+def test_damaged_bytes(stored_snapshot, bad, message):
+    ng, data, put = stored_snapshot
+    snapshot_id = put(bad(data))
+    with pytest.raises(NGDataError, match=message) as caught:
+        ng.graph.load_snapshot(snapshot_id)
+    assert str(caught.value).startswith(f"snapshot {snapshot_id} cannot be read: ")
 
 
 def tables(**changes):
@@ -261,14 +265,14 @@ def tables(**changes):
     return tokens, pa.table(list(columns.values()), schema=stored.CONNECTIONS)
 
 
-def test_whole_tables_are_read(kept):
-    ng, _, put = kept
+def test_whole_tables_are_read(stored_snapshot):
+    ng, _, put = stored_snapshot
     snapshot = ng.graph.load_snapshot(put(stored.encoded(*tables())))
     assert snapshot.connections.weight.tolist() == [1.0, 2.0, 3.0]
 
 
 @pytest.mark.parametrize(
-    ("changes", "said"),
+    ("changes", "message"),
     [
         ({"source": pa.array([0, 1, 3], pa.int32())}, "no token of it"),
         ({"target": pa.array([0, -1, 2], pa.int32())}, "no token of it"),
@@ -280,28 +284,28 @@ def test_whole_tables_are_read(kept):
         ({"tokens": pa.array([b"x" * 16], pa.binary(16))}, "as many"),
     ],
 )
-def test_tables_that_are_no_graph(kept, changes, said):
-    ng, _, put = kept
-    with pytest.raises(NGDataError, match=said):
+def test_inconsistent_tables(stored_snapshot, changes, message):
+    ng, _, put = stored_snapshot
+    with pytest.raises(NGDataError, match=message):
         ng.graph.load_snapshot(put(stored.encoded(*tables(**changes))))
 
 
-def test_other_columns(kept):
-    ng, _, put = kept
+def test_other_columns(stored_snapshot):
+    ng, _, put = stored_snapshot
     tokens, connections = tables()
     with pytest.raises(NGDataError, match="columns are others"):
         ng.graph.load_snapshot(put(stored.encoded(tokens, connections.drop_columns(["weight"]))))
 
 
-def test_more_than_a_row_can_hold(monkeypatch):
+def test_a_snapshot_larger_than_a_row(monkeypatch):
     monkeypatch.setattr(stored, "_MOST_BYTES", 100)
     with pytest.raises(ResultTooLarge, match=r"3 connections takes .* bytes, and a row holds 100"):
         stored.encoded(*tables())
 
 
-def test_a_changed_snapshot_is_read_anew(kept):
-    ng, _, put = kept
-    made = put(stored.encoded(*tables()))
-    assert ng.graph.load_snapshot(made).connections.weight.sum() == 6.0
+def test_a_changed_snapshot_is_read_again(stored_snapshot):
+    ng, _, put = stored_snapshot
+    snapshot_id = put(stored.encoded(*tables()))
+    assert ng.graph.load_snapshot(snapshot_id).connections.weight.sum() == 6.0
     put(stored.encoded(*tables(weight=pa.array([1.0, 1.0, 1.0]))))
-    assert ng.graph.load_snapshot(made).connections.weight.sum() == 3.0
+    assert ng.graph.load_snapshot(snapshot_id).connections.weight.sum() == 3.0

@@ -1,4 +1,4 @@
-"""What a neighborhood costs follows its connections, not the paths in it: rows counted, not time."""
+"""The cost of a neighborhood, in rows, grows with its connections, not with its paths."""
 
 import re
 from itertools import pairwise
@@ -14,14 +14,14 @@ LAYERS = 8
 
 @pytest.fixture
 def ng(empty_database):
-    """In a database of its own: what other tests' rows left in the statistics changes plans."""
+    """A database of its own: statistics of other tests' rows change the plans."""
     migrate.upgrade(empty_database)
     with ngdata.connect(empty_database) as client:
         yield client
 
 
 def layered(ng, width):
-    """From one token to a layer, and on from each of it to each of the next: width ** 8 paths."""
+    """One token connected to a layer, each layer fully to the next one: width ** 8 paths."""
     ids = ng.tokens.bulk_create({axis: [0.0] * (1 + LAYERS * width) for axis in "xyz"}).tolist()
     layers = [ids[:1], *(ids[1 + n * width :][:width] for n in range(LAYERS))]
     ends = [
@@ -35,7 +35,7 @@ def layered(ng, width):
 
 
 def rows_handled(plan):
-    """Sum up what all nodes of the plan gave on."""
+    """Return the number of rows returned by all nodes of the plan."""
     ran = re.findall(r"rows=(\d+) loops=(\d+)\)", plan.text)
     return sum(int(rows) * int(loops) for rows, loops in ran)
 
@@ -45,14 +45,14 @@ def test_work_grows_with_the_connections(ng, direction):
     works, counts = [], []
     for width in (5, 10):
         ids, count = layered(ng, width)
-        found = ng.graph.get_neighbors(ids[0], direction, depth=LAYERS)
-        assert sorted(found.neighbor_id) == sorted(ids[1:])
+        result = ng.graph.get_neighbors(ids[0], direction, depth=LAYERS)
+        assert sorted(result.neighbor_id) == sorted(ids[1:])
         plan = ng.explain(
             ng.graph.get_neighbors, ids[0], direction, depth=LAYERS, analyze=True, cache="off"
         )
         works.append(rows_handled(plan))
         counts.append(count)
-    # Twice as wide are 4 times as many connections and 256 times as many paths.
+    # Twice the width means 4 times the connections and 256 times the paths.
     assert works[1] / works[0] < 2 * counts[1] / counts[0]
     assert works[1] < 10**LAYERS / 1000
 

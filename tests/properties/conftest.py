@@ -1,4 +1,4 @@
-"""A store per module, emptied once: a property looks at one store many times."""
+"""A store per module, emptied once: a property reads one store many times."""
 
 import adbc_driver_postgresql.dbapi as adbc
 import pytest

@@ -1,4 +1,4 @@
-"""Events against pandas: windows, filters, order, the last few; trajectories that follow them."""
+"""Events compared to pandas: windows, filters, order, the last few; and trajectories' sums."""
 
 import datetime as dt
 
@@ -16,7 +16,7 @@ COUNT = 300
 
 @pytest.fixture(scope="module")
 def events(store):
-    """Many at the same microsecond, with and without a sequence number."""
+    """Many events at the same microsecond, with and without a sequence number."""
     tokens = store.tokens.bulk_create({axis: np.zeros(4) for axis in "xyz"})
     trajectories = [f"00000000-0000-4000-8000-00000000000{n}" for n in range(3)]
     frame = pd.DataFrame(
@@ -41,9 +41,9 @@ def events(store):
     return frame.sort_values(["timestamp", "sequence_number", "event_id"], ignore_index=True)
 
 
-def assert_same(found, expected):
+def assert_same(result, expected):
     pd.testing.assert_frame_equal(
-        found, expected[found.columns].reset_index(drop=True).astype(found.dtypes)
+        result, expected[result.columns].reset_index(drop=True).astype(result.dtypes)
     )
 
 
@@ -66,7 +66,7 @@ MOMENTS = st.none() | st.builds(
     trajectory=st.none() | st.integers(0, 2),
     limit=st.none() | st.integers(0, 40),
 )
-def test_a_window_is_pandas_selection(
+def test_windows_equal_pandas_selections(
     store, events, start, end, event_type, token, trajectory, limit
 ):
     if start is not None and end is not None and start > end:
@@ -86,7 +86,7 @@ def test_a_window_is_pandas_selection(
         trajectory = sorted(events.trajectory_id.dropna().unique())[trajectory]
         expected = expected[expected.trajectory_id == trajectory]
 
-    found = store.experience.get_events(
+    result = store.experience.get_events(
         start,
         end,
         event_type=event_type,
@@ -94,7 +94,7 @@ def test_a_window_is_pandas_selection(
         trajectory_id=trajectory,
         limit=limit,
     )
-    assert_same(found, expected[:limit])
+    assert_same(result, expected[:limit])
 
 
 @settings(max_examples=25)
@@ -115,17 +115,17 @@ def test_the_last_few_in_ascending_order(store, events, count):
         ("2024-03-31T02:30+02:00", "2024-03-31T00:31Z"),
     ],
 )
-def test_a_time_in_other_forms(store, events, start, end):
+def test_other_forms_of_times(store, events, start, end):
     assert_same(store.experience.get_events(start, end), events[events.timestamp >= ZERO])
 
 
-def test_a_window_without_extent_is_empty(store, events):
+def test_an_empty_window_has_no_events(store, events):
     empty = store.experience.get_events(ZERO, ZERO)
     assert empty.empty
     assert empty.dtypes.equals(store.experience.get_events().dtypes)
 
 
-def test_trajectories_follow_their_events(store, events, server):
+def test_trajectories_sum_their_events(store, events, server):
     import adbc_driver_postgresql.dbapi as adbc
 
     with adbc.connect(server.database_url) as connection, connection.cursor() as cursor:
@@ -133,8 +133,8 @@ def test_trajectories_follow_their_events(store, events, server):
             "SELECT id::text, start_time, end_time, event_count, total_reward"
             " FROM experience.experience_trajectories ORDER BY id"
         )
-        found = cursor.fetchall()
+        result = cursor.fetchall()
     expected = events.groupby("trajectory_id").agg(
         {"timestamp": ["min", "max"], "event_id": "count", "reward": "sum"}
     )
-    assert found == list(expected.itertuples(name=None))
+    assert result == list(expected.itertuples(name=None))

@@ -1,4 +1,4 @@
-"""Neighbors and degrees, against networkx's MultiDiGraph."""
+"""Neighbors and degrees compared to those of networkx's MultiDiGraph."""
 
 import uuid
 
@@ -15,13 +15,13 @@ RNG = np.random.default_rng(5)
 
 @pytest.fixture(scope="module")
 def tokens(store):
-    made = store.tokens.bulk_create({axis: np.zeros(NODES) for axis in "xyz"})
-    return made.tolist()
+    token_ids = store.tokens.bulk_create({axis: np.zeros(NODES) for axis in "xyz"})
+    return token_ids.tolist()
 
 
 @pytest.fixture(scope="module")
 def connections(store, tokens):
-    """Few nodes and many edges: parallel ones, loops, both ways, and two nodes without any."""
+    """Few nodes and many edges: parallel, loops, bidirectional; and two nodes without edges."""
     count = 45
     frame = pd.DataFrame(
         {
@@ -40,7 +40,7 @@ def connections(store, tokens):
 
 
 def graph_of(connections, tokens):
-    """Each connection an arc, a bidirectional one two."""
+    """Return a graph with an arc per connection, two per bidirectional one."""
     graph = nx.MultiDiGraph()
     graph.add_nodes_from(tokens)
     for c in connections.itertuples():
@@ -51,24 +51,24 @@ def graph_of(connections, tokens):
 
 
 def neighbors(graph, start, direction, depth):
-    """Breadth first, with the least connection that leads from a level to the next."""
+    """Search breadth first, keeping the least connection that leads from a depth to the next."""
     outgoing = {"outgoing": [True], "incoming": [False], "both": [True, False]}[direction]
     reached, frontier, rows = {start}, {start}, []
     for step in range(1, depth + 1):
-        found = {}
+        result = {}
         for is_out in outgoing:
             arcs = graph.out_edges if is_out else graph.in_edges
             for near in frontier:
                 for u, v, c in arcs(near, data="data"):
                     far = v if is_out else u
                     if far not in reached:
-                        # From one connection that leads both ways, outgoing is said.
-                        found.setdefault(far, []).append((c.connection_id, not is_out, c))
-        for far in sorted(found):
-            connection_id, incoming, c = min(found[far], key=lambda f: f[:2])
+                        # A connection that leads both ways is reported as outgoing.
+                        result.setdefault(far, []).append((c.connection_id, not is_out, c))
+        for far in sorted(result):
+            connection_id, incoming, c = min(result[far], key=lambda f: f[:2])
             way = "incoming" if incoming else "outgoing"
             rows.append((start, far, connection_id, c.connection_type, c.weight, way, step))
-        frontier = set(found)
+        frontier = set(result)
         reached |= frontier
     return rows
 
@@ -98,48 +98,48 @@ COLUMNS = [
     starts=[*range(NODES)], direction="both", depth=32, kinds=None, min_weight=None, limit=None
 )
 @example(starts=[NODES - 1], direction="both", depth=2, kinds=None, min_weight=None, limit=None)
-def test_neighbors_are_networkxs(
+def test_neighbors_equal_networkx(
     store, tokens, connections, starts, direction, depth, kinds, min_weight, limit
 ):
-    kept = connections
+    selected = connections
     if kinds is not None:
-        kept = kept[kept.connection_type.isin(kinds)]
+        selected = selected[selected.connection_type.isin(kinds)]
     if min_weight is not None:
-        kept = kept[kept.weight >= min_weight]
-    graph = graph_of(kept, tokens)
-    asked = [tokens[place] for place in starts]
+        selected = selected[selected.weight >= min_weight]
+    graph = graph_of(selected, tokens)
+    starts = [tokens[place] for place in starts]
     expected = [
-        row for start in dict.fromkeys(asked) for row in neighbors(graph, start, direction, depth)
+        row for start in dict.fromkeys(starts) for row in neighbors(graph, start, direction, depth)
     ][:limit]
 
-    found = store.graph.get_neighbors(
-        asked, direction, depth=depth, connection_type=kinds, min_weight=min_weight, limit=limit
+    result = store.graph.get_neighbors(
+        starts, direction, depth=depth, connection_type=kinds, min_weight=min_weight, limit=limit
     )
 
-    assert found.columns.tolist() == COLUMNS
-    assert list(found.itertuples(index=False, name=None)) == expected
+    assert result.columns.tolist() == COLUMNS
+    assert list(result.itertuples(index=False, name=None)) == expected
 
 
 @settings(max_examples=25)
 @given(starts=st.lists(st.integers(0, NODES - 1), max_size=8))
 @example(starts=[3, 3, NODES - 1, 0])
-def test_degrees_are_networkxs(store, tokens, connections, starts):
+def test_degrees_equal_networkx(store, tokens, connections, starts):
     graph = graph_of(connections, tokens)
-    asked = [tokens[place] for place in starts]
-    found = store.graph.get_degree(asked)
+    starts = [tokens[place] for place in starts]
+    result = store.graph.get_degree(starts)
 
-    assert list(found.itertuples(index=False, name=None)) == [
-        (t, graph.in_degree(t), graph.out_degree(t), graph.degree(t)) for t in dict.fromkeys(asked)
+    assert list(result.itertuples(index=False, name=None)) == [
+        (t, graph.in_degree(t), graph.out_degree(t), graph.degree(t)) for t in dict.fromkeys(starts)
     ]
 
 
-def test_degrees_of_all(store, tokens, connections):
+def test_degrees_of_all_tokens(store, tokens, connections):
     graph = graph_of(connections, tokens)
-    found = store.graph.get_degree()
+    result = store.graph.get_degree()
 
-    assert found.token_id.tolist() == sorted(tokens)
-    assert found.total_degree.tolist() == [graph.degree(t) for t in sorted(tokens)]
-    assert found.in_degree.sum() == found.out_degree.sum() == graph.number_of_edges()
+    assert result.token_id.tolist() == sorted(tokens)
+    assert result.total_degree.tolist() == [graph.degree(t) for t in sorted(tokens)]
+    assert result.in_degree.sum() == result.out_degree.sum() == graph.number_of_edges()
 
 
 @settings(max_examples=25)
@@ -148,7 +148,7 @@ def test_degrees_of_all(store, tokens, connections):
     target=st.none() | st.lists(st.integers(0, NODES - 1), max_size=4),
     kind=st.none() | st.sampled_from(["a", "c'", "none"]),
 )
-def test_connections_are_those_stored(store, tokens, connections, source, target, kind):
+def test_connections_as_stored(store, tokens, connections, source, target, kind):
     expected = connections
     if source is not None:
         source = [tokens[place] for place in source]
@@ -159,15 +159,15 @@ def test_connections_are_those_stored(store, tokens, connections, source, target
     if kind is not None:
         expected = expected[expected.connection_type == kind]
 
-    found = store.graph.connections(source, target, connection_type=kind)
+    result = store.graph.connections(source, target, connection_type=kind)
 
     pd.testing.assert_frame_equal(
-        found.sort_values("connection_id", ignore_index=True),
-        expected[found.columns].sort_values("connection_id", ignore_index=True),
+        result.sort_values("connection_id", ignore_index=True),
+        expected[result.columns].sort_values("connection_id", ignore_index=True),
     )
 
 
-def test_a_start_that_is_no_token(store, tokens, connections):
+def test_missing_starts(store, tokens, connections):
     from ngdata.errors import NotFoundError
 
     nobody = [str(uuid.uuid4()) for _ in range(5)]

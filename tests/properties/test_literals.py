@@ -1,4 +1,4 @@
-"""Values as SQL literals: what the server reads, through the driver that reads, is what was meant."""
+"""Values as SQL literals: the server returns each value unchanged, through the reading driver."""
 
 import asyncio
 import datetime as dt
@@ -34,7 +34,7 @@ def read(server, request):
 
     async def value(expression):
         async with pool.connection() as connection:
-            return (await connection.read(f"SELECT {expression} AS v"))["v"][0].as_py()
+            return (await connection.read(f"SELECT {expression} AS v")).table["v"][0].as_py()
 
     with asyncio.Runner() as runner:
         pool = runner.run(opened())
@@ -78,8 +78,8 @@ def test_arrays_of_text(read, values):
 @example(value=math.nan)
 @example(value=1.7976931348623157e308)
 def test_floats_bit_for_bit(read, value):
-    found = read(sql.float8(value))
-    assert math.isnan(found) if math.isnan(value) else bits(found) == bits(value)
+    result = read(sql.float8(value))
+    assert math.isnan(result) if math.isnan(value) else bits(result) == bits(value)
 
 
 @settings(max_examples=40)
@@ -117,7 +117,7 @@ def test_arrays_of_ids(read, ids):
 
 
 @pytest.mark.parametrize("value", ["\0", "a\0b", "\ud800", "\udfff x"])
-def test_what_postgresql_cannot_store_is_refused(value):
+def test_text_that_postgresql_cannot_store_is_rejected(value):
     with pytest.raises(InvalidQueryError, match=r"NUL|Unicode"):
         sql.text(value)
     with pytest.raises(InvalidQueryError, match=r"NUL|Unicode"):

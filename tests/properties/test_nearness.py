@@ -1,4 +1,4 @@
-"""Nearest and within a radius, against NumPy and SciPy: exact distances, ties by id.
+"""Nearest tokens and tokens within a radius, compared to NumPy and SciPy: exact, ties by id.
 
 The distance is ``sqrt(dx*dx + dy*dy + dz*dz)`` in float64, rounded after each step, in that order;
 squares under 5e-324 vanish, on the server as in NumPy.
@@ -39,23 +39,23 @@ def points(store):
 
 
 def by_distance(points, centre, level):
-    found = points[points.level == level]
-    dx, dy, dz = (found[["x", "y", "z"]].to_numpy() - np.asarray(centre)).T
+    result = points[points.level == level]
+    dx, dy, dz = (result[["x", "y", "z"]].to_numpy() - np.asarray(centre)).T
     with np.errstate(under="ignore"):
         distance = np.sqrt(dx * dx + dy * dy + dz * dz)
-    return found.assign(distance=distance).sort_values(["distance", "token_id"], ignore_index=True)
+    return result.assign(distance=distance).sort_values(["distance", "token_id"], ignore_index=True)
 
 
-def assert_same(found, expected):
+def assert_same(result, expected):
     columns = ["token_id", "x", "y", "z", "distance"]
     pd.testing.assert_frame_equal(
-        found[columns], expected[columns].reset_index(drop=True), check_exact=True
+        result[columns], expected[columns].reset_index(drop=True), check_exact=True
     )
 
 
 @st.composite
 def spheres(draw):
-    """On a point, between two, or anywhere; the radius that of a point, or one ulp beside it."""
+    """A center on a point, between two, or anywhere; a point's distance, or one ulp from it."""
     level = draw(st.sampled_from(sorted(CLOUDS)))
     cloud = CLOUDS[level]
     row = st.integers(0, len(cloud) - 1)
@@ -90,18 +90,18 @@ def test_the_sphere_is_closed(store, points, sphere):
     )
 
 
-def test_points_behind_the_corner_that_rounding_makes(store):
-    """At y = r the far side is 0, and a point just behind it is at the distance r all the same."""
+def test_points_beyond_the_rounded_radius(store):
+    """At y = r the box ends at 0, but a point just beyond has the computed distance r, too."""
     r = 1.7759420662588217e25
-    made = store.tokens.bulk_create(
+    token_ids = store.tokens.bulk_create(
         {"x": [1e7, 1e7], "y": [-1e-20, -1e9], "z": [0, 0], "token_type": ["corner"] * 2}
     )
-    found = store.tokens.find_within((1e7, r, 0.0), r, token_type="corner")
+    result = store.tokens.find_within((1e7, r, 0.0), r, token_type="corner")
     near = store.tokens.find_nearest((1e7, r, 0.0), 5, max_distance=r, token_type="corner")
-    store.tokens.delete(made)
+    store.tokens.delete(token_ids)
 
-    assert found.token_id.tolist() == near.token_id.tolist() == sorted(made)
-    assert found.distance.tolist() == [r, r]
+    assert result.token_id.tolist() == near.token_id.tolist() == sorted(token_ids)
+    assert result.distance.tolist() == [r, r]
 
 
 @settings(max_examples=200)
@@ -115,8 +115,8 @@ def test_the_nearest_with_ties_by_id(store, points, sphere, k, bounded):
     expected = by_distance(points, centre, level)
     if bounded:
         expected = expected[expected.distance <= radius]
-    found = store.tokens.find_nearest(centre, k, level, max_distance=radius if bounded else None)
-    assert_same(found, expected[:k])
+    result = store.tokens.find_nearest(centre, k, level, max_distance=radius if bounded else None)
+    assert_same(result, expected[:k])
 
 
 @settings(max_examples=60)
@@ -124,22 +124,22 @@ def test_the_nearest_with_ties_by_id(store, points, sphere, k, bounded):
     centre=st.tuples(*[st.sampled_from(np.arange(-8.0, 8.5, 0.5).tolist())] * 3),
     k=st.integers(1, 343),
 )
-def test_the_lattice_as_scipy_sees_it(store, points, centre, k):
+def test_a_lattice_equals_scipy(store, points, centre, k):
     distance, _ = cKDTree(LATTICE).query(centre, k=[*range(1, k + 1)])
-    found = store.tokens.find_nearest(centre, k)
-    np.testing.assert_allclose(found.distance, distance, rtol=1e-15)
+    result = store.tokens.find_nearest(centre, k)
+    np.testing.assert_allclose(result.distance, distance, rtol=1e-15)
 
-    # Of those that tie at the end, the ones with the least ids.
-    edge = found.distance.iloc[-1]
+    # Of the tokens that tie at the end, those with the least ids.
+    edge = result.distance.iloc[-1]
     ties = by_distance(points, centre, 0).query("distance == @edge").token_id
     assert (
-        found.token_id[found.distance == edge].tolist()
-        == sorted(ties)[: (found.distance == edge).sum()]
+        result.token_id[result.distance == edge].tolist()
+        == sorted(ties)[: (result.distance == edge).sum()]
     )
 
 
-def test_a_limit_cuts_by_id_and_the_order_stays(store, points):
+def test_a_limit_keeps_the_first_by_id_in_order_of_distance(store, points):
     whole = by_distance(points, (0.0, 0.0, 0.0), 0).query("distance <= 2")
-    kept = whole[whole.token_id.isin(sorted(whole.token_id)[:9])]
-    assert_same(store.tokens.find_within((0, 0, 0), 2, limit=9), kept)
+    selected = whole[whole.token_id.isin(sorted(whole.token_id)[:9])]
+    assert_same(store.tokens.find_within((0, 0, 0), 2, limit=9), selected)
     assert store.tokens.find_within((0, 0, 0), 2, limit=0).empty

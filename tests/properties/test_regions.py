@@ -1,4 +1,4 @@
-"""Boxes against NumPy: `low <= p <= high` in float64, wherever the points and the faces are."""
+"""Boxes compared to NumPy: `low <= p <= high` in float64, for any points and bounds."""
 
 import math
 
@@ -20,7 +20,7 @@ CLOUDS = {
     4: RNG.choice([-1.0, 1.0], (400, 3)) * 10.0 ** RNG.uniform(-320, 37, (400, 3)),
     5: np.array(np.meshgrid(*[np.arange(-3.0, 4.0)] * 3)).reshape(3, -1).T,
     6: RNG.choice([-0.0, 0.0, 1e-45, -1e-45, 1.4e-45, 2e-38, 16777217.0, -1e37, 1e37], (400, 3)),
-    # 2**24 + 1 and its like, which float32 cannot tell from their neighbors.
+    # 2**24 + 1 and others that float32 rounds to their neighbors.
     7: 2.0**24 + RNG.integers(-9, 10, size=(400, 3)) * 0.125,
 }
 
@@ -36,14 +36,14 @@ def points(store):
 
 
 def inside(points, low, high, level):
-    found = points[points.level == level]
-    p = found[["x", "y", "z"]].to_numpy()
-    return found[((p >= low) & (p <= high)).all(axis=1)]
+    result = points[points.level == level]
+    p = result[["x", "y", "z"]].to_numpy()
+    return result[((p >= low) & (p <= high)).all(axis=1)]
 
 
 @st.composite
 def boxes(draw, anywhere=True):
-    """Faces on a point's coordinate, one ulp to either side of it, anywhere, or at infinity."""
+    """Bounds at a point's coordinate, one ulp to either side of it, anywhere, or infinite."""
     level = draw(st.sampled_from(sorted(CLOUDS)))
     cloud = CLOUDS[level]
     low, high = [], []
@@ -76,19 +76,19 @@ def boxes(draw, anywhere=True):
 @example(box=((math.inf,) * 3, (math.inf,) * 3, 2))
 @example(box=((-math.inf,) * 3, (-math.inf,) * 3, 2))
 @example(box=((-math.inf, 1e6, -math.inf), (math.inf, 1e6, math.inf), 1))
-def test_a_region_is_what_numpy_says(store, points, box):
+def test_regions_equal_numpy(store, points, box):
     low, high, level = box
-    found = store.tokens.find_in_region(low, high, level)
+    result = store.tokens.find_in_region(low, high, level)
     expected = inside(points, low, high, level)
 
     columns = ["token_id", "x", "y", "z"]
     pd.testing.assert_frame_equal(
-        found[columns].sort_values("token_id", ignore_index=True),
+        result[columns].sort_values("token_id", ignore_index=True),
         expected[columns].sort_values("token_id", ignore_index=True),
         check_exact=True,
     )
     assert np.array_equal(
-        np.signbit(found.sort_values("token_id")[["x", "y", "z"]]),
+        np.signbit(result.sort_values("token_id")[["x", "y", "z"]]),
         np.signbit(expected.sort_values("token_id")[["x", "y", "z"]]),
     )
     assert store.tokens.count_in_region(low, high, level) == len(expected)
@@ -99,7 +99,7 @@ def test_a_region_is_what_numpy_says(store, points, box):
 @example(box=((-math.inf,) * 3, (math.inf,) * 3, 0), rows=400)
 @example(box=((-math.inf,) * 3, (math.inf,) * 3, 0), rows=1)
 @example(box=((9.0,) * 3, (9.0,) * 3, 5), rows=3)
-def test_the_pieces_are_the_region(store, points, box, rows):
+def test_chunks_have_the_rows_of_the_region(store, points, box, rows):
     pieces = list(store.tokens.iter_region(*box, chunk_rows=rows))
     whole = store.tokens.find_in_region(*box)
 
@@ -112,9 +112,9 @@ def test_the_pieces_are_the_region(store, points, box, rows):
 
 @settings(max_examples=15)
 @given(box=boxes(), limit=st.integers(0, 500))
-def test_a_limit_cuts_by_id(store, points, box, limit):
-    found = store.tokens.find_in_region(*box, limit=limit)
-    assert found.token_id.tolist() == sorted(inside(points, *box).token_id)[:limit]
+def test_a_limit_keeps_the_first_by_id(store, points, box, limit):
+    result = store.tokens.find_in_region(*box, limit=limit)
+    assert result.token_id.tolist() == sorted(inside(points, *box).token_id)[:limit]
 
 
 def histogram(points, low, high, level, bins):
@@ -141,7 +141,7 @@ def histogram(points, low, high, level, bins):
 @example(box=((-1e37,) * 3, (1e37,) * 3, 2), bins=(16, 16, 16))
 @example(box=((1e37,) * 3, (1e37,) * 3, 6), bins=(3, 3, 3))
 @example(box=((0.0,) * 3, (1.5e-323,) * 3, 3), bins=(16, 16, 16))
-def test_density_is_numpys_histogram(store, points, box, bins):
+def test_density_equals_numpy_histogramdd(store, points, box, bins):
     low, high, level = box
     pd.testing.assert_frame_equal(
         store.tokens.density(low, high, bins, level),
@@ -150,7 +150,7 @@ def test_density_is_numpys_histogram(store, points, box, bins):
     )
 
 
-def test_bins_may_be_one_number(store, points):
+def test_one_number_of_bins_for_all_axes(store, points):
     one = store.tokens.density((-3,) * 3, (3,) * 3, 5)
     for same in (np.int64(5), (5, 5, 5), np.array([5, 5, 5])):
         pd.testing.assert_frame_equal(one, store.tokens.density((-3,) * 3, (3,) * 3, same))

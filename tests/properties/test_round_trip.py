@@ -1,4 +1,4 @@
-"""What goes in comes out: bit for bit where it is numbers, equal where it is text or JSON."""
+"""Values are read as they were written: numbers bit for bit, text and JSON equal."""
 
 import datetime as dt
 import math
@@ -87,7 +87,7 @@ ALL_COLUMNS = [
 
 
 def same_json(a, b):
-    """Equal, and of the same types: 1 == 1.0 == True in Python, and not in JSON."""
+    """Compare values and types: 1 == 1.0 == True in Python, but not in JSON."""
     if type(a) is not type(b):
         return False
     if isinstance(a, dict):
@@ -110,29 +110,29 @@ def test_tokens(store, tokens):
             if name != "coords"
         }
     )
-    made = store.tokens.bulk_create(frame, coords=coords)
-    found = store.tokens.get(made, columns=ALL_COLUMNS)
-    store.tokens.delete(made)
+    new_ids = store.tokens.bulk_create(frame, coords=coords)
+    result = store.tokens.get(new_ids, columns=ALL_COLUMNS)
+    store.tokens.delete(new_ids)
 
-    assert found.token_id.tolist() == made.tolist()
+    assert result.token_id.tolist() == new_ids.tolist()
     assert [
-        i for i, t in zip(made, tokens, strict=True) if t["token_id"] and str(t["token_id"]) != i
+        i for i, t in zip(new_ids, tokens, strict=True) if t["token_id"] and str(t["token_id"]) != i
     ] == []
-    assert found.token_type.tolist() == frame.token_type.tolist()
-    assert found.weight.to_numpy().tobytes() == frame.weight.to_numpy(np.float64).tobytes()
-    assert found["flags"].tolist() == frame["flags"].tolist()
-    assert [t.to_pydatetime() for t in found.timestamp] == frame.timestamp.tolist()
-    for before, after in zip(coords, found.coords, strict=True):
+    assert result.token_type.tolist() == frame.token_type.tolist()
+    assert result.weight.to_numpy().tobytes() == frame.weight.to_numpy(np.float64).tobytes()
+    assert result["flags"].tolist() == frame["flags"].tolist()
+    assert [t.to_pydatetime() for t in result.timestamp] == frame.timestamp.tolist()
+    for before, after in zip(coords, result.coords, strict=True):
         there = ~np.isnan(before)
         assert np.array_equal(there, ~np.isnan(after))
         assert after[there].tobytes() == before[there].tobytes()
-    for before, after in zip(frame.metadata, found.metadata, strict=True):
+    for before, after in zip(frame.metadata, result.metadata, strict=True):
         assert same_json(before, after)
-    assert found.binary_data.tolist() == frame.binary_data.tolist()
+    assert result.binary_data.tolist() == frame.binary_data.tolist()
 
 
-def test_awkward_texts_by_every_way(store):
-    made = store.tokens.bulk_create(
+def test_awkward_texts_by_every_write_method(store):
+    new_ids = store.tokens.bulk_create(
         {axis: np.zeros(len(AWKWARD)) for axis in "xyz"}
         | {"token_type": AWKWARD, "metadata": [{text: text} for text in AWKWARD]}
     )
@@ -144,39 +144,39 @@ def test_awkward_texts_by_every_way(store):
     for token, text in zip(changed, AWKWARD, strict=True):
         store.tokens.update(token, token_type=text, metadata={text: text})
 
-    for ids in (made, one_by_one, changed):
-        found = store.tokens.get(ids, columns=["token_type", "metadata"])
-        assert found.token_type.tolist() == AWKWARD
-        assert found.metadata.tolist() == [{text: text} for text in AWKWARD]
+    for ids in (new_ids, one_by_one, changed):
+        result = store.tokens.get(ids, columns=["token_type", "metadata"])
+        assert result.token_type.tolist() == AWKWARD
+        assert result.metadata.tolist() == [{text: text} for text in AWKWARD]
     for text in AWKWARD:
-        for wanted in (text, [text], [text, "none such"]):
-            found = store.tokens.find_in_region((0, 0, 0), (2, 2, 2), token_type=wanted)
-            assert sorted(found.x) == [0, 1, 2]
-    assert store.tokens.delete([*made, *one_by_one, *changed]) == 3 * len(AWKWARD)
+        for types in (text, [text], [text, "none such"]):
+            result = store.tokens.find_in_region((0, 0, 0), (2, 2, 2), token_type=types)
+            assert sorted(result.x) == [0, 1, 2]
+    assert store.tokens.delete([*new_ids, *one_by_one, *changed]) == 3 * len(AWKWARD)
 
 
-def test_numbers_at_the_edges(store):
+def test_extreme_numbers(store):
     edges = [5e-324, -5e-324, -0.0, 0.1, 1 / 3, 2.2250738585072014e-308, 1e37, -1e37]
     weights = [*edges[:-2], 1.7976931348623157e308, -1.7976931348623157e308]
-    made = store.tokens.bulk_create({"x": edges, "y": edges, "z": edges, "weight": weights})
-    whole = store.tokens.get(made)
+    new_ids = store.tokens.bulk_create({"x": edges, "y": edges, "z": edges, "weight": weights})
+    whole = store.tokens.get(new_ids)
     index = store.tokens.find_in_region((-math.inf,) * 3, (math.inf,) * 3)
-    store.tokens.delete(made)
+    store.tokens.delete(new_ids)
 
-    index = index.set_index("token_id").loc[made]
-    for found in (index.x, index.z, np.array([c[0, 1] for c in whole.coords])):
-        assert np.asarray(found).tobytes() == np.array(edges).tobytes()
-    for found in (index.weight, whole.weight):
-        assert found.to_numpy().tobytes() == np.array(weights).tobytes()
+    index = index.set_index("token_id").loc[new_ids]
+    for result in (index.x, index.z, np.array([c[0, 1] for c in whole.coords])):
+        assert np.asarray(result).tobytes() == np.array(edges).tobytes()
+    for result in (index.weight, whole.weight):
+        assert result.to_numpy().tobytes() == np.array(weights).tobytes()
 
 
 def test_each_level_by_its_name(store):
-    made = store.tokens.create({name: (n, n + 0.5, -n) for n, name in enumerate(LEVELS)})
+    token_id = store.tokens.create({name: (n, n + 0.5, -n) for n, name in enumerate(LEVELS)})
     for n, name in enumerate(LEVELS):
         for level in (n, name, np.int8(n)):
-            found = store.tokens.find_in_region((n, n, -n), (n, n + 1, -n), level)
-            assert (found.token_id.tolist(), found.level.tolist()) == ([made], [n])
-    store.tokens.delete(made)
+            result = store.tokens.find_in_region((n, n, -n), (n, n + 1, -n), level)
+            assert (result.token_id.tolist(), result.level.tolist()) == ([token_id], [n])
+    store.tokens.delete(token_id)
 
 
 EVENTS = st.lists(
@@ -201,32 +201,32 @@ EVENTS = st.lists(
 @settings(max_examples=40)
 @given(events=EVENTS)
 def test_events(store, events):
-    # One trajectory each: its total is a sum, which may overflow.
+    # A trajectory for each event: a sum over several may overflow.
     for event in events:
         event["trajectory_id"] = event["trajectory_id"] and uuid.uuid4()
     frame = pd.DataFrame(
         {name: pd.Series([e[name] for e in events], dtype=object) for name in events[0]}
     )
     token = store.tokens.create({})
-    made = store.experience.bulk_create(frame.assign(token_id=token))
-    found = store.experience.get_events(token_ids=token).set_index("event_id").loc[made]
+    new_ids = store.experience.bulk_create(frame.assign(token_id=token))
+    result = store.experience.get_events(token_ids=token).set_index("event_id").loc[new_ids]
     store.tokens.delete(token)
 
-    assert found.event_type.tolist() == frame.event_type.tolist()
-    assert [t.to_pydatetime() for t in found.timestamp] == frame.timestamp.tolist()
-    assert found.reward.to_numpy().tobytes() == frame.reward.to_numpy(np.float64).tobytes()
-    priority = [None if np.isnan(p) else p for p in found.priority]
+    assert result.event_type.tolist() == frame.event_type.tolist()
+    assert [t.to_pydatetime() for t in result.timestamp] == frame.timestamp.tolist()
+    assert result.reward.to_numpy().tobytes() == frame.reward.to_numpy(np.float64).tobytes()
+    priority = [None if np.isnan(p) else p for p in result.priority]
     assert priority == frame.priority.tolist()
-    sequence = [None if n is pd.NA else n for n in found.sequence_number]
+    sequence = [None if n is pd.NA else n for n in result.sequence_number]
     assert sequence == frame.sequence_number.tolist()
     for name in ("state_before", "state_after", "action"):
-        assert all(map(same_json, frame[name], found[name]))
-    trajectory = [None if t is np.nan or t != t else t for t in found.trajectory_id]
+        assert all(map(same_json, frame[name], result[name]))
+    trajectory = [None if t is np.nan or t != t else t for t in result.trajectory_id]
     assert trajectory == [t and str(t) for t in frame.trajectory_id]
 
 
-def test_numpy_inside_json(store):
-    given = {
+def test_numpy_values_in_json(store):
+    metadata = {
         "i": np.int8(3),
         "f": np.float32(0.5),
         "b": np.bool_(True),
@@ -235,8 +235,8 @@ def test_numpy_inside_json(store):
         "deep": [{"x": np.array([1e300])}],
         "d": np.array(7.0),
     }
-    made = store.tokens.create({}, metadata=given)
-    found = store.tokens.get(made, columns=["metadata"]).metadata[0]
+    token_id = store.tokens.create({}, metadata=metadata)
+    result = store.tokens.get(token_id, columns=["metadata"]).metadata[0]
     expected = {
         "i": 3,
         "f": 0.5,
@@ -246,8 +246,8 @@ def test_numpy_inside_json(store):
         "deep": [{"x": [1e300]}],
         "d": 7.0,
     }
-    assert same_json(found, expected)
-    store.tokens.delete(made)
+    assert same_json(result, expected)
+    store.tokens.delete(token_id)
 
 
 @pytest.mark.parametrize(
@@ -259,29 +259,31 @@ def test_numpy_inside_json(store):
         lambda columns: columns | {"metadata": pl.Series(columns["metadata"])},
     ],
 )
-def test_what_is_missing_in_a_struct_makes_no_floats_of_the_rest(store, form):
-    given = [{"id": 2**53 + 1, "deep": {"n": [1, None]}}, {"id": None, "deep": None}, None]
-    made = store.tokens.bulk_create(form({name: [0.0] * 3 for name in "xyz"} | {"metadata": given}))
-    found = store.tokens.get(made, columns=["metadata"]).metadata.tolist()
-    store.tokens.delete(made)
-    assert same_json(found, given)
+def test_missing_fields_of_structs_leave_integers_unchanged(store, form):
+    metadata = [{"id": 2**53 + 1, "deep": {"n": [1, None]}}, {"id": None, "deep": None}, None]
+    new_ids = store.tokens.bulk_create(
+        form({name: [0.0] * 3 for name in "xyz"} | {"metadata": metadata})
+    )
+    result = store.tokens.get(new_ids, columns=["metadata"]).metadata.tolist()
+    store.tokens.delete(new_ids)
+    assert same_json(result, metadata)
 
 
 def test_maps_of_arrow_are_dicts(store):
     kind = pa.map_(pa.string(), pa.int64())
     columns = {name: [0.0] * 2 for name in "xyz"}
     maps = pa.array([[("a", 1), ("b", None)], None], kind)
-    made = store.tokens.bulk_create(pa.table(columns | {"metadata": maps}))
-    found = store.tokens.get(made, columns=["metadata"]).metadata.tolist()
-    store.tokens.delete(made)
-    assert found == [{"a": 1, "b": None}, None]
+    new_ids = store.tokens.bulk_create(pa.table(columns | {"metadata": maps}))
+    result = store.tokens.get(new_ids, columns=["metadata"]).metadata.tolist()
+    store.tokens.delete(new_ids)
+    assert result == [{"a": 1, "b": None}, None]
 
     twice = pa.array([[("a", 1), ("a", 2)], None], kind)
     with pytest.raises(InvalidQueryError, match=r"a map makes no dict: .*'a'"):
         store.tokens.bulk_create(pa.table(columns | {"metadata": twice}))
 
 
-def test_times_from_all_kinds_of_columns(store):
+def test_times_in_all_kinds_of_columns(store):
     utc = pd.Series(
         pd.to_datetime(["1969-12-31T23:59:59.9999991Z", "2024-05-06T07:08:09.123456789Z"])
     )
@@ -301,9 +303,9 @@ def test_times_from_all_kinds_of_columns(store):
     ]
     for column in columns:
         frame = {"event_type": ["a", "b"], "timestamp": column}
-        made = store.experience.bulk_create(frame)
-        found = store.experience.get_events().set_index("event_id").loc[made]
-        assert found.timestamp.tolist() == down
+        new_ids = store.experience.bulk_create(frame)
+        result = store.experience.get_events().set_index("event_id").loc[new_ids]
+        assert result.timestamp.tolist() == down
     milliseconds = [-1, 1_714_979_289_123]
     for column in (
         milliseconds,
@@ -312,9 +314,9 @@ def test_times_from_all_kinds_of_columns(store):
         pd.Series(milliseconds, dtype=object),
         np.array(milliseconds, float),
     ):
-        made = store.experience.bulk_create({"event_type": ["a", "b"], "timestamp": column})
-        found = store.experience.get_events().set_index("event_id").loc[made]
-        assert found.timestamp.tolist() == [
+        new_ids = store.experience.bulk_create({"event_type": ["a", "b"], "timestamp": column})
+        result = store.experience.get_events().set_index("event_id").loc[new_ids]
+        assert result.timestamp.tolist() == [
             pd.Timestamp(ms, unit="ms", tz="UTC") for ms in milliseconds
         ]
 
@@ -354,13 +356,13 @@ TEXT_IDS = [str(i) for i in IDS]
     ],
 )
 def test_ids_in_every_form(store, form):
-    made = store.tokens.bulk_create(
+    new_ids = store.tokens.bulk_create(
         {"x": [1, 2, 3], "y": [0] * 3, "z": [0] * 3, "token_id": pd.Series(IDS, dtype=object)}
     )
     edge = store.graph.create_connection(IDS[0], TEXT_IDS[1].upper())
     event = store.experience.create_event("seen", 0, token_id=IDS[2])
     try:
-        assert made.tolist() == TEXT_IDS
+        assert new_ids.tolist() == TEXT_IDS
         assert store.tokens.get(form(IDS)).token_id.tolist() == TEXT_IDS
         assert store.graph.get_degree(form(IDS)).token_id.tolist() == TEXT_IDS
         assert store.graph.get_neighbors(form(IDS)).connection_id.tolist() == [edge]
@@ -396,13 +398,13 @@ def test_frames_of_every_kind(store, form):
         "timestamp": [dt.datetime(2024, 1, day, 0, 0, 0, day, tzinfo=dt.UTC) for day in (1, 2, 3)],
         "binary_data": [b"\0\xff" * 32, None, b"x" * 64],
     }
-    made = store.tokens.bulk_create(form(columns))
-    found = store.tokens.get(made, columns=ALL_COLUMNS)
-    store.tokens.delete(made)
+    new_ids = store.tokens.bulk_create(form(columns))
+    result = store.tokens.get(new_ids, columns=ALL_COLUMNS)
+    store.tokens.delete(new_ids)
 
-    assert [c[0].tolist() for c in found.coords] == [[1.5, 1, 0], [2.5, 2, 0], [3.5, 3, 1e-300]]
-    assert found.token_type.tolist() == ["a", "default", "c"]
-    assert found.weight.tolist() == [0.5, 1.0, 2.0]
-    assert found["flags"].tolist() == [1, 0, 2**31 - 1]
-    assert [t.to_pydatetime() for t in found.timestamp] == columns["timestamp"]
-    assert found.binary_data.tolist() == columns["binary_data"]
+    assert [c[0].tolist() for c in result.coords] == [[1.5, 1, 0], [2.5, 2, 0], [3.5, 3, 1e-300]]
+    assert result.token_type.tolist() == ["a", "default", "c"]
+    assert result.weight.tolist() == [0.5, 1.0, 2.0]
+    assert result["flags"].tolist() == [1, 0, 2**31 - 1]
+    assert [t.to_pydatetime() for t in result.timestamp] == columns["timestamp"]
+    assert result.binary_data.tolist() == columns["binary_data"]

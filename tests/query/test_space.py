@@ -1,4 +1,4 @@
-"""Points and boxes as SQL; that the server answers as NumPy does is in properties/."""
+"""Points and boxes as SQL; tests/properties compares the server's answers to NumPy's."""
 
 import math
 import re
@@ -32,12 +32,12 @@ NUMBERS = st.floats(allow_nan=False)
     ],
 )
 def test_points_in_every_form(point):
-    found = as_point(point)
-    assert found == (1.0, 2.0, 3.0)
-    assert {type(v) for v in found} == {float}
+    result = as_point(point)
+    assert result == (1.0, 2.0, 3.0)
+    assert {type(v) for v in result} == {float}
 
 
-def test_a_box_leaves_infinite_sides_out_of_the_exact_comparison():
+def test_infinite_sides_have_no_exact_comparison():
     box = Box.of((-math.inf, 0, -math.inf), (math.inf, math.inf, 1), "motor")
     level, index, *exact = box.conditions()
 
@@ -48,42 +48,42 @@ def test_a_box_leaves_infinite_sides_out_of_the_exact_comparison():
 
 @settings(deadline=None, derandomize=True, database=None)
 @given(st.tuples(NUMBERS, NUMBERS, NUMBERS), st.tuples(NUMBERS, NUMBERS, NUMBERS))
-def test_no_bound_reaches_the_maximum_of_float32(low, high):
+def test_bounds_stay_below_the_float32_maximum(low, high):
     written = [float(v) for v in re.findall(r"'([^']+)'::float8", search_box(low, high))]
-    for bound, found in zip((*low, *high), written, strict=True):
-        assert found == bound if abs(bound) <= 1e38 else found == math.copysign(1e38, bound)
+    for bound, result in zip((*low, *high), written, strict=True):
+        assert result == bound if abs(bound) <= 1e38 else result == math.copysign(1e38, bound)
 
 
 @pytest.mark.parametrize(
     ("window", "level"),
     [(((0, 0, 0), (1, 1, 1)), 0), ([(0, 0, 0), (1, 1, 1), "social"], 5)],
 )
-def test_a_window(window, level):
+def test_windows(window, level):
     assert Box.within(window) == Box((0.0, 0.0, 0.0), (1.0, 1.0, 1.0), level)
 
 
 @pytest.mark.parametrize("window", [None, "ab", (), ((0, 0, 0),), ((0, 0, 0), (1, 1, 1), 0, 0), 5])
-def test_no_window(window):
+def test_invalid_windows(window):
     with pytest.raises(ValueError, match=r"within must be \(min_coords, max_coords\)"):
         Box.within(window)
 
 
 @settings(deadline=None, derandomize=True, database=None)
 @given(st.tuples(*[st.floats(-1e37, 1e37)] * 3), st.floats(0, allow_infinity=True), st.data())
-def test_what_is_at_the_radius_is_in_the_box_that_the_index_searches(centre, radius, data):
+def test_the_search_box_holds_all_points_at_the_radius(centre, radius, data):
     query = within_radius(centre, radius, 0, TokenFilter())
     box = re.search(r"ST_MakeLine\((.*?)\)\)", query.sql)[1]
     bounds = [float(v) for v in re.findall(r"'([^']+)'::float8", box)]
     axis = data.draw(st.integers(0, 2))
     c = centre[axis]
-    # The outermost coordinates with this distance, by bisection over all floats.
+    # Bisect all floats for the outermost coordinates within the radius.
     for sign, bound in ((-1, bounds[axis]), (1, bounds[3 + axis])):
-        near, far = c, sign * 1e37
+        inner, outer = c, sign * 1e37
         for _ in range(2200):
-            middle = near + (far - near) / 2
-            if middle in (near, far):
+            middle = inner + (outer - inner) / 2
+            if middle in (inner, outer):
                 break
             with np.errstate(under="ignore"):
                 inside = math.sqrt((middle - c) * (middle - c)) <= radius
-            near, far = (middle, far) if inside else (near, middle)
-        assert sign * near <= sign * bound
+            inner, outer = (middle, outer) if inside else (inner, middle)
+        assert sign * inner <= sign * bound

@@ -1,5 +1,6 @@
-"""Plans at 100,000 tokens: the GiST index serves every spatial read, with statistics or without."""
+"""Plans at 100,000 tokens: the GiST index serves all spatial reads, with or without statistics."""
 
+import inspect
 import math
 
 import adbc_driver_postgresql.dbapi as adbc
@@ -8,6 +9,7 @@ import pandas as pd
 import pytest
 
 import ngdata
+from ngdata._client import experience, graph, tokens
 from ngdata._store import migrate
 from ngdata.errors import InvalidQueryError
 
@@ -27,10 +29,10 @@ BOXES = {
 
 @pytest.fixture(scope="module")
 def url(new_database):
-    """A database of this module's own: the statistics of other tests' data outlive a TRUNCATE."""
-    with new_database() as made:
-        migrate.upgrade(made)
-        yield made
+    """Yield a database of this module's own: statistics of other tests' data outlive a TRUNCATE."""
+    with new_database() as address:
+        migrate.upgrade(address)
+        yield address
 
 
 @pytest.fixture(scope="module")
@@ -51,7 +53,7 @@ def cloud():
 @pytest.fixture(scope="module")
 def loaded(url, database, cloud):
     with ngdata.connect(url) as client:
-        # No ANALYZE of autovacuum in the middle.
+        # Autovacuum must not run ANALYZE during the tests.
         table = "ALTER TABLE tokens.spatial_index_0"
         database.execute(f"{table} SET (autovacuum_enabled = off)").close()
         client.tokens.bulk_create(cloud)
@@ -82,7 +84,7 @@ def test_boxes(ng, box):
 
 
 @pytest.mark.parametrize("point", [CENTRE, (0.0, 0.0, 0.0), (1e6, 1e6, 1e6)])
-def test_nearness(ng, point):
+def test_nearest_and_within(ng, point):
     for read, arguments, options in (
         (ng.tokens.find_nearest, (1,), {}),
         (ng.tokens.find_nearest, (10,), {}),
@@ -99,14 +101,14 @@ def test_nearness(ng, point):
 
 
 @pytest.mark.parametrize("ng", ["analyzed"], indirect=True)
-def test_more_of_the_nearest_than_an_unknown_level_is_thought_to_hold(ng):
-    """Without statistics the planner takes a level for 0.5% of its table, and more than that for
-    all of it; after ANALYZE it knows.
+def test_more_of_the_nearest_than_the_expected_rows_of_a_level_without_statistics(ng):
+    """Without statistics, the planner assumes that a level is 0.5% of its table, and more rows than
+    that the whole table; after ANALYZE it knows the size.
     """
     assert ng.explain(ng.tokens.find_nearest, CENTRE, 10_000).uses_spatial_index
 
 
-def test_what_is_planned_is_what_is_read(ng, cloud):
+def test_the_plan_is_of_the_query_that_is_read(ng, cloud):
     plan = ng.explain(ng.tokens.find_in_region, *BOXES["cube"], analyze=True)
     inside = (cloud[[*"xyz"]].to_numpy() >= 100) & (cloud[[*"xyz"]].to_numpy() <= 200)
     assert f"rows={inside.all(axis=1).sum()} loops=1" in plan.text
@@ -114,7 +116,7 @@ def test_what_is_planned_is_what_is_read(ng, cloud):
     assert repr(plan).startswith("Plan: rows found by the spatial index")
 
 
-def test_the_index_is_not_claimed_where_it_is_not_used(ng):
+def test_a_plan_without_the_index_does_not_claim_it(ng):
     for read, *arguments in (
         (ng.tokens.get, ng.tokens.find_nearest(CENTRE, 1).token_id),
         (ng.graph.get_degree,),
@@ -129,8 +131,8 @@ def test_answers_at_this_size(ng, cloud):
     points = cloud[[*"xyz"]].to_numpy()
     for low, high in BOXES.values():
         inside = ((points >= low) & (points <= high)).all(axis=1)
-        found = ng.tokens.find_in_region(low, high, columns=["x"])
-        assert sorted(found.x) == sorted(cloud.x[inside])
+        frame = ng.tokens.find_in_region(low, high, columns=["x"])
+        assert sorted(frame.x) == sorted(cloud.x[inside])
     offset = points - CENTRE
     distance = np.sqrt(offset[:, 0] ** 2 + offset[:, 1] ** 2 + offset[:, 2] ** 2)
     nearest = ng.tokens.find_nearest(CENTRE, 1000).distance
@@ -139,16 +141,30 @@ def test_answers_at_this_size(ng, cloud):
     assert np.array_equal(within, np.sort(distance[distance <= 50]))
 
 
-def test_all_there_is_may_be_read_in_any_way(ng):
-    """A box around everything: a sequential scan is as good, and the answer the same."""
+def test_reading_everything_may_use_any_plan(ng):
+    """In a box around everything, a sequential scan is as good, and returns the same."""
     everything = (-INF,) * 3, (INF,) * 3
     assert ng.tokens.count_in_region(*everything) == COUNT
     assert len(ng.tokens.find_nearest(CENTRE, 2 * COUNT, columns=["distance"])) == COUNT
     assert sum(len(part) for part in ng.tokens.iter_region(*everything, columns=["x"])) == COUNT
 
 
-def test_what_cannot_be_explained(ng):
+def test_calls_that_cannot_be_explained(ng):
     with pytest.raises(InvalidQueryError, match="swapped"):
         ng.explain(ng.tokens.find_in_region, (1, 1, 1), (0, 0, 0))
-    with pytest.raises(InvalidQueryError, match="explain takes a method that reads"):
-        ng.explain(ng.tokens.delete, [])
+    line = {"x": [0.0], "y": [0.0], "z": [0.0]}
+    for write, *arguments in (
+        (ng.tokens.delete, []),
+        (ng.tokens.bulk_create, line),
+        (ng.tokens.create, {0: (0, 0, 0)}),
+        (ng.experience.start_trajectory,),
+    ):
+        with pytest.raises(InvalidQueryError, match="explain takes a method that reads"):
+            ng.explain(write, *arguments)
+    assert ng.tokens.count_in_region((-INF,) * 3, (INF,) * 3) == COUNT, "nothing was written"
+
+
+def test_all_writes_of_a_client_can_be_refused():
+    """`explain` refuses them in `Namespace._transaction`, so no method may go around it."""
+    for module in (tokens, graph, experience):
+        assert "_database.transaction" not in inspect.getsource(module)

@@ -1,4 +1,4 @@
-"""Frames as they come out: dtypes full and empty, order, ownership; and what writes give back."""
+"""Frames of reads: dtypes with and without rows, order, ownership; and what writes return."""
 
 import asyncio
 
@@ -30,18 +30,18 @@ NOBODY = "00000000-0000-4000-8000-00000000dead"
 
 @pytest.fixture
 def ids(ng):
-    """Two tokens that are connected, and two events."""
-    made = ng.tokens.bulk_create(
+    """Return the ids of two connected tokens, each with an event."""
+    new_ids = ng.tokens.bulk_create(
         {"x": [0, 1], "y": [0, 1], "z": [0, 1], "metadata": [{"a": [1]}, None]}
     )
-    ng.graph.create_connection(*made)
+    ng.graph.create_connection(*new_ids)
     for n in range(2):
-        ng.experience.create_event("seen", n, {"n": [n]}, token_id=made[n])
-    return made.tolist()
+        ng.experience.create_event("seen", n, {"n": [n]}, token_id=new_ids[n])
+    return new_ids.tolist()
 
 
 def reads(ng, ids):
-    """Each read with an answer and without, and the dtypes of its columns."""
+    """Return each read with rows and without, and the dtypes of its columns."""
     return {
         "find_in_region": (
             lambda: ng.tokens.find_in_region(ZERO, ONE),
@@ -135,7 +135,7 @@ def reads(ng, ids):
     }
 
 
-def test_full_and_empty_have_the_same_columns(ng, ids):
+def test_frames_with_and_without_rows_have_the_same_columns(ng, ids):
     for name, (full, empty, dtypes) in reads(ng, ids).items():
         for read, is_empty in ((full, False), (empty, True)):
             frame = read()
@@ -145,34 +145,34 @@ def test_full_and_empty_have_the_same_columns(ng, ids):
         assert full().dtypes.equals(empty().dtypes), name
 
 
-def test_a_frame_is_the_callers_own(ng, ids):
+def test_changing_a_frame_changes_no_other_frame(ng, ids):
     for name, (read, _, _) in reads(ng, ids).items():
-        before, mine = read(), read()
-        for column in mine:
-            first = mine[column].iloc[0]
+        before, changed = read(), read()
+        for column in changed:
+            first = changed[column].iloc[0]
             if isinstance(first, dict):
                 next(iter(first.values())).append("changed")
                 first["more"] = 1
             elif isinstance(first, np.ndarray):
                 first[:] = 7
-            elif mine[column].dtype == "str":
-                mine.loc[0, column] = "changed"
-            elif mine[column].dtype == "object":
-                mine.at[0, column] = "changed"
+            elif changed[column].dtype == "str":
+                changed.loc[0, column] = "changed"
+            elif changed[column].dtype == "object":
+                changed.at[0, column] = "changed"
             else:
-                mine.loc[0, column] = mine[column].iloc[0] + (
+                changed.loc[0, column] = changed[column].iloc[0] + (
                     pd.Timedelta(1, "D")
                     if column == "timestamp"
                     else 1
-                    if mine[column].dtype != "bool"
+                    if changed[column].dtype != "bool"
                     else True
                 )
-        mine["another"] = 1
-        del mine[mine.columns[0]]
+        changed["another"] = 1
+        del changed[changed.columns[0]]
         pd.testing.assert_frame_equal(read(), before, obj=name)
 
 
-def test_the_same_token_twice_shares_nothing(ng, ids):
+def test_two_rows_of_the_same_token_share_no_objects(ng, ids):
     frame = ng.tokens.get([ids[0], ids[0]], columns=["metadata", "coords"])
     frame.metadata[0]["a"].append(2)
     frame.coords[0][:] = 9
@@ -194,28 +194,28 @@ def test_ids_work_as_keys(ng, ids):
     assert places.token_id.map(str.upper).str.lower().tolist() == places.token_id.tolist()
 
 
-def test_columns_come_as_asked(ng, ids):
-    for wanted in (
+def test_columns_are_those_requested_in_their_order(ng, ids):
+    for columns in (
         ["z", "token_id"],
         ("distance",),
         pd.Index(["x", "weight"]),
         np.array(["level"]),
     ):
-        found = ng.tokens.find_nearest(ZERO, 2, columns=wanted)
-        assert found.columns.tolist() == list(wanted)
-        assert len(found) == 2
+        frame = ng.tokens.find_nearest(ZERO, 2, columns=columns)
+        assert frame.columns.tolist() == list(columns)
+        assert len(frame) == 2
     assert ng.tokens.get(ids, columns=["weight"]).columns.tolist() == ["weight"]
     assert ng.tokens.find_in_region(ZERO, ONE, columns=["y"], limit=1).columns.tolist() == ["y"]
 
 
-def test_get_gives_a_row_per_id_in_the_order_asked(ng, ids):
-    asked = [ids[1], ids[0], ids[1]]
-    found = ng.tokens.get(asked)
+def test_get_returns_a_row_per_id_in_the_order_of_the_ids(ng, ids):
+    order = [ids[1], ids[0], ids[1]]
+    frame = ng.tokens.get(order)
 
-    assert found.token_id.tolist() == asked
-    assert [c[0, 0] for c in found.coords] == [1, 0, 1]
-    assert all(c.shape == (8, 3) and c.dtype == np.float64 for c in found.coords)
-    assert np.isnan(found.coords[0][1:]).all()
+    assert frame.token_id.tolist() == order
+    assert [c[0, 0] for c in frame.coords] == [1, 0, 1]
+    assert all(c.shape == (8, 3) and c.dtype == np.float64 for c in frame.coords)
+    assert np.isnan(frame.coords[0][1:]).all()
 
 
 def test_filters(ng):
@@ -232,13 +232,13 @@ def test_filters(ng):
     box = (0, 0, 0), (9, 9, 9)
 
     def kept(**filters):
-        found = sorted(ng.tokens.find_in_region(*box, **filters).x.astype(int))
-        assert sorted(ng.tokens.find_nearest(ZERO, 9, **filters).x) == found
-        assert sorted(ng.tokens.find_within(ZERO, 9, **filters).x) == found
-        assert ng.tokens.count_in_region(*box, **filters) == len(found)
-        assert ng.tokens.density(*box, **filters)["count"].sum() == len(found)
-        assert sum(map(len, ng.tokens.iter_region(*box, **filters))) == len(found)
-        return found
+        places = sorted(ng.tokens.find_in_region(*box, **filters).x.astype(int))
+        assert sorted(ng.tokens.find_nearest(ZERO, 9, **filters).x) == places
+        assert sorted(ng.tokens.find_within(ZERO, 9, **filters).x) == places
+        assert ng.tokens.count_in_region(*box, **filters) == len(places)
+        assert ng.tokens.density(*box, **filters)["count"].sum() == len(places)
+        assert sum(map(len, ng.tokens.iter_region(*box, **filters))) == len(places)
+        return places
 
     assert kept() == [0, 1, 2, 3, 4, 5]
     assert kept(token_type="a") == [0, 3]
@@ -256,59 +256,67 @@ def test_filters(ng):
     assert kept(token_type=["a", "b"], flags=1, min_weight=1) == [3, 4]
 
 
-def test_ids_given_back_stand_on_the_frames_index(ng):
+def test_returned_ids_have_the_index_of_the_frame(ng):
     frame = pd.DataFrame({"x": [0.0, 1], "y": [0.0, 1], "z": [0.0, 1]}, index=["b", "a"])
     frame["token_id"] = ng.tokens.bulk_create(frame)
     assert ng.tokens.get(frame.token_id["a"]).coords[0][0, 0] == 1
 
     edges = pd.DataFrame({"source_id": frame.token_id, "target_id": frame.token_id[::-1].values})
-    made = ng.graph.bulk_create(edges)
-    assert (made.index.tolist(), made.dtype, made.name) == (["b", "a"], "str", "connection_id")
-    assert ng.graph.connections(frame.token_id["a"]).connection_id.tolist() == [made["a"]]
+    new_ids = ng.graph.bulk_create(edges)
+    assert (new_ids.index.tolist(), new_ids.dtype, new_ids.name) == (
+        ["b", "a"],
+        "str",
+        "connection_id",
+    )
+    assert ng.graph.connections(frame.token_id["a"]).connection_id.tolist() == [new_ids["a"]]
 
-    made = ng.experience.bulk_create(pd.DataFrame({"event_type": ["e"], "timestamp": 0}, index=[9]))
-    assert (made.index.tolist(), made.dtype, made.name) == ([9], "str", "event_id")
+    new_ids = ng.experience.bulk_create(
+        pd.DataFrame({"event_type": ["e"], "timestamp": 0}, index=[9])
+    )
+    assert (new_ids.index.tolist(), new_ids.dtype, new_ids.name) == ([9], "str", "event_id")
 
 
-def test_the_coordinates_alone_say_how_many(ng):
+def test_the_number_of_tokens_follows_from_the_coordinates_alone(ng):
     coords = np.full((3, 8, 3), np.nan)
     coords[:, 3] = [[1, 2, 3], [4, 5, 6], [7, 8, 9]]
     for frame in ({}, pa.table({}), pd.DataFrame(index=range(3)), {"weight": [1, 1, 1]}):
-        made = ng.tokens.bulk_create(frame, coords=coords)
-        assert [c[3].tolist() for c in ng.tokens.get(made).coords] == coords[:, 3].tolist()
+        new_ids = ng.tokens.bulk_create(frame, coords=coords)
+        assert [c[3].tolist() for c in ng.tokens.get(new_ids).coords] == coords[:, 3].tolist()
     assert ng.tokens.count_in_region((-9,) * 3, (9,) * 3, "emotional") == 12
     assert ng.tokens.count_in_region((-9,) * 3, (9,) * 3) == 0
 
 
-def test_what_a_mask_hides_is_undefined(ng):
+def test_masked_coordinates_are_undefined(ng):
     coords = np.ma.array(np.arange(48.0).reshape(2, 8, 3), mask=np.ones((2, 8, 3), bool))
     coords[1, 3] = [7, 8, 9]
     whole = np.ma.array(np.arange(24).reshape(8, 3), mask=np.arange(24).reshape(8, 3) > 2)
-    made = [*ng.tokens.bulk_create({}, coords=coords), ng.tokens.create(whole)]
-    found = np.array(ng.tokens.get(made).coords.tolist())
-    assert np.argwhere(~np.isnan(found).any(axis=2)).tolist() == [[1, 3], [2, 0]]
-    assert found[1, 3].tolist() == [7, 8, 9]
-    assert found[2, 0].tolist() == [0, 1, 2]
+    new_ids = [*ng.tokens.bulk_create({}, coords=coords), ng.tokens.create(whole)]
+    stored = np.array(ng.tokens.get(new_ids).coords.tolist())
+    assert np.argwhere(~np.isnan(stored).any(axis=2)).tolist() == [[1, 3], [2, 0]]
+    assert stored[1, 3].tolist() == [7, 8, 9]
+    assert stored[2, 0].tolist() == [0, 1, 2]
 
 
-def test_not_given_is_what_a_new_one_has(ng):
+def test_missing_values_become_the_defaults(ng):
     frame = pd.DataFrame({"x": [0.0, 0, 0], "y": 0.0, "z": 0.0})
     for name in ("token_id", "token_type", "weight", "flags", "timestamp", "metadata"):
         frame[name] = pd.Series([None, np.nan, pd.NaT], dtype=object)
-    made = ng.tokens.bulk_create(frame)
-    found = ng.tokens.get(made, columns=["token_type", "weight", "flags", "timestamp", "metadata"])
+    new_ids = ng.tokens.bulk_create(frame)
+    stored = ng.tokens.get(
+        new_ids, columns=["token_type", "weight", "flags", "timestamp", "metadata"]
+    )
 
-    assert made.is_unique
-    assert found.drop(columns="timestamp").to_dict("list") == {
+    assert new_ids.is_unique
+    assert stored.drop(columns="timestamp").to_dict("list") == {
         "token_type": ["default"] * 3,
         "weight": [1.0] * 3,
         "flags": [0] * 3,
         "metadata": [None] * 3,
     }
-    assert found.timestamp.nunique() == 1
+    assert stored.timestamp.nunique() == 1
 
 
-def test_update_changes_what_is_named(ng):
+def test_update_changes_only_the_named_columns(ng):
     first = {"token_type": "a", "weight": 2.0, "flags": 3, "metadata": {"k": 1}}
     token, other = (
         ng.tokens.create({0: ONE, "motor": (2, 2, 2)}, timestamp=0, binary_data=b"r" * 64, **first)
@@ -319,13 +327,13 @@ def test_update_changes_what_is_named(ng):
 
     def changed(**changes):
         assert ng.tokens.update([token, token], **changes) == 1
-        found = ng.tokens.get(token, columns=everything)
+        stored = ng.tokens.get(token, columns=everything)
         differing = {
             name
             for name in everything
-            if not np.array_equal(found[name][0], whole[name][0], equal_nan=name == "coords")
+            if not np.array_equal(stored[name][0], whole[name][0], equal_nan=name == "coords")
         }
-        return differing, found.loc[0]
+        return differing, stored.loc[0]
 
     assert changed(weight=5)[0] == {"weight"}
     assert changed(weight=..., flags=7)[0] == {"weight", "flags"}
@@ -349,11 +357,11 @@ def test_update_changes_what_is_named(ng):
     assert np.isnan(changed(coords=np.full((8, 3), np.nan))[1].coords).all()
     assert ng.tokens.find_in_region((-99,) * 3, (99,) * 3).token_id.tolist() == [other]
 
-    # The other one was never meant.
+    # The other token is unchanged.
     pd.testing.assert_frame_equal(ng.tokens.get(other, columns=list(first)), whole[[*first]])
 
 
-def test_deleting_takes_connections_along_and_leaves_events(ng, ids):
+def test_deleting_tokens_deletes_their_connections_but_not_their_events(ng, ids):
     assert ng.tokens.delete([ids[0], ids[0], NOBODY]) == 1
 
     assert ng.graph.connections().empty
@@ -364,7 +372,7 @@ def test_deleting_takes_connections_along_and_leaves_events(ng, ids):
     assert events.state_before.tolist() == [{"n": [0]}, {"n": [1]}]
 
 
-def test_sync_and_async_give_the_same(ng, ids, database_url):
+def test_sync_and_async_clients_return_the_same(ng, ids, database_url):
     async def go():
         async with await ngdata.connect_async(database_url) as ang:
             return await ang.tokens.find_nearest(ZERO, 2), [
@@ -437,11 +445,13 @@ def test_an_answer_in_many_parts():
 
 
 @pytest.mark.parametrize("value", ["repeat('9', 5000)", "repeat('[', 3000) || repeat(']', 3000)"])
-def test_json_that_python_does_not_read_is_told_with_its_row(ng, database_url, value):
+def test_json_that_python_cannot_read_is_reported_with_its_row(ng, database_url, value):
     event = ng.experience.create_event("odd", 0)
     execute(
         database_url,
         f"UPDATE experience.experience_events SET state_before = ({value})::jsonb",
     )
-    with pytest.raises(NGDataError, match=f"event_id {event}"):
+    with pytest.raises(
+        NGDataError, match=f"the JSON of event_id {event} was written by another program"
+    ):
         ng.experience.get_events()

@@ -1,4 +1,4 @@
-"""How much memory reads take, in processes of their own; and that parts come before the end."""
+"""The memory that reads take, in processes of their own; and parts that arrive before the end."""
 
 import ngdata
 from benchmarks import memory
@@ -8,12 +8,12 @@ ROWS = 300_000
 WHOLE = ((float("-inf"),) * 3, (float("inf"),) * 3)
 
 
-def test_an_iteration_holds_a_part_and_a_frame_little_more_than_itself(server):
+def test_an_iteration_holds_one_part_and_a_read_little_more_than_its_frame(server):
     url = memory.crowded(server.database_url, ROWS)
     whole = memory.read_whole(url)
     parts = memory.iterated(url, chunk_rows=5000)
     assert whole.rows == parts.rows == ROWS
-    # What a second connection, threads and allocators keep at hand does not grow with the rows.
+    # The memory that a second connection, threads and allocators reserve is constant.
     assert whole.over_idle <= 2.2 * whole.size + 30_000_000
     assert parts.over_idle < whole.size / 2
 

@@ -1,4 +1,4 @@
-"""Large reads over several connections: one moment, within the pool, and nothing left behind."""
+"""Large reads over several connections: one snapshot, within the pool's limit, without leaks."""
 
 from __future__ import annotations
 
@@ -23,9 +23,11 @@ OURS = "application_name = 'ngdata' AND (state <> 'idle' OR xact_start IS NOT NU
 
 @pytest.fixture(params=["sweeps", "slabs"], autouse=True)
 def always(request, monkeypatch):
-    """Every region is large, and much of its level or little."""
-    monkeypatch.setattr(parallel, "_LARGE", -1)
-    monkeypatch.setattr(parallel, "_MUCH", -math.inf if request.param == "sweeps" else math.inf)
+    """Treat every region as large, and as a large or small share of its level."""
+    monkeypatch.setattr(parallel, "_MIN_PARALLEL_ROWS", -1)
+    monkeypatch.setattr(
+        parallel, "_SWEEP_SHARE", -math.inf if request.param == "sweeps" else math.inf
+    )
 
 
 @pytest.fixture
@@ -38,20 +40,20 @@ def filled(ng):
 
 @pytest.fixture
 def at_each_step(monkeypatch):
-    """Call a function before each step of a read, with its connection and what it sends."""
-    original, hooks = ArrowConnection._do, []
+    """Return a function that registers a hook, called with the connection before each step."""
+    original, hooks = ArrowConnection.run, []
 
     async def stepped(self, work):
         for hook in hooks:
             await hook(self)
         return await original(self, work)
 
-    monkeypatch.setattr(ArrowConnection, "_do", stepped)
+    monkeypatch.setattr(ArrowConnection, "run", stepped)
     return hooks.append
 
 
-def test_it_is_one_moment_under_a_writer(filled, database_url):
-    """Each transaction gives all tokens one weight, and moves them where another part looks."""
+def test_the_answer_is_of_one_snapshot_under_a_writer(filled, database_url):
+    """Each transaction sets one weight for all tokens, and moves them to another part's range."""
 
     async def write(until):
         connection = await asyncpg.connect(database_url)
@@ -67,33 +69,33 @@ def test_it_is_one_moment_under_a_writer(filled, database_url):
         await connection.close()
 
     async def main():
-        done = asyncio.Event()
-        writer = asyncio.create_task(write(done))
-        seen = set()
+        is_done = asyncio.Event()
+        writer = asyncio.create_task(write(is_done))
+        weights = set()
         async with await ngdata.connect_async(database_url) as ang:
             turn = 0
-            while len(seen) < 8:
+            while len(weights) < 8:
                 turn += 1
-                found = await ang.tokens.find_in_region(
+                frame = await ang.tokens.find_in_region(
                     *WHOLE, cache="off" if turn % 2 else "strict"
                 )
-                assert len(found) == found.token_id.nunique() == ROWS
-                assert found.weight.nunique() == 1
-                seen.add(found.weight[0])
+                assert len(frame) == frame.token_id.nunique() == ROWS
+                assert frame.weight.nunique() == 1
+                weights.add(frame.weight[0])
             assert (await ang.pool_status())["read"]["size"] > 1
-        done.set()
+        is_done.set()
         await writer
 
     asyncio.run(main())
 
 
-def test_its_version_is_that_of_its_snapshot(filled, at_each_step, database_url):
-    """What is written after the snapshot makes the answer stale at once."""
-    sent = []
+def test_the_version_is_that_of_the_snapshot(filled, at_each_step, database_url):
+    """A write after the snapshot makes the answer out of date at once."""
+    writes = []
 
     async def write(connection):
-        if len(sent) < 5:
-            sent.append(connection)
+        if len(writes) < 5:
+            writes.append(connection)
             other = await asyncpg.connect(database_url)
             await other.execute("UPDATE tokens.tokens SET weight = weight + 1")
             await other.close()
@@ -102,17 +104,17 @@ def test_its_version_is_that_of_its_snapshot(filled, at_each_step, database_url)
         async with await ngdata.connect_async(database_url) as ang:
             at_each_step(write)
             for _ in range(4):
-                found = await ang.tokens.find_in_region(*WHOLE)
+                frame = await ang.tokens.find_in_region(*WHOLE)
                 await ang.cache.stats()
-            assert set(found.weight) == {6.0}
-            assert found.attrs["ngdata"]["source"] == "memory"
+            assert set(frame.weight) == {6.0}
+            assert frame.attrs["ngdata"]["source"] == "memory"
 
     asyncio.run(main())
-    assert len(sent) == 5
+    assert len(writes) == 5
 
 
 def test_a_cancelled_read_leaves_nothing_behind(filled, at_each_step, database_url):
-    """At each step, of the leader and the helper alike."""
+    """It is cancelled at each step, of the leader and of the helper."""
 
     async def main():
         async with await ngdata.connect_async(database_url) as ang:
@@ -148,15 +150,15 @@ def test_a_cancelled_read_leaves_nothing_behind(filled, at_each_step, database_u
     asyncio.run(main())
 
 
-def test_a_helper_that_dies_is_no_reason_to_fail(filled, at_each_step, database_url):
+def test_a_read_succeeds_if_a_helper_dies(filled, at_each_step, database_url):
     async def main():
         async with await ngdata.connect_async(database_url) as ang:
-            for _ in range(2):  # the second time, helpers have connections of before
+            for _ in range(2):  # the second time, the helpers reuse connections
                 killed, helpers = [], set()
 
                 async def kill(connection, killed=killed, helpers=helpers):
-                    if connection.companions:
-                        helpers.update(map(id, connection.companions))
+                    if connection.helpers:
+                        helpers.update(map(id, connection.helpers))
                     elif id(connection) in helpers and not killed:
                         killed.append(connection)
                         other = await asyncpg.connect(database_url)
@@ -167,22 +169,24 @@ def test_a_helper_that_dies_is_no_reason_to_fail(filled, at_each_step, database_
                         await other.close()
 
                 at_each_step(kill)
-                found = await ang.tokens.find_in_region(*WHOLE, cache="off")
-                assert len(found) == found.token_id.nunique() == ROWS
+                frame = await ang.tokens.find_in_region(*WHOLE, cache="off")
+                assert len(frame) == frame.token_id.nunique() == ROWS
                 assert killed
 
     asyncio.run(main())
 
 
-def test_who_waits_for_a_lock_in_between_stops_nobody(filled, at_each_step, database_url):
-    """The helper would wait for them, they for the leader, and the leader for the helper."""
+def test_a_lock_requested_between_leader_and_helper_is_no_deadlock(
+    filled, at_each_step, database_url
+):
+    """The helper would wait for that request, the request for the leader, the leader for the helper."""
 
     async def main():
         other = await asyncpg.connect(database_url)
         waiting = []
 
         async def lock(connection):
-            if not connection.companions or waiting:
+            if not connection.helpers or waiting:
                 return
             held = await other.fetchval(
                 "SELECT count(*) FROM pg_locks JOIN pg_stat_activity USING (pid) WHERE"
@@ -199,8 +203,8 @@ def test_who_waits_for_a_lock_in_between_stops_nobody(filled, at_each_step, data
         at_each_step(lock)
         async with await ngdata.connect_async(database_url) as ang:
             async with asyncio.timeout(60):
-                found = await ang.tokens.find_in_region(*WHOLE, cache="off")
-            assert len(found) == found.token_id.nunique() == ROWS
+                frame = await ang.tokens.find_in_region(*WHOLE, cache="off")
+            assert len(frame) == frame.token_id.nunique() == ROWS
         assert len(waiting) == 1
         await waiting[0]
         await other.close()
@@ -208,7 +212,7 @@ def test_who_waits_for_a_lock_in_between_stops_nobody(filled, at_each_step, data
     asyncio.run(main())
 
 
-def test_an_error_of_the_read_is_told_and_leaves_nothing_behind(filled, database_url):
+def test_an_error_of_the_read_is_raised_and_leaves_nothing_behind(filled, database_url):
     async def main():
         async with await ngdata.connect_async(database_url, statement_timeout=1.0) as ang:
             other = await asyncpg.connect(database_url)
@@ -223,10 +227,10 @@ def test_an_error_of_the_read_is_told_and_leaves_nothing_behind(filled, database
     asyncio.run(main())
 
 
-def test_the_pool_is_the_bound(filled, at_each_step, database_url):
-    async def main(most):
+def test_the_pool_limits_the_helpers(filled, at_each_step, database_url):
+    async def main(limit):
         used = set()
-        async with await ngdata.connect_async(database_url, pool_max_size=most) as ang:
+        async with await ngdata.connect_async(database_url, pool_max_size=limit) as ang:
 
             async def note(connection):
                 used.add(id(connection))
@@ -237,7 +241,7 @@ def test_the_pool_is_the_bound(filled, at_each_step, database_url):
             )
             assert all(len(frame) == ROWS for frame in frames)
             status = (await ang.pool_status())["read"]
-            assert status["size"] <= most
+            assert status["size"] <= limit
             assert status["in_use"] == status["waiting"] == 0
             return len(used)
 
@@ -245,8 +249,8 @@ def test_the_pool_is_the_bound(filled, at_each_step, database_url):
     assert asyncio.run(main(3)) <= 3
 
 
-def test_nobody_helps_who_reads_alone(filled, at_each_step, monkeypatch, database_url):
-    """Small answers, those with a limit, and behind a pooler."""
+def test_other_reads_use_no_helpers(filled, at_each_step, monkeypatch, database_url):
+    """These are small answers, those with a limit, and all behind a pooler."""
     used = set()
 
     async def note(connection):
@@ -259,13 +263,13 @@ def test_nobody_helps_who_reads_alone(filled, at_each_step, monkeypatch, databas
             await ang.tokens.find_in_region(*WHOLE, limit=ROWS)
             await ang.tokens.find_within((0, 0, 0), 10.0)
             await ang.tokens.count_in_region(*WHOLE)
-            ang._database.arrow.pooled = True
+            ang._database.arrow.behind_pooler = True
             await ang.tokens.find_in_region(*WHOLE)
-            ang._database.arrow.pooled = False
-            monkeypatch.setattr(parallel, "_LARGE", 1e9)
+            ang._database.arrow.behind_pooler = False
+            monkeypatch.setattr(parallel, "_MIN_PARALLEL_ROWS", 1e9)
             await ang.tokens.find_in_region(*WHOLE)
             assert len(used) == 1
-            monkeypatch.setattr(parallel, "_LARGE", -1)
+            monkeypatch.setattr(parallel, "_MIN_PARALLEL_ROWS", -1)
             assert len(await ang.tokens.find_in_region(*WHOLE)) == ROWS
             assert len(used) > 1
 
@@ -273,8 +277,8 @@ def test_nobody_helps_who_reads_alone(filled, at_each_step, monkeypatch, databas
     asyncio.run(main())
 
 
-def test_who_may_only_read_may_read_in_parts(filled, at_each_step, database_url):
-    """Of the partitions, an analyst has no rights."""
+def test_a_read_only_role_can_read_in_parts(filled, at_each_step, database_url):
+    """An analyst has no privileges on the partitions."""
     used = set()
 
     async def note(connection):

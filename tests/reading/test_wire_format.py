@@ -1,4 +1,4 @@
-"""What the server sends compactly becomes what it means: bit for bit, in every selection."""
+"""The compact columns of the server are converted bit for bit, in every selection of columns."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 
-from ngdata._connections.arrow_connection import joined
+from ngdata._connections.arrow_session import joined
 from ngdata._query.filters import TokenFilter
 from ngdata._query.model import Column, Form, Kind, Query, Sent
 from ngdata._query.regions import region
 from ngdata._query.space import Box
-from ngdata._reading.wire_format import unpacked
+from ngdata._reading.wire_format import unpack_batch
 
 WHOLE = ((-np.inf,) * 3, (np.inf,) * 3)
 
@@ -27,7 +27,7 @@ def query(*sent):
 
 def one_column(array, form, value=0):
     batch = pa.RecordBatch.from_arrays([array], ["sent"])
-    return unpacked(batch, query(Sent(form, 0, value))).column(0)
+    return unpack_batch(batch, query(Sent(form, 0, value))).column(0)
 
 
 def test_ids():
@@ -35,9 +35,9 @@ def test_ids():
     plain = pa.array([i.bytes for i in ids], pa.binary(16))
     extension = pa.ExtensionArray.from_storage(pa.uuid(), plain)
     for array in (plain, extension):
-        found = one_column(array, Form.UUID)
-        found.validate(full=True)
-        assert found.to_pylist() == [str(i) for i in ids]
+        column = one_column(array, Form.UUID)
+        column.validate(full=True)
+        assert column.to_pylist() == [str(i) for i in ids]
         assert one_column(array[7:20], Form.UUID).to_pylist() == [str(i) for i in ids[7:20]]
         assert one_column(array[:0], Form.UUID).to_pylist() == []
 
@@ -50,20 +50,20 @@ def test_points(order):
     sent = [mark + struct.pack(f"{order}I3d", 0x80000001, *point) for point in values]
     array = pa.array(sent, pa.binary())
     for axis in range(3):
-        found = one_column(array, Form.POINT, axis).to_numpy()
-        assert found.tobytes() == np.array(values)[:, axis].tobytes()
+        column = one_column(array, Form.POINT, axis).to_numpy()
+        assert column.tobytes() == np.array(values)[:, axis].tobytes()
         part = one_column(array[3:9], Form.POINT, axis).to_numpy()
         assert part.tobytes() == np.array(values)[3:9, axis].tobytes()
     assert len(one_column(array[:0], Form.POINT)) == 0
 
 
 def test_constants():
-    found = one_column(pa.array([1, 2, 3]), Form.CONSTANT, 7)
-    assert found.type == pa.int32()
-    assert found.to_pylist() == [7, 7, 7]
+    column = one_column(pa.array([1, 2, 3]), Form.CONSTANT, 7)
+    assert column.type == pa.int32()
+    assert column.to_pylist() == [7, 7, 7]
 
 
-def test_what_it_does_not_know_is_refused():
+def test_unknown_formats_are_refused():
     with pytest.raises(TypeError, match="16 bytes"):
         one_column(pa.array(["a"]), Form.UUID)
     with pytest.raises(TypeError, match="NULL"):
@@ -72,12 +72,12 @@ def test_what_it_does_not_know_is_refused():
         one_column(pa.array([b"\1" * 21], pa.binary()), Form.POINT)
 
 
-def test_parts_are_put_together_in_one_piece():
-    parts = [pa.RecordBatch.from_pydict({"a": [n], "b": [str(n)]}) for n in range(5)]
-    found = joined(parts)
-    assert parts == []
-    assert found.to_pydict() == {"a": [0, 1, 2, 3, 4], "b": list("01234")}
-    assert all(column.num_chunks == 1 for column in found.columns)
+def test_batches_are_joined_in_one_piece():
+    batches = [pa.RecordBatch.from_pydict({"a": [n], "b": [str(n)]}) for n in range(5)]
+    table = joined(batches)
+    assert batches == []
+    assert table.to_pydict() == {"a": [0, 1, 2, 3, 4], "b": list("01234")}
+    assert all(column.num_chunks == 1 for column in table.columns)
 
 
 COLUMNS = ["token_id", "level", "x", "y", "z", "token_type", "weight", "flags", "timestamp"]
@@ -100,21 +100,21 @@ COLUMNS = ["token_id", "level", "x", "y", "z", "token_type", "weight", "flags", 
     ],
 )
 def test_every_selection_of_columns(celegans, columns):
-    """Read anew, and as the cache remembers them: several selections send the same SQL."""
+    """Read from the database and from the cache: several selections send the same SQL."""
     whole = celegans.tokens.find_in_region(*WHOLE, cache="off").sort_values("token_id")
-    wanted = COLUMNS if columns is None else columns
+    names = COLUMNS if columns is None else columns
     for cache in ("off", "strict", "strict", "ttl"):
-        found = celegans.tokens.find_in_region(*WHOLE, columns=columns, cache=cache)
-        assert found.columns.tolist() == wanted
-        assert found.dtypes.equals(whole[wanted].dtypes)
-        expected = whole[wanted].sort_values(wanted, ignore_index=True)
-        pd.testing.assert_frame_equal(found.sort_values(wanted, ignore_index=True), expected)
-    near = celegans.tokens.find_nearest((0, 0, 0), 3, columns=[*wanted, "distance"])
-    assert near.columns.tolist() == [*wanted, "distance"]
-    assert len(near) == 3
+        frame = celegans.tokens.find_in_region(*WHOLE, columns=columns, cache=cache)
+        assert frame.columns.tolist() == names
+        assert frame.dtypes.equals(whole[names].dtypes)
+        expected = whole[names].sort_values(names, ignore_index=True)
+        pd.testing.assert_frame_equal(frame.sort_values(names, ignore_index=True), expected)
+    nearest = celegans.tokens.find_nearest((0, 0, 0), 3, columns=[*names, "distance"])
+    assert nearest.columns.tolist() == [*names, "distance"]
+    assert len(nearest) == 3
 
 
-def test_what_the_server_is_asked_for():
-    asked = region(Box.of((0, 0, 0), (1, 1, 1), 3), TokenFilter())
-    assert asked.sql.startswith('SELECT token_id AS "token_id", geom::bytea AS "x y z", ')
-    assert Sent(Form.CONSTANT, value=3) in asked.sent
+def test_the_query_requests_compact_columns():
+    query = region(Box.of((0, 0, 0), (1, 1, 1), 3), TokenFilter())
+    assert query.sql.startswith('SELECT token_id AS "token_id", geom::bytea AS "x y z", ')
+    assert Sent(Form.CONSTANT, value=3) in query.sent

@@ -37,7 +37,9 @@ def test_times_are_milliseconds_or_have_a_zone():
     assert EventModel(timestamp=np.int64(1_700_000_000_500)).timestamp == expected
     there = expected.astimezone(dt.timezone(dt.timedelta(hours=3)))
     assert TokenModel(timestamp=there).timestamp == expected
-    with pytest.raises(InvalidQueryError, match=r"timestamp is 2023-11-14 .*no time zone"):
+    with pytest.raises(
+        InvalidQueryError, match=r"timestamp must have a time zone, but is 2023-11-14 "
+    ):
         TokenModel(timestamp=dt.datetime(2023, 11, 14))
 
 
@@ -45,7 +47,7 @@ def test_ids_are_text_or_uuids():
     assert TokenModel(id=ID).id == uuid.UUID(ID)
     assert ConnectionModel(source_id=uuid.UUID(ID)).source_id == uuid.UUID(ID)
     assert TokenModel(id=None).id is None
-    with pytest.raises(InvalidQueryError, match="target_id is 'x', which is no id"):
+    with pytest.raises(InvalidQueryError, match=r"target_id must be a UUID, .* not 'x'"):
         ConnectionModel(target_id="x")
 
 

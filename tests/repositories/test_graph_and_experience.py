@@ -45,7 +45,7 @@ def test_ends_that_are_no_tokens(in_session, token):
         for ends in ((a.id, NOBODY), (NOBODY, a.id)):
             with pytest.raises(IntegrityError, match=str(NOBODY)):
                 await layer.graph.create_connection(*ends)
-        with pytest.raises(InvalidQueryError, match="source_id is 'a', which is no id"):
+        with pytest.raises(InvalidQueryError, match=r"source_id must be a UUID, .* not 'a'"):
             await layer.graph.create_connection("a", a.id)
         with pytest.raises(IntegrityError, match=str(NOBODY)):
             await layer.graph.bulk_create(
@@ -177,7 +177,7 @@ def test_recent_events_are_the_facades(with_manager, layer, database_url):
 
 def test_bad_events_are_refused_before_anything_is_sent(in_session):
     async def go(layer):
-        with pytest.raises(InvalidQueryError, match="no time zone"):
+        with pytest.raises(InvalidQueryError, match="must have a time zone"):
             await layer.experience.create_event("x", dt.datetime(2024, 1, 1))
         with pytest.raises(InvalidQueryError, match="event_type must be text"):
             await layer.experience.create_event(5)

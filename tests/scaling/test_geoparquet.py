@@ -200,7 +200,7 @@ def test_a_file_that_is_there_is_replaced(filled, tmp_path):
         ((".", *LIMITS), {}, "must name a file"),
         (("x.parquet", (1, 1, 1), (0, 0, 0)), {}, "must not exceed"),
         (("x.parquet", *LIMITS, 9), {}, "level"),
-        (("x.parquet", *LIMITS), {"columns": ["geom"]}, "no column 'geom'"),
+        (("x.parquet", *LIMITS), {"columns": ["geom"]}, "unknown column 'geom'"),
         (("x.parquet", *LIMITS), {"columns": []}, "different column names"),
         (("x.parquet", *LIMITS), {"columns": "x"}, "different column names"),
         (("x.parquet", *LIMITS), {"columns": ["x", "x"]}, "different column names"),

@@ -1,7 +1,7 @@
-"""The order of things in a cached read: this process, a larger region, Redis, the database.
+"""A reader that caches: it tries this process, larger regions, Redis, and then the database.
 
-Nothing is given again unless the version that the database names now is the one it was read by;
-with ``cache="ttl"``, unless it is young enough.
+A cached answer is returned only if its version is the database's current one or, with
+``cache="ttl"``, only if it is young enough.
 """
 
 from __future__ import annotations
@@ -21,19 +21,19 @@ from ngdata._reading.cache.codec import FORMAT
 from ngdata._reading.cache.containment import answered_by
 from ngdata._reading.cache.memory_tier import Memory
 from ngdata._reading.cache.redis_tier import Shared
-from ngdata._reading.cache.single_flight import Flights
+from ngdata._reading.cache.single_flight import SingleFlight
 from ngdata._reading.cache.stats import CacheStats
 from ngdata._reading.cache.versions import Versions, version_of, version_sql
-from ngdata._reading.reader import CacheMode, Reader, checked_mode
+from ngdata._reading.reader import CacheMode, DatabaseReader, checked_mode
 
 __all__ = ["CachedReader", "digest", "key_prefix"]
 
-# Up to here, the loop may wait while a region is cut out of another's answer.
+# Up to this size, the event loop can wait while a region is cut out of another's answer.
 _SMALL_BYTES = 1 << 20
 
 
-class CachedReader(Reader):
-    """A reader that remembers; `settings` say how.
+class CachedReader(DatabaseReader):
+    """A reader that caches, as configured by the settings.
 
     Parameters
     ----------
@@ -49,14 +49,14 @@ class CachedReader(Reader):
         self.stats = CacheStats()
         self.memory = Memory(settings.cache_bytes)
         self.versions = Versions(database)
-        self._flights: Flights[Answer] = Flights()
+        self._single_flight: SingleFlight[Answer] = SingleFlight()
         self._opening = asyncio.Lock()
         self._has_versions: bool | None = None
         self._shared: Shared | None = None
-        self._cleared = 0
+        self._clear_count = 0
 
     async def open(self) -> bool:
-        """Find out what tells this database from all others; False if it has no versions for us."""
+        """Read the database's identity; return False if this role cannot read its versions."""
         async with self._opening:
             if self._has_versions is None:
                 identity = await self.versions.identity()
@@ -71,10 +71,11 @@ class CachedReader(Reader):
                 self._has_versions = identity is not None
         return self._has_versions
 
-    async def answer(self, query: Query, mode: CacheMode | None = None) -> tuple[Answer, str]:
-        """Give the answer that the database would give now, and where it came from."""
-        # What is remembered needs no connection, and is not for them either.
-        self._database.arrow.refuse_wrong_callers()
+    async def _answer(
+        self, query: Query, mode: CacheMode | None, max_rows: int | None
+    ) -> tuple[Answer, str]:
+        # A cached answer needs no connection, but must not reach a wrong caller either.
+        self._database.arrow.check_caller()
         mode = self._mode if mode is None else checked_mode(mode)
         version = None
         if mode != "off" and not (self._has_versions or await self.open()):
@@ -83,52 +84,53 @@ class CachedReader(Reader):
             version = await self.versions.current(query.relations)
         if mode == "off" or (mode == "strict" and version is None):
             self.stats.bypassed += 1
-            return await super().answer(query)
-        # Names too: a column may be made of what the server sends for others, or of nothing.
-        question = digest(query.sql, *(column.name for column in query.columns))
-        found = await self._remembered(question, query, version) or await self._stored(
-            question, query, version
+            return await super()._answer(query, mode, max_rows)
+        # With the names: a column may be made of what the server sends for others, or of nothing.
+        key = digest(query.sql, *(column.name for column in query.columns))
+        cached = await self._from_memory(key, query, version) or await self._from_redis(
+            key, query, version
         )
-        if found is not None:
-            return found
-        # Who saw another version begins a read of their own: this one may have missed a write.
-        answer, joined = await self._flights.join(
-            (question, version),
-            lambda: self._read_and_keep(question, query),
+        if cached is not None:
+            return cached
+        # Callers that saw another version start a read of their own, as this one may have missed a
+        # write; so do callers with another limit, at which this one may stop too early or too late.
+        answer, is_joined = await self._single_flight.join(
+            (key, version, max_rows),
+            lambda: self._read_and_keep(key, query, max_rows),
             since=-math.inf if version else time.time() - self._ttl,
         )
-        if joined:
+        if is_joined:
             self.stats.shared_reads += 1
             return answer, "shared read"
         self.stats.misses += 1
         return answer, "database"
 
-    def _is_true(self, answer: Answer, version: str | None) -> bool:
+    def _is_current(self, answer: Answer, version: str | None) -> bool:
         if version is None:
-            return 0 <= time.time() - answer.made <= self._ttl
+            return 0 <= time.time() - answer.read_at <= self._ttl
         return answer.version == version
 
-    async def _remembered(
-        self, question: str, query: Query, version: str | None
+    async def _from_memory(
+        self, key: str, query: Query, version: str | None
     ) -> tuple[Answer, str] | None:
-        known = self.memory.get(question)
-        if known is not None:
-            if self._is_true(known, version):
+        answer = self.memory.get(key)
+        if answer is not None:
+            if self._is_current(answer, version):
                 self.stats.memory_hits += 1
-                return known, "memory"
+                return answer, "memory"
             self.stats.stale_avoided += 1
-            self.memory.drop(question)
+            self.memory.drop(key)
         if query.region is None:
             return None
-        for key, outer, answer in list(self.memory.regions(query.region.box.level)):
-            if not self._is_true(answer, version):
+        for outer_key, outer, candidate in list(self.memory.regions(query.region.box.level)):
+            if not self._is_current(candidate, version):
                 self.stats.stale_avoided += 1
-                self.memory.drop(key)
-            elif (inside := await self._part(query, outer, answer)) is not None:
+                self.memory.drop(outer_key)
+            elif (part := await self._part(query, outer, candidate)) is not None:
                 self.stats.region_hits += 1
-                self.memory.get(key)
-                self.memory.put(question, query, inside, is_part=True)
-                return inside, "region"
+                self.memory.get(outer_key)
+                self.memory.put(key, query, part, is_part=True)
+                return part, "region"
         return None
 
     async def _part(self, query: Query, outer: Query, answer: Answer) -> Answer | None:
@@ -136,65 +138,65 @@ class CachedReader(Reader):
             return answered_by(query, outer, answer)
         return await in_daemon_thread(lambda: answered_by(query, outer, answer))
 
-    async def _stored(
-        self, question: str, query: Query, version: str | None
+    async def _from_redis(
+        self, key: str, query: Query, version: str | None
     ) -> tuple[Answer, str] | None:
         if self._shared is None:
             return None
-        cleared = self._cleared
+        clear_count = self._clear_count
         if version is None:
-            found = await self._shared.latest(question, query.columns)
+            answer = await self._shared.latest(key, query.columns)
         else:
-            found = await self._shared.get(question, version, query.columns)
-        if found is None or not self._is_true(found, version):
+            answer = await self._shared.get(key, version, query.columns)
+        if answer is None or not self._is_current(answer, version):
             return None
         self.stats.redis_hits += 1
-        if cleared == self._cleared:
-            self.memory.put(question, query, found)
-        return found, "redis"
+        if clear_count == self._clear_count:
+            self.memory.put(key, query, answer)
+        return answer, "redis"
 
-    async def _read_and_keep(self, question: str, query: Query) -> Answer:
-        """Read version and data in one snapshot, and keep them together."""
-        made, cleared = time.time(), self._cleared
-        table, nonces = await self._table(query, version_sql(query.relations))
+    async def _read_and_keep(self, key: str, query: Query, max_rows: int | None) -> Answer:
+        """Read version and rows in one snapshot, and keep them together."""
+        read_at, clear_count = time.time(), self._clear_count
+        table, nonces = await self._table(query, version_sql(query.relations), max_rows)
         version = version_of(nonces)
-        answer = Answer(table, query.columns, version or "", made)
-        if version is not None and cleared == self._cleared:
-            self.memory.put(question, query, answer)
+        answer = Answer(table, query.columns, version or "", read_at)
+        if version is not None and clear_count == self._clear_count:
+            self.memory.put(key, query, answer)
             if self._shared is not None:
-                self._shared.put(question, answer)
+                self._shared.put(key, answer)
         return answer
 
     async def clear(self) -> None:
-        """Forget all, in Redis too; what is being read now is not kept either."""
-        self._cleared += 1
-        self._flights.clear()
+        """Remove all answers, those in Redis too; reads that are running now are not kept."""
+        self._clear_count += 1
+        self._single_flight.clear()
         self.memory.clear()
         if self._shared is not None:
             await self._shared.clear()
 
-    async def settled(self) -> None:
-        """Wait until what is to be stored in Redis is stored there."""
+    async def flush(self) -> None:
+        """Wait until all answers that are being stored in Redis are stored."""
         if self._shared is not None:
             await self._shared.stored(patience=5.0)
 
     def statistics(self) -> CacheStats:
-        """Give the numbers as they are now."""
+        """Return the current numbers."""
         self.stats.entries, self.stats.bytes = len(self.memory), self.memory.nbytes
         return self.stats.copy()
 
     async def close(self) -> None:
-        """Close what the cache itself has opened."""
+        """Close the connections that the cache itself opened."""
         if self._shared is not None:
             await self._shared.close()
         await self.versions.close()
 
 
 def key_prefix(identity: tuple[str, str]) -> str:
-    """Begin the keys of a database and role, which other versions of ngdata do not touch."""
+    """Return the prefix of a database's and role's keys; other versions of ngdata use others."""
     return f"ngdata:{FORMAT}:{HEAD}:{digest(identity[0])}:"
 
 
 def digest(*parts: str) -> str:
-    """Name a question, or a database, in few characters."""
+    """Return a short name for a question or a database."""
     return hashlib.blake2b("\0\0".join(parts).encode(), digest_size=20).hexdigest()

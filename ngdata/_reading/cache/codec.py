@@ -58,7 +58,7 @@ def encoded(key: str, answer: Answer, secret: bytes) -> bytes:
         {
             "key": key,
             "version": answer.version,
-            "made": answer.made,
+            "made": answer.read_at,
             "rows": answer.table.num_rows,
             "size": size,
             "compression": compression,

@@ -30,7 +30,7 @@ def answered_by(inner: Query, outer: Query, answer: Answer) -> Answer | None:
         return None
     rows = answer.table.filter(_mask(inner.region, outer.region, answer.table))
     rows = rows.select([column.name for column in inner.columns])
-    return Answer(rows, inner.columns, answer.version, answer.made)
+    return Answer(rows, inner.columns, answer.version, answer.read_at)
 
 
 def _contains(outer: Region, inner: Region) -> bool:

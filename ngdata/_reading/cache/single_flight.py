@@ -1,4 +1,4 @@
-"""One read for many askers: who asks what is being read already waits for that read."""
+"""One read for callers that ask the same at the same time: later callers wait for the first."""
 
 from __future__ import annotations
 
@@ -10,54 +10,55 @@ from typing import Any, Generic, TypeVar
 
 from ngdata._connections.threads import uninterrupted
 
-__all__ = ["Flights"]
+__all__ = ["SingleFlight"]
 
 T = TypeVar("T")
 
 
-class _Flight(Generic[T]):
+class _RunningRead(Generic[T]):
     def __init__(self, task: asyncio.Task[T]) -> None:
         self.task = task
-        self.begun = time.time()
-        self.askers = 0
+        self.started_at = time.time()
+        self.callers = 0
 
 
-class Flights(Generic[T]):
-    """Reads that are under way, by what they read."""
+class SingleFlight(Generic[T]):
+    """The running reads, each under a key that identifies what it reads."""
 
     def __init__(self) -> None:
-        self._flights: dict[Any, _Flight[T]] = {}
+        self._running: dict[Any, _RunningRead[T]] = {}
 
     async def join(
         self, key: Any, read: Callable[[], Awaitable[T]], since: float = -math.inf
     ) -> tuple[T, bool]:
-        """Give the result of a read that began after `since`, and whether another began it.
+        """Return the result of a read that started after `since`, and whether it was joined.
 
-        An asker who is cancelled leaves the others their read; the last one takes it along.
+        Cancelling one caller leaves the read running for the others; cancelling the last one
+        cancels the read.
         """
-        flight = self._flights.get(key)
-        joined = flight is not None and flight.begun >= since
-        if flight is None or not joined:
-            flight = self._flights[key] = _Flight(asyncio.ensure_future(read()))
-            landed = flight
-            flight.task.add_done_callback(lambda _: self._forget(key, landed))
-        flight.askers += 1
+        running = self._running.get(key)
+        is_joined = running is not None and running.started_at >= since
+        if running is None or not is_joined:
+            running = self._running[key] = _RunningRead(asyncio.ensure_future(read()))
+            ended = running
+            running.task.add_done_callback(lambda _: self._remove(key, ended))
+        running.callers += 1
         try:
-            return await asyncio.shield(flight.task), joined
+            return await asyncio.shield(running.task), is_joined
         finally:
-            flight.askers -= 1
-            if not flight.askers and not flight.task.done():
-                # A late asker must begin anew.
-                self._forget(key, flight)
-                flight.task.cancel()
-                await uninterrupted(asyncio.wait([flight.task]))
+            running.callers -= 1
+            if not running.callers and not running.task.done():
+                # A later caller must start a new read.
+                self._remove(key, running)
+                running.task.cancel()
+                await uninterrupted(asyncio.wait([running.task]))
 
-    def _forget(self, key: Any, flight: _Flight[T]) -> None:
-        if self._flights.get(key) is flight:
-            del self._flights[key]
-        if flight.task.done() and not flight.task.cancelled():
-            flight.task.exception()  # looked at, for nobody may be left who waits
+    def _remove(self, key: Any, running: _RunningRead[T]) -> None:
+        if self._running.get(key) is running:
+            del self._running[key]
+        if running.task.done() and not running.task.cancelled():
+            running.task.exception()  # retrieved, because no caller may be left to do so
 
     def clear(self) -> None:
-        """Let nobody join what is under way now."""
-        self._flights.clear()
+        """Close the running reads to further callers."""
+        self._running.clear()

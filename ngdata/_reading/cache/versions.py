@@ -15,7 +15,7 @@ from typing import Any, Final, TypeAlias, TypeVar, cast
 
 import asyncpg
 
-from ngdata._connections.connection_limit import Slots
+from ngdata._connections.connection_limit import ConnectionLimit
 from ngdata._connections.database import Database
 from ngdata._connections.driver_errors import DRIVER_ERRORS, is_lost_connection, translated
 from ngdata._connections.threads import uninterrupted
@@ -84,7 +84,7 @@ class Versions:
 
     def __init__(self, database: Database) -> None:
         self._database = database
-        self._turns = Slots(1, database.pool_timeout, "versions")
+        self._turns = ConnectionLimit(1, database.pool_timeout, "versions")
         self._connection: _Connection | None = None
         self._prepared: dict[str, asyncpg.prepared_stmt.PreparedStatement[Any]] = {}
         self._told: frozenset[str] = frozenset()
@@ -112,7 +112,7 @@ class Versions:
 
     async def _nonces(self, connection: _Connection, relations: Sequence[str]) -> str | None:
         statement = version_sql(tuple(relations))
-        if self._database.arrow.pooled:
+        if self._database.arrow.behind_pooler:
             # The next transaction may be on another connection of the server.
             return cast("str | None", await connection.fetchval(statement))
         prepared = self._prepared.get(statement)
@@ -149,7 +149,7 @@ class Versions:
 
     async def _ask(self, ask: Callable[[_Connection], Awaitable[T]]) -> T:
         with translated(self._database.where):
-            async with self._turns.one(), self._database.while_alive(self._cut):
+            async with self._turns.acquire(), self._database.while_alive(self._cut):
                 try:
                     return await self._asked_again(ask)
                 finally:

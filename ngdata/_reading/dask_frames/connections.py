@@ -16,7 +16,7 @@ from ngdata._connections.background_loop import background_loop
 from ngdata._connections.database import Database
 from ngdata._connections.opening import open_database
 from ngdata._reading.dask_frames.access import Access
-from ngdata._reading.reader import Reader
+from ngdata._reading.reader import DatabaseReader, Reader
 
 __all__ = ["close_idle", "lent_reader"]
 
@@ -44,7 +44,7 @@ class _Kept:
                 opening = open_database(self._access.resolved())
                 self._database = background_loop().run(self._stack.enter_async_context(opening))
             self._users += 1
-            return Reader(self._database)
+            return DatabaseReader(self._database)
 
     def give_back(self) -> None:
         with self._lock:

@@ -15,7 +15,7 @@ from ngdata._query.model import Column, Kind, Query
 from ngdata._query.partitions import Split, head
 from ngdata._reading.dask_frames.access import OWN, Access
 from ngdata._reading.dask_frames.tasks import Part, PartitionReader, read_with_version
-from ngdata._reading.reader import Reader
+from ngdata._reading.reader import DatabaseReader, Reader
 from ngdata.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -59,7 +59,7 @@ async def dask_frame(
         bounds, version = await _read_bounds(reader, split.bounds)
     else:
         async with open_database(access.resolved()) as other:
-            bounds, version = await _read_bounds(Reader(other), split.bounds)
+            bounds, version = await _read_bounds(DatabaseReader(other), split.bounds)
     if consistent and version is None:
         raise ConfigError(
             "consistent=True needs the versions of the store, which are not to be had: this user "

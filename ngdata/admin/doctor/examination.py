@@ -104,7 +104,7 @@ async def _done(database: Database, name: str, check: _Check) -> list[Finding]:
 def _database(found: DatabaseHealth, database: Database) -> list[Finding]:
     if "error" in found:
         return [wrong("database", found["error"])]
-    how = ", through a connection pooler" if database.arrow.pooled else ""
+    how = ", through a connection pooler" if database.arrow.behind_pooler else ""
     return [
         ok("database", f"{database.where} answers in {found['latency_ms']:.1f} ms{how}"),
         _version("PostgreSQL", found["postgresql"], _OLDEST_POSTGRESQL, "upgrade the server"),

@@ -1,0 +1,280 @@
+"""One ADBC connection: its statements, by COPY into Arrow, and the transactions around them.
+
+All calls block.  An `ArrowConnection` makes them on the one thread that owns the session.
+
+ADBC asks the server for the columns of an answer and then for its rows, and both requests must
+reach the same server connection: behind a pooler, each read is a transaction.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, Final, NamedTuple, TypeAlias
+
+import adbc_driver_postgresql.dbapi as adbc
+import pyarrow as pa
+
+__all__ = [
+    "ArrowSession",
+    "Snapshot",
+    "TooManyRows",
+    "Unpack",
+    "VersionedTable",
+    "batch_reader",
+    "joined",
+]
+
+# Where the server supports it, a backend then notices within a second that its client is gone.
+_NOTICE_LOST_CLIENTS: Final = """
+SELECT CASE WHEN current_setting('server_version_num')::int >= 150000
+            THEN set_config('client_connection_check_interval', '1000', false) END
+"""
+
+# Batches so small that the server can go on sending while one of them is unpacked.
+_COPY: Final = {"adbc.postgresql.batch_size_hint_bytes": str(1 << 20)}
+_NO_COPY: Final = {"adbc.postgresql.use_copy": "false"}
+
+Unpack: TypeAlias = Callable[[pa.RecordBatch], pa.RecordBatch]
+"""A function from a batch as the server sends it to a batch of the answer."""
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """A read-only transaction whose statements all see the same state of some relations.
+
+    Attributes
+    ----------
+    relations : sequence of str
+        Locked before the snapshot is taken, against TRUNCATE alone: a snapshot older than a
+        TRUNCATE would see the old version and no rows.
+    exported : str, optional
+        The id of another transaction's exported snapshot; this transaction then sees the same.
+    settings : sequence of str
+        SET LOCAL statements; they apply to the locking too.
+    """
+
+    relations: Sequence[str]
+    exported: str | None = None
+    settings: Sequence[str] = ()
+
+    @property
+    def begin(self) -> str:
+        """The statements that begin the transaction."""
+        # Tokens are locked first, in the order in which TRUNCATE follows the references to them.
+        relations = ", ".join(sorted(self.relations, reverse=True))
+        statements = [
+            "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY",
+            *self.settings,
+            f"LOCK TABLE {relations} IN ACCESS SHARE MODE",
+        ]
+        if self.exported is not None:
+            statements.append(f"SET TRANSACTION SNAPSHOT '{self.exported}'")
+        return "; ".join(statements)
+
+
+class VersionedTable(NamedTuple):
+    """An answer in one piece and, if it was read too, the version in the same snapshot."""
+
+    table: pa.Table
+    version: str | None = None
+
+
+class TooManyRows(Exception):  # noqa: N818 - the reader turns it into an error for the caller
+    """The answer has more rows than allowed; the rest was not read.
+
+    Attributes
+    ----------
+    max_rows : int
+        The number of rows allowed.
+    rows : int
+        The number of rows read.
+    """
+
+    def __init__(self, max_rows: int, rows: int) -> None:
+        super().__init__(f"{rows} rows were read, and max_rows is {max_rows}")
+        self.max_rows = max_rows
+        self.rows = rows
+
+
+class ArrowSession:
+    """A connection to the server, opened by its first statement and used by one thread.
+
+    Parameters
+    ----------
+    uri : str
+        In libpq's format.
+    behind_pooler : bool
+        Whether a pooler may run each transaction on another server connection.
+    """
+
+    def __init__(self, uri: str, behind_pooler: bool) -> None:
+        self._uri = uri
+        self._behind_pooler = behind_pooler
+        self._connection: adbc.Connection | None = None
+        self._in_transaction = False
+
+    def begin(self, snapshot: Snapshot | None = None) -> None:
+        """Begin a transaction; without a snapshot, only behind a pooler.
+
+        Elsewhere, a statement outside a snapshot is a transaction of its own.
+        """
+        if snapshot is not None or self._behind_pooler:
+            self._in_transaction = True
+            self.execute("BEGIN READ ONLY" if snapshot is None else snapshot.begin)
+
+    def commit(self) -> None:
+        """End the transaction, if one was begun."""
+        if self._in_transaction:
+            self.execute("COMMIT")
+            self._in_transaction = False
+
+    @contextmanager
+    def transaction(self, snapshot: Snapshot | None = None) -> Iterator[None]:
+        """Begin before the body and commit after it; roll back if the body raises."""
+        try:
+            self.begin(snapshot)
+            yield
+        except BaseException:
+            # The connection is closed after an error, but the server may notice that late.
+            if self._in_transaction:
+                with contextlib.suppress(adbc.Error):
+                    self.execute("ROLLBACK")
+            raise
+        self.commit()
+
+    def read(
+        self,
+        statement: str,
+        *,
+        version: str | None = None,
+        snapshot: Snapshot | None = None,
+        max_rows: int | None = None,
+        unpack: Unpack | None = None,
+        copy: bool = True,
+    ) -> VersionedTable:
+        """Read a whole answer, in a transaction of its own.
+
+        Parameters
+        ----------
+        statement : str
+        version : str, optional
+            A statement that returns one text, read before the answer in the same snapshot.
+        snapshot : Snapshot, optional
+            The transaction to read in; needed for a version.
+        max_rows : int, optional
+            How many rows the answer may have.
+        unpack : callable, optional
+            Applied to each batch as it arrives.
+        copy : bool
+            Read by COPY, which is faster for many rows and takes two more round trips.
+
+        Raises
+        ------
+        TooManyRows
+            The answer has more than `max_rows` rows.
+        """
+        with self.transaction(snapshot):
+            text = None if version is None else self.row(version)[0]
+            batches = self.batches(statement, max_rows=max_rows, unpack=unpack, copy=copy)
+        # In one piece, or NumPy would copy each column of a frame.
+        return VersionedTable(joined(batches), text)
+
+    def batches(
+        self,
+        statement: str,
+        *,
+        max_rows: int | None = None,
+        unpack: Unpack | None = None,
+        copy: bool = True,
+    ) -> list[pa.RecordBatch]:
+        """Read the batches of an answer: at least one, without rows if there are none."""
+        batches = []
+        rows = 0
+        with self.query(statement, copy=copy) as cursor:
+            reader = batch_reader(cursor)
+            for batch in reader:
+                if batch.num_rows:
+                    batches.append(batch if unpack is None else unpack(batch))
+                    rows += batch.num_rows
+                if max_rows is not None and rows > max_rows:
+                    # Otherwise, closing the cursor would read the rest.
+                    self.cancel()
+                    raise TooManyRows(max_rows, rows)
+            if not batches:
+                empty = pa.RecordBatch.from_pylist([], reader.schema)
+                batches.append(empty if unpack is None else unpack(empty))
+        return batches
+
+    def row(self, statement: str) -> tuple[Any, ...]:
+        """Read one small row."""
+        with self.query(statement, copy=False) as cursor:
+            return tuple(column[0].as_py() for column in cursor.fetch_arrow_table().columns)
+
+    def expected_rows(self, statement: str) -> float:
+        """Return how many rows the server's planner expects of a statement."""
+        (plan,) = self.row(f"EXPLAIN (FORMAT JSON) {statement}")
+        return float(json.loads(plan)[0]["Plan"]["Plan Rows"])
+
+    def query(self, statement: str, *, copy: bool = True) -> adbc.Cursor:
+        """Send a statement; the caller reads its rows and closes the cursor."""
+        cursor = self._open().cursor()
+        try:
+            cursor.adbc_statement.set_options(**(_COPY if copy else _NO_COPY))
+            cursor.execute(statement)
+        except BaseException:
+            cursor.close()
+            raise
+        return cursor
+
+    def execute(self, script: str) -> None:
+        """Run statements that return no rows."""
+        with self._open().cursor() as cursor:
+            cursor.executescript(script)
+
+    def _open(self) -> adbc.Connection:
+        if self._connection is None:
+            self._connection = adbc.connect(self._uri, autocommit=True)
+            if not self._behind_pooler:  # there, the setting would apply to other clients
+                # Some operating systems do not let the server check.
+                with contextlib.suppress(adbc.Error), self._connection.cursor() as cursor:
+                    cursor.execute(_NOTICE_LOST_CLIENTS)
+                    cursor.fetchone()
+        return self._connection
+
+    def cancel(self) -> None:
+        """Cancel the statement that the server runs now; other threads may call this."""
+        if self._connection is not None:
+            self._connection.adbc_cancel()
+
+    def close(self) -> None:
+        """Close the connection."""
+        if self._connection is not None:
+            self._connection.close()
+
+
+def batch_reader(cursor: adbc.Cursor) -> Any:
+    """Return the reader of a cursor's batches."""
+    # fetch_record_batch() wraps this reader in one that turns each error of the server while rows
+    # stream into an OSError without its SQLSTATE (apache/arrow-adbc#1523).
+    executed: Any = cursor
+    return executed._results.reader
+
+
+def joined(batches: list[pa.RecordBatch]) -> pa.Table:
+    """Join batches, at least one, into a table with one chunk per column.
+
+    Each column of the batches is freed once it is copied, and the list is emptied: otherwise the
+    answer would for a moment take twice its memory.
+    """
+    schema = batches[0].schema
+    columns = [[batch.column(index) for batch in batches] for index in range(len(schema))]
+    batches.clear()
+    arrays = []
+    for index in range(len(columns)):
+        chunks, columns[index] = columns[index], []
+        arrays.append(chunks[0] if len(chunks) == 1 else pa.concat_arrays(chunks))
+    return pa.Table.from_arrays(arrays, schema=schema)
