@@ -125,7 +125,7 @@ def load_config_file(
         A YAML file whose key `database` holds `postgres` and `redis`.  Any value may contain
         ``${VAR:default}``, which is replaced by a variable.
     variables : mapping, optional
-        By default those of the environment and, behind it, of `.env`.
+        By default those of the environment and, where it has none, of `.env`.
 
     Returns
     -------
@@ -288,7 +288,7 @@ def _collect(section: Any, keys: dict[str, Any], path: str, file: str, settings:
 
 
 def _check_keys(section: Any, keys: dict[str, Any], path: str, file: str) -> None:
-    """Refuse an unknown key at or below a section, and a section that is no mapping."""
+    """Refuse an unknown key at or below a section, and a section that is not a mapping."""
     if section is None:
         return
     if not isinstance(section, Mapping):

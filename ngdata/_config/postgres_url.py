@@ -1,4 +1,4 @@
-"""The URL of a database: checked, shown without its password, and prepared for each driver.
+"""The URL of a database: normalized, shown without its password, and prepared for each driver.
 
 Both drivers get the same libpq URL, so that host, socket path, TLS and failover mean the same to
 both; parameters that `asyncpg` does not know become server settings, or are left out.
@@ -18,12 +18,12 @@ from ngdata.errors import ConfigError
 
 __all__ = [
     "asyncpg_arguments",
-    "checked",
     "compose",
     "libpq_url",
-    "shown",
+    "normalize",
     "split_password",
     "with_parameters",
+    "without_password",
 ]
 
 _SCHEMES: Final = ("postgresql", "postgres")
@@ -49,11 +49,11 @@ _LIBPQ_ONLY: Final = frozenset(
 )
 
 
-def checked(url: str) -> str:
+def normalize(url: str) -> str:
     """Check a PostgreSQL URL, and return it in a form that means the same to both drivers.
 
     SQLAlchemy's form is accepted too.  A user or password in the query wins, as in libpq, and moves
-    to the front.  `ngdata._config.tls.checked` checks the TLS parameters.
+    to the front.  `ngdata._config.tls.normalize` checks the TLS parameters.
 
     Raises
     ------
@@ -62,8 +62,8 @@ def checked(url: str) -> str:
 
     Examples
     --------
-    >>> from ngdata._config.postgres_url import checked
-    >>> checked("postgresql+asyncpg://me@db.example/neurograph?password=p@ss")
+    >>> from ngdata._config.postgres_url import normalize
+    >>> normalize("postgresql+asyncpg://me@db.example/neurograph?password=p@ss")
     'postgresql://me:p%40ss@db.example/neurograph'
     """
     scheme, separator, rest = url.strip().partition("://")
@@ -77,7 +77,7 @@ def checked(url: str) -> str:
     parts = URL.parse(f"postgresql://{rest}")
     query = dict(parts.query)
     user, password = query.pop("user", parts.user), query.pop("password", parts.password)
-    tls_parameters = tls.checked(query)
+    tls_parameters = tls.normalize(query)
     query = {name: value for name, value in query.items() if name not in tls.FIELDS}
     return str(replace(parts, user=user, password=password, query=query | tls_parameters))
 
@@ -114,13 +114,13 @@ def compose(
     return str(URL("postgresql", f"{address}:{port}", path, user, password))
 
 
-def shown(url: str) -> str:
+def without_password(url: str) -> str:
     """Return the address as errors and `repr` show it, without its password.
 
     Examples
     --------
-    >>> from ngdata._config.postgres_url import shown
-    >>> shown("postgresql://me:secret@db.example:5432/neurograph?sslmode=require")
+    >>> from ngdata._config.postgres_url import without_password
+    >>> without_password("postgresql://me:secret@db.example:5432/neurograph?sslmode=require")
     'postgresql://me@db.example:5432/neurograph'
     """
     try:
@@ -175,6 +175,6 @@ def asyncpg_arguments(
         "dsn": str(replace(parts, query=query)),
         "server_settings": settings,
         "timeout": connect_timeout,
-        # Statements then have no names, which could collide behind a pooler.
+        # Statements are then unnamed; through a pooler, names of several clients could collide.
         "statement_cache_size": 0,
     }

@@ -1,4 +1,4 @@
-"""The URL of a Redis: checked, shown without its password, and built from its parts."""
+"""The URL of a Redis: normalized, and built from its parts."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from urllib.parse import quote
 from ngdata._config.url import URL, scheme_of
 from ngdata.errors import ConfigError
 
-__all__ = ["checked", "compose", "shown"]
+__all__ = ["compose", "normalize"]
 
 _SCHEMES = ("redis", "rediss", "unix")
 
 
-def checked(url: str) -> str:
+def normalize(url: str) -> str:
     """Check a Redis URL, and return it with everything escaped.
 
     The client's own errors would show parts of a password.
@@ -24,8 +24,8 @@ def checked(url: str) -> str:
 
     Examples
     --------
-    >>> from ngdata._config.redis_url import checked
-    >>> checked("redis://:p@ss@cache.example:6379/0")
+    >>> from ngdata._config.redis_url import normalize
+    >>> normalize("redis://:p@ss@cache.example:6379/0")
     'redis://:p%40ss@cache.example:6379/0'
     """
     scheme, separator, rest = url.partition("://")
@@ -37,19 +37,6 @@ def checked(url: str) -> str:
             f"{f', not {other!r}' if other else ''}; for example redis://:password@host:6379/0"
         )
     return str(URL.parse(f"{scheme}://{rest}"))
-
-
-def shown(url: str) -> str:
-    """Return the address without its password.
-
-    Examples
-    --------
-    >>> from ngdata._config.redis_url import shown
-    >>> shown("redis://:secret@cache.example:6379/0")
-    'redis://cache.example:6379/0'
-    """
-    parts = URL.parse(url)
-    return str(URL(parts.scheme, parts.hosts, parts.path, parts.user))
 
 
 def compose(

@@ -35,7 +35,7 @@ _PathText = Annotated[str, BeforeValidator(lambda v: str(v) if isinstance(v, Pat
 class ServerParts(BaseModel):
     """The parts of both addresses, under the names that the servers' Docker images use.
 
-    They are no parameters of `ngdata.connect`, which takes URLs.
+    `ngdata.connect` has no parameters for them; it takes URLs.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
@@ -173,7 +173,7 @@ def resolve_settings(strongest: Source) -> Settings:
 
 def _validate(sources: Sources) -> Settings:
     try:
-        return Settings.model_validate({name: found.value for name, found in sources.items()})
+        return Settings.model_validate({name: entry.value for name, entry in sources.items()})
     except ValidationError as error:
         problems = (_describe(problem, sources) for problem in error.errors())
         raise ConfigError("; ".join(problems)) from None
@@ -232,7 +232,7 @@ def _database_url(settings: Settings, sources: Sources) -> str | None:
         _refuse_parts_without_host(settings, sources)
         return None
     parameters = _tls_parameters(settings, sources, query, decisive)
-    return postgres_url.checked(
+    return postgres_url.normalize(
         postgres_url.with_parameters(url, parameters) if parameters else url
     )
 
@@ -260,16 +260,16 @@ def _tls_parameters(
     """
     parameters = {}
     for name, setting in tls.FIELDS.items():
-        value, own = getattr(settings, setting), query.get(name)
-        if value is None or value == own:
+        value, in_url = getattr(settings, setting), query.get(name)
+        if value is None or value == in_url:
             continue
         difference = rank(sources, setting) - rank(sources, decisive)
-        if own and difference == 0:
+        if in_url and difference == 0:
             raise ConfigError(
                 f"{sources[setting].label} is {value!r}, but the database URL from the same source "
-                f"has {name}={own!r}; set only one of them"
+                f"has {name}={in_url!r}; set only one of them"
             )
-        if not own or difference < 0:
+        if not in_url or difference < 0:
             parameters[name] = value
     return parameters
 
@@ -279,7 +279,7 @@ def _redis_url(settings: Settings, sources: Sources) -> str | None:
     if url is not None and (
         host is None or _is_at_least_as_strong(sources, "redis_url", "redis_host")
     ):
-        return redis_url.checked(url)
+        return redis_url.normalize(url)
     if host is None:
         return None
     return redis_url.compose(

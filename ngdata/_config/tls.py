@@ -15,7 +15,7 @@ from typing import Final, Literal, get_args
 
 from ngdata.errors import ConfigError
 
-__all__ = ["FIELDS", "Mode", "checked", "explanation"]
+__all__ = ["FIELDS", "Mode", "explain_failure", "normalize"]
 
 Mode = Literal["disable", "allow", "prefer", "require", "verify-ca", "verify-full"]
 
@@ -65,7 +65,7 @@ _FAILURES: Final = (
 )
 
 
-def checked(parameters: Mapping[str, str]) -> dict[str, str]:
+def normalize(parameters: Mapping[str, str]) -> dict[str, str]:
     """Check TLS parameters, and return them in a form that means the same to both drivers.
 
     A root certificate without a mode implies ``verify-full``; ``disable`` ignores certificates.  The
@@ -83,23 +83,23 @@ def checked(parameters: Mapping[str, str]) -> dict[str, str]:
 
     Examples
     --------
-    >>> from ngdata._config.tls import checked
-    >>> checked({"sslmode": "require"})
+    >>> from ngdata._config.tls import normalize
+    >>> normalize({"sslmode": "require"})
     {'sslmode': 'require'}
     """
-    own = {name: parameters[name] for name in FIELDS if parameters.get(name)}
-    mode = own.get("sslmode", "verify-full" if "sslrootcert" in own else None)
-    if mode is None and not own:
+    values = {name: parameters[name] for name in FIELDS if parameters.get(name)}
+    mode = values.get("sslmode", "verify-full" if "sslrootcert" in values else None)
+    if mode is None and not values:
         return {}
     if mode is not None and mode not in get_args(Mode):
         raise ConfigError(f"ssl_mode must be one of {', '.join(get_args(Mode))}, not {mode!r}")
     if mode == "disable":
         return {"sslmode": mode}
-    checked_parameters = {} if mode is None else {"sslmode": mode}
-    root = _root_certificate(mode, own.get("sslrootcert"))
+    normalized = {} if mode is None else {"sslmode": mode}
+    root = _root_certificate(mode, values.get("sslrootcert"))
     if root is not None:
-        checked_parameters["sslrootcert"] = root
-    return checked_parameters | _client_certificate(own, parameters.get("sslpassword", ""))
+        normalized["sslrootcert"] = root
+    return normalized | _client_certificate(values, parameters.get("sslpassword", ""))
 
 
 def _root_certificate(mode: str | None, file: str | None) -> str | None:
@@ -147,9 +147,9 @@ def _system_file() -> str:
     )
 
 
-def _client_certificate(own: Mapping[str, str], password: str) -> dict[str, str]:
+def _client_certificate(values: Mapping[str, str], password: str) -> dict[str, str]:
     """Check the client's own certificate and key, if it has any."""
-    names = {"sslcert", "sslkey"} & own.keys()
+    names = {"sslcert", "sslkey"} & values.keys()
     if not names:
         return {}
     if len(names) == 1:
@@ -158,8 +158,8 @@ def _client_certificate(own: Mapping[str, str], password: str) -> dict[str, str]
         raise ConfigError(
             f"{present} has no effect without {missing}; if one file holds both, set both to it"
         )
-    certificate = _readable("ssl_cert", own["sslcert"])
-    key = _readable("ssl_key", own["sslkey"])
+    certificate = _readable("ssl_cert", values["sslcert"])
+    key = _readable("ssl_key", values["sslkey"])
     status = Path(key).stat()
     # libpq's own rule: only a file of root may be readable by a group.
     if status.st_mode & (0o077 if status.st_uid == os.geteuid() != 0 else 0o037):
@@ -184,13 +184,13 @@ def _readable(setting: str, file: str) -> str:
     return str(path)
 
 
-def explanation(message: str) -> str | None:
+def explain_failure(message: str) -> str | None:
     """Return the meaning of a driver's error if it is one of TLS, else None.
 
     Examples
     --------
-    >>> from ngdata._config.tls import explanation
-    >>> explanation("SSL error: certificate verify failed")[:43]
+    >>> from ngdata._config.tls import explain_failure
+    >>> explain_failure("SSL error: certificate verify failed")[:43]
     "the server's certificate is not signed by t"
     """
     for fragments, meaning in _FAILURES:

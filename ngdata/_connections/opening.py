@@ -1,4 +1,4 @@
-"""Open a database, check it, and close it at the end: the one way in for everything that connects."""
+"""`open_database`, which opens, checks and closes every database."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def open_database(
 ) -> AbstractAsyncContextManager[Database]:
     """Open a database for the body of an ``async with``; close it at the end or on an error.
 
-    What outlives a function enters it into an `AsyncExitStack`, and closes that.
+    To keep it open for longer, enter it into an `AsyncExitStack`, and close that.
 
     Parameters
     ----------

@@ -64,7 +64,7 @@ def _main(
 def up() -> None:
     """Start or join the embedded servers, and migrate them to the newest schema."""
     addresses = _local.up()
-    typer.echo(f"running: {postgres_url.shown(addresses.database_url)}")
+    typer.echo(f"running: {postgres_url.without_password(addresses.database_url)}")
     typer.echo("`ngdata status` shows details, `ngdata down` stops it")
 
 
@@ -98,7 +98,7 @@ def migrate() -> None:
 
     url = _configured_url()
     upgrade(url)
-    typer.echo(f"{postgres_url.shown(url)} is at revision {HEAD}")
+    typer.echo(f"{postgres_url.without_password(url)} is at revision {HEAD}")
 
 
 @app.command()
@@ -255,7 +255,7 @@ def _print_status(state: _local.Status) -> None:
     rows: list[tuple[str, object]] = [("servers", summary), ("home", state.home)]
     if state.addresses is not None:
         rows += [
-            ("database", postgres_url.shown(state.addresses.database_url)),
+            ("database", postgres_url.without_password(state.addresses.database_url)),
             ("redis", state.addresses.redis_url),
         ]
     rows += [

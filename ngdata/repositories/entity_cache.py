@@ -77,7 +77,7 @@ class EntityCache:
         return True
 
     def version_sql(self, model: type[Any]) -> str:
-        """Return the query of the version that a session sees; it is NULL if there is no version."""
+        """Return the query of the version that a session sees; NULL means that it has none."""
         return told_version_sql(model.__table__.fullname)
 
     async def find(

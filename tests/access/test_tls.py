@@ -219,9 +219,9 @@ def pair(tcp_server, tmp_path):
 def test_files_that_cannot_be_used(pair, tcp_server, tmp_path):
     def problem(match, **parameters):
         with pytest.raises(ConfigError, match=match):
-            tls.checked(parameters)
+            tls.normalize(parameters)
 
-    assert tls.checked(pair) == pair
+    assert tls.normalize(pair) == pair
     problem("ssl_mode must be one of disable, .*, not 'full'", sslmode="full")
     problem("ssl_root_cert: .*/none cannot be read", sslrootcert=str(tmp_path / "none"))
     problem("ssl_root_cert: .* cannot be read: Is a directory", sslrootcert=str(tmp_path))
@@ -235,7 +235,7 @@ def test_files_that_cannot_be_used(pair, tcp_server, tmp_path):
     os.chmod(pair["sslkey"], 0o644)
     problem("is readable by other users; run `chmod 600`", **pair)
     # Whoever switches TLS off need not remove the rest.
-    assert tls.checked({"sslmode": "disable", "sslrootcert": "none"}) == {"sslmode": "disable"}
+    assert tls.normalize({"sslmode": "disable", "sslrootcert": "none"}) == {"sslmode": "disable"}
 
 
 def test_a_key_with_a_password(pair):
@@ -244,11 +244,11 @@ def test_a_key_with_a_password(pair):
     os.system(f"openssl ec -aes128 -passout pass:sesame -in {key} -out {locked} 2>/dev/null")
     locked.chmod(0o600)
     arguments = pair | {"sslkey": str(locked)}
-    assert tls.checked(arguments | {"sslpassword": "sesame"}) == arguments
+    assert tls.normalize(arguments | {"sslpassword": "sesame"}) == arguments
     with pytest.raises(ConfigError, match="encrypted with another password"):
-        tls.checked(arguments)
+        tls.normalize(arguments)
 
 
 def test_a_home_that_is_written_short(pair, monkeypatch):
     monkeypatch.setenv("HOME", str(Path(pair["sslcert"]).parent))
-    assert tls.checked({"sslcert": "~/own.crt", "sslkey": "~/own.key"}) == pair
+    assert tls.normalize({"sslcert": "~/own.crt", "sslkey": "~/own.key"}) == pair

@@ -252,7 +252,9 @@ def test_missing_ids(ng, ids):
 def test_a_cached_answer_raises_for_missing_ids_too(ng, ids, noun, read):
     hits = ng.cache.stats().hits
     for _ in range(2):
-        with pytest.raises(NotFoundError, match=f"no {noun} in the store has the id {MISSING}") as caught:
+        with pytest.raises(
+            NotFoundError, match=f"no {noun} in the store has the id {MISSING}"
+        ) as caught:
             read(ng, ids[0], MISSING)
         assert caught.value.missing == (MISSING,)
     assert ng.cache.stats().hits == hits + 1

@@ -25,7 +25,7 @@ from ngdata.errors import ConfigError
     ],
 )
 def test_checked(given, found):
-    assert postgres_url.checked(given) == found
+    assert postgres_url.normalize(given) == found
 
 
 NO_URLS = [
@@ -38,20 +38,20 @@ NO_URLS = [
 @pytest.mark.parametrize("url", NO_URLS)
 def test_not_a_database(url):
     with pytest.raises(ConfigError, match="must begin with postgresql://") as caught:
-        postgres_url.checked(url)
+        postgres_url.normalize(url)
     assert "sesame" not in str(caught.value)
 
 
 @pytest.mark.parametrize("url", NO_URLS)
 def test_not_a_redis(url):
     with pytest.raises(ConfigError, match="must begin with redis://") as caught:
-        redis_url.checked(url)
+        redis_url.normalize(url)
     assert "sesame" not in str(caught.value)
 
 
 @pytest.mark.parametrize("hosts", ["h:99999", "a:1,b:65536", "[::1]:99999"])
 def test_not_a_port(hosts):
-    for check, scheme in ((postgres_url.checked, "postgresql"), (redis_url.checked, "redis")):
+    for check, scheme in ((postgres_url.normalize, "postgresql"), (redis_url.normalize, "redis")):
         with pytest.raises(
             ConfigError, match=f"{scheme}://.* must be a number from 0 to 65535"
         ) as caught:
@@ -62,7 +62,7 @@ def test_not_a_port(hosts):
 @pytest.mark.parametrize("port", ["99999", "many", "5432,many"])
 def test_not_a_port_in_the_query(port):
     with pytest.raises(ConfigError, match="must be a number from 0 to 65535"):
-        postgres_url.checked(f"postgresql:///d?host=/run/pg&port={port}")
+        postgres_url.normalize(f"postgresql:///d?host=/run/pg&port={port}")
 
 
 @pytest.mark.parametrize(
@@ -79,9 +79,9 @@ def test_not_a_port_in_the_query(port):
 )
 def test_not_a_url(url):
     with pytest.raises(ConfigError, match=r"cannot be parsed; write the characters") as caught:
-        postgres_url.checked(url)
+        postgres_url.normalize(url)
     assert "same" not in str(caught.value)
-    assert "same" not in postgres_url.shown(url)
+    assert "same" not in postgres_url.without_password(url)
 
 
 TEXTS = st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]), min_size=1)
@@ -107,10 +107,10 @@ def test_an_address_of_six_groups():
 @given(password=TEXTS)
 def test_no_password_is_shown(password):
     where = "@db.example:5432/neuro?sslmode=require"
-    shown = postgres_url.shown(f"postgresql://me:{quote(password, safe='')}{where}")
+    shown = postgres_url.without_password(f"postgresql://me:{quote(password, safe='')}{where}")
     assert shown == "postgresql://me@db.example:5432/neuro"
     # Written without escapes, it may not be readable; it is not shown then either.
-    shown = postgres_url.shown(f"postgresql://me:{password}{where}")
+    shown = postgres_url.without_password(f"postgresql://me:{password}{where}")
     assert shown in ("postgresql://me@db.example:5432/neuro", "postgresql://...")
 
 
@@ -125,7 +125,7 @@ def test_no_password_is_shown(password):
     ],
 )
 def test_shown(url, shown):
-    assert postgres_url.shown(url) == shown
+    assert postgres_url.without_password(url) == shown
 
 
 def test_libpq_takes_the_settings_behind_the_urls_own():
@@ -143,14 +143,14 @@ def test_libpq_takes_the_settings_behind_the_urls_own():
 
 def test_a_plus_sign_is_one_to_both_drivers():
     """As in libpq; in HTML's forms it would be a space."""
-    url = postgres_url.checked("postgresql://h/d?application_name=a+b%20c&host=/run/x+y")
+    url = postgres_url.normalize("postgresql://h/d?application_name=a+b%20c&host=/run/x+y")
     for taken in (
         postgres_url.libpq_url(url, {}, 10, "n"),
         postgres_url.asyncpg_arguments(url, {}, 10, "n")["dsn"],
     ):
         assert "application_name=a%2Bb%20c" in taken
         assert "host=%2Frun%2Fx%2By" in taken
-    assert postgres_url.shown(url) == "postgresql://h/d in /run/x+y"
+    assert postgres_url.without_password(url) == "postgresql://h/d in /run/x+y"
     made = postgres_url.compose("/run/x+ y", 1, "d", None, None)
     assert made.endswith("?host=%2Frun%2Fx%2B%20y&port=1")
 

@@ -45,7 +45,7 @@ def test_the_loader_finds_files_as_the_layer_did(tmp_path, monkeypatch):
 
 
 def test_nothing_configured_is_the_embedded_server(database_url):
-    where = postgres_url.shown(database_url)
+    where = postgres_url.without_password(database_url)
 
     async def go(config):
         try:
