@@ -1,4 +1,4 @@
-"""A database's URL: checked, composed, shown without its password, and as each driver takes it."""
+"""A database's URL: normalized, composed, shown without its password, and per driver."""
 
 from urllib.parse import parse_qsl, quote, unquote, urlsplit
 
@@ -11,7 +11,7 @@ from ngdata.errors import ConfigError
 
 
 @pytest.mark.parametrize(
-    ("given", "found"),
+    ("url", "normalized"),
     [
         ("postgresql://h/d", "postgresql://h/d"),
         ("postgres://h/d", "postgresql://h/d"),
@@ -24,13 +24,13 @@ from ngdata.errors import ConfigError
         ),
     ],
 )
-def test_checked(given, found):
-    assert postgres_url.normalize(given) == found
+def test_normalize(url, normalized):
+    assert postgres_url.normalize(url) == normalized
 
 
 NO_URLS = [
     *("", "h/d", "mysql://me:sesame@h/d", "http://h", "postgresql:h", "://"),
-    # A slip in the scheme, or none: what stands first may be the password.
+    # A malformed scheme, or none: the beginning may be the password.
     *("sesame", "me:sesame@h/d", "p//me:sesame@h", "pg:/:sesame@h/d", ":sesame@h://d"),
 ]
 
@@ -89,7 +89,7 @@ TEXTS = st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]
 
 @settings(deadline=None, derandomize=True, database=None)
 @given(database=TEXTS, user=TEXTS, password=st.none() | TEXTS, socket=st.booleans())
-def test_compose_escapes_what_must_be(database, user, password, socket):
+def test_compose_escapes_special_characters(database, user, password, socket):
     host = "/run/a b:c@d" if socket else "db.example"
     parts = urlsplit(postgres_url.compose(host, 5433, database, user, password))
     assert unquote(parts.username) == user
@@ -99,7 +99,7 @@ def test_compose_escapes_what_must_be(database, user, password, socket):
     assert (query.get("host", parts.hostname), str(query.get("port", parts.port))) == (host, "5433")
 
 
-def test_an_address_of_six_groups():
+def test_an_ipv6_address():
     assert postgres_url.compose("::1", 5432, None, None, None) == "postgresql://[::1]:5432/"
 
 
@@ -109,7 +109,7 @@ def test_no_password_is_shown(password):
     where = "@db.example:5432/neuro?sslmode=require"
     shown = postgres_url.without_password(f"postgresql://me:{quote(password, safe='')}{where}")
     assert shown == "postgresql://me@db.example:5432/neuro"
-    # Written without escapes, it may not be readable; it is not shown then either.
+    # An unescaped one may be malformed; it is not shown then either.
     shown = postgres_url.without_password(f"postgresql://me:{password}{where}")
     assert shown in ("postgresql://me@db.example:5432/neuro", "postgresql://...")
 
@@ -128,13 +128,13 @@ def test_shown(url, shown):
     assert postgres_url.without_password(url) == shown
 
 
-def test_libpq_takes_the_settings_behind_the_urls_own():
+def test_libpq_gets_the_settings_after_the_urls_own():
     url = "postgresql://me:p%40ss@h/d?options=-c%20work_mem%3D1MB&connect_timeout=7"
-    found = urlsplit(
+    parts = urlsplit(
         postgres_url.libpq_url(url, {"standard_conforming_strings": "on"}, 0.5, "me too")
     )
-    assert (found.username, unquote(found.password), found.path) == ("me", "p@ss", "/d")
-    assert dict(parse_qsl(found.query)) == {
+    assert (parts.username, unquote(parts.password), parts.path) == ("me", "p@ss", "/d")
+    assert dict(parse_qsl(parts.query)) == {
         "options": "-c work_mem=1MB -c standard_conforming_strings=on",
         "connect_timeout": "7",
         "application_name": "me too",
@@ -142,30 +142,30 @@ def test_libpq_takes_the_settings_behind_the_urls_own():
 
 
 def test_a_plus_sign_is_one_to_both_drivers():
-    """As in libpq; in HTML's forms it would be a space."""
+    """As in libpq; in an HTML form it would be a space."""
     url = postgres_url.normalize("postgresql://h/d?application_name=a+b%20c&host=/run/x+y")
-    for taken in (
+    for prepared in (
         postgres_url.libpq_url(url, {}, 10, "n"),
         postgres_url.asyncpg_arguments(url, {}, 10, "n")["dsn"],
     ):
-        assert "application_name=a%2Bb%20c" in taken
-        assert "host=%2Frun%2Fx%2By" in taken
+        assert "application_name=a%2Bb%20c" in prepared
+        assert "host=%2Frun%2Fx%2By" in prepared
     assert postgres_url.without_password(url) == "postgresql://h/d in /run/x+y"
-    made = postgres_url.compose("/run/x+ y", 1, "d", None, None)
-    assert made.endswith("?host=%2Frun%2Fx%2B%20y&port=1")
+    composed = postgres_url.compose("/run/x+ y", 1, "d", None, None)
+    assert composed.endswith("?host=%2Frun%2Fx%2B%20y&port=1")
 
 
 @pytest.mark.parametrize(("seconds", "written"), [(0.2, "2"), (1, "2"), (2.4, "2"), (10.0, "10")])
 def test_libpq_waits_whole_seconds(seconds, written):
-    found = postgres_url.libpq_url("postgresql://h/d", {}, seconds, "n")
-    assert dict(parse_qsl(urlsplit(found).query))["connect_timeout"] == written
+    url = postgres_url.libpq_url("postgresql://h/d", {}, seconds, "n")
+    assert dict(parse_qsl(urlsplit(url).query))["connect_timeout"] == written
 
 
-def test_asyncpg_is_spared_what_only_libpq_knows():
+def test_asyncpg_does_not_get_libpqs_own_parameters():
     url = "postgresql://h/d?sslmode=require&keepalives=1&connect_timeout=3&application_name=mine"
-    found = postgres_url.asyncpg_arguments(url, {"a": "b"}, 4.5, "ngdata")
-    assert dict(parse_qsl(urlsplit(found["dsn"]).query)) == {
+    arguments = postgres_url.asyncpg_arguments(url, {"a": "b"}, 4.5, "ngdata")
+    assert dict(parse_qsl(urlsplit(arguments["dsn"]).query)) == {
         "sslmode": "require",
         "application_name": "mine",
     }
-    assert (found["server_settings"], found["timeout"]) == ({"a": "b"}, 4.5)
+    assert (arguments["server_settings"], arguments["timeout"]) == ({"a": "b"}, 4.5)
