@@ -104,7 +104,7 @@ def database_url() -> str:
 async def connect_and_run(url: str) -> None:
     """Connect as the client does: any address that libpq takes will do."""
     arguments = postgres_url.asyncpg_arguments(
-        postgres_url.checked(url), {}, 10.0, "ngdata migrate"
+        postgres_url.normalize(url), {}, 10.0, "ngdata migrate"
     )
     engine = engine_of(lambda: asyncpg.connect(**arguments), poolclass=NullPool)
     async with engine.connect() as connection:

@@ -9,16 +9,24 @@ True
 >>> ng.close()
 """
 
+from types import ModuleType
+
 from ngdata import errors
 from ngdata._client.async_client import AsyncClient
-from ngdata._client.connect import connect, connect_async
+from ngdata._client.connect import connect_async
 from ngdata._client.sync.client import Client
+from ngdata._client.sync.connect import connect
 
 __all__ = ["AsyncClient", "Client", "connect", "connect_async", "errors"]
 
 __version__ = "0.1.0"
 
+# Help and tracebacks show the path that users import, not the module that defines it.
+for _name in __all__:
+    if not isinstance(globals()[_name], ModuleType):
+        globals()[_name].__module__ = __name__
+
 
 def __dir__() -> list[str]:
-    # Tab after `ngdata.` offers what is public, not every module.
+    # Completion after `ngdata.` lists what is public, not every module.
     return [*__all__, "__version__"]

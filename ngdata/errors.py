@@ -1,19 +1,19 @@
-"""What can go wrong, as types.
+"""The errors that ngdata raises.
 
 ::
 
     NGDataError
-    ├── ConfigError                     an address, a file or the machine is not as it must be
-    ├── InvalidQueryError (ValueError)  an argument that no query can be made of
-    ├── NotFoundError     (KeyError)    an id that names nothing
-    ├── IntegrityError                  an id that is there already, or an end that is not
-    ├── ConsistencyError                the store changed while it was read in parts
-    ├── ResultTooLarge                  an answer larger than was meant
-    ├── QueryTimeout      (TimeoutError) the server was told to stop
-    ├── DatabaseUnavailable (ConnectionError) no server, or it went away
-    └── SchemaVersionError              the database is at another revision than this ngdata
+    ├── ConfigError                            a setting, a file or the machine is not set up correctly
+    ├── InvalidQueryError    (ValueError)      an argument or column is invalid
+    ├── NotFoundError        (KeyError)        an id does not exist
+    ├── IntegrityError                         an id exists already, or an end of a connection does not
+    ├── ConsistencyError                       the store changed during a consistent read
+    ├── ResultTooLarge                         a result has more rows than max_rows
+    ├── QueryTimeout         (TimeoutError)    the server stopped a query at statement_timeout
+    ├── DatabaseUnavailable  (ConnectionError) no server answers, or the connection was lost
+    └── SchemaVersionError                     the database has another schema revision
 
-Every text names the value and the next step; none ever holds a password.
+Every message names the bad value and the next step, and never contains a password.
 """
 
 from __future__ import annotations
@@ -36,32 +36,32 @@ __all__ = [
 
 
 class NGDataError(Exception):
-    """The root of all errors that ngdata raises on purpose.
+    """The base class of all errors of ngdata.
 
     Attributes
     ----------
     sqlstate : str or None
-        PostgreSQL's five-character code, where a server's error lies behind this one.
+        PostgreSQL's five-character error code, if an error of the server is the cause.
     """
 
     sqlstate: str | None = None
 
 
 class ConfigError(NGDataError):
-    """An address, a setting or this machine is not as it must be."""
+    """A setting, a URL, a file or this machine is not set up correctly."""
 
 
 class InvalidQueryError(NGDataError, ValueError):
-    """An argument or a column that no query can be made of; nothing was sent."""
+    """An argument or a column is invalid; nothing was sent to the server."""
 
 
 class NotFoundError(NGDataError, KeyError):
-    """An id that names nothing in the store.
+    """An id does not exist in the store.
 
     Attributes
     ----------
     missing : tuple of str
-        The ids that were not found, in the order asked.
+        The ids that do not exist, in the order of the request.
     """
 
     def __init__(self, message: str, missing: tuple[str, ...] = ()) -> None:
@@ -69,33 +69,46 @@ class NotFoundError(NGDataError, KeyError):
         self.missing = missing
 
     @classmethod
-    def of(cls, what: str, missing: Sequence[str]) -> NotFoundError:
-        """Say which ids name nothing."""
-        few = ", ".join(missing[:3]) + (", ..." if len(missing) > 3 else "")
-        count = f"{len(missing)} {what} ids name" if len(missing) > 1 else f"{what} id names"
-        return cls(f"{count} nothing in the store: {few}", tuple(missing))
+    def of(cls, noun: str, missing: Sequence[str]) -> NotFoundError:
+        """Return the error for missing ids, given the noun of what they identify.
 
-    # KeyError shows its argument's repr, which would put quotes around a sentence.
+        Examples
+        --------
+        >>> from ngdata.errors import NotFoundError
+        >>> print(NotFoundError.of("token", ["7"]))
+        no token in the store has the id 7
+        """
+        first = ", ".join(missing[:3]) + (", ..." if len(missing) > 3 else "")
+        if len(missing) == 1:
+            return cls(f"no {noun} in the store has the id {first}", tuple(missing))
+        return cls(
+            f"no {noun} in the store has any of these {len(missing)} ids: {first}", tuple(missing)
+        )
+
+    # KeyError's own __str__ is the message's repr, in quotes.
     __str__ = Exception.__str__
 
 
 class IntegrityError(NGDataError):
-    """An id that is there already, or twice in a frame, or a dangling end; nothing was written."""
+    """An id exists already or twice in a frame, or an end of a connection does not exist.
+
+    Nothing was written.
+    """
 
 
 class ConsistencyError(NGDataError):
-    """Somebody wrote to the store while it was read in parts, which were to be of one moment."""
+    """The store changed while a consistent read, in several parts, was running."""
 
 
-class ResultTooLarge(NGDataError):  # noqa: N818 - the name is part of the public promise
-    """An answer larger than was meant; it was not given.
+class ResultTooLarge(NGDataError):  # noqa: N818 - the name is public
+    """A result has more rows than `max_rows` allows; it was not returned.
 
     Attributes
     ----------
     count : int or None
-        How many rows it has.
+        The number of rows in the result.
     max_rows : int or None
-        How many it may have.
+        The limit.
     """
 
     def __init__(self, message: str, count: int | None = None, max_rows: int | None = None) -> None:
@@ -104,17 +117,17 @@ class ResultTooLarge(NGDataError):  # noqa: N818 - the name is part of the publi
         self.max_rows = max_rows
 
 
-class QueryTimeout(NGDataError, TimeoutError):  # noqa: N818 - the name is part of the public promise
-    """The query took longer than it was allowed to and was stopped on the server."""
+class QueryTimeout(NGDataError, TimeoutError):  # noqa: N818 - the name is public
+    """The server stopped the query when it reached its time limit."""
 
 
 class DatabaseUnavailable(NGDataError, ConnectionError):  # noqa: N818 - as above
-    """No server answers there, or it went away in the middle."""
+    """No server answers at the address, or the connection was lost."""
 
 
 class SchemaVersionError(NGDataError):
-    """The database is at another schema revision than this ngdata."""
+    """The database has another schema revision than this ngdata needs."""
 
 
 class CacheWarning(UserWarning):
-    """Redis is not to be had; answers stay right, and come from the database."""
+    """Redis is unavailable; reads use the database and stay correct."""

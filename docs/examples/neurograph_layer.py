@@ -23,7 +23,7 @@ async def tokens_and_connections() -> None:
     redis_manager = DatabaseFactory.create_redis_manager(config["database"])
 
     pg_health = await db_manager.health_check()
-    redis_health = redis_manager.health_check()
+    redis_health = await redis_manager.health_check()
     print(f"PostgreSQL answers: {pg_health}, Redis answers: {redis_health}")
     await db_manager.create_tables()
 

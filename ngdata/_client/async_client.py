@@ -1,8 +1,9 @@
-"""The async client: opens the servers' connections, holds the namespaces, closes."""
+"""The async client: opens and closes the connections, and holds the namespaces."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import AsyncExitStack
 from types import TracebackType
 from typing import Any, Self
 
@@ -17,8 +18,9 @@ from ngdata._client.namespace import Namespace
 from ngdata._client.tokens import AsyncTokens
 from ngdata._config.settings import Settings
 from ngdata._connections.database import Database
-from ngdata._connections.threads import in_daemon_thread, uninterrupted
-from ngdata._local.fallback import located
+from ngdata._connections.opening import open_database
+from ngdata._connections.threads import in_daemon_thread
+from ngdata._local.fallback import resolve_servers
 from ngdata._reading.cache import CachedReader
 from ngdata.errors import InvalidQueryError
 
@@ -28,7 +30,7 @@ __all__ = ["AsyncClient"]
 class AsyncClient:
     """Tokens, connections and events of one store, awaitable; `ngdata.connect_async` opens it.
 
-    It belongs to the event loop that it was opened in.
+    It belongs to the event loop that opens it.
 
     Attributes
     ----------
@@ -38,10 +40,13 @@ class AsyncClient:
     cache : AsyncCache
     """
 
-    def __init__(self, settings: Settings, database: Database, reader: CachedReader) -> None:
+    def __init__(
+        self, settings: Settings, database: Database, reader: CachedReader, stack: AsyncExitStack
+    ) -> None:
         self._settings = settings
         self._database = database
         self._reader = reader
+        self._stack = stack
         self._closed = False
         self.tokens = AsyncTokens(self._reader, database)
         self.graph = AsyncGraph(self._reader, database)
@@ -55,7 +60,7 @@ class AsyncClient:
         Parameters
         ----------
         settings : Settings
-            As `ngdata._config.settings.load_settings` fills them.
+            See `ngdata._config.settings.load_settings`.
 
         Returns
         -------
@@ -64,25 +69,22 @@ class AsyncClient:
         Raises
         ------
         ConfigError, DatabaseUnavailable, SchemaVersionError
-            What stands in the way, and what to do about it.
+            The database cannot be used; the error says why, and what to do.
 
         Examples
         --------
         >>> from ngdata._config.settings import load_settings
         >>> ang = await ngdata.AsyncClient.open(load_settings(pool_max_size=4))
         """
-        settings = await in_daemon_thread(lambda: located(settings))
-        database = Database(settings)
-        reader = CachedReader(database, settings)
-        reader.max_rows = settings.max_rows
-        try:
-            await database.check()
+        settings = await in_daemon_thread(lambda: resolve_servers(settings))
+        async with AsyncExitStack() as stack:
+            database = await stack.enter_async_context(open_database(settings))
+            reader = CachedReader(database, settings)
+            reader.max_rows = settings.max_rows
+            stack.push_async_callback(reader.close)
             if settings.cache != "off":
                 await reader.open()
-        except BaseException:
-            await uninterrupted(database.close())
-            raise
-        return cls(settings, database, reader)
+            return cls(settings, database, reader, stack.pop_all())
 
     async def __aenter__(self) -> Self:
         return self
@@ -96,7 +98,7 @@ class AsyncClient:
         await self.close()
 
     async def close(self) -> None:
-        """Close all connections; the servers stay up, and closing twice is no error.
+        """Close all connections; the servers keep running.  Closing again does nothing.
 
         Examples
         --------
@@ -104,11 +106,10 @@ class AsyncClient:
         >>> await other.close()
         """
         self._closed = True
-        await self._reader.close()
-        await self._database.close()
+        await self._stack.aclose()
 
     async def health(self) -> Health:
-        """Ask both servers whether they are well; what is wrong is told, not raised.
+        """Return the state of both servers; problems are part of the result, not raised.
 
         Returns
         -------
@@ -143,26 +144,26 @@ class AsyncClient:
     async def explain(
         self, read: Callable[..., Any], *args: Any, analyze: bool = False, **options: Any
     ) -> Plan:
-        """Show the server's plan of a read, and whether the spatial index serves it.
+        """Return the server's plan of a read, and whether it uses the spatial index.
 
         Parameters
         ----------
         read : method
             A reading method of this client, such as ``ng.tokens.find_in_region``.
         *args, **options
-            What it would be called with.
+            The arguments of the read.
         analyze : bool
-            Run the query too, and show times and buffers.
+            Run the query as well, and show times and buffers.
 
         Returns
         -------
         Plan
-            Prints as the plan; `uses_spatial_index` tells whether the GiST index found the rows.
+            Prints as the plan; `uses_spatial_index` is whether the GiST index is used.
 
         Raises
         ------
         InvalidQueryError
-            `read` is no reading method of this client.
+            `read` is not a reading method of this client.
 
         Examples
         --------
@@ -171,12 +172,12 @@ class AsyncClient:
         True
         """
         owner = getattr(read, "__self__", None)
-        owner = getattr(owner, "_twin", owner)  # the sync client's methods stand for ours
+        owner = getattr(owner, "_wrapped", owner)  # a method of the sync client
         name = getattr(read, "__name__", "")
         if not isinstance(owner, Namespace) or name.startswith("_"):
             raise InvalidQueryError(
-                "explain takes a reading method of this client and its arguments, for instance "
-                f"ng.explain(ng.tokens.find_in_region, (0, 0, 0), (1, 1, 1)); not {read!r}"
+                f"explain needs a reading method of this client, not {read!r}; for example "
+                "ng.explain(ng.tokens.find_in_region, (0, 0, 0), (1, 1, 1))"
             )
         query = await plans.query_of(owner, name, args, options)
         return await plans.plan_of(self._database, query, analyze=analyze)

@@ -1,4 +1,4 @@
-"""`client.cache`: what the cache has done, and a way to empty it."""
+"""`client.cache`: the cache's statistics, and clearing it."""
 
 from __future__ import annotations
 
@@ -8,18 +8,18 @@ __all__ = ["AsyncCache"]
 
 
 class AsyncCache:
-    """The cache of one client: an answer is given again as long as it is true."""
+    """The cache of one client: a result is reused as long as it is up to date."""
 
     def __init__(self, reader: CachedReader) -> None:
         self._reader = reader
 
     async def stats(self) -> CacheStats:
-        """Count what the cache has done for this client.
+        """Return the statistics of this client's cache.
 
         Returns
         -------
         CacheStats
-            Hits in each tier, misses, bytes and errors; a table in a notebook.
+            Hits per tier, misses, bytes and errors; shown as a table in a notebook.
 
         Examples
         --------
@@ -32,9 +32,9 @@ class AsyncCache:
         return self._reader.statistics()
 
     async def clear(self) -> None:
-        """Forget all answers, those in Redis of this database and role too.
+        """Delete all cached results, including those of this database and role in Redis.
 
-        Never needed for the truth of an answer.
+        Results are correct without it.
 
         Examples
         --------

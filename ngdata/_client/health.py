@@ -1,4 +1,4 @@
-"""`client.health()`: whether both servers answer, how fast, and what they are."""
+"""`client.health()`: whether both servers answer, how fast, and their versions."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ __all__ = ["DatabaseHealth", "Health", "RedisHealth", "check"]
 
 
 class DatabaseHealth(TypedDict, total=False):
-    """PostgreSQL's state; only `ok` and `error` are there when it does not answer."""
+    """The state of PostgreSQL; only `ok` and `error` are present if it does not answer."""
 
     ok: bool
     error: str
@@ -29,7 +29,7 @@ class DatabaseHealth(TypedDict, total=False):
 
 
 class RedisHealth(TypedDict, total=False):
-    """Redis' state; `ok` is None where none is configured."""
+    """The state of Redis; `ok` is None if none is configured."""
 
     ok: bool | None
     error: str
@@ -45,7 +45,7 @@ class Health(TypedDict):
     redis: RedisHealth
 
 
-# Replication applies rows without firing statement triggers, so the spatial index falls behind.
+# Replication applies rows without firing statement triggers, so the spatial index becomes outdated.
 _VERSIONS = """
 SELECT current_setting('server_version') AS postgresql,
        (SELECT extversion FROM pg_extension WHERE extname = 'postgis') AS postgis,
@@ -54,13 +54,14 @@ SELECT current_setting('server_version') AS postgresql,
 """
 
 
-async def check(database: Database, redis_url: SecretStr | None, patience: float) -> Health:
-    """Ask both servers; what is wrong is told, not raised."""
-    found = await _database(database)
-    return {"ok": found["ok"], "database": found, "redis": await _redis(redis_url, patience)}
+async def check(database: Database, redis_url: SecretStr | None, redis_timeout: float) -> Health:
+    """Return the state of both servers; problems are part of the result, not raised."""
+    state = await _check_database(database)
+    redis_state = await _check_redis(redis_url, redis_timeout)
+    return {"ok": state["ok"], "database": state, "redis": redis_state}
 
 
-async def _database(database: Database) -> DatabaseHealth:
+async def _check_database(database: Database) -> DatabaseHealth:
     try:
         async with database.transaction() as connection:
             started = time.perf_counter()
@@ -72,11 +73,11 @@ async def _database(database: Database) -> DatabaseHealth:
         return {"ok": False, "error": str(error)}
     notes = []
     if revision != HEAD:
-        notes.append("the schema is at another revision than this ngdata; run `ngdata migrate`")
+        notes.append("the schema has another revision than this ngdata needs; run `ngdata migrate`")
     if versions["subscriptions"]:
         notes.append(
-            "this database is a logical replica: rows that replication applies are not in the "
-            "spatial index until it is rebuilt"
+            "this database is a logical replica: replicated rows are missing from the spatial index "
+            "until `ngdata reindex` adds them"
         )
     return {
         "ok": revision == HEAD and versions["postgis"] is not None,
@@ -89,12 +90,15 @@ async def _database(database: Database) -> DatabaseHealth:
     }
 
 
-async def _redis(url: SecretStr | None, patience: float) -> RedisHealth:
+async def _check_redis(url: SecretStr | None, timeout: float) -> RedisHealth:
     if url is None:
-        return {"ok": None, "error": "no Redis is configured; results are not shared through one"}
+        return {
+            "ok": None,
+            "error": "no Redis is configured; set NGDATA_REDIS_URL to share cached results",
+        }
     try:
         client = redis.asyncio.from_url(
-            url.get_secret_value(), socket_timeout=patience, socket_connect_timeout=patience
+            url.get_secret_value(), socket_timeout=timeout, socket_connect_timeout=timeout
         )
         async with client:
             await client.ping()

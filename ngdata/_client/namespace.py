@@ -1,4 +1,4 @@
-"""What the three namespaces of a client have in common: a reader, and a way to write in bulk."""
+"""The base class of a client's namespaces: a reader, and writing rows in bulk."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ Around: TypeAlias = (
 
 
 class Namespace:
-    """A part of the client; made by the client, not by its user.
+    """A part of a client, which creates it.
 
     The first thing a read method does is read: after checking its arguments, it calls the reader
     before anything else that has an effect.  A method that writes opens `_transaction`.  `explain`
@@ -60,9 +60,9 @@ class Namespace:
         at_once: Callable[[pa.Table], int | None] = lambda _: None,
         around: Around = lambda *_: nullcontext(),
     ) -> list[str]:
-        """Check the rows, write them in one transaction, and give their ids.
+        """Build and check the rows, write them in one transaction, and return their ids.
 
-        `at_once` tells how many of them one COPY takes, `around` what is done before and after.
+        `at_once` returns the number of rows in each COPY, `around` a context manager for the writes.
         """
         table = await in_daemon_thread(rows)
         if table.num_rows:
@@ -83,6 +83,6 @@ class Namespace:
 
 
 def as_series(ids: list[str], name: str, frame: Any) -> pd.Series[str]:
-    """Give the ids made for a frame, on that frame's index, so that they can be assigned to it."""
+    """Return the new ids of a frame's rows on the frame's index, ready to be assigned to it."""
     index = frame.index if isinstance(frame, pd.DataFrame) else None
     return pd.Series(ids, index=index, name=name, dtype="str")

@@ -1,1 +1,1 @@
-"""Where the servers are and how to treat them: settings, their sources, URLs and TLS."""
+"""The settings: their sources, their validation, the URLs of the servers, and TLS."""

@@ -1,7 +1,8 @@
-"""The file `database.yaml`: its keys, and what they are in the settings.
+"""The file `database.yaml`: its keys, and the settings that they set.
 
-Its shape is that of NeuroGraph OS, whose file is taken as it is: keys that mean something only there
-are known and have no effect here.  An unknown key is refused, for it is most likely a slip.
+The file has the shape of NeuroGraph OS's own, so that the same file serves both: keys that only
+NeuroGraph OS uses are known here and ignored.  An unknown key is refused, since it is most likely a
+misspelled one.
 """
 
 from __future__ import annotations
@@ -16,20 +17,20 @@ from typing import Any, Final
 import yaml
 
 from ngdata._config.interpolation import ReferenceProblem, interpolate, is_reference
-from ngdata._config.sources import variables
+from ngdata._config.sources import Source, SourcedValue, none_for_word, read_variables
 from ngdata.errors import ConfigError
 
-__all__ = ["load_config_file", "settings_of"]
+__all__ = ["from_mapping", "load_config_file"]
 
-# Without effect here, whatever stands under it.
-_THEIRS: Final = None
+# Marks a key that ngdata ignores, with everything below it.
+_IGNORED: Final = None
 
 _POOL: Final[dict[str, Any]] = {
     "min_size": "pool_min_size",
     "max_size": "pool_max_size",
     "timeout": "pool_timeout",
     "pool_timeout": "pool_timeout",
-    **dict.fromkeys(("max_overflow", "pool_recycle", "echo", "echo_pool"), _THEIRS),
+    **dict.fromkeys(("max_overflow", "pool_recycle", "echo", "echo_pool"), _IGNORED),
 }
 
 _POSTGRES: Final[dict[str, Any]] = {
@@ -51,8 +52,8 @@ _POSTGRES: Final[dict[str, Any]] = {
     "read_only": "read_only",
     "max_rows": "max_rows",
     "pool": _POOL,
-    "schema": _THEIRS,
-    "alembic": _THEIRS,
+    "schema": _IGNORED,
+    "alembic": _IGNORED,
 }
 
 _REDIS: Final[dict[str, Any]] = {
@@ -66,30 +67,34 @@ _REDIS: Final[dict[str, Any]] = {
     "ssl": "redis_ssl",
     "cache": {
         "default_ttl": "default_ttl",
-        **dict.fromkeys(("max_memory", "eviction_policy", "prefixes"), _THEIRS),
+        **dict.fromkeys(("max_memory", "eviction_policy", "prefixes"), _IGNORED),
     },
-    "connection": _THEIRS,
-    "keys": _THEIRS,
+    "connection": _IGNORED,
+    "keys": _IGNORED,
 }
 
 _KEYS: Final[dict[str, Any]] = {
     "database": {"postgres": _POSTGRES, "redis": _REDIS},
-    **dict.fromkeys(("repositories", "performance", "backup"), _THEIRS),
+    **dict.fromkeys(("repositories", "performance", "backup"), _IGNORED),
 }
 
-# Whoever gives one of these means a server; a host that is not named is then this machine.
-_NAMING: Final = ("port", "db", "user", "password")
+# A file with one of these keys names a server; without a host, that is the local machine.
+_NAMING_KEYS: Final = ("port", "db", "user", "password")
 
 _SCHEMAS: Final = ("tokens", "graph", "experience")
 
 _SECRETS: Final = ("password", "secret", "encryption_key")
 
-# YAML's number of this text, written out, is this text again: 007 and 1e3 are not, and stay text.
+# A number that YAML reads and writes back as the same text; 007 and 1e3 differ, and stay text.
 _NUMBER: Final = re.compile(r"-?(0|[1-9][0-9]*)(\.[0-9]*[1-9]|\.0)?")
 
 
-class _Hidden(str):
-    """A password: a text like any other, but not shown by `repr`, which is what notebooks show."""
+# Text even if it looks like a number.
+_TEXT_SETTINGS: Final = ("postgres_db", "postgres_user", "redis_user", "application_name")
+
+
+class _Secret(str):
+    """A password: text whose `repr`, which notebooks display, does not show it."""
 
     __slots__ = ()
 
@@ -98,38 +103,40 @@ class _Hidden(str):
 
 
 class _Loader(yaml.SafeLoader):
-    """YAML in which a key may stand only once; without it the last would win in silence."""
+    """A YAML loader that refuses duplicate keys, of which YAML would silently keep the last."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
-        seen: set[str] = set()
+        keys: set[str] = set()
         for key, _ in node.value:
-            if key.tag != "tag:yaml.org,2002:merge" and key.value in seen:
-                raise yaml.MarkedYAMLError(
-                    problem="a key stands twice", problem_mark=key.start_mark
-                )
-            seen.add(str(key.value))
+            if key.tag != "tag:yaml.org,2002:merge" and key.value in keys:
+                raise yaml.MarkedYAMLError(problem="duplicate key", problem_mark=key.start_mark)
+            keys.add(str(key.value))
         return super().construct_mapping(node, deep)
 
 
-def load_config_file(path: str | os.PathLike[str]) -> dict[str, Any]:
-    """Read `database.yaml`: its references resolved, its keys checked.
+def load_config_file(
+    path: str | os.PathLike[str], variables: Mapping[str, str] | None = None
+) -> dict[str, Any]:
+    """Read `database.yaml`, resolve its references and check its keys.
 
     Parameters
     ----------
     path : path
-        A YAML file whose key `database` holds `postgres` and `redis`.  In any value, also as a part
-        of it, ``${VAR:default}`` stands for a variable of the environment, or else of `.env`.
+        A YAML file whose key `database` holds `postgres` and `redis`.  Any value may contain
+        ``${VAR:default}``, which is replaced by a variable.
+    variables : mapping, optional
+        By default those of the environment and, where it has none, of `.env`.
 
     Returns
     -------
     dict
-        As in the file, with the key ``database``.  A value that is one reference has YAML's type:
-        ``${PORT:5432}`` is a number.  Passwords stay text, and `repr` does not show them.
+        The file's content, with the key ``database``.  A value that is exactly one reference gets
+        YAML's type: ``${PORT:5432}`` is a number.  Passwords stay text, which `repr` does not show.
 
     Raises
     ------
     ConfigError
-        Naming file, line or key, and what is wrong there.
+        The file cannot be read or parsed, or a key is unknown; the error names the line or key.
 
     Examples
     --------
@@ -142,74 +149,81 @@ def load_config_file(path: str | os.PathLike[str]) -> dict[str, Any]:
     >>> file.unlink()
     """
     file = Path(path).expanduser()
-    loaded = _parsed(file)
-    if not isinstance(loaded, dict) or not isinstance(loaded.get("database"), dict):
-        _checked_keys(loaded, _KEYS, "", str(file))
+    content = _parse(file)
+    _check_keys(content, _KEYS, "", str(file))
+    if not isinstance(content, dict) or not isinstance(content.get("database"), dict):
         raise ConfigError(
             f"{file} must hold a mapping `database`, with `postgres` and `redis` under it"
         )
-    _checked_keys(loaded, _KEYS, "", str(file))
-    found: dict[str, Any] = _resolved(loaded, "", str(file), variables())
-    return found
+    if variables is None:
+        variables = read_variables().merged()
+    resolved: dict[str, Any] = _resolve(content, "", str(file), variables)
+    return resolved
 
 
-def settings_of(
-    database: Mapping[str, Any], source: str = "the configuration"
-) -> dict[str, tuple[str, Any]]:
-    """Give the settings that the mapping `database` of such a file holds.
+def from_mapping(database: Mapping[str, Any], name: str = "the configuration") -> Source:
+    """Return the settings that the mapping `database` of such a file sets.
 
     Parameters
     ----------
     database : mapping
-        What `load_config_file` gives under ``database``.
-    source : str
-        Where it is from, for errors.
+        The value of the key ``database`` in the result of `load_config_file`.
+    name : str
+        The file's name in errors.
 
     Returns
     -------
     dict
-        For each field of `ngdata._config.settings.Settings` that it sets: the key's path, and the value.
-        A key without a value sets nothing.
+        For each setting: its value, labelled with the key's path.  A key without a value sets nothing.
 
     Raises
     ------
     ConfigError
-        For a key that is unknown, or stands there under two names.
+        A key is unknown, or two keys set the same setting.
 
     Examples
     --------
-    >>> from ngdata._config.file import settings_of
-    >>> settings_of({"postgres": {"pool": {"max_size": 8}}})
-    {'pool_max_size': ('database.postgres.pool.max_size', 8)}
+    >>> from ngdata._config.file import from_mapping
+    >>> from_mapping({"postgres": {"pool": {"max_size": 8}}})["pool_max_size"].label
+    'database.postgres.pool.max_size in the configuration'
     """
-    _checked_keys(database, _KEYS["database"], "database", source)
-    found: dict[str, tuple[str, Any]] = {}
+    _check_keys(database, _KEYS["database"], "database", name)
+    source: Source = {}
     for section, keys in _KEYS["database"].items():
-        fields: dict[str, tuple[str, Any]] = {}
-        _collect(database.get(section), keys, f"database.{section}", source, fields)
-        path, enabled = fields.pop("enabled", ("", True))
+        path = f"database.{section}"
+        settings: Source = {}
+        _collect(database.get(section), keys, path, name, settings)
+        switch: SourcedValue = settings.pop("enabled", SourcedValue(True, ""))
+        enabled, label = switch.value, switch.label
         if enabled is not True and enabled is not False:
-            raise ConfigError(f"{path} in {source} must be true or false")
+            raise ConfigError(f"{label} must be true or false, not {enabled!r}")
         if not enabled and section == "postgres":
-            raise ConfigError(f"{path} in {source} is false, and without it ngdata has no store")
-        if not fields.keys().isdisjoint(f"{section}_{name}" for name in _NAMING):
-            fields.setdefault(f"{section}_host", (f"database.{section}.host", "localhost"))
-        found |= fields if enabled else {}
-    for name, given in ((database.get("postgres") or {}).get("schema") or {}).items():
-        if name in _SCHEMAS and given != name:
+            raise ConfigError(f"{label} is false, but ngdata needs PostgreSQL; remove the key")
+        if not settings.keys().isdisjoint(f"{section}_{key}" for key in _NAMING_KEYS):
+            local = SourcedValue("localhost", f"{path}.host in {name}")
+            settings.setdefault(f"{section}_host", local)
+        source |= settings if enabled else {}
+    _check_schema_names((database.get("postgres") or {}).get("schema") or {}, name)
+    return source
+
+
+def _check_schema_names(schemas: Mapping[str, Any], file: str) -> None:
+    for schema, value in schemas.items():
+        if schema in _SCHEMAS and value != schema:
             raise ConfigError(
-                f"database.postgres.schema.{name} in {source} is {given!r}, and ngdata's schema "
-                f"is always `{name}`; leave it out"
+                f"database.postgres.schema.{schema} in {file} must be `{schema}`, not {value!r}: "
+                "ngdata's schemas have fixed names; remove the key"
             )
-    return found
 
 
-def _parsed(file: Path) -> Any:
+def _parse(file: Path) -> Any:
     try:
         with file.open(encoding="utf-8") as stream:
             return yaml.load(stream, _Loader)  # noqa: S506 - a SafeLoader
     except UnicodeDecodeError:
-        raise ConfigError(f"the configuration file {file.absolute()} is not UTF-8 text") from None
+        raise ConfigError(
+            f"the configuration file {file.absolute()} is not UTF-8 text; save it as UTF-8"
+        ) from None
     except OSError as error:
         raise ConfigError(
             f"the configuration file {file.absolute()} cannot be read: {error.strerror}"
@@ -217,80 +231,80 @@ def _parsed(file: Path) -> Any:
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark
         where = "" if mark is None else f", line {mark.line + 1}, column {mark.column + 1}"
-        # A quoted part may be a part of a password.
-        problem = re.sub(r"'[^']{2,}'", "...", error.problem or "it cannot be read")
-        raise ConfigError(f"{file}{where} is not YAML: {problem}") from None
+        # A quotation from the file may be a part of a password.
+        problem = re.sub(r"'[^']{2,}'", "...", error.problem or "it cannot be parsed")
+        raise ConfigError(f"{file}{where} is not valid YAML: {problem}") from None
     except yaml.YAMLError:
-        raise ConfigError(f"{file} is not YAML: it holds characters that no text has") from None
+        raise ConfigError(
+            f"{file} is not valid YAML: it contains characters that YAML forbids; remove them"
+        ) from None
 
 
-def _resolved(value: Any, path: str, source: str, variables: Mapping[str, str]) -> Any:
-    """Resolve the references in all texts at and under a place."""
+def _resolve(value: Any, path: str, file: str, variables: Mapping[str, str]) -> Any:
+    """Return a value with the references in it, and in everything below it, resolved."""
     if isinstance(value, dict):
         return {
-            key: _resolved(v, f"{path}.{key}" if path else str(key), source, variables)
-            for key, v in value.items()
+            key: _resolve(inner, f"{path}.{key}" if path else str(key), file, variables)
+            for key, inner in value.items()
         }
     if isinstance(value, list):
-        return [_resolved(v, path, source, variables) for v in value]
+        return [_resolve(inner, path, file, variables) for inner in value]
     is_password = path.endswith(_SECRETS)
     if not isinstance(value, str):
         if is_password and value is not None:
-            raise ConfigError(f"{path} in {source} must be a text; write it in quotes")
+            raise ConfigError(f"{path} in {file} must be text; put it in quotes")
         return value
     try:
         text = interpolate(value, variables)
-        whole = is_reference(value)
+        is_whole = is_reference(value)
     except ReferenceProblem as error:
-        raise ConfigError(f"{path} in {source}: {error}") from None
+        raise ConfigError(f"{path} in {file}: {error}") from None
     if is_password:
-        return _Hidden(text) if text else None
-    return _typed(text) if whole else text
+        return _Secret(text) if text else None
+    return _typed(text) if is_whole else text
 
 
 def _typed(text: str) -> Any:
-    """Give YAML's reading of a text, where no information is lost by it."""
+    """Return YAML's reading of a text, unless it loses information."""
     if text in ("", "~", "null", "true", "false") or _NUMBER.fullmatch(text):
         return yaml.safe_load(text)
     return text
 
 
-def _collect(
-    section: Any, keys: dict[str, Any], path: str, source: str, found: dict[str, tuple[str, Any]]
-) -> None:
+def _collect(section: Any, keys: dict[str, Any], path: str, file: str, settings: Source) -> None:
+    """Add the settings at and below a section."""
     for key, value in (section or {}).items():
-        here, meaning = f"{path}.{key}", keys[key]
-        if isinstance(meaning, dict):
-            _collect(value, meaning, here, source, found)
-        elif meaning is not None and value is not None:
-            if meaning in found:
+        setting, label = keys[key], f"{path}.{key} in {file}"
+        if isinstance(setting, dict):
+            _collect(value, setting, f"{path}.{key}", file, settings)
+        elif setting is not None and value is not None:
+            if setting in settings:
                 raise ConfigError(
-                    f"{found[meaning][0]} and {here} in {source} mean the same; give one"
+                    f"{settings[setting].label} and {label} mean the same; remove one of them"
                 )
-            # Text that looks like a number stays what it was (see _NUMBER).
-            is_text = meaning in ("postgres_db", "postgres_user", "redis_user", "application_name")
-            scalar = isinstance(value, int | float) and not isinstance(value, bool)
-            found[meaning] = (here, str(value) if is_text and scalar else value)
+            is_number = isinstance(value, int | float) and not isinstance(value, bool)
+            converted = str(value) if setting in _TEXT_SETTINGS and is_number else value
+            settings[setting] = SourcedValue(none_for_word(setting, converted), label)
 
 
-def _checked_keys(section: Any, keys: dict[str, Any], path: str, source: str) -> None:
-    """Refuse a key that is unknown, at and under a place."""
+def _check_keys(section: Any, keys: dict[str, Any], path: str, file: str) -> None:
+    """Refuse an unknown key at or below a section, and a section that is not a mapping."""
     if section is None:
         return
     if not isinstance(section, Mapping):
-        raise ConfigError(f"{path or 'all'} in {source} must be a mapping of keys to values")
+        raise ConfigError(f"{path or 'the content'} in {file} must be a mapping of keys to values")
     for key, value in section.items():
-        here = f"{path}.{key}" if path else str(key)
+        key_path = f"{path}.{key}" if path else str(key)
         if key not in keys:
-            raise ConfigError(f"{here} in {source} is no known key; {_nearest(str(key), keys)}")
+            raise ConfigError(f"unknown key {key_path} in {file}; {_suggest(str(key), keys)}")
         if isinstance(keys[key], dict):
-            _checked_keys(value, keys[key], here, source)
+            _check_keys(value, keys[key], key_path, file)
         elif keys[key] is not None and isinstance(value, dict | list):
-            raise ConfigError(f"{here} in {source} must be one value")
+            raise ConfigError(f"{key_path} in {file} must be a single value")
 
 
-def _nearest(key: str, keys: Mapping[str, Any]) -> str:
-    near = difflib.get_close_matches(key.lower(), keys, 1, 0.4)
-    if near:
-        return f"did you mean `{near[0]}`?"
-    return f"known here are {', '.join(sorted(keys))}"
+def _suggest(key: str, keys: Mapping[str, Any]) -> str:
+    close = difflib.get_close_matches(key.lower(), keys, 1, 0.4)
+    if close:
+        return f"did you mean `{close[0]}`?"
+    return f"the known keys are {', '.join(sorted(keys))}"

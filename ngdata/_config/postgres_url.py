@@ -1,7 +1,7 @@
-"""A database's URL: what may stand in it, how it is shown, and how each driver takes it.
+"""The URL of a database: normalized, shown without its password, and prepared for each driver.
 
-Both drivers are given the same libpq URL, so that host, socket path, TLS and failover mean one
-thing; `asyncpg` takes the few parameters that it lacks as settings, or not at all.
+Both drivers get the same libpq URL, so that host, socket path, TLS and failover mean the same to
+both; parameters that `asyncpg` does not know become server settings, or are left out.
 """
 
 from __future__ import annotations
@@ -18,17 +18,17 @@ from ngdata.errors import ConfigError
 
 __all__ = [
     "asyncpg_arguments",
-    "checked",
     "compose",
     "libpq_url",
-    "quoted",
-    "shown",
+    "normalize",
+    "split_password",
     "with_parameters",
+    "without_password",
 ]
 
 _SCHEMES: Final = ("postgresql", "postgres")
 
-# libpq's own switches, which asyncpg would send to the server as settings.
+# libpq's own parameters, which asyncpg would send to the server as settings.
 _LIBPQ_ONLY: Final = frozenset(
     {
         "channel_binding",
@@ -49,16 +49,21 @@ _LIBPQ_ONLY: Final = frozenset(
 )
 
 
-def checked(url: str) -> str:
-    """Check that a URL is one for PostgreSQL, and make it mean one thing to both drivers.
+def normalize(url: str) -> str:
+    """Check a PostgreSQL URL, and return it in a form that means the same to both drivers.
 
-    SQLAlchemy's spelling is taken too.  A user or password in the query stands, as in libpq, and
-    moves to the front.  What the TLS parameters may be is told by `ngdata._config.tls.checked`.
+    SQLAlchemy's form is accepted too.  A user or password in the query wins, as in libpq, and moves
+    to the front.  `ngdata._config.tls.normalize` checks the TLS parameters.
+
+    Raises
+    ------
+    ConfigError
+        The URL is not one for PostgreSQL, or cannot be parsed.
 
     Examples
     --------
-    >>> from ngdata._config.postgres_url import checked
-    >>> checked("postgresql+asyncpg://me@db.example/neurograph?password=p@ss")
+    >>> from ngdata._config.postgres_url import normalize
+    >>> normalize("postgresql+asyncpg://me@db.example/neurograph?password=p@ss")
     'postgresql://me:p%40ss@db.example/neurograph'
     """
     scheme, separator, rest = url.strip().partition("://")
@@ -66,24 +71,19 @@ def checked(url: str) -> str:
     if not separator or plain not in _SCHEMES:
         other = scheme_of(url)
         raise ConfigError(
-            f"a database URL begins with postgresql://{f', not {other!r}' if other else ''}; for "
-            "instance postgresql://user:password@host:5432/database"
+            f"a database URL must begin with postgresql://{f', not {other!r}' if other else ''}; for "
+            "example postgresql://user:password@host:5432/database"
         )
-    found = URL.parse(f"postgresql://{rest}")
-    query = dict(found.query)
-    user, password = query.pop("user", found.user), query.pop("password", found.password)
-    certificates = tls.checked(query)
+    parts = URL.parse(f"postgresql://{rest}")
+    query = dict(parts.query)
+    user, password = query.pop("user", parts.user), query.pop("password", parts.password)
+    tls_parameters = tls.normalize(query)
     query = {name: value for name, value in query.items() if name not in tls.FIELDS}
-    return str(replace(found, user=user, password=password, query=query | certificates))
-
-
-def quoted(text: str, safe: str = "") -> str:
-    """Escape a part of a URL."""
-    return quote(text, safe=safe)
+    return str(replace(parts, user=user, password=password, query=query | tls_parameters))
 
 
 def with_parameters(url: str, parameters: Mapping[str, str]) -> str:
-    """Set parameters of a URL, in place of what it may have under these names.
+    """Return a URL with parameters set, replacing its own of the same names.
 
     Examples
     --------
@@ -91,14 +91,14 @@ def with_parameters(url: str, parameters: Mapping[str, str]) -> str:
     >>> with_parameters("postgresql://db.example/neurograph", {"sslmode": "require"})
     'postgresql://db.example/neurograph?sslmode=require'
     """
-    found = URL.parse(url)
-    return str(replace(found, query=found.query | dict(parameters)))
+    parts = URL.parse(url)
+    return str(replace(parts, query=parts.query | dict(parameters)))
 
 
 def compose(
     host: str, port: int, database: str | None, user: str | None, password: str | None
 ) -> str:
-    """Make a URL of its parts; a host that begins with a slash is a directory of sockets.
+    """Build a URL from its parts; a host that begins with a slash is a directory of sockets.
 
     Examples
     --------
@@ -106,60 +106,75 @@ def compose(
     >>> compose("/run/postgresql", 5432, "neurograph", "me", None)
     'postgresql://me@/neurograph?host=%2Frun%2Fpostgresql&port=5432'
     """
-    path = "/" + quoted(database or "")
+    path = "/" + quote(database or "", safe="")
     if host.startswith("/"):
         query = {"host": host, "port": str(port)}
         return str(URL("postgresql", "", path, user, password, query))
-    place = f"[{host}]" if ":" in host else quoted(host)
-    return str(URL("postgresql", f"{place}:{port}", path, user, password))
+    address = f"[{host}]" if ":" in host else quote(host, safe="")
+    return str(URL("postgresql", f"{address}:{port}", path, user, password))
 
 
-def shown(url: str) -> str:
-    """Write the address as errors and `repr` show it: without its password.
+def without_password(url: str) -> str:
+    """Return the address as errors and `repr` show it, without its password.
 
     Examples
     --------
-    >>> from ngdata._config.postgres_url import shown
-    >>> shown("postgresql://me:secret@db.example:5432/neurograph?sslmode=require")
+    >>> from ngdata._config.postgres_url import without_password
+    >>> without_password("postgresql://me:secret@db.example:5432/neurograph?sslmode=require")
     'postgresql://me@db.example:5432/neurograph'
     """
     try:
-        found = URL.parse(url)
+        parts = URL.parse(url)
     except ConfigError:
-        # With an unescaped character in the password: the last @ of all ends it.
-        before, _, behind = url.partition("://")[2].rpartition("@")
-        user = before.partition(":")[0]
+        # The password contains an unescaped character: it ends at the last @.
+        credentials, _, rest = url.partition("://")[2].rpartition("@")
+        user = credentials.partition(":")[0]
         at = f"{user}@" if user else ""
-        return f"postgresql://{at}{re.split('[?#]', behind)[0]}"
-    sockets = f" in {found.query['host']}" if "host" in found.query else ""
-    return str(URL("postgresql", found.hosts, found.path, found.user)) + sockets
+        return f"postgresql://{at}{re.split('[?#]', rest)[0]}"
+    sockets = f" in {parts.query['host']}" if "host" in parts.query else ""
+    return str(URL("postgresql", parts.hosts, parts.path, parts.user)) + sockets
+
+
+def split_password(url: str) -> tuple[str, str | None]:
+    """Return a URL without its password, and the password; one in the query wins, as in libpq.
+
+    Examples
+    --------
+    >>> from ngdata._config.postgres_url import split_password
+    >>> split_password("postgresql://me:p%40ss@db.example/neurograph")
+    ('postgresql://me@db.example/neurograph', 'p@ss')
+    """
+    parts = URL.parse(url)
+    query = dict(parts.query)
+    password = query.pop("password", parts.password)
+    return str(replace(parts, password=None, query=query)), password
 
 
 def libpq_url(url: str, settings: dict[str, str], connect_timeout: float, name: str) -> str:
-    """Give the URL for libpq; the session's settings stand behind the URL's own options."""
-    found = URL.parse(url)
-    query = dict(found.query)
-    ours = " ".join(f"-c {key}={value}" for key, value in settings.items())
-    # PgBouncer lets nobody in who brings this word, even with nothing behind it.
-    if ours:
-        query["options"] = f"{query.get('options', '')} {ours}".strip()
+    """Return the URL for libpq, with the session's settings after the URL's own options."""
+    parts = URL.parse(url)
+    query = dict(parts.query)
+    options = " ".join(f"-c {key}={value}" for key, value in settings.items())
+    # PgBouncer refuses a connection with this parameter, even an empty one.
+    if options:
+        query["options"] = f"{query.get('options', '')} {options}".strip()
     query.setdefault("application_name", name)
-    # libpq takes whole seconds, and reads 1 as 2.
+    # libpq accepts whole seconds only, and treats 1 as 2.
     query.setdefault("connect_timeout", str(max(2, round(connect_timeout))))
-    return str(replace(found, query=query))
+    return str(replace(parts, query=query))
 
 
 def asyncpg_arguments(
     url: str, settings: dict[str, str], connect_timeout: float, name: str
 ) -> dict[str, Any]:
-    """Give the arguments for `asyncpg.connect`."""
-    found = URL.parse(url)
-    query = {k: v for k, v in found.query.items() if k not in _LIBPQ_ONLY}
+    """Return the arguments for `asyncpg.connect`."""
+    parts = URL.parse(url)
+    query = {key: value for key, value in parts.query.items() if key not in _LIBPQ_ONLY}
     query.setdefault("application_name", name)
     return {
-        "dsn": str(replace(found, query=query)),
+        "dsn": str(replace(parts, query=query)),
         "server_settings": settings,
         "timeout": connect_timeout,
-        # Then a statement has no name that another client of a pooler could have taken.
+        # Statements are then unnamed; through a pooler, names of several clients could collide.
         "statement_cache_size": 0,
     }

@@ -1,4 +1,4 @@
-"""Redis' URL: checked, shown without its password, and made of its parts."""
+"""The URL of a Redis: normalized, and built from its parts."""
 
 from __future__ import annotations
 
@@ -7,18 +7,25 @@ from urllib.parse import quote
 from ngdata._config.url import URL, scheme_of
 from ngdata.errors import ConfigError
 
-__all__ = ["checked", "compose", "shown"]
+__all__ = ["compose", "normalize"]
 
 _SCHEMES = ("redis", "rediss", "unix")
 
 
-def checked(url: str) -> str:
-    """Check a URL before the client sees it, whose errors would show parts of a password.
+def normalize(url: str) -> str:
+    """Check a Redis URL, and return it with everything escaped.
+
+    The client's own errors would show parts of a password.
+
+    Raises
+    ------
+    ConfigError
+        The URL is not one for Redis, or cannot be parsed.
 
     Examples
     --------
-    >>> from ngdata._config.redis_url import checked
-    >>> checked("redis://:p@ss@cache.example:6379/0")
+    >>> from ngdata._config.redis_url import normalize
+    >>> normalize("redis://:p@ss@cache.example:6379/0")
     'redis://:p%40ss@cache.example:6379/0'
     """
     scheme, separator, rest = url.partition("://")
@@ -26,29 +33,16 @@ def checked(url: str) -> str:
     if not separator or scheme not in _SCHEMES:
         other = scheme_of(url)
         raise ConfigError(
-            "a Redis URL begins with redis://, rediss:// (TLS) or unix://"
-            f"{f', not {other!r}' if other else ''}; for instance redis://:password@host:6379/0"
+            "a Redis URL must begin with redis://, rediss:// (TLS) or unix://"
+            f"{f', not {other!r}' if other else ''}; for example redis://:password@host:6379/0"
         )
     return str(URL.parse(f"{scheme}://{rest}"))
-
-
-def shown(url: str) -> str:
-    """Write the address without its password.
-
-    Examples
-    --------
-    >>> from ngdata._config.redis_url import shown
-    >>> shown("redis://:secret@cache.example:6379/0")
-    'redis://cache.example:6379/0'
-    """
-    parts = URL.parse(url)
-    return str(URL(parts.scheme, parts.hosts, parts.path, parts.user))
 
 
 def compose(
     host: str, port: int, db: int, user: str | None, password: str | None, *, tls: bool
 ) -> str:
-    """Make a URL of its parts; a host that begins with a slash is a socket.
+    """Build a URL from its parts; a host that begins with a slash is a socket.
 
     Examples
     --------
@@ -58,6 +52,6 @@ def compose(
     """
     if host.startswith("/"):
         return str(URL("unix", "", quote(host), user, password, {"db": str(db)} if db else {}))
-    place = f"[{host}]" if ":" in host else quote(host, safe="")
+    address = f"[{host}]" if ":" in host else quote(host, safe="")
     scheme = "rediss" if tls else "redis"
-    return str(URL(scheme, f"{place}:{port}", f"/{db}", user, password))
+    return str(URL(scheme, f"{address}:{port}", f"/{db}", user, password))

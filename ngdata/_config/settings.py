@@ -1,42 +1,69 @@
-"""Where the servers are and how to treat them: arguments, environment, `.env`, then `database.yaml`.
+"""The settings: merged from their sources, validated by one model, addresses made into URLs.
 
-A database that nothing names is the embedded one; who starts it is `ngdata._local.fallback`.
+Without a database in any source, `database_url` is None; `ngdata._local.fallback` then starts the
+embedded servers.
 """
 
 from __future__ import annotations
 
+import os
+import re
+from collections import ChainMap
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any
 
-from pydantic import BeforeValidator, Field, SecretStr, ValidationError
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, ValidationError
 
 from ngdata._config import postgres_url, redis_url, tls
-from ngdata._config.file import load_config_file, settings_of
-from ngdata._config.sources import Origins
+from ngdata._config.file import from_mapping, load_config_file
+from ngdata._config.sources import (
+    Source,
+    Sources,
+    from_arguments,
+    from_variables,
+    rank,
+    read_variables,
+)
 from ngdata._config.url import URL
 from ngdata.errors import ConfigError
 
-__all__ = ["Settings", "load_settings"]
+__all__ = ["ServerParts", "Settings", "load_settings", "resolve_settings"]
 
-_Text = Annotated[str, BeforeValidator(lambda v: str(v) if isinstance(v, Path) else v)]
-
-# A file or a variable that has no value sets nothing, so there the word stands for None.
-_T = TypeVar("_T")
-_NoneOr = Annotated[_T | None, BeforeValidator(lambda v: None if v == "none" else v)]
+_PathText = Annotated[str, BeforeValidator(lambda v: str(v) if isinstance(v, Path) else v)]
 
 
-class Settings(BaseSettings):
-    """All that can be set; `load_settings` fills it.
+class ServerParts(BaseModel):
+    """The parts of both addresses, under the names that the servers' Docker images use.
+
+    `ngdata.connect` has no parameters for them; it takes URLs.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
+
+    postgres_host: str | None = None
+    postgres_port: int = Field(5432, ge=1, le=65535)
+    postgres_db: str | None = None
+    postgres_user: str | None = None
+    postgres_password: SecretStr | None = None
+    redis_host: str | None = None
+    redis_port: int = Field(6379, ge=1, le=65535)
+    redis_db: int = Field(0, ge=0)
+    redis_user: str | None = None
+    redis_password: SecretStr | None = None
+    redis_ssl: bool = False
+
+
+class Settings(ServerParts):
+    """All settings; `load_settings` fills them.
 
     Attributes
     ----------
     config : Path or None
-        The `database.yaml` that the rest is read from.
+        The `database.yaml` that is the weakest source of the other settings.
     database_url, redis_url : SecretStr or None
-        None: the embedded server; a database of one's own without a `redis_url` does without.
+        None: the embedded server; a database of your own without a `redis_url` uses no Redis.
     pool_min_size, pool_max_size : int
-        Connections kept, and the most there may be, of each of the two kinds (reads, writes).
+        Connections kept open, and the limit, for each of the two pools (reads, writes).
     connect_timeout : float
         Seconds until a server that does not answer counts as unavailable.
     pool_timeout : float
@@ -44,30 +71,20 @@ class Settings(BaseSettings):
     statement_timeout : float or None
         Seconds after which the server stops a query; None: never.
     application_name : str
-        What the server's activity views show.
+        The name in the server's activity views.
     read_only : bool
         Whether the server refuses all writes of this client.
     ssl_mode, ssl_cert, ssl_key, ssl_root_cert : str or None
-        TLS to PostgreSQL, as `ngdata._config.tls` says; they are in `database_url` too.
+        TLS to PostgreSQL, see `ngdata._config.tls`; they are part of `database_url` too.
     cache : str
-        How an answer may be one that was read before: ``strict``, ``ttl`` or ``off``.
+        The cache mode: ``strict``, ``ttl`` or ``off``.
     cache_bytes : int
-        How much memory of this process answers may take.
+        The limit of this process's memory for cached results.
     default_ttl : int
         Seconds that a result in Redis is kept.
     max_rows : int or None
-        How many rows an answer may have if the call does not say; None: any number.
+        The default limit of rows in a result; None: no limit.
     """
-
-    model_config = SettingsConfigDict(
-        env_prefix="NGDATA_",
-        env_file=".env",
-        env_ignore_empty=True,
-        extra="ignore",
-        frozen=True,
-        populate_by_name=True,
-        hide_input_in_errors=True,
-    )
 
     config: Path | None = None
     database_url: SecretStr | None = None
@@ -80,31 +97,19 @@ class Settings(BaseSettings):
     application_name: str = "ngdata"
     read_only: bool = False
     ssl_mode: tls.Mode | None = None
-    ssl_cert: _Text | None = None
-    ssl_key: _Text | None = None
-    ssl_root_cert: _Text | None = None
+    ssl_cert: _PathText | None = None
+    ssl_key: _PathText | None = None
+    ssl_root_cert: _PathText | None = None
     cache: str = "strict"
     cache_bytes: int = Field(256 << 20, ge=0)
     default_ttl: int = Field(3600, gt=0)
-    max_rows: _NoneOr[Annotated[int, Field(ge=1)]] = 1_000_000
-
-    postgres_host: str | None = Field(None, validation_alias="POSTGRES_HOST")
-    postgres_port: int = Field(5432, validation_alias="POSTGRES_PORT", ge=1, le=65535)
-    postgres_db: str | None = Field(None, validation_alias="POSTGRES_DB")
-    postgres_user: str | None = Field(None, validation_alias="POSTGRES_USER")
-    postgres_password: SecretStr | None = Field(None, validation_alias="POSTGRES_PASSWORD")
-    redis_host: str | None = Field(None, validation_alias="REDIS_HOST")
-    redis_port: int = Field(6379, validation_alias="REDIS_PORT", ge=1, le=65535)
-    redis_db: int = Field(0, validation_alias="REDIS_DB", ge=0)
-    redis_user: str | None = Field(None, validation_alias="REDIS_USER")
-    redis_password: SecretStr | None = Field(None, validation_alias="REDIS_PASSWORD")
-    redis_ssl: bool = Field(False, validation_alias="REDIS_SSL")
+    max_rows: int | None = Field(1_000_000, ge=1)
 
 
 def load_settings(**arguments: Any) -> Settings:
-    """Fill the settings: an argument that is not None, else environment, `.env`, `database.yaml`.
+    """Merge arguments, environment, `.env` and `database.yaml`, strongest first, and validate them.
 
-    The file is the one that the setting `config` names.  An empty variable counts as unset.
+    `ngdata._config.sources` defines which values count as unset.
 
     Parameters
     ----------
@@ -114,7 +119,7 @@ def load_settings(**arguments: Any) -> Settings:
     Raises
     ------
     ConfigError
-        For a value that cannot be used; it names where it came from, and no secret.
+        An unknown setting or a bad value; the error names its source, and never shows a secret.
 
     Examples
     --------
@@ -122,91 +127,159 @@ def load_settings(**arguments: Any) -> Settings:
     >>> load_settings(pool_max_size=4).pool_max_size
     4
     """
-    given = {name: value for name, value in arguments.items() if value is not None}
-    origins = Origins.of(Settings, given)
-    settings = _filled(given, origins)
-    if settings.config is not None:
-        source = str(settings.config)
-        named = settings_of(load_config_file(settings.config)["database"], source)
-        fresh = {n: found for n, found in named.items() if n not in settings.model_fields_set}
-        origins = origins.with_file(source, {name: path for name, (path, _) in fresh.items()})
-        settings = _filled(given | {name: value for name, (_, value) in fresh.items()}, origins)
-    url, redis_url = _database_url(settings, origins), _redis_url(settings, origins)
-    found: dict[str, Any] = {
-        "database_url": url and SecretStr(url),
-        "redis_url": redis_url and SecretStr(redis_url),
-    }
-    if url is not None:
-        query = URL.parse(url).query
-        found |= {field: query.get(name) for name, field in tls.FIELDS.items()}
-    return settings.model_copy(update=found)
+    unknown = sorted(arguments.keys() - Settings.model_fields.keys())
+    if unknown:
+        raise ConfigError(
+            f"unknown setting {unknown[0]!r}; the settings are {', '.join(Settings.model_fields)}"
+        )
+    return resolve_settings(from_arguments(arguments))
 
 
-def _filled(given: dict[str, Any], origins: Origins) -> Settings:
+def resolve_settings(strongest: Source) -> Settings:
+    """Merge one source with the weaker ones: environment, `.env`, `database.yaml`.
+
+    Parameters
+    ----------
+    strongest : dict
+        For each setting: its value and the label for errors.
+
+    Raises
+    ------
+    ConfigError
+        As `load_settings`.
+
+    Examples
+    --------
+    >>> from ngdata._config.settings import resolve_settings
+    >>> from ngdata._config.sources import SourcedValue
+    >>> resolve_settings({"pool_timeout": SourcedValue(2, "the test's timeout")}).pool_timeout
+    2.0
+    """
+    variables = read_variables()
+    names = Settings.model_fields, ServerParts.model_fields
+    sources: Sources = ChainMap(
+        strongest,
+        from_variables(variables.environment, *names, file=""),
+        from_variables(variables.dotenv, *names, file=".env"),
+    )
+    config = sources.get("config")
+    # A value of another type is left to the model, which refuses it.
+    if config is not None and isinstance(config.value, str | os.PathLike):
+        file = str(Path(config.value))
+        database = load_config_file(file, variables.merged())["database"]
+        sources.maps.append(from_mapping(database, file))
+    return _with_urls(_validate(sources), sources)
+
+
+def _validate(sources: Sources) -> Settings:
     try:
-        return Settings(**given)
+        return Settings.model_validate({name: entry.value for name, entry in sources.items()})
     except ValidationError as error:
-        raise ConfigError("; ".join(_problem(e, origins) for e in error.errors())) from None
+        problems = (_describe(problem, sources) for problem in error.errors())
+        raise ConfigError("; ".join(problems)) from None
 
 
-def _problem(error: Any, origins: Origins) -> str:
-    field = origins.field(str(error["loc"][0]))
-    message = f"{error['msg'][0].lower()}{error['msg'][1:]}"
-    # A variable may hold a secret that was meant for another; an argument is there to be seen.
-    secret = "SecretStr" in str(Settings.model_fields[field].annotation)
-    shown = "" if secret or origins.rank(field) else f", not {error['input']!r}"
-    return f"{origins.named(field)} in the settings: {message}{shown}"
+def _describe(problem: Any, sources: Sources) -> str:
+    """Return pydantic's message as a sentence about the place that holds the value."""
+    setting = str(problem["loc"][0])
+    message = re.sub(r", (?:unable|got) .*", "", problem["msg"])
+    message = message.replace("Input should be", "must be").replace("Input is", "is")
+    # A variable may hold a secret under a wrong name; an argument is in the caller's own code.
+    is_secret = "SecretStr" in str(Settings.model_fields[setting].annotation)
+    shown = "" if is_secret or rank(sources, setting) else f", not {problem['input']!r}"
+    return f"{sources[setting].label} {message}{shown}"
+
+
+def _with_urls(settings: Settings, sources: Sources) -> Settings:
+    """Return the settings with both URLs made of the strongest source that names a server."""
+    database, redis = _database_url(settings, sources), _redis_url(settings, sources)
+    update: dict[str, Any] = {
+        "database_url": database and SecretStr(database),
+        "redis_url": redis and SecretStr(redis),
+    }
+    if database is not None:
+        query = URL.parse(database).query
+        update |= {field: query.get(name) for name, field in tls.FIELDS.items()}
+    return settings.model_copy(update=update)
+
+
+def _is_at_least_as_strong(sources: Sources, setting: str, other: str) -> bool:
+    return rank(sources, setting) <= rank(sources, other)
 
 
 def _secret(value: SecretStr | None) -> str | None:
     return None if value is None else value.get_secret_value()
 
 
-def _database_url(settings: Settings, origins: Origins) -> str | None:
-    """Choose the URL or the parts, whichever comes first, and put TLS into it."""
-    url = _secret(settings.database_url)
-    if settings.postgres_host is not None and not origins.first("database_url", "postgres_host"):
-        url = None
-    if url is not None:
-        # Read before it is checked, for whose parameters stand is yet to be decided.
-        query, origin = URL.parse(url).query, "database_url"
-    elif settings.postgres_host is not None:
-        query, origin = {}, "postgres_host"
+def _database_url(settings: Settings, sources: Sources) -> str | None:
+    """Return the URL, or one made of its parts, whichever source is stronger, with TLS in it."""
+    url, host = _secret(settings.database_url), settings.postgres_host
+    if url is not None and (
+        host is None or _is_at_least_as_strong(sources, "database_url", "postgres_host")
+    ):
+        # Parsed before it is normalized: which TLS parameters win is still to be decided.
+        query, decisive = URL.parse(url).query, "database_url"
+    elif host is not None:
+        query, decisive = {}, "postgres_host"
         url = postgres_url.compose(
-            settings.postgres_host,
+            host,
             settings.postgres_port,
             settings.postgres_db,
             settings.postgres_user,
             _secret(settings.postgres_password),
         )
     else:
-        for part in ("postgres_db", "postgres_user", "postgres_password"):
-            if getattr(settings, part) is not None:
-                raise ConfigError(
-                    f"{origins.named(part)} is set, and POSTGRES_HOST is not: set POSTGRES_HOST to "
-                    "the server it is meant for, or leave it out for the embedded one"
-                )
+        _refuse_parts_without_host(settings, sources)
         return None
-    ours = {}
-    for name, field in tls.FIELDS.items():
-        value, theirs = getattr(settings, field), query.get(name)
-        if value is None or value == theirs:
-            continue
-        if theirs and origins.rank(field) == origins.rank(origin):
+    parameters = _tls_parameters(settings, sources, query, decisive)
+    return postgres_url.normalize(
+        postgres_url.with_parameters(url, parameters) if parameters else url
+    )
+
+
+def _refuse_parts_without_host(settings: Settings, sources: Sources) -> None:
+    """Refuse a part of an address without a host, lest the embedded server be used instead."""
+    for part in ("postgres_db", "postgres_user", "postgres_password"):
+        if getattr(settings, part) is not None:
+            label = sources[part].label
             raise ConfigError(
-                f"{origins.named(field)} is {value!r}, and the database URL beside it has "
-                f"{name}={theirs!r}; give one of them"
+                f"{label} is set, but POSTGRES_HOST is not; set POSTGRES_HOST to the server's "
+                f"address, or unset {label} to use the embedded server"
             )
-        if not theirs or origins.rank(field) < origins.rank(origin):
-            ours[name] = value
-    return postgres_url.checked(postgres_url.with_parameters(url, ours) if ours else url)
 
 
-def _redis_url(settings: Settings, origins: Origins) -> str | None:
-    url = _secret(settings.redis_url)
-    host = settings.redis_host
-    if url is not None and (host is None or origins.first("redis_url", "redis_host")):
-        return redis_url.checked(url)
+def _tls_parameters(
+    settings: Settings, sources: Sources, query: dict[str, str], decisive: str
+) -> dict[str, str]:
+    """Return the TLS settings to put into the URL: those that its own parameters do not outrank.
+
+    Raises
+    ------
+    ConfigError
+        A setting contradicts a parameter of a URL from the same source.
+    """
+    parameters = {}
+    for name, setting in tls.FIELDS.items():
+        value, in_url = getattr(settings, setting), query.get(name)
+        if value is None or value == in_url:
+            continue
+        difference = rank(sources, setting) - rank(sources, decisive)
+        if in_url and difference == 0:
+            raise ConfigError(
+                f"{sources[setting].label} is {value!r}, but the database URL from the same source "
+                f"has {name}={in_url!r}; set only one of them"
+            )
+        if not in_url or difference < 0:
+            parameters[name] = value
+    return parameters
+
+
+def _redis_url(settings: Settings, sources: Sources) -> str | None:
+    url, host = _secret(settings.redis_url), settings.redis_host
+    if url is not None and (
+        host is None or _is_at_least_as_strong(sources, "redis_url", "redis_host")
+    ):
+        return redis_url.normalize(url)
     if host is None:
         return None
     return redis_url.compose(

@@ -1,146 +1,203 @@
-"""Where each setting came from: which of two stands, and what an error calls it.
+"""The four sources of settings, strongest first: arguments, environment, `.env`, `database.yaml`.
 
-Also refuses a variable whose name is nearly that of a setting, which would change nothing in silence.
+Each source is a dict of setting -> (value, label); errors quote the label.  A source without an entry
+for a setting leaves it unset, and the next source decides.
+
+This module alone decides what counts as unset.  An argument is unset if it is `UNSET` or None, except
+that None is a value of the settings in `NULLABLE`: there it means "no limit".  A variable is unset if
+it is empty, and a key of a file if it has no value; both write that None as the word ``none``.
 """
 
 from __future__ import annotations
 
 import difflib
+import io
 import os
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
-from typing import Any, Final, Self
+from collections import ChainMap
+from collections.abc import Collection, Mapping
+from pathlib import Path
+from typing import Any, Final, NamedTuple, TypeAlias
 
 from dotenv import dotenv_values
 from dotenv.parser import parse_stream
-from pydantic_settings import BaseSettings
 
 from ngdata.errors import ConfigError
 
-__all__ = ["Origins", "variables"]
+__all__ = [
+    "NULLABLE",
+    "UNSET",
+    "Source",
+    "SourcedValue",
+    "Sources",
+    "Variables",
+    "from_arguments",
+    "from_variables",
+    "none_for_word",
+    "rank",
+    "read_variables",
+]
+
+UNSET: Final = ...
+"""An argument with this value is unset."""
+
+NULLABLE: Final = frozenset({"max_rows"})
+"""The settings of which None is a value; for all others an argument of None is unset."""
 
 _PREFIX: Final = "NGDATA_"
 
-_OURS: Final = re.compile(r"(?:NGDATA|POSTGRES|REDIS)_[A-Z_]+")
+# A line of `.env` that python-dotenv cannot parse is ours if it contains such a name.
+_OUR_NAME: Final = re.compile(r"(?:NGDATA|POSTGRES|REDIS)_[A-Z_]+")
 
-# Read elsewhere: the embedded servers' directory (ngdata._local).
-_OTHERS: Final = frozenset({"NGDATA_HOME"})
+# Read elsewhere: the directory of the embedded servers (ngdata._local).
+_OTHER_VARIABLES: Final = frozenset({"NGDATA_HOME"})
 
 
-@dataclass(frozen=True)
-class Origins:
-    """The four places, the strongest first, and the settings that each has.
+class SourcedValue(NamedTuple):
+    """A value, not yet validated, and the label that names its place in an error."""
 
-    Attributes
-    ----------
-    names : dict
-        The variables that a setting may be in.
+    value: Any
+    label: str
+
+
+Source: TypeAlias = dict[str, SourcedValue]
+"""The settings that one source has."""
+
+Sources: TypeAlias = ChainMap[str, SourcedValue]
+"""All sources, strongest first."""
+
+
+class Variables(NamedTuple):
+    """The variables of the environment and those of the file `.env`."""
+
+    environment: Mapping[str, str]
+    dotenv: Mapping[str, str]
+
+    def merged(self) -> Mapping[str, str]:
+        """Return both; the environment wins."""
+        return ChainMap(dict(self.environment), dict(self.dotenv))
+
+
+def read_variables() -> Variables:
+    """Read the environment and, once, the file `.env` in the current directory.
+
+    Raises
+    ------
+    ConfigError
+        `.env` cannot be read, or one of its lines that sets a variable of ngdata cannot be parsed.
     """
-
-    names: dict[str, tuple[str, ...]]
-    arguments: frozenset[str]
-    environment: frozenset[str]
-    dotenv: frozenset[str]
-    file: str = ""
-    paths: dict[str, str] = field(default_factory=dict)
-
-    @classmethod
-    def of(cls, settings: type[BaseSettings], given: Mapping[str, Any]) -> Self:
-        """Look at what there is.
-
-        Raises
-        ------
-        ConfigError
-            If a variable is most likely a slip, or `.env` cannot be read.
-        """
-        unknown = given.keys() - settings.model_fields.keys()
-        if unknown:
-            raise ConfigError(f"there is no setting {sorted(unknown)[0]!r}")
-        names = {
-            name: tuple(filter(None, (_alias(info), f"{_PREFIX}{name.upper()}")))
-            for name, info in settings.model_fields.items()
-        }
-        environment = frozenset(name.upper() for name, value in os.environ.items() if value)
-        dotenv = frozenset(name.upper() for name, value in _dotenv().items() if value)
-        known = {name for several in names.values() for name in several} | _OTHERS
-        for found, where in ((environment, "the environment"), (dotenv, ".env")):
-            _refuse_slips(found, known, where)
-        return cls(names, frozenset(given), environment, dotenv)
-
-    def with_file(self, file: str, paths: dict[str, str]) -> Self:
-        """Add what `database.yaml` has: for each setting, the path of its key."""
-        return replace(self, file=file, paths=paths)
-
-    def rank(self, setting: str) -> int:
-        """Tell the place of a setting; less is stronger."""
-        if setting in self.arguments:
-            return 0
-        for rank, found in enumerate((self.environment, self.dotenv), 1):
-            if not found.isdisjoint(self.names[setting]):
-                return rank
-        return 3 if setting in self.paths else 4
-
-    def first(self, one: str, other: str) -> bool:
-        """Tell whether one setting is at least as strong as another."""
-        return self.rank(one) <= self.rank(other)
-
-    def field(self, location: str) -> str:
-        """Give the setting that pydantic means, which may name it by its variable."""
-        return next((n for n, names in self.names.items() if location in (n, *names)), location)
-
-    def named(self, setting: str) -> str:
-        """Call a setting what its place calls it."""
-        rank = self.rank(setting)
-        if rank in (1, 2):
-            found = (self.environment, self.dotenv)[rank - 1]
-            name = next(name for name in self.names[setting] if name in found)
-            return name if rank == 1 else f"{name} in .env"
-        return f"{self.paths[setting]} in {self.file}," if rank == 3 else setting
+    return Variables(dict(os.environ), _read_dotenv())
 
 
-def variables() -> dict[str, str]:
-    """Give the environment's variables, and behind them those of `.env`."""
-    return {name: value for name, value in _dotenv().items() if value is not None} | dict(
-        os.environ
-    )
+def from_arguments(arguments: Mapping[str, Any]) -> Source:
+    """Return the arguments that are set, each labelled with its own name.
+
+    Examples
+    --------
+    >>> from ngdata._config.sources import UNSET, from_arguments
+    >>> sorted(from_arguments({"cache": None, "pool_max_size": 4, "max_rows": None}))
+    ['max_rows', 'pool_max_size']
+    >>> from_arguments({"max_rows": UNSET})
+    {}
+    """
+    return {
+        name: SourcedValue(value, name)
+        for name, value in arguments.items()
+        if value is not UNSET and (value is not None or name in NULLABLE)
+    }
 
 
-def _dotenv() -> dict[str, str | None]:
+def from_variables(
+    variables: Mapping[str, str], settings: Collection[str], unprefixed: Collection[str], file: str
+) -> Source:
+    """Return the settings that variables set, each labelled with its variable.
+
+    Parameters
+    ----------
+    variables : mapping
+        Their case is ignored.
+    settings : collection of str
+        All settings; each is read from the variable ``NGDATA_`` + its name.
+    unprefixed : collection of str
+        The settings that are also, and first, read from a variable without the prefix.
+    file : str
+        The file that holds the variables; empty for the environment.
+
+    Raises
+    ------
+    ConfigError
+        A variable looks like a misspelled one of ngdata: it would have no effect.
+    """
+    values = {name.upper(): value for name, value in variables.items() if value}
+    known = {f"{_PREFIX}{setting.upper()}" for setting in settings} | _OTHER_VARIABLES
+    _refuse_misspellings(values, known, file or "the environment")
+    source: Source = {}
+    for setting in settings:
+        plain, prefixed = setting.upper(), f"{_PREFIX}{setting.upper()}"
+        for name in (plain, prefixed) if setting in unprefixed else (prefixed,):
+            if name in values:
+                label = f"{name} in {file}" if file else name
+                source[setting] = SourcedValue(none_for_word(setting, values[name]), label)
+                break
+    return source
+
+
+def none_for_word(setting: str, value: Any) -> Any:
+    """Return None for the word ``none`` if None is a value of the setting, else the value."""
+    return None if setting in NULLABLE and value == "none" else value
+
+
+def rank(sources: Sources, setting: str) -> int:
+    """Return the position of the source that sets a setting (0: the strongest); the last + 1 if none.
+
+    Examples
+    --------
+    >>> from collections import ChainMap
+    >>> from ngdata._config.sources import from_arguments, rank
+    >>> sources = ChainMap({}, from_arguments({"cache": "ttl"}))
+    >>> rank(sources, "cache"), rank(sources, "max_rows")
+    (1, 2)
+    """
+    positions = (n for n, source in enumerate(sources.maps) if setting in source)
+    return next(positions, len(sources.maps))
+
+
+def _read_dotenv() -> dict[str, str]:
+    file = Path(".env")
+    if not file.is_file():
+        return {}
     try:
-        _refuse_unreadable_lines()
-        return dotenv_values(".env")
+        text = file.read_text("utf-8")
     except UnicodeDecodeError:
-        raise ConfigError("the file .env here is not UTF-8 text") from None
+        raise ConfigError(
+            "the file .env in the current directory is not UTF-8 text; save it as UTF-8"
+        ) from None
     except OSError as error:
-        raise ConfigError(f"the file .env here cannot be read: {error.strerror}") from None
+        raise ConfigError(
+            f"the file .env in the current directory cannot be read: {error.strerror}"
+        ) from None
+    _refuse_unparsed_lines(text)
+    values = dotenv_values(stream=io.StringIO(text))
+    return {name: value for name, value in values.items() if value is not None}
 
 
-def _refuse_unreadable_lines() -> None:
-    """Refuse a line that is meant for us and would be passed over; others' lines are theirs."""
-    if not os.path.isfile(".env"):
-        return
-    with open(".env", encoding="utf-8") as file:
-        for line in parse_stream(file):
-            name = _OURS.search(line.original.string) if line.error else None
-            if name:
+def _refuse_unparsed_lines(text: str) -> None:
+    """Refuse a line with one of our variables that python-dotenv would skip; ignore other lines."""
+    for line in parse_stream(io.StringIO(text)):
+        name = _OUR_NAME.search(line.original.string) if line.error else None
+        if name:
+            raise ConfigError(
+                f"line {line.original.line} of the file .env in the current directory, which "
+                f"contains {name[0]}, cannot be parsed; write it as NAME=value and close every quote"
+            )
+
+
+def _refuse_misspellings(names: Collection[str], known: Collection[str], place: str) -> None:
+    endings = {name.removeprefix(_PREFIX): name for name in known}
+    for name in sorted(names):
+        if name.startswith(_PREFIX) and name not in known:
+            close = difflib.get_close_matches(name.removeprefix(_PREFIX), endings, 1, 0.85)
+            if close:
                 raise ConfigError(
-                    f"line {line.original.line} of the file .env here, with {name[0]}, cannot be "
-                    "read; write NAME=value, and close a quote that you open"
-                )
-
-
-def _alias(info: Any) -> str | None:
-    alias = info.validation_alias
-    return alias if isinstance(alias, str) else None
-
-
-def _refuse_slips(found: frozenset[str], known: set[str], where: str) -> None:
-    ours = {name.removeprefix(_PREFIX): name for name in known if name.startswith(_PREFIX)}
-    for name in sorted(found - known):
-        if name.startswith(_PREFIX):
-            near = difflib.get_close_matches(name.removeprefix(_PREFIX), ours, 1, 0.85)
-            if near:
-                raise ConfigError(
-                    f"{name} in {where} is no setting of ngdata; did you mean {ours[near[0]]}?"
+                    f"unknown variable {name} in {place}; did you mean {endings[close[0]]}?"
                 )

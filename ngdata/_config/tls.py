@@ -1,8 +1,8 @@
-"""TLS to PostgreSQL: what the settings may say, and what a failure of it means.
+"""TLS to PostgreSQL: which settings are valid, and what a failed handshake means.
 
-libpq and asyncpg read the same parameters and differ in what they pass over: a missing file, a key
-that others can read, a root certificate with a mode that checks none, ``system``.  So all of that is
-decided here, before either sees it, and both are told the same.
+libpq and asyncpg take the same parameters, but each silently ignores different mistakes: a missing
+file, a key that others can read, a root certificate with a mode that checks none, ``system``.  All of
+that is therefore decided here, and both drivers get the same result.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Final, Literal, get_args
 
 from ngdata.errors import ConfigError
 
-__all__ = ["FIELDS", "Mode", "checked", "explanation"]
+__all__ = ["FIELDS", "Mode", "explain_failure", "normalize"]
 
 Mode = Literal["disable", "allow", "prefer", "require", "verify-ca", "verify-full"]
 
@@ -25,173 +25,175 @@ FIELDS: Final = {
     "sslkey": "ssl_key",
     "sslrootcert": "ssl_root_cert",
 }
-"""libpq's names, and the settings'."""
+"""libpq's name of each parameter, and the setting's."""
 
-# Where systems keep the authorities that they trust; Python knows of one place at most.
-_SYSTEM: Final = (
+# Where systems keep the authorities that they trust; Python knows at most one of these files.
+_SYSTEM_FILES: Final = (
     "/etc/ssl/certs/ca-certificates.crt",
     "/etc/pki/tls/certs/ca-bundle.crt",
     "/etc/ssl/ca-bundle.pem",
     "/etc/ssl/cert.pem",
 )
 
-# What stands in an error of either driver, and what it means.  These texts are the client's own:
-# OpenSSL's, libpq's and asyncpg's, which no server translates.
+# Parts of the drivers' errors, and their meaning.  OpenSSL, libpq and asyncpg write these texts on the
+# client; they do not depend on the server's language.
 _FAILURES: Final = (
     (
         ("does not match host name", "Hostname mismatch", "IP address mismatch"),
-        "the server's certificate is for another host name: use a name that stands in the "
-        "certificate in the address, or have one made for this name",
+        "the server's certificate is for another host name: connect to a name that the certificate "
+        "contains, or have a certificate issued for this name",
     ),
     (
         ("certificate has expired", "certificate is not yet valid"),
-        "the server's certificate is out of date, or this machine's clock is wrong",
+        "the server's certificate has expired or is not valid yet, or this machine's clock is wrong",
     ),
     (
         ("certificate verify failed", "CERTIFICATE_VERIFY_FAILED"),
-        "the server's certificate is not signed by the authority in ssl_root_cert: name the file "
-        "of the authority that signed it",
+        "the server's certificate is not signed by the authority in ssl_root_cert: set it to the "
+        "file of the authority that signed the certificate",
     ),
     (
         ("server does not support SSL", "rejected SSL upgrade"),
-        "the server does not speak TLS: turn it on there (ssl = on), or, where nobody can listen, "
+        "the server does not support TLS: enable it there (ssl = on), or, on a trusted network, "
         "set ssl_mode to disable",
     ),
     (
         ("alert unknown ca", "alert certificate required", "alert bad certificate"),
-        "the server does not accept this client's certificate: ssl_cert must be signed by an "
+        "the server rejects this client's certificate: ssl_cert must be signed by an "
         "authority that the server trusts",
     ),
 )
 
 
-def checked(parameters: Mapping[str, str]) -> dict[str, str]:
-    """Make the TLS parameters such that both drivers do the same with them.
+def normalize(parameters: Mapping[str, str]) -> dict[str, str]:
+    """Check TLS parameters, and return them in a form that means the same to both drivers.
 
-    A root certificate without a mode means ``verify-full``; with ``disable``, certificates do not
-    matter.  ``system`` stands for the authorities that this machine trusts.
+    A root certificate without a mode implies ``verify-full``; ``disable`` ignores certificates.  The
+    root certificate ``system`` is the list of authorities that this machine trusts.
 
     Parameters
     ----------
     parameters : mapping
-        Under libpq's names; others are left alone.
+        Under libpq's names; all others are ignored.
 
     Raises
     ------
     ConfigError
-        For an unknown mode, a file that cannot be used, or a certificate that would be passed over.
+        The mode is unknown, a file cannot be used, or a certificate would be silently ignored.
 
     Examples
     --------
-    >>> from ngdata._config.tls import checked
-    >>> checked({"sslmode": "require"})
+    >>> from ngdata._config.tls import normalize
+    >>> normalize({"sslmode": "require"})
     {'sslmode': 'require'}
     """
-    given = {name: parameters[name] for name in FIELDS if parameters.get(name)}
-    mode = given.get("sslmode", "verify-full" if "sslrootcert" in given else None)
-    if mode is None and not given:
+    values = {name: parameters[name] for name in FIELDS if parameters.get(name)}
+    mode = values.get("sslmode", "verify-full" if "sslrootcert" in values else None)
+    if mode is None and not values:
         return {}
     if mode is not None and mode not in get_args(Mode):
-        raise ConfigError(f"ssl_mode is one of {', '.join(get_args(Mode))}, not {mode!r}")
+        raise ConfigError(f"ssl_mode must be one of {', '.join(get_args(Mode))}, not {mode!r}")
     if mode == "disable":
         return {"sslmode": mode}
-    found = {} if mode is None else {"sslmode": mode}
-    root = _root(mode, given.get("sslrootcert"))
+    normalized = {} if mode is None else {"sslmode": mode}
+    root = _root_certificate(mode, values.get("sslrootcert"))
     if root is not None:
-        found["sslrootcert"] = root
-    return found | _client(given, parameters.get("sslpassword", ""))
+        normalized["sslrootcert"] = root
+    return normalized | _client_certificate(values, parameters.get("sslpassword", ""))
 
 
-def _root(mode: str | None, given: str | None) -> str | None:
+def _root_certificate(mode: str | None, file: str | None) -> str | None:
+    """Return the file of the authority to trust; None if the mode needs none."""
     if mode in (None, "allow", "prefer"):
-        if given is not None:
+        if file is not None:
             raise ConfigError(
-                f"ssl_mode {mode} checks no certificate, so ssl_root_cert would be of no use; set "
+                f"ssl_mode {mode} checks no certificate and would ignore ssl_root_cert; set "
                 "ssl_mode to verify-full"
             )
         return None
-    if given == "system":
+    if file == "system":
         if mode != "verify-full":
             raise ConfigError(
-                f"ssl_root_cert is `system`, and ssl_mode {mode} would take a certificate of "
-                "anybody's from there; set ssl_mode to verify-full"
+                f"ssl_root_cert `system` with ssl_mode {mode} would accept the certificate of any "
+                "server that a public authority has signed; set ssl_mode to verify-full"
             )
-        given = _system()
-    if given is None:
-        # Both drivers look there, each in its own idea of the home.
-        place = Path(os.environ.get("PGSSLROOTCERT") or "~/.postgresql/root.crt").expanduser()
-        if mode == "require" and not place.exists():
+        file = _system_file()
+    if file is None:
+        # The default of both drivers, which differ in how they find the home directory.
+        default = Path(os.environ.get("PGSSLROOTCERT") or "~/.postgresql/root.crt").expanduser()
+        if mode == "require" and not default.exists():
             return None
-        if not place.exists():
+        if not default.exists():
             raise ConfigError(
-                f"ssl_mode {mode} needs to know whom to trust: set ssl_root_cert to the file with "
-                f"the authority's certificate, or to `system`; {place} is not there either"
+                f"ssl_mode {mode} needs an authority to trust, and {default} does not exist; set "
+                "ssl_root_cert to the file with the authority's certificate, or to `system`"
             )
-        given = str(place)
-    path = _readable("ssl_root_cert", given)
+        file = str(default)
+    path = _readable("ssl_root_cert", file)
     try:
         ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(path)
     except ssl.SSLError:
-        raise ConfigError(f"ssl_root_cert: {path} holds no certificate in PEM form") from None
+        raise ConfigError(f"ssl_root_cert: {path} must hold a certificate in PEM form") from None
     return path
 
 
-def _system() -> str:
-    for place in (ssl.get_default_verify_paths().cafile, *_SYSTEM):
-        if place and Path(place).is_file():
-            return place
+def _system_file() -> str:
+    for file in (ssl.get_default_verify_paths().cafile, *_SYSTEM_FILES):
+        if file and Path(file).is_file():
+            return file
     raise ConfigError(
-        "ssl_root_cert is `system`, and this machine has no list of authorities that it trusts; "
-        "install its package ca-certificates, or name a file"
+        "ssl_root_cert is `system`, but this machine has no list of trusted authorities; install "
+        "its package ca-certificates, or set ssl_root_cert to a file"
     )
 
 
-def _client(given: Mapping[str, str], password: str) -> dict[str, str]:
+def _client_certificate(values: Mapping[str, str], password: str) -> dict[str, str]:
     """Check the client's own certificate and key, if it has any."""
-    names = {"sslcert", "sslkey"} & given.keys()
+    names = {"sslcert", "sslkey"} & values.keys()
     if not names:
         return {}
     if len(names) == 1:
-        one, other = names.pop(), {"sslcert": "ssl_key", "sslkey": "ssl_cert"}
+        [name] = names
+        present, missing = FIELDS[name], "ssl_key" if name == "sslcert" else "ssl_cert"
         raise ConfigError(
-            f"{FIELDS[one]} is of no use without {other[one]}; if one file holds both, name it in "
-            "both"
+            f"{present} has no effect without {missing}; if one file holds both, set both to it"
         )
-    certificate = _readable("ssl_cert", given["sslcert"])
-    key = _readable("ssl_key", given["sslkey"])
+    certificate = _readable("ssl_cert", values["sslcert"])
+    key = _readable("ssl_key", values["sslkey"])
     status = Path(key).stat()
-    # libpq's own rule; root may let a group in.
+    # libpq's own rule: only a file of root may be readable by a group.
     if status.st_mode & (0o077 if status.st_uid == os.geteuid() != 0 else 0o037):
-        raise ConfigError(f"ssl_key: {key} can be read by others; run `chmod 600` on it")
+        raise ConfigError(f"ssl_key: {key} is readable by other users; run `chmod 600` on it")
     try:
         ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_cert_chain(certificate, key, lambda: password)
     except (ssl.SSLError, ValueError):
         raise ConfigError(
-            f"ssl_cert {certificate} and ssl_key {key} do not belong together, are not in PEM form, "
-            "or the key is encrypted with another password than sslpassword"
+            f"ssl_cert {certificate} and ssl_key {key} do not match, are not in PEM form, or the "
+            "key is encrypted with another password than sslpassword; correct the two files"
         ) from None
     return {"sslcert": certificate, "sslkey": key}
 
 
-def _readable(field: str, given: str) -> str:
-    path = Path(given).expanduser().absolute()
+def _readable(setting: str, file: str) -> str:
+    """Return the absolute path of a file that can be read."""
+    path = Path(file).expanduser().absolute()
     try:
         path.open("rb").close()
     except OSError as error:
-        raise ConfigError(f"{field}: {path} cannot be read: {error.strerror}") from None
+        raise ConfigError(f"{setting}: {path} cannot be read: {error.strerror}") from None
     return str(path)
 
 
-def explanation(message: str) -> str | None:
-    """Say what a driver's error means, if it is one of TLS; else give None.
+def explain_failure(message: str) -> str | None:
+    """Return the meaning of a driver's error if it is one of TLS, else None.
 
     Examples
     --------
-    >>> from ngdata._config.tls import explanation
-    >>> explanation("SSL error: certificate verify failed")[:43]
+    >>> from ngdata._config.tls import explain_failure
+    >>> explain_failure("SSL error: certificate verify failed")[:43]
     "the server's certificate is not signed by t"
     """
-    for marks, meaning in _FAILURES:
-        if any(mark in message for mark in marks):
+    for fragments, meaning in _FAILURES:
+        if any(fragment in message for fragment in fragments):
             return meaning
     return None

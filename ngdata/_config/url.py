@@ -1,7 +1,7 @@
-"""A server's URL taken apart, and put together again with everything escaped that must be.
+"""A server's URL: parsed into its parts, and built from them with everything escaped.
 
-Drivers show the part that they stumble over, which may be the half of a password; so a URL that
-they could not read is refused here, without showing any of it.
+A driver that cannot parse a URL quotes the part that it rejects, which may be half a password.  Such a
+URL is therefore refused here, without showing any of it.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ _BAD_ESCAPE: Final = re.compile(r"%(?![0-9A-Fa-f]{2})|%00|[\x00-\x20]")
 _HOST: Final = re.compile(r"(\[[0-9A-Za-z:.%]+\]|[^:\[\]]*)(:[0-9]*)?")
 _SCHEME: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*")
 
-# The @ of a secret may stand in a query as it is.
+# Parameters whose values may contain an unescaped @.
 _SECRETS: Final = re.compile(r"(user|password|sslpassword)=")
 
 
 def scheme_of(text: str) -> str:
-    """Give what an error may show of a text that was meant to be a URL: its scheme, or nothing.
+    """Return the part of a supposed URL that an error may show: its scheme, or nothing.
 
     Examples
     --------
@@ -36,32 +36,33 @@ def scheme_of(text: str) -> str:
     return scheme[:20] if separator and _SCHEME.fullmatch(scheme) else ""
 
 
-def _hides_an_end(query: str) -> bool:
-    """Tell whether what looks like a query may be the rest of a password, up to an @."""
+def _may_be_password(query: str) -> bool:
+    """Return whether a supposed query may be the rest of a password that ends at an @."""
     return any("@" in pair and not _SECRETS.match(pair) for pair in query.split("&"))
 
 
 def _check_ports(text: str, hosts: str, query: dict[str, str]) -> None:
-    # Behind the brackets of an IPv6 address, if there are any.
+    # After the brackets of an IPv6 address, if there are any.
     ports = [host.rpartition("]")[2].partition(":")[2] for host in hosts.split(",")]
     for port in [*ports, *query.get("port", "").split(",")]:
         if port and not (port.isascii() and port.isdigit() and int(port) <= 65535):
-            # Not shown: where an @ was forgotten, it is a password.
+            # Not shown: without the @, a password is where the port would be.
             raise ConfigError(
-                f"a port in the address {scheme_of(text)}://... is no number from 0 to 65535"
+                f"a port in the URL {scheme_of(text)}://... must be a number from 0 to 65535; "
+                "write it after the host, as in host:5432"
             )
 
 
 @dataclass(frozen=True)
 class URL:
-    """The parts; texts are plain, save `hosts` and `path`, which stay as written.
+    """The parts of a URL, unescaped, except for `hosts` and `path`, which stay as written.
 
     Attributes
     ----------
     hosts : str
         One or more, each with its port, if any.
     path : str
-        With the slash that it begins with.
+        Including the slash at its beginning.
     """
 
     scheme: str
@@ -73,12 +74,12 @@ class URL:
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        """Take a URL apart; an unescaped @ in a password is taken for what it is.
+        """Parse a URL; an unescaped @ in a password is accepted.
 
         Raises
         ------
         ConfigError
-            If it cannot be read in one way only; nothing of it is shown.
+            The URL is malformed or ambiguous; the error shows only its scheme.
 
         Examples
         --------
@@ -89,15 +90,15 @@ class URL:
         scheme, _, rest = text.strip().partition("://")
         head, _, query = rest.partition("?")
         authority, slash, path = head.partition("/")
-        who, at, hosts = authority.rpartition("@")
-        user, colon, password = who.partition(":")
+        credentials, at, hosts = authority.rpartition("@")
+        user, colon, password = credentials.partition(":")
         try:
             hosts_are_plain = all(map(_HOST.fullmatch, hosts.split(",")))
             if not hosts_are_plain or _BAD_ESCAPE.search(rest) or "#" in rest:
                 raise ValueError
-            if "@" in path or set("[]") & set(who) or (not at and _hides_an_end(query)):
+            if "@" in path or set("[]") & set(credentials) or (not at and _may_be_password(query)):
                 raise ValueError
-            # In a query a plus is a plus to libpq, and a space to Python.
+            # A plus in a query is a plus to libpq, but a space to Python.
             pairs = parse_qsl(
                 query.replace("+", "%2B"),
                 keep_blank_values=True,
@@ -116,14 +117,14 @@ class URL:
             )
         except ValueError:
             raise ConfigError(
-                f"the address {scheme_of(text)}://... cannot be read as a URL; write characters "
-                "such as @ : / ? # % in a user, password or path as %40 %3A %2F %3F %23 %25"
+                f"the URL {scheme_of(text)}://... cannot be parsed; write the characters "
+                "@ : / ? # % in a user, password or path as %40 %3A %2F %3F %23 %25"
             ) from None
 
     def __str__(self) -> str:
-        who = quote(self.user or "", safe="")
+        credentials = quote(self.user or "", safe="")
         if self.password is not None:
-            who += ":" + quote(self.password, safe="")
-        at = f"{who}@" if who else ""
+            credentials += ":" + quote(self.password, safe="")
+        at = f"{credentials}@" if credentials else ""
         query = urlencode(self.query, quote_via=quote, safe="")
         return f"{self.scheme}://{at}{self.hosts}{self.path}" + (f"?{query}" if query else "")

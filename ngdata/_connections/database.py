@@ -71,7 +71,7 @@ class Database:
         assert settings.database_url is not None
         url = settings.database_url.get_secret_value()
         self.settings = settings
-        self.where = postgres_url.shown(url)
+        self.where = postgres_url.without_password(url)
         session: dict[str, str] = {}
         if settings.statement_timeout is not None:
             session["statement_timeout"] = str(max(1, round(settings.statement_timeout * 1000)))
@@ -106,9 +106,9 @@ class Database:
         except asyncpg.ConnectionDoesNotExistError as error:
             # With TLS 1.3, the server refuses a certificate after the handshake, and asyncpg may see
             # the connection close before it sees the reason.
-            is_explained = tls.explanation(str(error.__cause__)) is not None
+            is_explained = tls.explain_failure(str(error.__cause__)) is not None
             if not is_explained and "sslcert=" in self._arguments["dsn"]:
-                reason = tls.explanation("alert unknown ca")
+                reason = tls.explain_failure("alert unknown ca")
                 raise ConfigError(
                     f"{self.where} closed the connection after the TLS handshake; most likely "
                     f"{reason}"

@@ -125,7 +125,7 @@ def _tls_failure(error: BaseException | None) -> str | None:
     # A server that refuses a certificate closes the connection; OpenSSL's error is then the cause of
     # asyncpg's.
     while error is not None and sqlstate_of(error) in (None, "08003"):
-        if (meaning := tls.explanation(str(error))) is not None:
+        if (meaning := tls.explain_failure(str(error))) is not None:
             return meaning
         error = error.__cause__
     return None

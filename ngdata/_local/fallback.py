@@ -1,4 +1,4 @@
-"""Which servers are meant: those that the settings name, else the embedded ones, started now."""
+"""The servers to connect to: those that the settings name, else the embedded ones, started now."""
 
 from __future__ import annotations
 
@@ -7,17 +7,19 @@ from pydantic import SecretStr
 from ngdata._config.settings import Settings
 from ngdata._local import up
 
-__all__ = ["located"]
+__all__ = ["resolve_servers"]
 
 
-def located(settings: Settings) -> Settings:
-    """Give the settings with a database's URL in them; may start servers, so it may take seconds.
+def resolve_servers(settings: Settings) -> Settings:
+    """Return the settings with a `database_url`; without one, start or join the embedded servers.
+
+    Starting them takes seconds.
 
     Examples
     --------
     >>> from ngdata._config.settings import load_settings
-    >>> from ngdata._local.fallback import located
-    >>> located(load_settings()).database_url is None
+    >>> from ngdata._local.fallback import resolve_servers
+    >>> resolve_servers(load_settings()).database_url is None
     False
     """
     if settings.database_url is not None:

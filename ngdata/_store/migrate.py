@@ -132,7 +132,7 @@ def _reported(database_url: str) -> Iterator[None]:
     """Do one thing at a time, and raise ngdata's errors."""
     from alembic.util import CommandError
 
-    where = postgres_url.shown(postgres_url.checked(database_url))
+    where = postgres_url.without_password(postgres_url.normalize(database_url))
     with _ALEMBIC, translated(where):
         try:
             yield

@@ -22,8 +22,9 @@ from ngdata._arguments.levels import LEVELS
 from ngdata._config.settings import Settings, load_settings
 from ngdata._connections.background_loop import background_loop
 from ngdata._connections.database import Database
-from ngdata._connections.threads import in_daemon_thread, uninterrupted
-from ngdata._local.fallback import located
+from ngdata._connections.opening import open_database
+from ngdata._connections.threads import in_daemon_thread
+from ngdata._local.fallback import resolve_servers
 from ngdata._query.filters import TokenFilter
 from ngdata._query.regions import region
 from ngdata._query.space import Box
@@ -100,14 +101,9 @@ def optimize(settings: Settings | None = None, *, progress: bool | None = None) 
 
 
 async def _opened(settings: Settings, progress: bool | None) -> list[Optimized]:
-    settings = await in_daemon_thread(lambda: located(settings))
-    # It takes as long as it takes, and it writes.
-    database = Database(settings.model_copy(update={"statement_timeout": None, "read_only": False}))
-    try:
-        await database.check()
+    settings = await in_daemon_thread(lambda: resolve_servers(settings))
+    async with open_database(settings, owner=True) as database:
         return await _optimized(database, progress)
-    finally:
-        await uninterrupted(database.close())
 
 
 async def _optimized(database: Database, progress: bool | None) -> list[Optimized]:

@@ -18,9 +18,9 @@ from tqdm.auto import tqdm
 from ngdata._arguments.levels import LEVELS
 from ngdata._config.settings import Settings, load_settings
 from ngdata._connections.background_loop import background_loop
-from ngdata._connections.database import Database
-from ngdata._connections.threads import in_daemon_thread, uninterrupted
-from ngdata._local.fallback import located
+from ngdata._connections.opening import open_database
+from ngdata._connections.threads import in_daemon_thread
+from ngdata._local.fallback import resolve_servers
 from ngdata._store.owner_locks import lock_tables, require_owner
 from ngdata._store.spatial_index import repair_level
 
@@ -72,15 +72,12 @@ def reindex(settings: Settings | None = None, *, progress: bool | None = None) -
 
 
 async def _opened(settings: Settings, progress: bool | None) -> Reindexed:
-    settings = await in_daemon_thread(lambda: located(settings))
-    # It takes as long as it takes, and it writes.
-    database = Database(settings.model_copy(update={"statement_timeout": None, "read_only": False}))
-    try:
-        await database.check()
-        async with database.transaction() as connection:
-            return await _rebuilt(connection, database.where, progress)
-    finally:
-        await uninterrupted(database.close())
+    settings = await in_daemon_thread(lambda: resolve_servers(settings))
+    async with (
+        open_database(settings, owner=True) as database,
+        database.transaction() as connection,
+    ):
+        return await _rebuilt(connection, database.where, progress)
 
 
 async def _rebuilt(

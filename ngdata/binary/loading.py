@@ -162,7 +162,7 @@ def load_records(
         )
     return ng._loop.run(
         load_records_async(
-            ng._twin,
+            ng._wrapped,
             path,
             kind,
             dialect=dialect,

@@ -15,8 +15,8 @@ import pandas as pd
 from numpy.typing import NDArray
 from rich.console import Console
 
-from ngdata._client.connect import connect
 from ngdata._client.sync.client import Client
+from ngdata._client.sync.connect import connect
 from ngdata.datasets import load_celegans
 from ngdata.errors import IntegrityError
 

@@ -61,7 +61,7 @@ def load_celegans(ng: Client) -> pd.DataFrame:
             f"load_celegans takes the client that ngdata.connect() gives, not {ng!r}; with an "
             "async one, await load_celegans_async(ang)"
         )
-    return ng._loop.run(load_celegans_async(ng._twin))
+    return ng._loop.run(load_celegans_async(ng._wrapped))
 
 
 async def load_celegans_async(ang: AsyncClient) -> pd.DataFrame:

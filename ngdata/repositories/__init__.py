@@ -1,8 +1,8 @@
-"""The entity-level API of the NeuroGraph OS persistence layer, importable from this one place.
+"""The entity-level API of the NeuroGraph OS persistence layer.
 
-Programs that were written against that layer run on it with their import lines changed;
-``docs/compatibility.md`` lists its calls and what differs.  Everything here is async, works on the
-tables of `ngdata._store.models`, and shares its queries with the frames of `ngdata.connect_async`.
+Programs written against that layer run on this one after changing their imports;
+``docs/compatibility.md`` lists the calls and the differences.  The repositories are async, use the
+tables of `ngdata._store.models`, and share their queries with the frames of `ngdata.connect_async`.
 """
 
 from ngdata._store.models import (

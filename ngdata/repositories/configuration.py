@@ -1,4 +1,4 @@
-"""`ConfigLoader`, and what its mapping `database` says as ngdata's settings."""
+"""`ConfigLoader`, and the settings that its mapping `database` sets."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from ngdata._config.file import load_config_file, settings_of
-from ngdata._config.settings import Settings, load_settings
+from ngdata._config.file import from_mapping, load_config_file
+from ngdata._config.settings import Settings, resolve_settings
 
 __all__ = ["ConfigLoader", "settings_from"]
 
@@ -19,7 +19,7 @@ class ConfigLoader:
     Parameters
     ----------
     base_path : path
-        Where files are looked for, and in its folder ``config``.
+        The directory to search for files; its subdirectory ``config`` is searched next.
 
     Examples
     --------
@@ -36,28 +36,27 @@ class ConfigLoader:
         self._base = Path(base_path)
 
     def load(self, path: str | os.PathLike[str]) -> dict[str, Any]:
-        """Read a YAML file; ``${VAR:default}`` in it stands for the environment's variable.
+        """Read a YAML file; ``${VAR:default}`` in it is replaced by the variable of the environment.
 
         Raises
         ------
         ConfigError
-            Naming the file and the line or key that cannot be used.
+            The file cannot be read or parsed; the error names the line or key.
         """
-        places = (self._base / path, self._base / "config" / path)
-        there = next((place for place in places if place.is_file()), places[0])
-        return load_config_file(there)
+        candidates = (self._base / path, self._base / "config" / path)
+        file = next((candidate for candidate in candidates if candidate.is_file()), candidates[0])
+        return load_config_file(file)
 
 
 def settings_from(database: Mapping[str, Any] | None) -> Settings:
-    """Give the settings of a mapping with ``postgres`` and ``redis``.
+    """Return the settings of a mapping with ``postgres`` and ``redis``.
 
-    What it does not name is looked for in the environment and `.env`, as for `ngdata.connect`; if
-    no server is named anywhere, the embedded one is meant.
+    Keys that it lacks are read from the environment and `.env`, as for `ngdata.connect`; if neither
+    names a server, the embedded one is used.
 
     Raises
     ------
     ConfigError
-        Naming the key that cannot be used.
+        A key is unknown or its value cannot be used; the error names the key.
     """
-    given = settings_of(database or {})
-    return load_settings(**{name: value for name, (_, value) in given.items()})
+    return resolve_settings(from_mapping(database or {}))

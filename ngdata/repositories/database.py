@@ -1,28 +1,29 @@
-"""`DatabaseManager`: the database of a program, its sessions, whether it answers."""
+"""`DatabaseManager`: a program's database, its sessions, and whether it answers."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
 
 from ngdata._config.settings import Settings
 from ngdata._connections.database import Database
-from ngdata._connections.threads import in_daemon_thread, uninterrupted
-from ngdata._local.fallback import located
+from ngdata._connections.opening import open_database
+from ngdata._connections.threads import in_daemon_thread
+from ngdata._local.fallback import resolve_servers
 from ngdata._store import migrate
 from ngdata.errors import NGDataError, SchemaVersionError
-from ngdata.repositories.entity_cache import Remembered
+from ngdata.repositories.entity_cache import EntityCache
 
 __all__ = ["DatabaseManager"]
 
 
 class DatabaseManager:
-    """One database, in the event loop in which it was opened.
+    """One database, in the event loop that opens it.
 
-    `DatabaseFactory.create_database_manager` makes it.
+    `DatabaseFactory.create_database_manager` returns it.
 
     Examples
     --------
@@ -32,93 +33,91 @@ class DatabaseManager:
     >>> async def two():
     ...     db_manager = await DatabaseFactory.create_database_manager()
     ...     async with db_manager.session() as session:
-    ...         found = await session.scalar(text("SELECT 1 + 1"))
+    ...         total = await session.scalar(text("SELECT 1 + 1"))
     ...     await DatabaseFactory.close_all()
-    ...     return found
+    ...     return total
     >>> asyncio.run(two())
     2
     """
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
+        self._stack = AsyncExitStack()
         self._database: Database | None = None
-        self._remembered: Remembered | None = None
+        self._entity_cache: EntityCache | None = None
         self._has_schema = False
         self._opening = asyncio.Lock()
 
     async def initialize(self) -> None:
-        """Connect, with no database configured to the embedded one; once is enough.
+        """Connect; with no database configured, to the embedded one.  Further calls do nothing.
 
         Raises
         ------
         ConfigError, DatabaseUnavailable
-            What stands in the way, and what to do about it.
+            The database cannot be used; the error says why, and what to do.
         """
         async with self._opening:
             if self._database is not None:
                 return
-            settings = await in_daemon_thread(lambda: located(self._settings))
-            database = Database(settings)
-            try:
+            settings = await in_daemon_thread(lambda: resolve_servers(self._settings))
+            async with AsyncExitStack() as stack:
+                database = await stack.enter_async_context(open_database(settings, check=False))
                 self._has_schema = await _is_current(database)
-            except BaseException:
-                await uninterrupted(database.close())
-                raise
+                self._stack = stack.pop_all()
             self._database = database
-            self._remembered = Remembered(database, settings)
+            self._entity_cache = EntityCache(database, settings)
             self._settings = settings
 
     @property
     def engine(self) -> AsyncEngine:
-        """SQLAlchemy's engine; ``engine.pool.status()`` tells of its connections."""
-        return self._opened().engine
+        """SQLAlchemy's engine; ``engine.pool.status()`` describes its connections."""
+        return self._open_database().engine
 
     @asynccontextmanager
     async def session(self) -> AsyncIterator[AsyncSession]:
-        """Open a session: it commits when it is left, and rolls back on an error.
+        """Open a session, which commits at the end and rolls back on an error.
 
-        Entities stay usable after it.
+        Entities stay usable afterwards.
 
         Raises
         ------
         SchemaVersionError
-            The database's schema is missing, older or newer; `create_tables` brings an older one up.
+            The database's schema is missing, older or newer; `create_tables` upgrades an older one.
         DatabaseUnavailable
             No server answers, or all connections stayed in use.
         """
-        database = self._opened()
+        database = self._open_database()
         if not self._has_schema:
             await database.check()
             self._has_schema = True
         async with database.session() as session:
-            session.info["remembered"] = self._remembered
+            session.info["entity_cache"] = self._entity_cache
             yield session
 
     async def create_tables(self) -> None:
-        """Bring the schema to this ngdata's revision, as ``ngdata migrate`` does."""
-        self._opened()
+        """Migrate the schema to this ngdata's revision, as ``ngdata migrate`` does."""
+        self._open_database()
         url = self._settings.database_url
         assert url is not None
         await in_daemon_thread(lambda: migrate.upgrade(url.get_secret_value()))
 
     async def health_check(self) -> bool:
-        """Tell whether the database answers."""
+        """Return whether the database answers."""
         try:
-            async with self._opened().transaction() as connection:
+            async with self._open_database().transaction() as connection:
                 return bool(await connection.fetchval("SELECT true"))
         except NGDataError:
             return False
 
     async def close(self) -> None:
-        """Close all connections; closing twice is no error."""
-        if self._database is not None:
-            if self._remembered is not None:
-                await self._remembered.close()
-            await self._database.close()
+        """Close all connections; closing again does nothing."""
+        if self._entity_cache is not None:
+            await self._entity_cache.close()
+        await self._stack.aclose()
 
-    def _opened(self) -> Database:
+    def _open_database(self) -> Database:
         if self._database is None:
-            raise NGDataError("this database manager is not open yet; await its initialize()")
+            raise NGDataError("this database manager is not open; await its initialize() first")
         return self._database
 
     def __repr__(self) -> str:

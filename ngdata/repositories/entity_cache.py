@@ -1,8 +1,8 @@
-"""Entities by id out of the cache: the tiers are the facade's, the version is the session's own.
+"""Cached entities by id: the tiers are those of the client's cache, the version is the session's.
 
-A session sees what it has not committed, so it asks for the version on its own connection.  What it
-then remembers is of a version that holds its own nonces: nobody else sees that one before the
-commit, and everybody the same row after it.
+A session sees its own uncommitted writes, so it reads the version on its own connection.  An entity
+that it caches after a write carries a version with the session's own nonces: no other session sees
+that version before the commit, and after it every session sees the same row.
 """
 
 from __future__ import annotations
@@ -33,12 +33,12 @@ from ngdata._reading.cache.versions import Versions, told_version_sql
 from ngdata.errors import NGDataError
 from ngdata.repositories.redis import RedisManager
 
-__all__ = ["Remembered"]
+__all__ = ["EntityCache"]
 
 _COLUMNS: Final = (Column("entity", Kind.JSON),)
 
 
-class Remembered:
+class EntityCache:
     """The entities that a manager's sessions have read.
 
     Parameters
@@ -49,72 +49,72 @@ class Remembered:
 
     def __init__(self, database: Database, settings: Settings) -> None:
         self._database = database
-        self._is_on = settings.cache != "off"
+        self._enabled = settings.cache != "off"
         self._identity: tuple[str, str] | None = None
-        self._asked = False
+        self._is_open = False
         self._shared: dict[RedisManager, Shared | None] = {}
         self.memory = Memory(settings.cache_bytes)
         self.stats = CacheStats()
 
     async def open(self, redis: RedisManager | None) -> bool:
-        """Tell whether there is a cache at all, with Redis or without."""
-        if self._is_on and not self._asked:
+        """Open the cache, with Redis or without, and return whether it can be used."""
+        if self._enabled and not self._is_open:
             versions = Versions(self._database)
             try:
                 self._identity = await versions.identity()
             finally:
                 await versions.close()
-            self._asked = True
+            self._is_open = True
         if self._identity is None:
             return False
         if isinstance(redis, RedisManager) and redis not in self._shared:
             self._shared[redis] = None
             prefix, secret = key_prefix(self._identity), self._identity[1].encode()
-            with contextlib.suppress(NGDataError):  # none is configured
+            with contextlib.suppress(NGDataError):  # no Redis is configured
                 url = await in_daemon_thread(redis.url)
                 ttl = redis.get_ttl("token")
                 self._shared[redis] = Shared(url, prefix, secret, ttl, self.stats)
         return True
 
     def version_sql(self, model: type[Any]) -> str:
-        """Give the query of the version that a session sees; NULL if nothing can tell."""
+        """Return the query of the version that a session sees; NULL means that it has none."""
         return told_version_sql(model.__table__.fullname)
 
     async def find(
         self, model: type[Any], key: uuid.UUID, version: str | None, redis: RedisManager | None
     ) -> Any:
-        """Give an entity that is as the store is at a version, detached; None if none is known."""
+        """Return the cached entity of a version, detached; None if there is none."""
         if version is None:
             self.stats.bypassed += 1
             return None
-        question = _question(model, key)
-        answer = self.memory.get(question)
+        cache_key = _cache_key(model, key)
+        answer = self.memory.get(cache_key)
         if answer is not None and answer.version == version:
             self.stats.memory_hits += 1
             return _entity(model, answer)
         self.stats.stale_avoided += answer is not None
         shared = self._shared.get(redis) if redis is not None else None
-        answer = await shared.get(question, version, _COLUMNS) if shared is not None else None
+        answer = await shared.get(cache_key, version, _COLUMNS) if shared is not None else None
         if answer is None or answer.version != version:
             self.stats.misses += 1
             return None
         self.stats.redis_hits += 1
-        self._keep(question, answer)
+        self._store_in_memory(cache_key, answer)
         return _entity(model, answer)
 
     def put(self, entity: Any, version: str | None, redis: RedisManager | None) -> None:
-        """Remember an entity as it was read, in one snapshot with a version."""
+        """Cache an entity that was read in one snapshot with a version."""
         if version is None:
             return
-        question = _question(type(entity), entity.id)
+        cache_key = _cache_key(type(entity), entity.id)
         answer = Answer(pa.table({"entity": [_text(entity)]}), _COLUMNS, version)
-        self._keep(question, answer)
+        self._store_in_memory(cache_key, answer)
         shared = self._shared.get(redis) if redis is not None else None
         if shared is not None:
-            shared.put(question, answer)
+            shared.put(cache_key, answer)
 
-    def _keep(self, question: str, answer: Answer) -> None:
-        self.memory.put(question, Query(question, _COLUMNS, ()), answer)
+    def _store_in_memory(self, cache_key: str, answer: Answer) -> None:
+        self.memory.put(cache_key, Query(cache_key, _COLUMNS, ()), answer)
 
     async def close(self) -> None:
         """Close the connections to Redis."""
@@ -124,12 +124,12 @@ class Remembered:
         self._shared.clear()
 
 
-def _question(model: type[Any], key: uuid.UUID) -> str:
+def _cache_key(model: type[Any], key: uuid.UUID) -> str:
     return digest("entity", model.__table__.fullname, str(key))
 
 
-# Python's JSON keeps floats and integers as they are; of these, each is written as text, and read.
-_TEXT: Final[dict[type, tuple[Callable[[Any], str], Callable[[str], Any]]]] = {
+# JSON keeps floats and integers exactly; values of these types are written as text.
+_CONVERTERS: Final[dict[type, tuple[Callable[[Any], str], Callable[[str], Any]]]] = {
     uuid.UUID: (str, uuid.UUID),
     dt.datetime: (dt.datetime.isoformat, dt.datetime.fromisoformat),
     bytes: (lambda value: base64.b64encode(value).decode(), base64.b64decode),
@@ -145,7 +145,9 @@ def _text(entity: Any) -> str:
     values = {}
     for name, kind in _columns(type(entity)):
         value = getattr(entity, name)
-        values[name] = value if value is None or kind not in _TEXT else _TEXT[kind][0](value)
+        values[name] = (
+            value if value is None or kind not in _CONVERTERS else _CONVERTERS[kind][0](value)
+        )
     return json.dumps(values)
 
 
@@ -154,7 +156,8 @@ def _entity(model: type[Any], answer: Answer) -> Any:
     entity = inspect(model).class_manager.new_instance()
     for name, kind in _columns(model):
         value = values[name]
-        given = value if value is None or kind not in _TEXT else _TEXT[kind][1](value)
-        set_committed_value(entity, name, given)
+        if value is not None and kind in _CONVERTERS:
+            value = _CONVERTERS[kind][1](value)
+        set_committed_value(entity, name, value)
     make_transient_to_detached(entity)
     return entity

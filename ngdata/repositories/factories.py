@@ -1,4 +1,4 @@
-"""Where a program gets its managers and repositories from."""
+"""`DatabaseFactory` and `RepositoryFactory`: a program's managers and repositories."""
 
 from __future__ import annotations
 
@@ -23,21 +23,21 @@ Loop: TypeAlias = asyncio.AbstractEventLoop | None
 
 
 class DatabaseFactory:
-    """Makes managers, one of each kind for a configuration and an event loop, until `close_all`.
+    """Creates managers, one of each kind per configuration and event loop, until `close_all`.
 
-    So a handler may ask for its manager on every call.
+    A handler can therefore request its manager on every call.
 
     Examples
     --------
     >>> import asyncio
     >>> from ngdata.repositories import DatabaseFactory
-    >>> async def answers():
+    >>> async def check():
     ...     db_manager = await DatabaseFactory.create_database_manager()
     ...     try:
     ...         return await db_manager.health_check()
     ...     finally:
     ...         await DatabaseFactory.close_all()
-    >>> asyncio.run(answers())
+    >>> asyncio.run(check())
     True
     """
 
@@ -48,41 +48,41 @@ class DatabaseFactory:
     async def create_database_manager(
         cls, config: Mapping[str, Any] | None = None
     ) -> DatabaseManager:
-        """Open the database of a configuration, or give the manager that has it open.
+        """Open the database of a configuration, or return the manager that has it open.
 
         Parameters
         ----------
         config : mapping, optional
-            The configuration's part `database`.  With no server named in it, nor in the
-            environment, the embedded server.
+            The configuration's part `database`.  If neither it nor the environment names a server,
+            the embedded one is used.
 
         Raises
         ------
         ConfigError
-            A key that is unknown or cannot be used.
+            A key is unknown, or its value cannot be used.
         DatabaseUnavailable
             No server answers.
         """
         settings, loop = settings_from(config), asyncio.get_running_loop()
-        manager = _of(cls._databases, loop, settings)
+        manager = _find(cls._databases, loop, settings)
         if manager is None:
             manager = DatabaseManager(settings)
             cls._databases.append((loop, settings, manager))
         try:
             await manager.initialize()
         except BaseException:
-            cls._databases[:] = [one for one in cls._databases if one[2] is not manager]
+            cls._databases[:] = [entry for entry in cls._databases if entry[2] is not manager]
             raise
-        if _of(cls._databases, loop, settings) is None:
-            # Another call that waited for the same one was cancelled, and has taken it off.
+        if _find(cls._databases, loop, settings) is None:
+            # A concurrent call for the same manager was cancelled, and has removed it.
             cls._databases.append((loop, settings, manager))
         return manager
 
     @classmethod
     def create_redis_manager(cls, config: Mapping[str, Any] | None = None) -> RedisManager:
-        """Give the manager of a configuration's Redis; it connects when it is used."""
+        """Return the manager of a configuration's Redis, which connects on first use."""
         settings, loop = settings_from(config), _running_loop()
-        manager = _of(cls._redis, loop, settings)
+        manager = _find(cls._redis, loop, settings)
         if manager is None:
             manager = RedisManager(settings, (config or {}).get("redis"))
             cls._redis.append((loop, settings, manager))
@@ -90,12 +90,12 @@ class DatabaseFactory:
 
     @classmethod
     async def close_all(cls) -> None:
-        """Close what this event loop has open; what one that has ended left open is forgotten."""
+        """Close this event loop's managers, and drop those of event loops that have ended."""
         loop = asyncio.get_running_loop()
-        databases = [manager for of, _, manager in cls._databases if of is loop]
-        caches = [manager for of, _, manager in cls._redis if of in (loop, None)]
-        cls._databases[:] = [one for one in cls._databases if _is_of_another(one[0], loop)]
-        cls._redis[:] = [one for one in cls._redis if _is_of_another(one[0], loop)]
+        databases = [manager for owner, _, manager in cls._databases if owner is loop]
+        caches = [manager for owner, _, manager in cls._redis if owner in (loop, None)]
+        cls._databases[:] = [entry for entry in cls._databases if _is_foreign(entry[0], loop)]
+        cls._redis[:] = [entry for entry in cls._redis if _is_foreign(entry[0], loop)]
         for database in databases:
             await database.close()
         for cache in caches:
@@ -103,23 +103,23 @@ class DatabaseFactory:
 
 
 class RepositoryFactory:
-    """Makes the repositories of a session.
+    """Creates the repositories of a session.
 
-    Parameters of each: the session, optionally the `RedisManager`, and the repository's part of the
-    configuration.
+    Each method takes the session and, optionally, the `RedisManager` and the repository's part of
+    the configuration.
 
     Examples
     --------
     >>> import asyncio
     >>> from ngdata.repositories import DatabaseFactory, RepositoryFactory
-    >>> async def count_of_a_type(token_type):
+    >>> async def count_type(token_type):
     ...     db_manager = await DatabaseFactory.create_database_manager()
     ...     async with db_manager.session() as session:
     ...         tokens = RepositoryFactory.create_token_repository(session)
-    ...         found = await tokens.find_by_type(token_type)
+    ...         matches = await tokens.find_by_type(token_type)
     ...     await DatabaseFactory.close_all()
-    ...     return len(found)
-    >>> asyncio.run(count_of_a_type("no such type"))
+    ...     return len(matches)
+    >>> asyncio.run(count_type("no such type"))
     0
     """
 
@@ -129,7 +129,7 @@ class RepositoryFactory:
         redis: RedisManager | None = None,
         config: Mapping[str, Any] | None = None,
     ) -> TokenRepository:
-        """Make the repository of tokens."""
+        """Create the repository of tokens."""
         return TokenRepository(session, redis, config)
 
     @staticmethod
@@ -138,7 +138,7 @@ class RepositoryFactory:
         redis: RedisManager | None = None,
         config: Mapping[str, Any] | None = None,
     ) -> GraphRepository:
-        """Make the repository of connections."""
+        """Create the repository of connections."""
         return GraphRepository(session, redis, config)
 
     @staticmethod
@@ -147,18 +147,20 @@ class RepositoryFactory:
         redis: RedisManager | None = None,
         config: Mapping[str, Any] | None = None,
     ) -> ExperienceRepository:
-        """Make the repository of events."""
+        """Create the repository of events."""
         return ExperienceRepository(session, redis, config)
 
 
-def _of(
+def _find(
     managers: Sequence[tuple[Loop, Settings, ManagerT]], loop: Loop, settings: Settings
 ) -> ManagerT | None:
-    return next((one for at, of, one in managers if at is loop and of == settings), None)
+    matches = (entry for entry in managers if entry[0] is loop and entry[1] == settings)
+    return next((manager for _, _, manager in matches), None)
 
 
-def _is_of_another(at: Loop, loop: Loop) -> bool:
-    return at is not None and at is not loop and not at.is_closed()
+def _is_foreign(owner: Loop, loop: Loop) -> bool:
+    """Return whether a manager belongs to another event loop that still exists."""
+    return owner is not None and owner is not loop and not owner.is_closed()
 
 
 def _running_loop() -> Loop:

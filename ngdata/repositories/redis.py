@@ -1,14 +1,15 @@
-"""`RedisManager`: whether Redis answers, its keys' names, and clients for whoever wants to ask it.
+"""`RedisManager`: whether Redis answers, the names of its keys, and clients for callers' own use.
 
-Nothing in ngdata waits for Redis on the event loop: `health_check` can be awaited, and `client` is
-an async one.  The blocking one that `get_client` gives is for programs that called it before.
+ngdata itself never waits for Redis on the event loop: `health_check` is awaited, and `client` is
+async.  `ping` and the client of `get_client` block; they are for programs written against the
+NeuroGraph OS layer.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Generator, Mapping
+from collections.abc import Mapping
 from typing import Any, Final
 
 import redis
@@ -16,18 +17,18 @@ import redis.asyncio
 
 from ngdata._config.settings import Settings
 from ngdata._connections.threads import in_daemon_thread
-from ngdata._local.fallback import located
+from ngdata._local.fallback import resolve_servers
 from ngdata.errors import ConfigError, InvalidQueryError
 
-__all__ = ["RedisHealth", "RedisManager"]
+__all__ = ["RedisManager"]
 
-# Seconds for an answer, at most.
-_PATIENCE: Final = 5.0
+# The limit, in seconds, for each answer; a shorter connect_timeout lowers it.
+_ANSWER_TIMEOUT: Final = 5.0
 
-_TTL: Final = 3600
+_DEFAULT_TTL: Final = 3600
 
-# NeuroGraph OS's own names; its regions of different levels had one name.
-_KEYS: Final = {
+# NeuroGraph OS's own patterns, but for the level of a region, which it left out.
+_KEY_PATTERNS: Final = {
     "token_by_id": "token:{token_id}",
     "token_by_coords": "token:coords:{x}:{y}:{z}",
     "graph_neighbors": "graph:neighbors:{token_id}",
@@ -37,58 +38,27 @@ _KEYS: Final = {
 }
 
 
-class RedisHealth:
-    """Whether Redis answers: awaited, the loop goes on meanwhile; used as a truth, it is waited for.
+class RedisManager:
+    """One Redis, connected to on first use; `DatabaseFactory.create_redis_manager` returns it.
+
+    Parameters
+    ----------
+    settings : Settings
+        Without a database in them, the embedded servers are used.
+    config : mapping, optional
+        The configuration's part `redis`.
 
     Examples
     --------
     >>> import asyncio
     >>> from ngdata.repositories import DatabaseFactory
-    >>> async def asked():
+    >>> async def check():
     ...     redis_manager = DatabaseFactory.create_redis_manager(
     ...         {"redis": {"host": "127.0.0.1", "port": 1}}
     ...     )
-    ...     return bool(redis_manager.health_check()), await redis_manager.health_check()
-    >>> asyncio.run(asked())
-    (False, False)
-    """
-
-    def __init__(self, manager: RedisManager) -> None:
-        self._manager = manager
-        self._answers: bool | None = None
-
-    def __bool__(self) -> bool:
-        if self._answers is None:
-            self._answers = self._manager._ping()
-        return self._answers
-
-    def __await__(self) -> Generator[Any, None, bool]:
-        return self._asked().__await__()
-
-    async def _asked(self) -> bool:
-        if self._answers is None:
-            self._answers = await in_daemon_thread(self._manager._ping)
-        return self._answers
-
-    def __eq__(self, other: object) -> bool:
-        return bool(self) == other if isinstance(other, bool | RedisHealth) else NotImplemented
-
-    def __hash__(self) -> int:
-        return hash(bool(self))
-
-    def __repr__(self) -> str:
-        return repr(bool(self))
-
-
-class RedisManager:
-    """One Redis; `DatabaseFactory.create_redis_manager` makes it.  It connects when it is used.
-
-    Parameters
-    ----------
-    settings : Settings
-        Without a database in them, the embedded servers are meant.
-    config : mapping, optional
-        The configuration's part `redis`.
+    ...     return await redis_manager.health_check()
+    >>> asyncio.run(check())
+    False
     """
 
     def __init__(self, settings: Settings, config: Mapping[str, Any] | None = None) -> None:
@@ -97,18 +67,20 @@ class RedisManager:
         self._blocking: redis.Redis | None = None
         self._async: redis.asyncio.Redis | None = None
 
-    def health_check(self) -> RedisHealth:
-        """Ask whether Redis answers.
+    async def health_check(self) -> bool:
+        """Return whether Redis answers within five seconds; the event loop runs meanwhile."""
+        return await in_daemon_thread(self.ping)
 
-        Returns
-        -------
-        RedisHealth
-            Awaited, or used as a truth value: True if it answers within five seconds.
-        """
-        return RedisHealth(self)
+    def ping(self) -> bool:
+        """Return whether Redis answers within five seconds; blocks, see `health_check`."""
+        try:
+            with redis.Redis.from_url(self.url(), **self._timeouts()) as client:
+                return bool(client.ping())
+        except (redis.RedisError, OSError, ValueError, ConfigError):
+            return False
 
     def get_client(self) -> redis.Redis:
-        """Give a blocking client, which stops the event loop while it waits; see `client`.
+        """Return a blocking client, which stops the event loop while it waits; see `client`.
 
         Raises
         ------
@@ -123,7 +95,7 @@ class RedisManager:
 
     @property
     def client(self) -> redis.asyncio.Redis:
-        """An async client, of the event loop that first used it."""
+        """An async client, which belongs to the event loop that first uses it."""
         if self._async is None:
             self._async = redis.asyncio.Redis.from_url(
                 self.url(), decode_responses=True, **self._timeouts()
@@ -131,19 +103,19 @@ class RedisManager:
         return self._async
 
     def build_key(self, pattern: str, **values: Any) -> str:
-        """Name a key by a pattern of the configuration, or by NeuroGraph OS's own.
+        """Build a key from a pattern of the configuration, or from one of NeuroGraph OS's own.
 
-        ngdata's own cache has other keys.
+        The keys of ngdata's own cache are different ones.
 
         Raises
         ------
         InvalidQueryError
-            An unknown pattern, or a value that it needs is missing.
+            The pattern is unknown, or one of its values is missing.
         """
-        patterns: dict[str, str] = _KEYS | (self.config.get("keys") or {})
+        patterns: dict[str, str] = _KEY_PATTERNS | (self.config.get("keys") or {})
         if pattern not in patterns:
             raise InvalidQueryError(
-                f"there is no key pattern {pattern!r}, only {', '.join(patterns)}"
+                f"unknown key pattern {pattern!r}; the patterns are {', '.join(patterns)}"
             )
         try:
             return patterns[pattern].format(**values)
@@ -151,9 +123,9 @@ class RedisManager:
             raise InvalidQueryError(f"the key pattern {pattern!r} needs {error.args[0]}=") from None
 
     def get_ttl(self, category: str = "default") -> int:
-        """Give the seconds that values of a category are kept, by the configuration's `cache`."""
+        """Return the seconds that a category's values are kept, from the configuration's `cache`."""
         cache = self.config.get("cache") or {}
-        return int(cache.get(f"{category}_ttl", cache.get("default_ttl", _TTL)))
+        return int(cache.get(f"{category}_ttl", cache.get("default_ttl", _DEFAULT_TTL)))
 
     def close(self) -> None:
         """Close the blocking client; `aclose` closes both."""
@@ -162,7 +134,7 @@ class RedisManager:
             self._blocking = None
 
     async def aclose(self) -> None:
-        """Close both clients; closing twice is no error."""
+        """Close both clients; closing again does nothing."""
         self.close()
         if self._async is not None:
             client, self._async = self._async, None
@@ -170,7 +142,7 @@ class RedisManager:
                 await client.aclose()
 
     def url(self) -> str:
-        """Give the server's URL, password and all; the embedded servers may be started for it.
+        """Return the server's URL with its password; may start the embedded servers.
 
         Raises
         ------
@@ -178,21 +150,14 @@ class RedisManager:
             No Redis is configured.
         """
         if self._settings.database_url is None and self._settings.redis_url is None:
-            self._settings = located(self._settings)
+            self._settings = resolve_servers(self._settings)
         if self._settings.redis_url is None:
             raise ConfigError(
-                "no Redis is configured; name one in the configuration under redis, or in "
+                "no Redis is configured; set database.redis.host in the configuration, or "
                 "NGDATA_REDIS_URL"
             )
         return self._settings.redis_url.get_secret_value()
 
-    def _ping(self) -> bool:
-        try:
-            with redis.Redis.from_url(self.url(), **self._timeouts()) as client:
-                return bool(client.ping())
-        except (redis.RedisError, OSError, ValueError, ConfigError):
-            return False
-
     def _timeouts(self) -> dict[str, Any]:
-        seconds = min(self._settings.connect_timeout, _PATIENCE)
+        seconds = min(self._settings.connect_timeout, _ANSWER_TIMEOUT)
         return {"socket_timeout": seconds, "socket_connect_timeout": seconds}

@@ -22,7 +22,7 @@ from ngdata._reading.cache.versions import version_of
 from ngdata._store.models import TokenModel
 from ngdata.errors import InvalidQueryError
 from ngdata.repositories.base import Repository
-from ngdata.repositories.entity_cache import Remembered
+from ngdata.repositories.entity_cache import EntityCache
 
 __all__ = ["TokenRepository"]
 
@@ -64,7 +64,7 @@ class TokenRepository(Repository[TokenModel]):
             Whether a cached token may be returned: one that the database would return now.
         """
         key = self._key(id)
-        cache: Remembered | None = self.session.info.get("remembered")
+        cache: EntityCache | None = self.session.info.get("entity_cache")
         if not use_cache or cache is None or not await cache.open(self.redis):
             return await super().get_by_id(key)
         version_column: ColumnElement[str | None] = literal_column(

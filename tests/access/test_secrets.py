@@ -163,7 +163,7 @@ def test_an_address_shown_as_it_came():
         "postgresql://h/d?password=Sesame@Sesame",
         f"postgresql://h/d?user=me&password={ESCAPED}",
     ):
-        hidden(postgres_url.shown(url))
+        hidden(postgres_url.without_password(url))
 
 
 @pytest.mark.parametrize(

@@ -141,7 +141,7 @@ def test_a_server_without_tls(tcp_server, presenting, mode):
     presenting(None)
     root = None if mode == "require" else tcp_server.authority.certificate
     url = tcp_server.url()
-    refused("the server does not speak TLS", database_url=url, ssl_mode=mode, ssl_root_cert=root)
+    refused("the server does not support TLS", database_url=url, ssl_mode=mode, ssl_root_cert=root)
     assert not encrypted(database_url=url)
 
 
@@ -165,7 +165,7 @@ def test_a_certificate_of_ones_own(tcp_server):
 
     refused("valid client certificate", by_server=True, database_url=url, ssl_root_cert=root)
     for authority, name, match in (
-        (tcp_server.impostor, "bearer", "does not accept this client's certificate"),
+        (tcp_server.impostor, "bearer", "rejects this client's certificate"),
         (tcp_server.authority, "somebody", "authentication failed for user"),
     ):
         other = authority.sign(f"other {name}", name)
@@ -195,7 +195,7 @@ def test_the_authority_at_home(tcp_server, tmp_path):
     place.parent.mkdir()
     url = tcp_server.url()
     for mode in CHECKED:
-        with pytest.raises(ConfigError, match="needs to know whom to trust"):
+        with pytest.raises(ConfigError, match="needs an authority to trust"):
             load_settings(database_url=url, ssl_mode=mode)
     assert encrypted(database_url=url, ssl_mode="require")
 
@@ -219,23 +219,23 @@ def pair(tcp_server, tmp_path):
 def test_files_that_cannot_be_used(pair, tcp_server, tmp_path):
     def problem(match, **parameters):
         with pytest.raises(ConfigError, match=match):
-            tls.checked(parameters)
+            tls.normalize(parameters)
 
-    assert tls.checked(pair) == pair
-    problem("ssl_mode is one of disable, .*, not 'full'", sslmode="full")
+    assert tls.normalize(pair) == pair
+    problem("ssl_mode must be one of disable, .*, not 'full'", sslmode="full")
     problem("ssl_root_cert: .*/none cannot be read", sslrootcert=str(tmp_path / "none"))
     problem("ssl_root_cert: .* cannot be read: Is a directory", sslrootcert=str(tmp_path))
-    problem("holds no certificate in PEM form", sslrootcert=pair["sslkey"])
+    problem("must hold a certificate in PEM form", sslrootcert=pair["sslkey"])
     problem("ssl_mode prefer checks no certificate", sslmode="prefer", sslrootcert=pair["sslcert"])
     problem("set ssl_mode to verify-full", sslmode="verify-ca", sslrootcert="system")
-    problem("ssl_cert is of no use without ssl_key", sslcert=pair["sslcert"])
-    problem("ssl_key is of no use without ssl_cert", sslkey=pair["sslkey"])
+    problem("ssl_cert has no effect without ssl_key", sslcert=pair["sslcert"])
+    problem("ssl_key has no effect without ssl_cert", sslkey=pair["sslkey"])
     other = tcp_server.authority.sign("stranger", "bearer").with_suffix(".key")
-    problem("do not belong together", sslcert=pair["sslcert"], sslkey=str(other))
+    problem("do not match, are not in PEM form", sslcert=pair["sslcert"], sslkey=str(other))
     os.chmod(pair["sslkey"], 0o644)
-    problem("can be read by others; run `chmod 600`", **pair)
+    problem("is readable by other users; run `chmod 600`", **pair)
     # Whoever switches TLS off need not remove the rest.
-    assert tls.checked({"sslmode": "disable", "sslrootcert": "none"}) == {"sslmode": "disable"}
+    assert tls.normalize({"sslmode": "disable", "sslrootcert": "none"}) == {"sslmode": "disable"}
 
 
 def test_a_key_with_a_password(pair):
@@ -244,11 +244,11 @@ def test_a_key_with_a_password(pair):
     os.system(f"openssl ec -aes128 -passout pass:sesame -in {key} -out {locked} 2>/dev/null")
     locked.chmod(0o600)
     arguments = pair | {"sslkey": str(locked)}
-    assert tls.checked(arguments | {"sslpassword": "sesame"}) == arguments
+    assert tls.normalize(arguments | {"sslpassword": "sesame"}) == arguments
     with pytest.raises(ConfigError, match="encrypted with another password"):
-        tls.checked(arguments)
+        tls.normalize(arguments)
 
 
 def test_a_home_that_is_written_short(pair, monkeypatch):
     monkeypatch.setenv("HOME", str(Path(pair["sslcert"]).parent))
-    assert tls.checked({"sslcert": "~/own.crt", "sslkey": "~/own.key"}) == pair
+    assert tls.normalize({"sslcert": "~/own.crt", "sslkey": "~/own.key"}) == pair

@@ -49,7 +49,9 @@ def told(error: type[NGDataError], work: Callable[[], object], url: str | None =
     message = str(caught.value)
     assert PASSWORD not in message
     if url is not None:
-        message = message.replace(postgres_url.shown(url), "ADDRESS").replace(revision.HEAD, "HEAD")
+        message = message.replace(postgres_url.without_password(url), "ADDRESS").replace(
+            revision.HEAD, "HEAD"
+        )
     [quotation] = [quotation for quotation in QUOTED if message.startswith(quotation)]
     seen.add(quotation)
 

@@ -172,6 +172,8 @@ def test_the_command_says_what_it_did(ng, database_url):
     environment = {"NGDATA_DATABASE_URL": database_url}
     done = runner.invoke(cli.app, ["reindex"], env=environment)
     assert done.exit_code == 0, done.output
-    assert done.stdout == (f"the spatial index was not in step: 0 rows taken out, {good} put in\n")
+    assert done.stdout == (
+        f"the spatial index did not match the tokens: 0 rows removed, {good} added\n"
+    )
     done = runner.invoke(cli.app, ["reindex"], env=environment)
-    assert done.stdout == "the spatial index was in step; nothing was changed\n"
+    assert done.stdout == "the spatial index matches the tokens; nothing was changed\n"

@@ -270,7 +270,7 @@ def test_arguments_are_checked_first(ng, file, arguments, message):
 
 def test_the_error_for_the_wrong_client_names_the_right_function(ng, file):
     with pytest.raises(InvalidQueryError, match="await load_records_async"):
-        load_records(ng._twin, file)
+        load_records(ng._wrapped, file)
     with pytest.raises(InvalidQueryError, match=r"call load_records\(ng"):
         ng._loop.run(load_records_async(ng, file))
 

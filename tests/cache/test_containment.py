@@ -77,7 +77,7 @@ def test_the_rows_are_the_servers(store, outer, inner, shrink):
     if shrink:
         outer = outer[0], outer[1] | {"columns": None, "limit": None}
         inner = inside(outer, inner)
-    store._twin._reader.memory.clear()
+    store._wrapped._reader.memory.clear()
     for box, options in (outer, inner, inner):
         found = store.tokens.find_in_region(*box, **options)
         plain = store.tokens.find_in_region(*box, **options, cache="off")
@@ -169,7 +169,7 @@ def test_only_so_many_are_looked_at(store, server):
 
 def test_ttl_counts_from_the_larger_regions_read(store, server):
     with ngdata.connect(server.database_url, cache="ttl", default_ttl=1000) as ng:
-        reader = ng._twin._reader
+        reader = ng._wrapped._reader
         ng.tokens.find_in_region((0, 0, 0), (2, 2, 2))
         ng.tokens.find_in_region((0, 0, 0), (1, 1, 1))
         made = {answer.read_at for _, answer in reader.memory._kept.values()}

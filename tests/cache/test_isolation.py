@@ -257,8 +257,8 @@ def test_every_read_with_a_cache_is_here(filled):
 def test_each_read_from_each_tier_is_the_callers_own(filled, read):
     ng, ids = filled
     twin = ngdata.connect(
-        ng._twin._settings.database_url.get_secret_value(),
-        redis_url=ng._twin._settings.redis_url.get_secret_value(),
+        ng._wrapped._settings.database_url.get_secret_value(),
+        redis_url=ng._wrapped._settings.redis_url.get_secret_value(),
     )
     plain = READS[read](ng, ids, cache="off")
 

@@ -62,7 +62,7 @@ def test_the_environment_chooses_too(database_url, monkeypatch):
 
 
 def _ttl(ng):
-    return ng._twin._reader._ttl
+    return ng._wrapped._reader._ttl
 
 
 def test_the_ttl_is_configured(database_url, tmp_path, monkeypatch):

@@ -49,7 +49,7 @@ def asked(filled, monkeypatch):  # noqa: F811
     """Every query that a read sends on."""
     ng, _ = filled
     queries = []
-    reader = ng._twin._reader
+    reader = ng._wrapped._reader
     answer = reader.answer
 
     async def watched(query, mode=None, max_rows=None):

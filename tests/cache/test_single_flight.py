@@ -40,7 +40,7 @@ def test_one_read_for_fifty_askers(database_url):
 def test_one_read_for_askers_in_many_threads(database_url):
     with ngdata.connect(database_url) as ng, ThreadPoolExecutor(8) as threads:
         ng.tokens.bulk_create(points((0, 0, 0), (1, 1, 1)))
-        began = _counted_reads(ng._twin)
+        began = _counted_reads(ng._wrapped)
         found = list(threads.map(lambda _: ng.tokens.find_in_region(*WHOLE), range(64)))
         assert [len(frame) for frame in found] == [2] * 64
         assert len(began) == 1

@@ -1,6 +1,6 @@
-"""docker-compose.yml: valid, closed to the outside, and at one with what ngdata reads of `.env`.
+"""docker-compose.yml: valid, reachable from this machine only, and consistent with ngdata and `.env`.
 
-No Docker is needed: what the containers would be told is told to servers of this machine.
+No Docker is needed: local servers run with the arguments and variables of the containers.
 """
 
 from __future__ import annotations
@@ -36,38 +36,38 @@ PASSWORD = "p@ss: $word/#1"
 _REFERENCE = re.compile(r"\$(?:\$|\{(\w+)(?::([-?])([^}]*))?\})")
 
 
-def resolved(value: Any, environment: dict[str, str | None]) -> Any:
-    """Put in the variables as Compose does: `:?` and `:-` take an empty one for missing."""
+def resolve(value: Any, environment: dict[str, str | None]) -> Any:
+    """Replace references as Compose does: `:?` and `:-` treat an empty variable as missing."""
 
-    def one(found: re.Match[str]) -> str:
-        name, kind, rest = found.groups()
+    def substitute(match: re.Match[str]) -> str:
+        name, kind, rest = match.groups()
         if name is None:
             return "$"
-        if given := environment.get(name):
-            return given
+        if setting := environment.get(name):
+            return setting
         if kind == "?":
             raise LookupError(rest)
         return rest or ""
 
     if isinstance(value, dict):
-        return {key: resolved(item, environment) for key, item in value.items()}
+        return {key: resolve(item, environment) for key, item in value.items()}
     if isinstance(value, list):
-        return [resolved(item, environment) for item in value]
-    return _REFERENCE.sub(one, value) if isinstance(value, str) else value
+        return [resolve(item, environment) for item in value]
+    return _REFERENCE.sub(substitute, value) if isinstance(value, str) else value
 
 
-def test_it_is_valid_by_the_specification():
+def test_the_file_is_valid_by_the_specification():
     program = Path(sys.executable).with_name("check-jsonschema")
     subprocess.run([program, "--builtin-schema", "vendor.compose-spec", COMPOSE], check=True)
 
 
-def test_the_services_and_which_start_by_themselves():
+def test_only_the_servers_start_by_default():
     assert {name for name, service in SERVICES.items() if "profiles" not in service} == SERVERS
     assert {name for name, s in SERVICES.items() if s.get("profiles") == ["tools"]} == TOOLS
 
 
 @pytest.mark.parametrize("name", sorted(SERVERS | TOOLS))
-def test_ports_are_of_this_machine_alone(name):
+def test_ports_are_published_on_this_machine_only(name):
     for port in SERVICES[name]["ports"]:
         assert re.fullmatch(r"127\.0\.0\.1:\$\{\w+:-\d+\}:\d+", port), port
     assert "network_mode" not in SERVICES[name]
@@ -81,7 +81,7 @@ def test_images_are_pinned_and_name_no_registry(name):
 
 
 @pytest.mark.parametrize("name", sorted(SERVERS))
-def test_servers_are_watched_and_keep_their_data(name):
+def test_servers_have_health_checks_and_volumes(name):
     check = SERVICES[name]["healthcheck"]
     assert check["test"][0] == "CMD-SHELL"
     assert {"interval", "timeout", "retries"} <= set(check)
@@ -97,49 +97,49 @@ def test_tools_wait_until_their_server_is_healthy():
 
 @pytest.mark.parametrize("name", ["POSTGRES_PASSWORD", "REDIS_PASSWORD", "TOOLS_PASSWORD"])
 def test_no_password_has_a_default(name):
-    """The example has them empty, and Compose then says which to set."""
+    """They are empty in the example, and Compose then names the one to set."""
     example = dotenv.dotenv_values(ROOT / ".env.example")
     assert example[name] == ""
     others = dict.fromkeys(re.findall(r"\$\{(\w+)", TEXT), "x") | {name: ""}
     with pytest.raises(LookupError, match=f"set {name} in .env"):
-        resolved(SERVICES, others)
+        resolve(SERVICES, others)
     assert set(re.findall(rf"\$\{{{name}[^}}]*}}", TEXT)) == {f"${{{name}:?set {name} in .env}}"}
 
 
-def test_the_example_names_only_what_is_read():
-    read = set(re.findall(r"\$\{(\w+)", TEXT)) | {"POSTGRES_HOST", "REDIS_HOST"}
-    assert set(dotenv.dotenv_values(ROOT / ".env.example")) <= read
+def test_the_example_has_no_unused_variable():
+    names = set(re.findall(r"\$\{(\w+)", TEXT)) | {"POSTGRES_HOST", "REDIS_HOST"}
+    assert set(dotenv.dotenv_values(ROOT / ".env.example")) <= names
 
 
 @pytest.fixture
 def project(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """A directory with a filled-in .env, and the servers that Compose would make of it."""
+    """A directory with a filled-in .env, and the servers that Compose would start from it."""
     with tempfile.TemporaryDirectory(prefix="compose") as name:
-        place, account = Path(name), account_for()
-        os.chown(place, account.uid, account.gid)
+        directory, account = Path(name), account_for()
+        os.chown(directory, account.uid, account.gid)
         text = (ROOT / ".env.example").read_text("utf-8")
         text = re.sub(r"(?m)(PASSWORD=)$", rf"\1'{PASSWORD}'", text)
         for variable in ("POSTGRES_PORT", "REDIS_PORT"):
             text = re.sub(rf"(?m)^{variable}=.*$", f"{variable}={free_port()}", text)
-        (place / ".env").write_text(text)
-        environment = dotenv.dotenv_values(place / ".env", interpolate=False)
-        told = resolved(SERVICES, environment)
-        stops = [started_postgres(told["postgres"], place, account)]
-        stops.append(started_redis(told["redis"], place, account))
-        monkeypatch.chdir(place)
-        yield place
+        (directory / ".env").write_text(text)
+        environment = dotenv.dotenv_values(directory / ".env", interpolate=False)
+        variables = resolve(SERVICES, environment)
+        stops = [start_postgres(variables["postgres"], directory, account)]
+        stops.append(start_redis(variables["redis"], directory, account))
+        monkeypatch.chdir(directory)
+        yield directory
         for stop in stops:
             stop.terminate()
             stop.wait()
 
 
 def free_port() -> int:
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        return found.getsockname()[1]
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return listener.getsockname()[1]
 
 
-def published(service: dict[str, Any]) -> tuple[str, str]:
+def published_address(service: dict[str, Any]) -> tuple[str, str]:
     host, outside, _ = service["ports"][0].split(":")
     return host, outside
 
@@ -155,14 +155,18 @@ def run_as(account: Any, *command: str | Path) -> subprocess.Popen[bytes]:
     )
 
 
-def started_postgres(service: dict[str, Any], place: Path, account: Any) -> subprocess.Popen[bytes]:
-    """As the image does: a superuser with a password, and a database of which it is the owner."""
-    told, programs, data = service["environment"], find_postgres().bin, place / "data"
-    account.write(place / "password", told["POSTGRES_PASSWORD"] + "\n")
-    options = ["--auth=scram-sha-256", f"--pwfile={place / 'password'}", "--encoding=UTF8"]
-    made = account.run([programs / "initdb", "-D", data, "-U", told["POSTGRES_USER"], *options])
-    assert made.returncode == 0, made.stderr
-    host, port = published(service)
+def start_postgres(
+    service: dict[str, Any], directory: Path, account: Any
+) -> subprocess.Popen[bytes]:
+    """Start it as the image does: a superuser with a password, which owns a database."""
+    variables, programs, data = service["environment"], find_postgres().bin, directory / "data"
+    account.write(directory / "password", variables["POSTGRES_PASSWORD"] + "\n")
+    options = ["--auth=scram-sha-256", f"--pwfile={directory / 'password'}", "--encoding=UTF8"]
+    initialized = account.run(
+        [programs / "initdb", "-D", data, "-U", variables["POSTGRES_USER"], *options]
+    )
+    assert initialized.returncode == 0, initialized.stderr
+    host, port = published_address(service)
     assert service["command"][0] == "postgres"
     process = run_as(
         account,
@@ -177,24 +181,26 @@ def started_postgres(service: dict[str, Any], place: Path, account: Any) -> subp
         "-p",
         port,
         "-k",
-        place,
+        directory,
     )
-    environment = os.environ | {"PGPASSWORD": told["POSTGRES_PASSWORD"]}
-    way = ["-h", host, "-p", port, "-U", told["POSTGRES_USER"]]
-    wait_until(lambda: not subprocess.run([programs / "pg_isready", "-q", *way]).returncode)
-    subprocess.run([programs / "createdb", *way, told["POSTGRES_DB"]], env=environment, check=True)
+    environment = os.environ | {"PGPASSWORD": variables["POSTGRES_PASSWORD"]}
+    address = ["-h", host, "-p", port, "-U", variables["POSTGRES_USER"]]
+    wait_until(lambda: not subprocess.run([programs / "pg_isready", "-q", *address]).returncode)
+    subprocess.run(
+        [programs / "createdb", *address, variables["POSTGRES_DB"]], env=environment, check=True
+    )
     return process
 
 
-def started_redis(service: dict[str, Any], place: Path, account: Any) -> subprocess.Popen[bytes]:
-    host, port = published(service)
+def start_redis(service: dict[str, Any], directory: Path, account: Any) -> subprocess.Popen[bytes]:
+    host, port = published_address(service)
     assert service["command"][0] == "redis-server"
     process = run_as(
         account,
         find_redis(),
         *service["command"][1:],
         "--dir",
-        place,
+        directory,
         "--bind",
         host,
         "--port",

@@ -1,4 +1,4 @@
-"""Settings: what is given, then the environment, then `.env`; no secret in an error or a repr."""
+"""Settings: arguments, then the environment, then `.env`; no secret in an error or a repr."""
 
 import pytest
 
@@ -8,7 +8,7 @@ from ngdata.errors import ConfigError
 
 
 @pytest.fixture(autouse=True)
-def _nothing_set(monkeypatch, tmp_path):
+def _empty_directory(monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
 
 
@@ -20,7 +20,7 @@ def redis(settings):
     return settings.redis_url and settings.redis_url.get_secret_value()
 
 
-def test_nothing_named_is_the_embedded_server():
+def test_without_a_server_the_urls_are_none():
     settings = load_settings()
     assert (url(settings), redis(settings)) == (None, None)
     assert (settings.pool_min_size, settings.pool_max_size) == (5, 20)
@@ -39,7 +39,7 @@ def test_first_wins(monkeypatch, tmp_path):
     assert url(load_settings()) == "postgresql://file/d"
 
 
-def test_the_names_that_docker_images_use(monkeypatch):
+def test_the_variables_of_the_docker_images(monkeypatch):
     for name, value in {
         "POSTGRES_HOST": "db",
         "POSTGRES_PORT": "5433",
@@ -57,7 +57,7 @@ def test_the_names_that_docker_images_use(monkeypatch):
     assert url(load_settings(database_url="postgres://h/d")) == "postgresql://h/d"
 
 
-def test_hosts_that_are_sockets(monkeypatch):
+def test_socket_paths_as_hosts(monkeypatch):
     monkeypatch.setenv("POSTGRES_HOST", "/run/pg dir")
     monkeypatch.setenv("REDIS_HOST", "/run/redis.sock")
     settings = load_settings()
@@ -68,15 +68,15 @@ def test_hosts_that_are_sockets(monkeypatch):
 @pytest.mark.parametrize(
     ("arguments", "environment", "match"),
     [
-        ({"pool_max_size": 0}, {}, "pool_max_size in the settings: input should be greater"),
-        ({"connect_timeout": -1}, {}, "connect_timeout in the settings"),
-        ({}, {"NGDATA_POOL_MAX_SIZE": "many"}, "NGDATA_POOL_MAX_SIZE in the settings: .*integer"),
-        ({}, {"POSTGRES_PORT": "many"}, "POSTGRES_PORT in the settings: .*integer"),
-        ({"database_url": "mysql://me:sesame@h/d"}, {}, "begins with postgresql://"),
-        ({"database_url": 5}, {}, "database_url in the settings"),
+        ({"pool_max_size": 0}, {}, "pool_max_size must be greater than or equal to 1, not 0"),
+        ({"connect_timeout": -1}, {}, "connect_timeout must be greater than 0, not -1"),
+        ({}, {"NGDATA_POOL_MAX_SIZE": "many"}, "NGDATA_POOL_MAX_SIZE must be a valid integer"),
+        ({}, {"POSTGRES_PORT": "many"}, "POSTGRES_PORT must be a valid integer"),
+        ({"database_url": "mysql://me:sesame@h/d"}, {}, "must begin with postgresql://"),
+        ({"database_url": 5}, {}, "database_url must be a valid string"),
     ],
 )
-def test_what_cannot_be(monkeypatch, arguments, environment, match):
+def test_a_bad_value_is_refused(monkeypatch, arguments, environment, match):
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
     with pytest.raises(ConfigError, match=match) as caught:
@@ -84,22 +84,25 @@ def test_what_cannot_be(monkeypatch, arguments, environment, match):
     assert "sesame" not in str(caught.value)
 
 
-def test_a_file_that_is_no_text(tmp_path):
+def test_a_dotenv_file_that_is_not_text(tmp_path):
     (tmp_path / ".env").write_bytes(b"\xff\xfe")
-    with pytest.raises(ConfigError, match=r"\.env here is not UTF-8"):
+    with pytest.raises(ConfigError, match=r"file \.env in the current directory is not UTF-8"):
         load_settings()
 
 
 @pytest.mark.parametrize("line", ["NGDATA_DATABASE_URL='{}", "POSTGRES_HOST: {}", "REDIS_HOST {}"])
-def test_a_line_that_cannot_be_read(tmp_path, line):
-    """The embedded server would be used in place of the one meant."""
+def test_a_dotenv_line_that_cannot_be_parsed(tmp_path, line):
+    """Skipping it would silently select the embedded server."""
     (tmp_path / ".env").write_text(f"A=1\n{line.format('postgresql://me:sesame@h/d')}\nB=2\n")
-    with pytest.raises(ConfigError, match=rf"line 2 of .*\.env.* {line[:10]}\w*, cannot") as caught:
+    with pytest.raises(
+        ConfigError,
+        match=rf"line 2 of .*\.env.* {line[:10]}\w*, cannot be parsed; write it as NAME=value",
+    ) as caught:
         load_settings()
     assert "sesame" not in str(caught.value)
 
 
-def test_a_line_of_others_that_cannot_be_read(tmp_path):
+def test_a_foreign_dotenv_line_that_cannot_be_parsed(tmp_path):
     (tmp_path / ".env").write_text("THEIRS='open\nNGDATA_POOL_MAX_SIZE=7\n")
     assert load_settings().pool_max_size == 7
 
@@ -116,18 +119,20 @@ def test_no_secret_in_a_repr():
     settings = load_settings(
         database_url="postgresql://me:sesame@h/d", redis_url="redis://:sesame@h/0"
     )
-    for shown in (repr(settings), str(settings), repr(settings.model_dump())):
-        assert "sesame" not in shown
+    for text in (repr(settings), str(settings), repr(settings.model_dump())):
+        assert "sesame" not in text
 
 
-def test_settings_are_not_changed_afterwards():
+def test_settings_are_immutable():
     with pytest.raises(ValueError, match="frozen"):
         load_settings().pool_max_size = 3
 
 
 @pytest.mark.parametrize("name", ["POSTGRES_DB", "POSTGRES_USER", "POSTGRES_PASSWORD"])
-def test_a_part_without_a_host_is_not_taken_for_the_embedded_server(monkeypatch, name):
+def test_a_part_without_a_host_does_not_select_the_embedded_server(monkeypatch, name):
     monkeypatch.setenv(name, "s3cret")
-    with pytest.raises(ConfigError, match=f"{name} is set, and POSTGRES_HOST is not") as refused:
+    with pytest.raises(
+        ConfigError, match=f"{name} is set, but POSTGRES_HOST is not; set"
+    ) as refused:
         load_settings()
     assert "s3cret" not in str(refused.value)

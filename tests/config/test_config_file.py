@@ -1,4 +1,4 @@
-"""`database.yaml`: references, types, the keys that are known, and how a slip is told."""
+"""`database.yaml`: references, types, known keys, and errors."""
 
 import json
 
@@ -6,12 +6,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ngdata._config.file import load_config_file, settings_of
+from ngdata._config.file import from_mapping, load_config_file
 from ngdata._config.interpolation import ReferenceProblem, interpolate, is_reference
 from ngdata.errors import ConfigError
 
-# As NeuroGraph OS ships it, but for its comments.
-THEIRS = """
+# The file of NeuroGraph OS, without its comments.
+NEUROGRAPH = """
 database:
   postgres:
     enabled: true
@@ -65,15 +65,15 @@ backup:
 
 @pytest.fixture
 def write(tmp_path, monkeypatch):
-    """Write a file in an empty directory that is the current one."""
+    """Write a file in the current directory, which is empty."""
     monkeypatch.chdir(tmp_path)
 
-    def written(text):
+    def write_file(text):
         path = tmp_path / "database.yaml"
         path.write_text(text, "utf-8")
         return path
 
-    return written
+    return write_file
 
 
 def postgres(path):
@@ -81,7 +81,7 @@ def postgres(path):
 
 
 @pytest.mark.parametrize(
-    ("text", "found"),
+    ("text", "expected"),
     [
         ("plain", "plain"),
         ("${A}", "alpha"),
@@ -109,9 +109,9 @@ def postgres(path):
         ("${TRICK}", "${A} $$"),
     ],
 )
-def test_references(text, found):
+def test_references(text, expected):
     variables = {"A": "alpha", "B": "b$ta", "EMPTY": "", "TRICK": "${A} $$"}
-    assert interpolate(text, variables) == found
+    assert interpolate(text, variables) == expected
 
 
 @given(st.text())
@@ -120,32 +120,32 @@ def test_any_text_can_be_written(text):
 
 
 @given(st.text())
-def test_what_a_variable_holds_is_taken_as_it_is(value):
+def test_a_variables_value_is_inserted_unchanged(value):
     assert interpolate("<${A:}>", {"A": value}) == f"<{value}>"
 
 
 @pytest.mark.parametrize(
     "text", ["${", "${A", "a${A:${B}", "${}", "${1A}", "${A B}", "${ A}", "${A?b}", "${A-b}"]
 )
-def test_no_references(text):
+def test_malformed_references(text):
     with pytest.raises(ReferenceProblem, match=r"\$\{"):
         interpolate(text, {"A": "a", "B": "b"})
 
 
 @pytest.mark.parametrize(
-    ("text", "found"),
+    ("text", "is_whole"),
     [("${A}", True), ("${A:${B:c}}", True), ("${A}${B}", False), (" ${A}", False), ("A", False)],
 )
-def test_one_reference_and_nothing_else(text, found):
-    assert is_reference(text) == found
+def test_whole_references(text, is_whole):
+    assert is_reference(text) == is_whole
 
 
-def test_their_file_as_it_is(write):
-    config = load_config_file(write(THEIRS))
+def test_the_file_of_neurograph_os(write):
+    config = load_config_file(write(NEUROGRAPH))
     assert config["database"]["postgres"]["port"] == 5432
     assert config["database"]["redis"]["cache"]["prefixes"] == {"token": "token:"}
-    found = {name: value for name, (_, value) in settings_of(config["database"]).items()}
-    assert found == {
+    settings = {name: value for name, (value, _) in from_mapping(config["database"]).items()}
+    assert settings == {
         "postgres_host": "localhost",
         "postgres_port": 5432,
         "postgres_db": "neurograph",
@@ -162,7 +162,7 @@ def test_their_file_as_it_is(write):
 
 
 @pytest.mark.parametrize(
-    ("value", "found"),
+    ("value", "expected"),
     [
         ("5433", 5433),
         ("-5", -5),
@@ -170,7 +170,7 @@ def test_their_file_as_it_is(write):
         ("true", True),
         ("null", None),
         ("", None),
-        # YAML would make other numbers of these, or times, and what they were would be lost.
+        # YAML would read other numbers or times from these, and lose the original text.
         ("007", "007"),
         ("1e3", "1e3"),
         ("1_000", "1_000"),
@@ -182,12 +182,12 @@ def test_their_file_as_it_is(write):
         ("db # not a comment", "db # not a comment"),
     ],
 )
-def test_one_reference_has_a_type(write, monkeypatch, value, found):
+def test_a_whole_reference_has_yamls_type(write, monkeypatch, value, expected):
     monkeypatch.setenv("VALUE", value)
-    host = postgres(write("database: {postgres: {host: '${VALUE:}', user: 'a${VALUE:}'}}"))
-    assert host["host"] == found
-    assert type(host["host"]) is type(found)
-    assert host["user"] == f"a{value}"
+    section = postgres(write("database: {postgres: {host: '${VALUE:}', user: 'a${VALUE:}'}}"))
+    assert section["host"] == expected
+    assert type(section["host"]) is type(expected)
+    assert section["user"] == f"a{value}"
 
 
 @pytest.mark.parametrize("value", ["007", "123", "true", "null", "1e3", " ", "a: b", "${A}", "$$"])
@@ -202,25 +202,25 @@ def test_a_password_stays_text(write, monkeypatch, value):
 def test_a_user_of_digits(write, monkeypatch):
     monkeypatch.setenv("VALUE", "123")
     config = load_config_file(write("database: {postgres: {user: '${VALUE}', database: 7}}"))
-    found = settings_of(config["database"])
-    assert (found["postgres_user"][1], found["postgres_db"][1]) == ("123", "7")
+    settings = from_mapping(config["database"])
+    assert (settings["postgres_user"].value, settings["postgres_db"].value) == ("123", "7")
 
 
-def test_variables_of_dotenv_stand_behind_the_environment(write, monkeypatch, tmp_path):
+def test_the_environment_wins_over_dotenv(write, monkeypatch, tmp_path):
     (tmp_path / ".env").write_text("FIRST=file\nSECOND=file\n")
     monkeypatch.setenv("FIRST", "environment")
-    found = postgres(write("database: {postgres: {host: '${FIRST}.${SECOND}'}}"))
-    assert found == {"host": "environment.file"}
+    section = postgres(write("database: {postgres: {host: '${FIRST}.${SECOND}'}}"))
+    assert section == {"host": "environment.file"}
 
 
-def refused(path, match):
+def check_refusal(path, match):
     with pytest.raises(ConfigError, match=match) as caught:
-        settings_of(load_config_file(path)["database"], str(path))
+        from_mapping(load_config_file(path)["database"], str(path))
     return str(caught.value)
 
 
 def test_a_missing_variable(write):
-    text = refused(
+    text = check_refusal(
         write("database: {redis: {host: 'a-${NOT_THERE}'}}"), "the variable NOT_THERE is not set"
     )
     assert "database.redis.host in " in text
@@ -239,48 +239,54 @@ def test_a_missing_variable(write):
         ),
         ("database: {postgres: {sslmode: require}}", r"did you mean `ssl_mode`\?"),
         ("database: {redis: {cache: {ttl: 1}}}", r"did you mean `default_ttl`\?"),
-        ("database: {postgres: {zzz: 1}}", r"known here are alembic, application_name, connect_"),
+        (
+            "database: {postgres: {zzz: 1}}",
+            r"the known keys are alembic, application_name, connect_",
+        ),
         ("database: {postgress: {}}", r"database\.postgress in .*did you mean `postgres`\?"),
         ("databse: {}", r"databse in .*did you mean `database`\?"),
         ("database: {1: 2}", r"database\.1 in "),
-        ("database: {postgres: {port: [1]}}", r"database\.postgres\.port .*must be one value"),
+        ("database: {postgres: {port: [1]}}", r"database\.postgres\.port .*must be a single value"),
         ("database: {postgres: 5}", r"database\.postgres in .* must be a mapping"),
         ("database: {postgres: {pool: 5}}", r"database\.postgres\.pool in .* must be a mapping"),
-        ("database: {postgres: {password: 5}}", r"postgres\.password in .* write it in quotes"),
+        (
+            "database: {postgres: {password: 5}}",
+            r"postgres\.password in .* must be text; put it in quotes",
+        ),
         ("database: {postgres: {db: a, database: b}}", r"postgres\.database .*mean the same"),
-        ("database: {postgres: {enabled: false}}", "without it ngdata has no store"),
-        ("database: {redis: {enabled: sometimes}}", "must be true or false"),
-        ("database: {postgres: {schema: {graph: mine}}}", "schema is always `graph`"),
+        ("database: {postgres: {enabled: false}}", "is false, but ngdata needs PostgreSQL"),
+        ("database: {redis: {enabled: sometimes}}", "must be true or false, not 'sometimes'"),
+        ("database: {postgres: {schema: {graph: mine}}}", "must be `graph`, not 'mine'"),
         ("database: text", "must be a mapping"),
         ("backup: {}", "must hold a mapping `database`"),
         ("", "must hold a mapping `database`"),
         ("- database", "must be a mapping"),
     ],
 )
-def test_slips(write, text, match):
-    refused(write(text), match)
+def test_wrong_keys(write, text, match):
+    check_refusal(write(text), match)
 
 
 @pytest.mark.parametrize(
     ("text", "match"),
     [
         ("database:\n  postgres:\n    host: a\n   port: 5\n", r"database\.yaml, line 4, column 4"),
-        ("database: {postgres: {host: 'a}}", r"line 1, column \d+ is not YAML"),
-        ("database:\n  redis: {}\n  redis: {}\n", "line 3, column 3 .*a key stands twice"),
-        ("database: {postgres: {host: !!python/object:os.system x}}", "is not YAML"),
-        ("a: \x01", "characters that no text has"),
+        ("database: {postgres: {host: 'a}}", r"line 1, column \d+ is not valid YAML"),
+        ("database:\n  redis: {}\n  redis: {}\n", "line 3, column 3 .*duplicate key"),
+        ("database: {postgres: {host: !!python/object:os.system x}}", "is not valid YAML"),
+        ("a: \x01", "characters that YAML forbids"),
     ],
 )
-def test_what_is_not_yaml(write, text, match):
-    refused(write(text), match)
+def test_invalid_yaml(write, text, match):
+    check_refusal(write(text), match)
 
 
-def test_files_that_are_not_there(write, tmp_path):
-    refused(tmp_path / "none.yaml", r"none\.yaml cannot be read: No such file")
-    refused(tmp_path, "cannot be read: Is a directory")
+def test_files_that_cannot_be_read(write, tmp_path):
+    check_refusal(tmp_path / "none.yaml", r"none\.yaml cannot be read: No such file")
+    check_refusal(tmp_path, "cannot be read: Is a directory")
     path = tmp_path / "latin.yaml"
     path.write_bytes(b"database: {postgres: {host: \xe4}}")
-    refused(path, "is not UTF-8 text")
+    check_refusal(path, "is not UTF-8 text")
 
 
 def test_anchors_and_merges(write):
@@ -292,6 +298,6 @@ def test_anchors_and_merges(write):
     assert load_config_file(write(text))["database"]["redis"] == {"host": "h", "port": 1}
 
 
-def test_redis_may_be_switched_off(write):
+def test_redis_can_be_disabled(write):
     path = write("database: {redis: {enabled: false, host: cache}}")
-    assert settings_of(load_config_file(path)["database"]) == {}
+    assert from_mapping(load_config_file(path)["database"]) == {}

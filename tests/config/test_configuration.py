@@ -1,4 +1,4 @@
-"""What comes first: arguments, the environment, `.env`, `database.yaml`, the embedded server."""
+"""The sources' order: arguments, environment, `.env`, `database.yaml`, the embedded server."""
 
 import asyncio
 import inspect
@@ -6,25 +6,28 @@ import inspect
 import pytest
 
 import ngdata
-from ngdata._config.settings import Settings, load_settings
+from ngdata._config.settings import ServerParts, Settings, load_settings
+from ngdata._config.sources import UNSET, from_arguments
 from ngdata.errors import ConfigError
+
+KEYWORD = inspect.Parameter.KEYWORD_ONLY
 
 
 @pytest.fixture(autouse=True)
-def _nothing_set(monkeypatch, tmp_path):
+def _empty_directory(monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
 
 
 @pytest.fixture
 def file(tmp_path):
-    """Write `database.yaml` and give its path."""
+    """Write `database.yaml` and return its path."""
 
-    def written(postgres="", redis=""):
+    def write_file(postgres="", redis=""):
         path = tmp_path / "database.yaml"
         path.write_text(f"database: {{postgres: {{{postgres}}}, redis: {{{redis}}}}}")
         return path
 
-    return written
+    return write_file
 
 
 def url(settings):
@@ -55,18 +58,18 @@ def test_first_wins(monkeypatch, tmp_path, file, name):
     variable, key, (argument, environment, dotenv, in_file) = SETTINGS[name]
     path = file(key)
 
-    def found(**given):
-        return getattr(load_settings(config=path, **given), name)
+    def setting(**arguments):
+        return getattr(load_settings(config=path, **arguments), name)
 
-    assert found() == in_file
+    assert setting() == in_file
     (tmp_path / ".env").write_text(f"{variable}={dotenv}\n")
-    assert found() == dotenv
+    assert setting() == dotenv
     monkeypatch.setenv(variable, str(environment))
-    assert found() == environment
-    assert found(**{name: argument}) == argument
-    # An empty variable is none.
+    assert setting() == environment
+    assert setting(**{name: argument}) == argument
+    # An empty variable is unset.
     monkeypatch.setenv(variable, "")
-    assert found() == dotenv
+    assert setting() == dotenv
 
 
 def test_defaults():
@@ -85,7 +88,7 @@ def test_the_default_ttl(monkeypatch, file):
 
 
 def test_parts_from_several_places(monkeypatch, tmp_path, file):
-    """The password, say, is in the environment, and the rest in the file."""
+    """For example, the password in the environment, and the rest in the file."""
     path = file(
         "host: db, database: neuro, user: me, password: 'no'", "host: cache, db: 2, ssl: on"
     )
@@ -96,7 +99,7 @@ def test_parts_from_several_places(monkeypatch, tmp_path, file):
     assert redis(settings) == "rediss://reader:r%40dis@cache:6379/2"
 
 
-def test_a_url_and_parts_by_where_they_are(monkeypatch, tmp_path, file):
+def test_a_url_and_parts_by_source(monkeypatch, tmp_path, file):
     path = file("host: filehost", "host: filecache")
     (tmp_path / ".env").write_text(
         "NGDATA_DATABASE_URL=postgresql://dotenv/d?sslmode=disable\nNGDATA_REDIS_URL=redis://dotenv\n"
@@ -106,7 +109,7 @@ def test_a_url_and_parts_by_where_they_are(monkeypatch, tmp_path, file):
         "postgresql://dotenv/d?sslmode=disable",
         "redis://dotenv",
     )
-    # A host in the environment comes before a URL in .env, whose parameters go with it.
+    # A host in the environment wins over a URL in .env, with the URL's parameters.
     monkeypatch.setenv("POSTGRES_HOST", "envhost")
     monkeypatch.setenv("REDIS_HOST", "envcache")
     settings = load_settings(config=path)
@@ -114,11 +117,11 @@ def test_a_url_and_parts_by_where_they_are(monkeypatch, tmp_path, file):
         "postgresql://envhost:5432/",
         "redis://envcache:6379/0",
     )
-    # In one place, the URL.
+    # Within one source, the URL wins.
     monkeypatch.setenv("NGDATA_DATABASE_URL", "postgresql://env/d")
     assert url(load_settings(config=path)) == "postgresql://env/d"
-    given = load_settings(database_url="postgresql://argument/d", redis_url="redis://argument")
-    assert (url(given), redis(given)) == ("postgresql://argument/d", "redis://argument")
+    settings = load_settings(database_url="postgresql://argument/d", redis_url="redis://argument")
+    assert (url(settings), redis(settings)) == ("postgresql://argument/d", "redis://argument")
 
 
 def test_a_file_that_names_a_database_but_no_host(file):
@@ -135,7 +138,7 @@ def test_the_file_is_named_in_the_environment_too(monkeypatch, tmp_path, file):
 
 
 MODES = [
-    # argument, environment, file, URL's own (an argument) -> what both drivers get
+    # argument, environment, file, URL (an argument) -> the mode that both drivers get
     (None, None, None, None, None),
     ("require", None, None, None, "require"),
     (None, "require", None, None, "require"),
@@ -147,34 +150,34 @@ MODES = [
 ]
 
 
-@pytest.mark.parametrize(("argument", "environment", "in_file", "own", "found"), MODES)
-def test_tls_by_where_it_is(monkeypatch, file, argument, environment, in_file, own, found):
+@pytest.mark.parametrize(("argument", "environment", "in_file", "in_url", "expected"), MODES)
+def test_tls_by_source(monkeypatch, file, argument, environment, in_file, in_url, expected):
     if environment:
         monkeypatch.setenv("NGDATA_SSL_MODE", environment)
     settings = load_settings(
-        database_url="postgresql://db/neuro" + (f"?sslmode={own}" if own else ""),
+        database_url="postgresql://db/neuro" + (f"?sslmode={in_url}" if in_url else ""),
         ssl_mode=argument,
         config=file(f"ssl_mode: {in_file}" if in_file else ""),
     )
-    assert settings.ssl_mode == found
-    assert url(settings) == "postgresql://db/neuro" + (f"?sslmode={found}" if found else "")
+    assert settings.ssl_mode == expected
+    assert url(settings) == "postgresql://db/neuro" + (f"?sslmode={expected}" if expected else "")
 
 
 def test_an_argument_comes_before_a_url_in_the_environment(monkeypatch):
     monkeypatch.setenv("NGDATA_DATABASE_URL", "postgresql://db/neuro?sslmode=disable&a=b")
     assert url(load_settings(ssl_mode="require")) == "postgresql://db/neuro?a=b&sslmode=require"
     monkeypatch.setenv("NGDATA_SSL_MODE", "require")
-    with pytest.raises(ConfigError, match=r"NGDATA_SSL_MODE is 'require', and .*sslmode='disable'"):
+    with pytest.raises(ConfigError, match=r"NGDATA_SSL_MODE is 'require', but .*sslmode='disable'"):
         load_settings()
 
 
-def test_tls_does_not_matter_to_the_embedded_server(monkeypatch):
+def test_the_embedded_server_ignores_tls_settings(monkeypatch):
     monkeypatch.setenv("NGDATA_SSL_MODE", "verify-full")
     assert url(load_settings()) is None
 
 
 @pytest.mark.parametrize(
-    ("name", "meant"),
+    ("name", "correct"),
     [
         ("NGDATA_DATABSE_URL", "NGDATA_DATABASE_URL"),
         ("NGDATA_SSLMODE", "NGDATA_SSL_MODE"),
@@ -182,8 +185,8 @@ def test_tls_does_not_matter_to_the_embedded_server(monkeypatch):
         ("NGDATA_HOMEE", "NGDATA_HOME"),
     ],
 )
-def test_a_slip_in_a_variable(monkeypatch, tmp_path, name, meant):
-    match = f"{name.upper()} in {{}} is no setting of ngdata; did you mean {meant}"
+def test_a_misspelled_variable(monkeypatch, tmp_path, name, correct):
+    match = f"unknown variable {name.upper()} in {{}}; did you mean {correct}"
     monkeypatch.setenv(name, "x")
     with pytest.raises(ConfigError, match=match.format("the environment")):
         load_settings()
@@ -193,7 +196,7 @@ def test_a_slip_in_a_variable(monkeypatch, tmp_path, name, meant):
         load_settings()
 
 
-def test_variables_of_others(monkeypatch):
+def test_foreign_variables_are_ignored(monkeypatch):
     for name in ("NGDATA_TEST_DATABASE_URL", "NGDATA_COLOUR", "POSTGRES_HOST_AUTH_METHOD"):
         monkeypatch.setenv(name, "x")
     assert url(load_settings()) is None
@@ -202,7 +205,7 @@ def test_variables_of_others(monkeypatch):
 @pytest.mark.parametrize(
     ("text", "match"),
     [
-        ("port: many", r"database\.postgres\.port in .*database\.yaml, in the settings: .*integer"),
+        ("port: many", r"database\.postgres\.port in .*database\.yaml must be a valid integer"),
         ("port: 70000", r"database\.postgres\.port .*less than or equal to 65535"),
         ("ssl_mode: full", r"database\.postgres\.ssl_mode .*'verify-ca' or 'verify-full'"),
         ("pool: {max_size: 0}", r"database\.postgres\.pool\.max_size .*greater"),
@@ -215,23 +218,37 @@ def test_a_bad_value_in_the_file(file, text, match):
 
 def test_a_bad_value_in_dotenv(tmp_path):
     (tmp_path / ".env").write_text("NGDATA_POOL_MAX_SIZE=many\n")
-    with pytest.raises(ConfigError, match=r"NGDATA_POOL_MAX_SIZE in \.env in the settings"):
+    with pytest.raises(ConfigError, match=r"NGDATA_POOL_MAX_SIZE in \.env must be a valid integer"):
         load_settings()
 
 
-def test_a_setting_that_is_none():
-    with pytest.raises(ConfigError, match="no setting 'pool_size'"):
+def test_an_unknown_setting():
+    with pytest.raises(ConfigError, match="unknown setting 'pool_size'"):
         load_settings(pool_size=3)
 
 
-def test_each_setting_is_an_argument():
-    apart = {name for name in Settings.model_fields if name.startswith(("postgres_", "redis_"))}
-    expected = {"redis_url", *(Settings.model_fields.keys() - apart)}
-    for connect in (ngdata.connect, ngdata.connect_async):
-        assert set(inspect.signature(connect).parameters) == expected
+def test_the_parameters_of_connect_are_the_settings():
+    """All but the parts of the addresses; unset by default, so that weaker sources decide."""
+    sync, asynchronous = map(inspect.signature, (ngdata.connect, ngdata.connect_async))
+    assert sync.parameters == asynchronous.parameters
+    assert sync.parameters.keys() == Settings.model_fields.keys() - ServerParts.model_fields.keys()
+    defaults = {name: parameter.default for name, parameter in sync.parameters.items()}
+    assert from_arguments(defaults) == {}
+    required = [name for name, parameter in sync.parameters.items() if parameter.kind != KEYWORD]
+    assert required == ["database_url"]
 
 
-def test_clients_by_the_file(file, database_url):
+def test_none_is_a_value_only_where_it_means_no_limit(monkeypatch, tmp_path):
+    for name in ("MAX_ROWS", "STATEMENT_TIMEOUT"):
+        monkeypatch.setenv(f"NGDATA_{name}", "7")
+    settings = load_settings(max_rows=None, statement_timeout=None)
+    assert (settings.max_rows, settings.statement_timeout) == (None, 7)
+    assert load_settings(max_rows=UNSET).max_rows == 7
+    with pytest.raises(ConfigError, match="max_rows must be a valid integer, not 'none'"):
+        load_settings(max_rows="none")
+
+
+def test_clients_configured_by_the_file(file, database_url):
     sockets = database_url.split("host=")[1].split("&")[0]
     path = file(f"host: '${{SOCKETS:{sockets}}}', user: ngdata, db: ngdata, pool: {{max_size: 2}}")
     with ngdata.connect(config=path) as ng:

@@ -1,4 +1,4 @@
-"""A database's URL: checked, composed, shown without its password, and as each driver takes it."""
+"""A database's URL: normalized, composed, shown without its password, and per driver."""
 
 from urllib.parse import parse_qsl, quote, unquote, urlsplit
 
@@ -11,7 +11,7 @@ from ngdata.errors import ConfigError
 
 
 @pytest.mark.parametrize(
-    ("given", "found"),
+    ("url", "normalized"),
     [
         ("postgresql://h/d", "postgresql://h/d"),
         ("postgres://h/d", "postgresql://h/d"),
@@ -24,43 +24,45 @@ from ngdata.errors import ConfigError
         ),
     ],
 )
-def test_checked(given, found):
-    assert postgres_url.checked(given) == found
+def test_normalize(url, normalized):
+    assert postgres_url.normalize(url) == normalized
 
 
 NO_URLS = [
     *("", "h/d", "mysql://me:sesame@h/d", "http://h", "postgresql:h", "://"),
-    # A slip in the scheme, or none: what stands first may be the password.
+    # A malformed scheme, or none: the beginning may be the password.
     *("sesame", "me:sesame@h/d", "p//me:sesame@h", "pg:/:sesame@h/d", ":sesame@h://d"),
 ]
 
 
 @pytest.mark.parametrize("url", NO_URLS)
 def test_not_a_database(url):
-    with pytest.raises(ConfigError, match="begins with postgresql://") as caught:
-        postgres_url.checked(url)
+    with pytest.raises(ConfigError, match="must begin with postgresql://") as caught:
+        postgres_url.normalize(url)
     assert "sesame" not in str(caught.value)
 
 
 @pytest.mark.parametrize("url", NO_URLS)
 def test_not_a_redis(url):
-    with pytest.raises(ConfigError, match="begins with redis://") as caught:
-        redis_url.checked(url)
+    with pytest.raises(ConfigError, match="must begin with redis://") as caught:
+        redis_url.normalize(url)
     assert "sesame" not in str(caught.value)
 
 
 @pytest.mark.parametrize("hosts", ["h:99999", "a:1,b:65536", "[::1]:99999"])
 def test_not_a_port(hosts):
-    for check, scheme in ((postgres_url.checked, "postgresql"), (redis_url.checked, "redis")):
-        with pytest.raises(ConfigError, match=f"{scheme}://.* no number from 0 to 65535") as caught:
+    for check, scheme in ((postgres_url.normalize, "postgresql"), (redis_url.normalize, "redis")):
+        with pytest.raises(
+            ConfigError, match=f"{scheme}://.* must be a number from 0 to 65535"
+        ) as caught:
             check(f"{scheme}://me:sesame@{hosts}/0")
         assert "sesame" not in str(caught.value)
 
 
 @pytest.mark.parametrize("port", ["99999", "many", "5432,many"])
 def test_not_a_port_in_the_query(port):
-    with pytest.raises(ConfigError, match="no number from 0 to 65535"):
-        postgres_url.checked(f"postgresql:///d?host=/run/pg&port={port}")
+    with pytest.raises(ConfigError, match="must be a number from 0 to 65535"):
+        postgres_url.normalize(f"postgresql:///d?host=/run/pg&port={port}")
 
 
 @pytest.mark.parametrize(
@@ -76,10 +78,10 @@ def test_not_a_port_in_the_query(port):
     ],
 )
 def test_not_a_url(url):
-    with pytest.raises(ConfigError, match=r"cannot be read as a URL.*write characters") as caught:
-        postgres_url.checked(url)
+    with pytest.raises(ConfigError, match=r"cannot be parsed; write the characters") as caught:
+        postgres_url.normalize(url)
     assert "same" not in str(caught.value)
-    assert "same" not in postgres_url.shown(url)
+    assert "same" not in postgres_url.without_password(url)
 
 
 TEXTS = st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]), min_size=1)
@@ -87,7 +89,7 @@ TEXTS = st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]
 
 @settings(deadline=None, derandomize=True, database=None)
 @given(database=TEXTS, user=TEXTS, password=st.none() | TEXTS, socket=st.booleans())
-def test_compose_escapes_what_must_be(database, user, password, socket):
+def test_compose_escapes_special_characters(database, user, password, socket):
     host = "/run/a b:c@d" if socket else "db.example"
     parts = urlsplit(postgres_url.compose(host, 5433, database, user, password))
     assert unquote(parts.username) == user
@@ -97,7 +99,7 @@ def test_compose_escapes_what_must_be(database, user, password, socket):
     assert (query.get("host", parts.hostname), str(query.get("port", parts.port))) == (host, "5433")
 
 
-def test_an_address_of_six_groups():
+def test_an_ipv6_address():
     assert postgres_url.compose("::1", 5432, None, None, None) == "postgresql://[::1]:5432/"
 
 
@@ -105,10 +107,10 @@ def test_an_address_of_six_groups():
 @given(password=TEXTS)
 def test_no_password_is_shown(password):
     where = "@db.example:5432/neuro?sslmode=require"
-    shown = postgres_url.shown(f"postgresql://me:{quote(password, safe='')}{where}")
+    shown = postgres_url.without_password(f"postgresql://me:{quote(password, safe='')}{where}")
     assert shown == "postgresql://me@db.example:5432/neuro"
-    # Written without escapes, it may not be readable; it is not shown then either.
-    shown = postgres_url.shown(f"postgresql://me:{password}{where}")
+    # An unescaped one may be malformed; it is not shown then either.
+    shown = postgres_url.without_password(f"postgresql://me:{password}{where}")
     assert shown in ("postgresql://me@db.example:5432/neuro", "postgresql://...")
 
 
@@ -123,16 +125,16 @@ def test_no_password_is_shown(password):
     ],
 )
 def test_shown(url, shown):
-    assert postgres_url.shown(url) == shown
+    assert postgres_url.without_password(url) == shown
 
 
-def test_libpq_takes_the_settings_behind_the_urls_own():
+def test_libpq_gets_the_settings_after_the_urls_own():
     url = "postgresql://me:p%40ss@h/d?options=-c%20work_mem%3D1MB&connect_timeout=7"
-    found = urlsplit(
+    parts = urlsplit(
         postgres_url.libpq_url(url, {"standard_conforming_strings": "on"}, 0.5, "me too")
     )
-    assert (found.username, unquote(found.password), found.path) == ("me", "p@ss", "/d")
-    assert dict(parse_qsl(found.query)) == {
+    assert (parts.username, unquote(parts.password), parts.path) == ("me", "p@ss", "/d")
+    assert dict(parse_qsl(parts.query)) == {
         "options": "-c work_mem=1MB -c standard_conforming_strings=on",
         "connect_timeout": "7",
         "application_name": "me too",
@@ -140,30 +142,30 @@ def test_libpq_takes_the_settings_behind_the_urls_own():
 
 
 def test_a_plus_sign_is_one_to_both_drivers():
-    """As in libpq; in HTML's forms it would be a space."""
-    url = postgres_url.checked("postgresql://h/d?application_name=a+b%20c&host=/run/x+y")
-    for taken in (
+    """As in libpq; in an HTML form it would be a space."""
+    url = postgres_url.normalize("postgresql://h/d?application_name=a+b%20c&host=/run/x+y")
+    for prepared in (
         postgres_url.libpq_url(url, {}, 10, "n"),
         postgres_url.asyncpg_arguments(url, {}, 10, "n")["dsn"],
     ):
-        assert "application_name=a%2Bb%20c" in taken
-        assert "host=%2Frun%2Fx%2By" in taken
-    assert postgres_url.shown(url) == "postgresql://h/d in /run/x+y"
-    made = postgres_url.compose("/run/x+ y", 1, "d", None, None)
-    assert made.endswith("?host=%2Frun%2Fx%2B%20y&port=1")
+        assert "application_name=a%2Bb%20c" in prepared
+        assert "host=%2Frun%2Fx%2By" in prepared
+    assert postgres_url.without_password(url) == "postgresql://h/d in /run/x+y"
+    composed = postgres_url.compose("/run/x+ y", 1, "d", None, None)
+    assert composed.endswith("?host=%2Frun%2Fx%2B%20y&port=1")
 
 
 @pytest.mark.parametrize(("seconds", "written"), [(0.2, "2"), (1, "2"), (2.4, "2"), (10.0, "10")])
 def test_libpq_waits_whole_seconds(seconds, written):
-    found = postgres_url.libpq_url("postgresql://h/d", {}, seconds, "n")
-    assert dict(parse_qsl(urlsplit(found).query))["connect_timeout"] == written
+    url = postgres_url.libpq_url("postgresql://h/d", {}, seconds, "n")
+    assert dict(parse_qsl(urlsplit(url).query))["connect_timeout"] == written
 
 
-def test_asyncpg_is_spared_what_only_libpq_knows():
+def test_asyncpg_does_not_get_libpqs_own_parameters():
     url = "postgresql://h/d?sslmode=require&keepalives=1&connect_timeout=3&application_name=mine"
-    found = postgres_url.asyncpg_arguments(url, {"a": "b"}, 4.5, "ngdata")
-    assert dict(parse_qsl(urlsplit(found["dsn"]).query)) == {
+    arguments = postgres_url.asyncpg_arguments(url, {"a": "b"}, 4.5, "ngdata")
+    assert dict(parse_qsl(urlsplit(arguments["dsn"]).query)) == {
         "sslmode": "require",
         "application_name": "mine",
     }
-    assert (found["server_settings"], found["timeout"]) == ({"a": "b"}, 4.5)
+    assert (arguments["server_settings"], arguments["timeout"]) == ({"a": "b"}, 4.5)

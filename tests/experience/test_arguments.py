@@ -154,7 +154,7 @@ def test_an_event_or_a_time(ng):
     assert ng.experience.events_around(999).empty
     assert ng.experience.events_around(999).dtypes.equals(result.dtypes)
     assert ng.experience.events_around(event, event_type="none").empty
-    with pytest.raises(NotFoundError, match=f"event id names nothing in the store: {NOBODY}"):
+    with pytest.raises(NotFoundError, match=f"no event in the store has the id {NOBODY}"):
         ng.experience.events_around(NOBODY, 1, 1)
     with refused("event_or_time must have a time zone, but is 2024-01-01 00:00:00"):
         ng.experience.events_around(NAIVE)

@@ -174,7 +174,7 @@ def test_reading_stops_early_and_the_server_is_idle(ng, database_url, execute):
 
     assert 1000 < asyncio.run(go()) < 3_000_000
     with pytest.raises(ResultTooLarge, match="has 3,000,000 rows"):
-        ng._loop.run(ng.experience._twin._reader.frame(ENDLESS, max_rows=1000))
+        ng._loop.run(ng.experience._wrapped._reader.frame(ENDLESS, max_rows=1000))
     assert backends(execute, database_url, "state <> 'idle'") == 0
     assert ng.cache.stats().entries == 0, "a part of an answer is not kept"
     assert ng.pool_status()["read"]["in_use"] == 0
@@ -193,5 +193,5 @@ def test_the_setting(monkeypatch, tmp_path):
         file.write_text(f'database: {{postgres: {{max_rows: "{text}"}}}}')
         assert load_settings(config=file).max_rows == result
     for wrong in (0, -5, "many"):
-        with pytest.raises(ConfigError, match="max_rows in the settings"):
+        with pytest.raises(ConfigError, match="max_rows must be"):
             load_settings(max_rows=wrong)

@@ -134,7 +134,7 @@ def test_missing_trajectories(ng):
         lambda run: ng.experience.mean_position(run, "1s"),
     ):
         with pytest.raises(
-            NotFoundError, match=f"trajectory id names nothing.*{MISSING}"
+            NotFoundError, match=f"no trajectory in the store has the id {MISSING}"
         ) as caught:
             call(MISSING)
         assert caught.value.missing == (MISSING,)

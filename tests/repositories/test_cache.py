@@ -44,7 +44,7 @@ def as_values(entity):
 
 
 def cache_of(manager):
-    return manager._remembered
+    return manager._entity_cache
 
 
 @pytest.fixture

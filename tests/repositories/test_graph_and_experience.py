@@ -35,7 +35,7 @@ def test_create_connection(in_session, token):
         )
         assert stored.metadata == {"distance": 1.414}
         assert (await layer.graph.update_weight(edge.id, 0.5)).weight == 0.5
-        with pytest.raises(NotFoundError, match="connection id names nothing"):
+        with pytest.raises(NotFoundError, match="no connection in the store has the id"):
             await layer.graph.update_weight(NOBODY, 0.5)
         assert await layer.graph.delete(edge.id)
         assert await layer.graph.get_all() == []

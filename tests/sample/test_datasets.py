@@ -145,7 +145,7 @@ def test_loads_at_the_same_time_all_succeed(ng, database_url):
 
 def test_the_wrong_client_is_told_the_right_function(ng):
     with pytest.raises(InvalidQueryError, match="await load_celegans_async"):
-        load_celegans(ng._twin)
+        load_celegans(ng._wrapped)
     with pytest.raises(InvalidQueryError, match=r"call load_celegans\(ng\)"):
         ng._loop.run(load_celegans_async(ng))
 

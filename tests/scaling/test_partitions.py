@@ -260,7 +260,7 @@ def test_the_index_finds_each_partition(new_database, execute):
             for frame, index in ((tokens, "&&&"), (events, "ix_experience_events_timestamp")):
                 part, columns = frame.expr.operand("iterables")[0][7], list(frame.columns)
                 plan = ng._loop.run(
-                    explain.plan_of(ng._twin._database, part.rows.query(columns), analyze=False)
+                    explain.plan_of(ng._wrapped._database, part.rows.query(columns), analyze=False)
                 )
                 assert index in plan.text
                 assert "Seq Scan" not in plan.text
@@ -296,7 +296,7 @@ def test_the_rows_are_counted_once(new_database, execute):
                 region_split(box, TokenFilter(), None, PartCount(8)),
                 event_split(events.window(events.EventFilter(0, 10**12)), PartCount(8)),
             ):
-                work = explain.plan_of(ng._twin._database, split.bounds, analyze=True)
+                work = explain.plan_of(ng._wrapped._database, split.bounds, analyze=True)
                 plan = ng._loop.run(work).text
                 aggregates = [line for line in plan.splitlines() if "Aggregate" in line]
                 assert aggregates

@@ -1,5 +1,5 @@
-"""The sync clients: the async methods, blocking, over one background loop.
+"""The sync API: the async methods, blocking, on one background loop.
 
-`twin` and `opened` are written by hand; the rest is written by scripts/generate_sync.py out of the
-async classes.
+`base` and `lifecycle` are written by hand; scripts/generate_sync.py generates the other modules from
+the async ones.
 """

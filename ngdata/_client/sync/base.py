@@ -1,4 +1,4 @@
-"""What the sync classes have in common: the async object they stand for, and the loop it runs on."""
+"""The base of the sync classes: an async object, and the loop that runs its methods."""
 
 from __future__ import annotations
 
@@ -6,17 +6,17 @@ from typing import Generic, TypeVar
 
 from ngdata._connections.background_loop import BackgroundLoop
 
-__all__ = ["Twin"]
+__all__ = ["SyncWrapper"]
 
-A = TypeVar("A")
+AsyncT = TypeVar("AsyncT")
 
 
-class Twin(Generic[A]):
-    """Does what its async twin does, on the background loop, and waits for it."""
+class SyncWrapper(Generic[AsyncT]):
+    """Run an async object's methods on the background loop, and wait for their results."""
 
-    def __init__(self, twin: A, loop: BackgroundLoop) -> None:
-        self._twin = twin
+    def __init__(self, wrapped: AsyncT, loop: BackgroundLoop) -> None:
+        self._wrapped = wrapped
         self._loop = loop
 
     def __repr__(self) -> str:
-        return repr(self._twin).replace("<Async", "<", 1)
+        return repr(self._wrapped).replace("<Async", "<", 1)

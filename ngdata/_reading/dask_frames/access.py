@@ -87,5 +87,9 @@ class Access:
 
     def __repr__(self) -> str:
         url = None if self.settings is None else self.settings.database_url
-        where = postgres_url.shown(url.get_secret_value()) if url else "what the environment names"
+        where = (
+            postgres_url.without_password(url.get_secret_value())
+            if url
+            else "what the environment names"
+        )
         return f"<Access to {where}>"

@@ -9,16 +9,16 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AsyncExitStack, contextmanager
 from typing import Final
 
 from ngdata._connections.background_loop import background_loop
 from ngdata._connections.database import Database
-from ngdata._connections.threads import uninterrupted
+from ngdata._connections.opening import open_database
 from ngdata._reading.dask_frames.access import Access
 from ngdata._reading.reader import DatabaseReader, Reader
 
-__all__ = ["close_idle", "lent_reader", "opened"]
+__all__ = ["close_idle", "lent_reader"]
 
 # Seconds without a read, after which the connections are closed.
 _IDLE: Final = 60.0
@@ -30,6 +30,7 @@ class _Kept:
     def __init__(self, access: Access) -> None:
         self._access = access
         self._lock = threading.Lock()
+        self._stack = AsyncExitStack()
         self._database: Database | None = None
         self._timer: threading.Timer | None = None
         self._users = 0
@@ -40,7 +41,8 @@ class _Kept:
                 self._timer.cancel()
                 self._timer = None
             if self._database is None:
-                self._database = background_loop().run(opened(self._access))
+                opening = open_database(self._access.resolved())
+                self._database = background_loop().run(self._stack.enter_async_context(opening))
             self._users += 1
             return DatabaseReader(self._database)
 
@@ -56,8 +58,8 @@ class _Kept:
         with self._lock:
             if self._users or self._database is None:
                 return
-            closing, self._database = self._database, None
-            background_loop().run(closing.close())
+            self._database = None
+            background_loop().run(self._stack.aclose())
 
 
 _kept: dict[Access, _Kept] = {}
@@ -82,17 +84,6 @@ def close_idle() -> None:
         found = list(_kept.values())
     for kept in found:
         kept.close()
-
-
-async def opened(access: Access) -> Database:
-    """Open a database, and check that it is one of this ngdata."""
-    database = Database(access.resolved())
-    try:
-        await database.check()
-    except BaseException:
-        await uninterrupted(database.close())
-        raise
-    return database
 
 
 def _after_fork() -> None:

@@ -9,11 +9,11 @@ import uuid
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from ngdata._connections.database import Database
-from ngdata._connections.threads import in_daemon_thread, uninterrupted
+from ngdata._connections.opening import open_database
+from ngdata._connections.threads import in_daemon_thread
 from ngdata._query.model import Column, Kind, Query
 from ngdata._query.partitions import Split, head
 from ngdata._reading.dask_frames.access import OWN, Access
-from ngdata._reading.dask_frames.connections import opened
 from ngdata._reading.dask_frames.tasks import Part, PartitionReader, read_with_version
 from ngdata._reading.reader import DatabaseReader, Reader
 from ngdata.errors import ConfigError
@@ -58,11 +58,8 @@ async def dask_frame(
     if url is None or url == OWN:
         bounds, version = await _read_bounds(reader, split.bounds)
     else:
-        other = await opened(access)
-        try:
+        async with open_database(access.resolved()) as other:
             bounds, version = await _read_bounds(DatabaseReader(other), split.bounds)
-        finally:
-            await uninterrupted(other.close())
     if consistent and version is None:
         raise ConfigError(
             "consistent=True needs the versions of the store, which are not to be had: this user "

@@ -15,7 +15,8 @@ from ngdata._client.health import DatabaseHealth, RedisHealth
 from ngdata._config.settings import Settings, load_settings
 from ngdata._connections.background_loop import background_loop
 from ngdata._connections.database import Database
-from ngdata._connections.threads import in_daemon_thread, uninterrupted
+from ngdata._connections.opening import open_database
+from ngdata._connections.threads import in_daemon_thread
 from ngdata.admin.doctor import catalog, contents, machine
 from ngdata.admin.doctor.finding import Finding, note, ok, wrong
 from ngdata.errors import NGDataError
@@ -80,8 +81,8 @@ async def _examined(settings: Settings, on_check: Callable[[str], None]) -> list
                 "redis_url": settings.redis_url or SecretStr(status.addresses.redis_url),
             }
         )
-    database = Database(settings)
-    try:
+    # Unchecked: a failure is a finding.
+    async with open_database(settings, check=False) as database:
         on_check("database")
         servers = await health.check(database, settings.redis_url, settings.connect_timeout)
         found += _database(servers["database"], database)
@@ -90,8 +91,6 @@ async def _examined(settings: Settings, on_check: Callable[[str], None]) -> list
                 on_check(name)
                 found += await _done(database, name, check)
         return [*found, _redis(servers["redis"])]
-    finally:
-        await uninterrupted(database.close())
 
 
 async def _done(database: Database, name: str, check: _Check) -> list[Finding]:
