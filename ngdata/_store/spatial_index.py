@@ -1,7 +1,7 @@
 """The spatial index against the tokens that it is derived from: where they differ, and its repair.
 
 Triggers keep it as long as they fire; logical replication fires none.  Compared is what the index
-holds, bit for bit, by the rule of migration 0002.  When to repair is `ngdata.admin.reindex`'s business.
+holds, bit for bit, by the rule of migration 0001.  When to repair is `ngdata.admin.reindex`'s business.
 """
 
 from __future__ import annotations

@@ -314,8 +314,26 @@ def test_groups_go_when_nobody_needs_them(tcp_server):
             migrate.upgrade(first)
             with ngdata.connect(tcp_server.url(name, database=one)) as ng:
                 assert ng.tokens.count_in_region(*EVERYTHING) == 0
-        migrate.downgrade(first, "0004")
+        migrate.downgrade(first)
         assert groups(tcp_server) == ()
+
+
+def test_each_revision_grants_access_to_its_own_tables(tcp_server):
+    with database(tcp_server) as name:
+        for revision, schemas in (
+            ("0001", ("tokens",)),
+            ("0002", ("tokens", "graph")),
+            ("0003", ("tokens", "graph", "experience")),
+        ):
+            migrate.upgrade(tcp_server.url(database=name), revision)
+            writable = [table for table in TRUTH if table.startswith(schemas)]
+            assert may(tcp_server, "ngdata_writer", "INSERT", name) == writable
+            assert may(tcp_server, "ngdata_analyst", "INSERT", name) == []
+            for role in GROUPS:
+                readable = may(tcp_server, role, "SELECT", name)
+                assert readable == may(tcp_server, "postgres", "SELECT", name)
+        migrate.downgrade(tcp_server.url(database=name), "0002")
+        assert may(tcp_server, "ngdata_writer", "INSERT", name) == [*TRUTH[2:]]
 
 
 def test_databases_of_a_cluster_migrated_at_once(tcp_server):

@@ -106,7 +106,7 @@ def test_nothing_is_installed(monkeypatch, tmp_path):
 
 def test_no_schema_and_an_old_one(empty_database):
     told(SchemaVersionError, lambda: ngdata.connect(empty_database), empty_database)
-    migrate.upgrade(empty_database, "0003")
+    migrate.upgrade(empty_database, "0002")
     told(SchemaVersionError, lambda: ngdata.connect(empty_database), empty_database)
 
 

@@ -108,7 +108,7 @@ def test_a_restored_store_is_under_alembic(filled, empty_database, tmp_path):
     tool("pg_dump", filled, "--format=custom", *SCHEMAS, f"--file={dump}")
     restored_into(empty_database, dump)
     migrate.upgrade(empty_database)
-    migrate.downgrade(empty_database, "0004")
+    migrate.downgrade(empty_database, "0002")
     migrate.upgrade(empty_database)
     assert wrongs(empty_database) == []
 

@@ -145,9 +145,9 @@ def test_a_spatial_index_of_two_dimensions(own):
 
 
 def test_a_schema_that_is_missing_older_or_newer(own, empty_database):
-    execute(own, "UPDATE tokens.alembic_version SET version_num = '0003'")
+    execute(own, "UPDATE tokens.alembic_version SET version_num = '0002'")
     [found] = wrongs(own)
-    assert found.found == f"revision 0003, and this ngdata needs {revision.HEAD}"
+    assert found.found == f"revision 0002, and this ngdata needs {revision.HEAD}"
     execute(own, f"UPDATE tokens.alembic_version SET version_num = '{revision.HEAD}'")
     migrate.downgrade(own)
     found = wrongs(own)

@@ -144,6 +144,25 @@ def test_each_revision_can_be_undone_alone(empty_database):
         whole = smaller
 
 
+def test_each_revision_adds_and_removes_the_versions_of_its_relations(empty_database):
+    relations = ["redis", "tokens.spatial_index", "tokens.tokens"]
+    added = {
+        "0001": [],
+        "0002": ["graph.connections", "graph.graph_snapshots"],
+        "0003": ["experience.experience_events", "experience.experience_trajectories"],
+    }
+    versions = "SELECT DISTINCT relation FROM tokens.versions ORDER BY 1"
+    expected = []
+    for revision_number, more in added.items():
+        relations = sorted([*relations, *more])
+        migrate.upgrade(empty_database, revision_number)
+        assert run(empty_database, versions) == [(relation,) for relation in relations]
+        expected.append(relations)
+    for revision_number, relations in list(zip(added, expected, strict=True))[-2::-1]:
+        migrate.downgrade(empty_database, revision_number)
+        assert run(empty_database, versions) == [(relation,) for relation in relations]
+
+
 def test_what_others_have_in_our_schema_is_not_dropped(empty_database):
     migrate.upgrade(empty_database)
     run(empty_database, "CREATE VIEW graph.theirs AS SELECT 1 AS one", "SELECT 1")
