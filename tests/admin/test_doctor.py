@@ -48,7 +48,7 @@ def test_a_store_that_is_well(own, server):
     )
     assert [finding.check for finding in found] == CHECKS
     assert {finding.state for finding in found} == {"ok"}
-    assert "in step: 10 points of 5 tokens" in {finding.found for finding in found}
+    assert "in step: 10 points of 5 tokens" in {finding.observed for finding in found}
     assert "spatial index" in seen
 
 
@@ -76,7 +76,7 @@ def test_a_trigger_that_does_not_fire(own, place_and_name):
         execute(own, f"ALTER TABLE {place} {state} {name}")
         [found] = wrongs(own)
         assert found.check == "triggers"
-        assert name in found.found
+        assert name in found.observed
         assert found.advice is not None
         execute(own, found.advice.partition(";")[0])
         assert wrongs(own) == []
@@ -85,7 +85,7 @@ def test_a_trigger_that_does_not_fire(own, place_and_name):
 def test_a_trigger_that_is_lost(own):
     execute(own, "DROP TRIGGER index_insert ON tokens.tokens")
     [found] = wrongs(own)
-    assert found.found == "tokens.tokens has lost its trigger index_insert"
+    assert found.observed == "tokens.tokens lacks its trigger index_insert"
 
 
 def test_what_was_written_past_the_triggers(own):
@@ -97,9 +97,9 @@ def test_what_was_written_past_the_triggers(own):
         " ('00000000-0000-0000-0000-000000000001', 7, ST_MakePoint(1, 2, 3), 'a', 1, 0, now())",
     )
     [found] = wrongs(own)
-    assert found.found.startswith(
-        "not in step with 5 tokens: 1 points are missing, 1 are of no token, 5 are different, on the"
-        " levels physical, emotional, abstract; for instance of token "
+    assert found.observed.startswith(
+        "not in step with 5 tokens: 1 points are missing, 1 belong to no token, 5 differ, on the levels"
+        " physical, emotional, abstract; for instance of token "
     )
     assert found.advice == "run `ngdata reindex` as the owner"
     reindex(load_settings(database_url=own))
@@ -110,7 +110,7 @@ def test_an_index_that_is_missing(own):
     execute(own, "DROP INDEX graph.ix_connections_target_id_bidirectional")
     [found] = wrongs(own)
     assert found.check == "indexes"
-    assert "ix_connections_target_id_bidirectional of graph.connections" in found.found
+    assert "ix_connections_target_id_bidirectional of graph.connections" in found.observed
     assert found.advice is not None
     execute(own, found.advice)
     assert wrongs(own) == []
@@ -124,7 +124,7 @@ def test_an_index_that_is_not_valid(own):
         " WHERE indexrelid = 'graph.ix_connections_source_id_target_id'::regclass",
     )
     [found] = wrongs(own)
-    assert "is not valid" in found.found
+    assert "is not valid" in found.observed
     assert found.advice is not None
     execute(own, found.advice)
     assert wrongs(own) == []
@@ -137,7 +137,7 @@ def test_a_spatial_index_of_two_dimensions(own):
         "CREATE INDEX ix_spatial_index_geom ON tokens.spatial_index USING gist (geom)",
     )
     found = wrongs(own)
-    assert [f.found.split()[0] for f in found] == [f"tokens.spatial_index_{n}" for n in range(8)]
+    assert [f.observed.split()[0] for f in found] == [f"tokens.spatial_index_{n}" for n in range(8)]
     for finding in found:
         assert finding.advice is not None
         execute(own, finding.advice)
@@ -147,7 +147,7 @@ def test_a_spatial_index_of_two_dimensions(own):
 def test_a_schema_that_is_missing_older_or_newer(own, empty_database):
     execute(own, "UPDATE tokens.alembic_version SET version_num = '0002'")
     [found] = wrongs(own)
-    assert found.found == f"revision 0002, and this ngdata needs {revision.HEAD}"
+    assert found.observed == f"revision 0002, and this ngdata needs {revision.HEAD}"
     execute(own, f"UPDATE tokens.alembic_version SET version_num = '{revision.HEAD}'")
     migrate.downgrade(own)
     found = wrongs(own)
@@ -156,7 +156,7 @@ def test_a_schema_that_is_missing_older_or_newer(own, empty_database):
 
 def test_a_database_without_postgis(empty_database):
     found = {f.check: f for f in wrongs(empty_database)}
-    assert found["PostGIS"].found == "the database has no PostGIS"
+    assert found["PostGIS"].observed == "the database has no PostGIS"
     assert set(found) == {"PostGIS", "schema"}
 
 
@@ -182,7 +182,9 @@ def test_statistics_that_are_old(own):
         ng.tokens.bulk_create({"x": [1.0] * 3_000, "y": [1.0] * 3_000, "z": [1.0] * 3_000})
 
     def stale() -> list[Finding]:
-        return [f for f in looked_at(own) if f.check == "statistics" and "tokens.tokens" in f.found]
+        return [
+            f for f in looked_at(own) if f.check == "statistics" and "tokens.tokens" in f.observed
+        ]
 
     # A backend tells what it changed about once a second.
     wait_until(lambda: stale() != [])
@@ -215,7 +217,7 @@ def test_who_may_not_look_is_told_so(own):
     try:
         [found] = wrongs(own + "&options=-c%20role%3Dstranger")
         assert found.check == "spatial index"
-        assert "permission denied" in found.found
+        assert "permission denied" in found.observed
     finally:
         execute(own, "DROP OWNED BY stranger", "DROP ROLE stranger")
 
@@ -273,8 +275,8 @@ def test_programs_are_needed_for_the_embedded_servers_alone(own, monkeypatch):
     [elsewhere] = [f for f in looked_at(own) if f.check == "programs"]
     [here] = [f for f in examine() if f.check == "programs"]
     assert (elsewhere.state, here.state) == ("note", "wrong")
-    assert "lacks" in here.found
-    assert "install" in here.found
+    assert "lacks" in here.observed
+    assert "install" in here.observed
 
 
 def test_the_table_for_people(own):

@@ -134,7 +134,7 @@ def test_what_is_written_is_read(through, database_url):
 def test_the_doctor_sees_it_and_is_content(bouncer):
     found = examine(load_settings(database_url=bouncer.url))
     assert [finding for finding in found if finding.state == "wrong"] == []
-    assert any(f.found.endswith(", through a connection pooler") for f in found)
+    assert any(f.observed.endswith(", through a connection pooler") for f in found)
     assert reindex(load_settings(database_url=bouncer.url)) == Reindexed(0, 0)
 
 
