@@ -61,9 +61,11 @@ async def lock(connection: asyncpg.Connection[Any], where: str, what: str) -> No
                 await connection.execute(f"LOCK TABLE {what}")
         except asyncpg.LockNotAvailableError:
             if time.monotonic() >= deadline:
+                tables = what.partition(" IN ")[0]
                 raise NGDataError(
-                    f"others held the tokens of {where} for {PATIENCE_SECONDS:g} s, so nothing was "
-                    "done; run it when they are done (pg_stat_activity shows who they are)"
+                    f"could not lock {tables} within {PATIENCE_SECONDS:g} s (held by other "
+                    "transactions); nothing was changed, try again later (pg_stat_activity of "
+                    f"{where} shows them)"
                 ) from None
         else:
             await connection.execute("SET LOCAL lock_timeout = DEFAULT")
