@@ -137,7 +137,7 @@ def test_a_home_of_another_user_is_refused(call, empty_home):
 def test_a_home_that_everybody_can_write_is_refused(empty_home):
     empty_home.mkdir()
     empty_home.chmod(0o1777)
-    with pytest.raises(ConfigError, match="written by everybody"):
+    with pytest.raises(ConfigError, match="writable by every user"):
         _local.up(empty_home)
     empty_home.chmod(0o700)
 

@@ -17,7 +17,7 @@ import pytest
 from ngdata import _local
 from ngdata._local import binaries, directories, state
 from ngdata._local.account import account_for
-from ngdata._local.server import _reachable
+from ngdata._local.server import _find_servers
 from ngdata.errors import ConfigError
 
 root_only = pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
@@ -40,7 +40,7 @@ def sockets(home) -> Path:
 
 @pytest.fixture
 def processes(home) -> list[psutil.Process]:
-    servers = _reachable(home, state.load(home))
+    servers = _find_servers(home, state.load(home))
     redis = [p for p in psutil.process_iter() if _works_in(p, servers.redis.directory)]
     assert len(redis) == 1
     return [servers.postgres.postmaster(), *redis]
