@@ -121,7 +121,7 @@ def _spatial_index(postgis: str) -> list[str]:
 # the level.
 
 # The columns that the index holds, compared as bytes, since -0.0 and 0.0 differ.  Without the cast,
-# two ROWs would be compared field by field, for which there is no such operator.
+# two ROWs would be compared field by field, by an operator that does not exist.
 _IMAGE = (
     "ROW({0}.coord_x, {0}.coord_y, {0}.coord_z, {0}.token_type, {0}.weight, {0}.flags,"
     ' {0}."timestamp")::record'
@@ -146,7 +146,7 @@ _REPLACE = """
 
 # A statement of more rows than this inserts them without ON CONFLICT, which looks up each of them;
 # only if a row is there already (a WITH that deletes a token and inserts it again) are all inserted
-# again with it.  That takes a subtransaction, and a session that writes rows one by one would
+# again with it.  That needs a subtransaction, and a session that writes rows one by one would
 # accumulate one for each: so fewer rows are inserted with ON CONFLICT at once.
 _MANY = 1000
 
@@ -257,7 +257,8 @@ CREATE TABLE tokens.versions (
 ) WITH (fillfactor = 20, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 500)
 """
 
-# Rows are deleted beside a new nonce, so that the remaining old ones were never a version before.
+# Rows are deleted only together with a new nonce: a subset of the old ones may have been a version
+# before.
 _FOLD_VERSIONS = """
 CREATE FUNCTION tokens.fold_versions() RETURNS void LANGUAGE plpgsql
 SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $body$

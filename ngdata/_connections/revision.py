@@ -1,4 +1,4 @@
-"""The schema's revision: the one this ngdata needs, and the one a database has."""
+"""The schema's revision: the one that this ngdata needs, and the one that a database has."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ VERSION_TABLE: Final = "tokens.alembic_version"
 
 
 async def read_revision(connection: asyncpg.Connection[Any]) -> str | None:
-    """Read the schema's revision; None where there is none."""
+    """Read the revision of a database's schema; None if it has no schema."""
     if await connection.fetchval("SELECT to_regclass($1)", VERSION_TABLE) is None:
         return None
     revision: str | None = await connection.fetchval(f"SELECT version_num FROM {VERSION_TABLE}")
