@@ -86,7 +86,7 @@ class Postgres:
             return int((self.data / "PG_VERSION").read_text("ascii"))
         except (OSError, ValueError):
             raise ConfigError(
-                f"{self.data} must be a data directory of PostgreSQL, and its PG_VERSION holds no number; "
+                f"{self.data} must be a data directory of PostgreSQL, but PG_VERSION has no number; "
                 "restore it, or set NGDATA_HOME to another directory"
             ) from None
 
