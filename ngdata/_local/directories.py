@@ -40,8 +40,8 @@ def default_home() -> Path:
 
     Examples
     --------
-    >>> from ngdata import local
-    >>> local.default_home().is_absolute()
+    >>> from ngdata import _local
+    >>> _local.default_home().is_absolute()
     True
     """
     configured = os.environ.get("NGDATA_HOME", "").strip()

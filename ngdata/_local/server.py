@@ -116,8 +116,8 @@ def up(home: Path | None = None, *, durable: bool = True) -> Addresses:
 
     Examples
     --------
-    >>> from ngdata import local
-    >>> local.up().database_url.startswith("postgresql://ngdata@/ngdata?host=")
+    >>> from ngdata import _local
+    >>> _local.up().database_url.startswith("postgresql://ngdata@/ngdata?host=")
     True
     """
     home = directories.resolve_home(home)
@@ -140,8 +140,8 @@ def down(home: Path | None = None) -> bool:
 
     Examples
     --------
-    >>> from ngdata import local
-    >>> local.down()  # doctest: +SKIP
+    >>> from ngdata import _local
+    >>> _local.down()  # doctest: +SKIP
     True
     """
     home = directories.resolve_home(home)
@@ -168,8 +168,8 @@ def status(home: Path | None = None) -> Status:
 
     Examples
     --------
-    >>> from ngdata import local
-    >>> local.status().home == local.default_home()
+    >>> from ngdata import _local
+    >>> _local.status().home == _local.default_home()
     True
     """
     from ngdata._connections.revision import VERSION_TABLE
