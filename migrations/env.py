@@ -1,9 +1,9 @@
-"""How the migrations run: on asyncpg, in one transaction, one migrator at a time.
+"""Run the migrations on asyncpg, in one transaction, one migrator at a time.
 
-The database is the one in ``config.attributes["database_url"]``, or else the client's own
-configuration.  The revision is in `tokens.alembic_version`: a dump of the three schemas carries it,
-and another project's `public.alembic_version` is not in the way.  So the schema `tokens` is made
-before the first revision and goes after the last.
+The database is ``config.attributes["database_url"]``, or else that of the client's configuration.
+The revision is in `tokens.alembic_version`: a dump of the three schemas includes it, and another
+project's `public.alembic_version` does not interfere.  So the schema `tokens` is created before the
+first revision and dropped after the last.
 """
 
 from __future__ import annotations
@@ -25,34 +25,34 @@ from ngdata._store.models import Base
 
 _SCHEMAS = {table.schema for table in Base.metadata.tables.values()}
 _PARTITION = re.compile(r"spatial_index_\d+")
-# Any fixed number: two migrators of one database must ask for the same.
+# Any fixed number: all migrators of a database must use the same.
 _LOCK = 0x6E676461
 
 
 def include_name(name: str | None, kind: str, parents: Any) -> bool:
-    """Look at our schemas alone, and at a partitioned table rather than at its parts."""
+    """Compare ngdata's schemas only, and a partitioned table rather than its partitions."""
     if kind == "schema":
         return name in _SCHEMAS
     return kind != "table" or _PARTITION.fullmatch(name or "") is None
 
 
-def forget_base(*, ctx: Any, heads: Any, **_: Any) -> None:
-    """Leave nothing behind when the last revision is gone."""
+def drop_schema_at_base(*, ctx: Any, heads: Any, **_: Any) -> None:
+    """Drop the schema `tokens` once the first revision is undone."""
     if not heads:
         ctx.execute("DROP TABLE tokens.alembic_version")
         ctx.execute("DROP SCHEMA tokens")
 
 
-def configure(**how: Any) -> None:
-    """Tell Alembic what both modes share."""
+def configure(**options: Any) -> None:
+    """Configure Alembic, with the options that both modes share."""
     context.configure(
         target_metadata=Base.metadata,
         include_schemas=True,
         include_name=include_name,
         compare_server_default=True,
         version_table_schema="tokens",
-        on_version_apply=forget_base,
-        **how,
+        on_version_apply=drop_schema_at_base,
+        **options,
     )
 
 
@@ -68,7 +68,7 @@ def run_online(connection: Connection) -> None:
     """Run the SQL, after any other migrator has committed."""
     configure(connection=connection)
     with context.begin_transaction():
-        # Whatever the user's search_path is, a type of PostGIS reads without its schema.
+        # Whatever the user's search_path, PostGIS types are then compared without their schema.
         connection.execute(
             text(
                 "SELECT set_config('search_path', 'public' || coalesce((SELECT ', ' ||"
@@ -78,31 +78,31 @@ def run_online(connection: Connection) -> None:
         )
         if not context.get_context().opts.get("dont_mutate"):
             connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _LOCK})
-            # IF NOT EXISTS would ask for the right to create even when there is nothing to do.
+            # IF NOT EXISTS would require the right to create even if the schema exists.
             if connection.scalar(text("SELECT to_regnamespace('tokens') IS NULL")):
                 connection.execute(text("CREATE SCHEMA tokens"))
         context.run_migrations()
 
 
 def database_url() -> str:
-    """Give the URL that was handed in, or the client's own."""
-    given: str | None = context.config.attributes.get("database_url")
-    if given is not None:
-        return given
+    """Return the URL in Alembic's configuration, or else the client's."""
+    url: str | None = context.config.attributes.get("database_url")
+    if url is not None:
+        return url
     configured = load_settings().database_url
     if configured is not None:
         return configured.get_secret_value()
-    # The embedded server is migrated as it starts, by Alembic, which can do only one thing at a
-    # time in a process.
+    # In a process of its own: starting the embedded server migrates it, by Alembic, which runs only
+    # one operation at a time in a process.
     start = "from ngdata import _local; print(_local.up().database_url)"
-    started = subprocess.run([sys.executable, "-c", start], stdout=subprocess.PIPE, text=True)
-    if started.returncode:
-        sys.exit(started.returncode)
-    return started.stdout.strip()
+    process = subprocess.run([sys.executable, "-c", start], stdout=subprocess.PIPE, text=True)
+    if process.returncode:
+        sys.exit(process.returncode)
+    return process.stdout.strip()
 
 
 async def connect_and_run(url: str) -> None:
-    """Connect as the client does: any address that libpq takes will do."""
+    """Connect as the client does, to any URL that libpq accepts, and run the migrations."""
     arguments = postgres_url.asyncpg_arguments(
         postgres_url.normalize(url), {}, 10.0, "ngdata migrate"
     )

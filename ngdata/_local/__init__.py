@@ -1,7 +1,7 @@
-"""The embedded default: a private PostgreSQL with PostGIS and a Redis, for whoever names no server.
+"""The embedded default: a private PostgreSQL with PostGIS and a Redis, when no server is configured.
 
-Both come from the binaries on this machine, listen on unix sockets only, and are reached by their
-owner alone. `server` holds the order of things; each other module holds one part of it.
+Both run from the binaries on this machine, listen on unix sockets only, and accept their owner only.
+`server` starts and stops them in order; each other module holds one part of that.
 """
 
 from ngdata._local.directories import default_home

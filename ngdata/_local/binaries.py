@@ -1,4 +1,4 @@
-"""The servers' programs on this machine, and what to install where they are missing."""
+"""The servers' programs on this machine, and what to install if they are missing."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ __all__ = ["Installation", "find_postgres", "find_psql", "find_redis"]
 
 MINIMUM: Final = 14
 
-#: Where packages put PostgreSQL: Debian, Red Hat, from source, Homebrew, Postgres.app.
+#: Where packages install PostgreSQL: Debian, Red Hat, from source, Homebrew, Postgres.app.
 PLACES: list[str] = [
     "/usr/lib/postgresql/*/bin",
     "/usr/pgsql-*/bin",
@@ -27,7 +27,7 @@ PLACES: list[str] = [
     "/Applications/Postgres.app/Contents/Versions/*/bin",
 ]
 
-#: Where Redis or Valkey may be when PATH does not say.
+#: Where Redis or Valkey may be if not on PATH.
 REDIS_PLACES: list[str] = ["/usr/bin", "/usr/sbin", "/usr/local/bin", "/opt/homebrew/bin"]
 
 _DOCKER: Final = (
@@ -38,7 +38,7 @@ _DOCKER: Final = (
 
 @dataclass(frozen=True)
 class Installation:
-    """One PostgreSQL on this machine."""
+    """One PostgreSQL installation on this machine."""
 
     bin: Path
     major: int
@@ -46,40 +46,45 @@ class Installation:
 
 
 def find_postgres(major: int | None = None) -> Installation:
-    """Find the newest PostgreSQL with PostGIS, or the one of the major version that data have.
+    """Return the newest PostgreSQL with PostGIS, or the one of a major version.
+
+    Parameters
+    ----------
+    major : int, optional
+        The major version that existing data need.
 
     Raises
     ------
     ConfigError
-        Naming all that is missing, Redis too, and how to install it.
+        If one is missing; the message names everything that is, Redis too, and how to install it.
     """
-    found = sorted(_installations(), key=lambda i: (i.has_postgis, i.major), reverse=True)
-    fitting = [i for i in found if i.major >= MINIMUM and major in (None, i.major)]
-    if fitting and fitting[0].has_postgis:
-        return fitting[0]
-    wanted = major or (fitting[0].major if fitting else None)
-    if major is not None and found and not fitting:
-        have = ", ".join(sorted({str(i.major) for i in found}))
+    installations = sorted(_installations(), key=lambda i: (i.has_postgis, i.major), reverse=True)
+    suitable = [i for i in installations if i.major >= MINIMUM and major in (None, i.major)]
+    if suitable and suitable[0].has_postgis:
+        return suitable[0]
+    required = major or (suitable[0].major if suitable else None)
+    if major is not None and installations and not suitable:
+        present = ", ".join(sorted({str(i.major) for i in installations}))
         raise ConfigError(
-            f"the data here are of PostgreSQL {major}, and this machine has PostgreSQL {have}; "
+            f"the data here are of PostgreSQL {major}, and this machine has PostgreSQL {present}; "
             f"install PostgreSQL {major} ({_command(major)}), or move the data with pg_upgrade, or "
-            "begin anew with NGDATA_HOME set to another directory"
+            "start with an empty home by setting NGDATA_HOME to another directory"
         )
-    missing = [] if fitting else [f"PostgreSQL {wanted or f'{MINIMUM} or later'}"]
-    missing.append(f"PostGIS for PostgreSQL {wanted}" if wanted else "PostGIS")
-    raise _missing(missing if _redis() else [*missing, "Redis"], wanted)
+    missing = [] if suitable else [f"PostgreSQL {required or f'{MINIMUM} or later'}"]
+    missing.append(f"PostGIS for PostgreSQL {required}" if required else "PostGIS")
+    raise _missing(missing if _redis() else [*missing, "Redis"], required)
 
 
 def find_redis() -> Path:
-    """Find redis-server, or valkey-server, which is the same to a client."""
-    found = _redis()
-    if found is None:
+    """Return the path of redis-server, or of valkey-server, which is the same to a client."""
+    program = _redis()
+    if program is None:
         raise _missing(["Redis"], None)
-    return found
+    return program
 
 
 def find_psql() -> Path:
-    """Find psql, which asks for no server on this machine."""
+    """Return the path of psql, which needs no server on this machine."""
     for installation in sorted(_installations(), key=lambda i: i.major, reverse=True):
         if (installation.bin / "psql").exists():
             return installation.bin / "psql"
@@ -92,18 +97,18 @@ def find_psql() -> Path:
 def _redis() -> Path | None:
     path = os.pathsep.join([os.environ.get("PATH", ""), *REDIS_PLACES])
     for name in ("redis-server", "valkey-server"):
-        if found := shutil.which(name, path=path):
-            return Path(found)
+        if program := shutil.which(name, path=path):
+            return Path(program)
     return None
 
 
 def _installations() -> Iterator[Installation]:
-    seen: set[Path] = set()
+    visited: set[Path] = set()
     for directory in _directories():
         resolved = directory.resolve()
-        if resolved in seen or not all((directory / n).exists() for n in ("initdb", "postgres")):
+        if resolved in visited or not all((directory / n).exists() for n in ("initdb", "postgres")):
             continue
-        seen.add(resolved)
+        visited.add(resolved)
         version = re.search(r"\(PostgreSQL\) (\d+)", _output(directory / "postgres", "--version"))
         if version:
             major = int(version[1])
@@ -131,7 +136,7 @@ def _has_postgis(directory: Path, major: int) -> bool:
 
 def _output(program: str | Path, option: str) -> str:
     try:
-        done = subprocess.run(
+        result = subprocess.run(
             [program, option],
             check=False,
             capture_output=True,
@@ -141,11 +146,12 @@ def _output(program: str | Path, option: str) -> str:
         )
     except (OSError, subprocess.TimeoutExpired):
         return ""
-    return done.stdout
+    return result.stdout
 
 
-def _missing(what: list[str], major: int | None) -> ConfigError:
-    names = what[0] if len(what) == 1 else f"{', '.join(what[:-1])} and {what[-1]}"
+def _missing(programs: list[str], major: int | None) -> ConfigError:
+    *others, last = programs
+    names = f"{', '.join(others)} and {last}" if others else last
     return ConfigError(
         f"this machine lacks {names}, which ngdata's own servers need; install all of it with: "
         f"{_command(major)} - {_DOCKER}"

@@ -1,7 +1,7 @@
-"""Where things are: the home, the servers' own directory, the directory of the sockets.
+"""The directories: the home, the servers' own directory, and that of the sockets.
 
-Whose each directory is decides how far it is trusted. The home belongs to whoever calls; the other
-two to the servers' user, for which root's differs.
+A directory is trusted according to its owner. The home belongs to the caller; the other two to the
+servers' user, who differs from the caller if that is root.
 """
 
 from __future__ import annotations
@@ -20,72 +20,74 @@ from ngdata._local.account import Account
 from ngdata.errors import ConfigError
 
 __all__ = [
-    "checked_home",
+    "create_home",
+    "create_servers_directory",
+    "create_sockets_directory",
     "default_home",
     "is_private",
-    "made_home",
-    "made_servers",
-    "made_sockets",
+    "resolve_home",
 ]
 
-#: Root's own home, and where its servers' data go when they cannot reach the home asked for.
+#: Root's own home, and where its servers' data go if the servers cannot reach the requested home.
 SYSTEM_HOME: Final = Path("/var/lib/ngdata")
 
 _LONGEST_SOCKET: Final = 103  # macOS; Linux binds 107 bytes
-_LONGEST_HOME: Final = 800  # PostgreSQL takes 1023, for the names in its data directory too
+_LONGEST_HOME: Final = 800  # PostgreSQL allows 1023, including the names in its data directory
 
 
 def default_home() -> Path:
-    """Give the home that is used when none is named.
+    """Return the home that is used by default.
 
     Examples
     --------
-    >>> from ngdata import local
-    >>> local.default_home().is_absolute()
+    >>> from ngdata import _local
+    >>> _local.default_home().is_absolute()
     True
     """
-    named = os.environ.get("NGDATA_HOME", "").strip()
-    if named:
-        return Path(named).expanduser().absolute()
+    configured = os.environ.get("NGDATA_HOME", "").strip()
+    if configured:
+        return Path(configured).expanduser().absolute()
     if os.geteuid() == 0:
         return SYSTEM_HOME
     return Path(platformdirs.user_data_dir("ngdata", appauthor=False))
 
 
-def checked_home(home: Path | None) -> Path:
-    """Give the home's one true path; refuse it if it is there and belongs to somebody else."""
-    asked = default_home() if home is None else Path(home)
+def resolve_home(home: Path | None) -> Path:
+    """Return the home's resolved path; raise `ConfigError` if it exists and is not safe to use."""
+    requested = default_home() if home is None else Path(home)
     try:
-        path = asked.expanduser().resolve()
+        path = requested.expanduser().resolve()
         if len(os.fsencode(path)) > _LONGEST_HOME:
             raise ConfigError(
-                f"the path {str(path)[:60]}... is longer than the {_LONGEST_HOME} bytes that leave "
-                "PostgreSQL room for its own names; set NGDATA_HOME to a shorter one"
+                f"the path {str(path)[:60]}... must be at most {_LONGEST_HOME} bytes long, since "
+                "PostgreSQL appends its own names; set NGDATA_HOME to a shorter one"
             )
-        found = path.stat()
+        info = path.stat()
     except FileNotFoundError:
         return path
     except (OSError, RuntimeError) as error:
-        raise _unusable(asked, error) from None
+        raise _unusable(requested, error) from None
     if path == path.parent:
-        raise ConfigError(f"{path} is no home for data; set NGDATA_HOME to a directory inside it")
-    if not stat.S_ISDIR(found.st_mode):
-        raise ConfigError(f"{path} is no directory; set NGDATA_HOME to one")
-    if found.st_uid != os.geteuid():
         raise ConfigError(
-            f"{path} belongs to {_name(found.st_uid)}, and this process runs as "
+            f"{path} cannot be the home of the data; set NGDATA_HOME to a directory inside it"
+        )
+    if not stat.S_ISDIR(info.st_mode):
+        raise ConfigError(f"{path} must be a directory; set NGDATA_HOME to one")
+    if info.st_uid != os.geteuid():
+        raise ConfigError(
+            f"{path} belongs to {_name(info.st_uid)}, and this process runs as "
             f"{_name(os.geteuid())}; set NGDATA_HOME to a directory of your own"
         )
-    if found.st_mode & stat.S_IWOTH:
+    if info.st_mode & stat.S_IWOTH:
         raise ConfigError(
-            f"{path} can be written by everybody, who could then stand in for the server; set "
+            f"{path} is writable by every user, who could then impersonate the server; set "
             "NGDATA_HOME to a directory inside it"
         )
     return path
 
 
-def made_home(home: Path) -> None:
-    """Make the home, for its owner alone."""
+def create_home(home: Path) -> None:
+    """Create the home, for its owner only."""
     try:
         home.parent.mkdir(parents=True, exist_ok=True)
         home.mkdir(mode=0o700, exist_ok=True)
@@ -93,8 +95,8 @@ def made_home(home: Path) -> None:
         raise _unusable(home, error) from None
 
 
-def made_servers(home: Path, recorded: str | None, account: Account) -> Path:
-    """Give the directory of the servers' data and logs, made if it is not there.
+def create_servers_directory(home: Path, recorded: str | None, account: Account) -> Path:
+    """Return the directory of the servers' data and logs, and create it if it does not exist.
 
     It is ``servers`` in the home, unless the servers' user cannot reach that.
     """
@@ -103,31 +105,31 @@ def made_servers(home: Path, recorded: str | None, account: Account) -> Path:
         if not is_private(directory, account):
             raise ConfigError(
                 f"{directory} is not a directory of mode 0700 that belongs to {account.name!r}; "
-                f"give it back: chown {account.name} and chmod 700"
+                f"restore it with chown {account.name} and chmod 700"
             )
         return directory
     if account.uid != os.geteuid():
-        ours = set(os.listdir(home)) <= state.NAMES
-        if ours and not account.can_enter(home):
-            _let_in(home, account)
+        only_ours = set(os.listdir(home)) <= state.NAMES
+        if only_ours and not account.can_enter(home):
+            _allow_entry(home, account)
         if not account.can_enter(home):
-            return _made_elsewhere(account)
+            return _create_elsewhere(account)
     directory = home / "servers"
     directory.mkdir(mode=0o700, exist_ok=True)
     os.chown(directory, account.uid, account.gid, follow_symlinks=False)
     return directory
 
 
-def _made_elsewhere(account: Account) -> Path:
-    made_home(SYSTEM_HOME)
-    found = SYSTEM_HOME.lstat()
-    if not stat.S_ISDIR(found.st_mode) or found.st_uid != 0 or found.st_mode & 0o022:
+def _create_elsewhere(account: Account) -> Path:
+    create_home(SYSTEM_HOME)
+    info = SYSTEM_HOME.lstat()
+    if not stat.S_ISDIR(info.st_mode) or info.st_uid != 0 or info.st_mode & 0o022:
         raise ConfigError(
-            f"{SYSTEM_HOME} must be a directory that root alone can write; `chown root:root` and "
+            f"{SYSTEM_HOME} must be a directory that only root can write; `chown root:root` and "
             "`chmod 711` it"
         )
     if not account.can_enter(SYSTEM_HOME):
-        _let_in(SYSTEM_HOME, account)
+        _allow_entry(SYSTEM_HOME, account)
     directory = Path(tempfile.mkdtemp(prefix="servers-", dir=SYSTEM_HOME))
     os.chown(directory, account.uid, account.gid)
     if not account.can_enter(directory):
@@ -138,33 +140,31 @@ def _made_elsewhere(account: Account) -> Path:
     return directory
 
 
-def _let_in(directory: Path, account: Account) -> None:
-    """Let the servers' group pass through, not look around."""
+def _allow_entry(directory: Path, account: Account) -> None:
+    """Allow the servers' group to enter a directory, not to list it."""
     os.chown(directory, -1, account.gid)
     directory.chmod(stat.S_IMODE(directory.stat().st_mode) | stat.S_IXGRP)
 
 
 def is_private(directory: str | Path, account: Account) -> bool:
-    """Tell whether a path is a directory, no link, of that user, and for that user alone.
+    """Return whether a path is a directory, not a link, that only this user owns and can access.
 
-    Asked before each use of the sockets: after a restart of the machine anybody may have made
+    Checked before each use of the sockets: after a restart of the machine, any user may have created
     a directory of that name.
     """
     try:
-        found = os.lstat(directory)
+        info = os.lstat(directory)
     except FileNotFoundError:
         return False
     return (
-        stat.S_ISDIR(found.st_mode)
-        and found.st_uid == account.uid
-        and found.st_mode & 0o777 == 0o700
+        stat.S_ISDIR(info.st_mode) and info.st_uid == account.uid and info.st_mode & 0o777 == 0o700
     )
 
 
-def made_sockets(account: Account) -> Path:
-    """Make a directory for the sockets, under a name that nobody can foresee.
+def create_sockets_directory(account: Account) -> Path:
+    """Create a directory for the sockets, under an unpredictable name.
 
-    A socket's path must be short, so it cannot stand in the home.
+    A socket's path must be short, so it cannot be in the home.
     """
     for parent in dict.fromkeys(("/tmp", tempfile.gettempdir())):  # noqa: S108 - a fresh name in it
         try:
@@ -177,7 +177,7 @@ def made_sockets(account: Account) -> Path:
             return directory
         directory.rmdir()
     raise ConfigError(
-        f"neither /tmp nor {tempfile.gettempdir()} can hold the servers' sockets (it must be short "
+        f"neither /tmp nor {tempfile.gettempdir()} can hold the servers' sockets (the path must be short "
         f"and open to user {account.name!r}); set TMPDIR to such a directory"
     )
 

@@ -1,7 +1,7 @@
-"""The embedded PostgreSQL: make its data directory, start it, stop it.
+"""The embedded PostgreSQL: create its data directory, start it, stop it.
 
-It listens on a unix socket alone and lets in, as its superuser `ngdata`, the owner and the
-servers' user, whom the kernel names (peer): there is no password that could leak.
+It listens on a unix socket only and accepts, as its superuser `ngdata`, the owner and the servers'
+user, whom the kernel identifies (peer): there is no password that could leak.
 """
 
 from __future__ import annotations
@@ -22,20 +22,20 @@ from ngdata._local.binaries import Installation
 from ngdata._local.processes import end, is_alive, working_in, works_in
 from ngdata.errors import ConfigError, DatabaseUnavailable
 
-__all__ = ["DATABASE", "Postgres", "ask"]
+__all__ = ["DATABASE", "Postgres", "fetch_value"]
 
 DATABASE: Final = "ngdata"
 
-# Recovery after a crash takes as long as it takes; it goes on when we no longer wait.
-_PATIENCE: Final = 120.0
+# Recovery after a crash may take longer; it continues after this wait.
+_START_TIMEOUT: Final = 120.0
 
 _LAUNCH: Final = 'umask 077; cd /; "$@" </dev/null >>"$0" 2>&1 & echo $!'
 
 
-def ask(url: str, sql: str, patience: int = 5) -> Any:
-    """Give the first value of a query's answer, over a connection of its own."""
+def fetch_value(url: str, sql: str, connect_timeout: int = 5) -> Any:
+    """Return the first value of a query's result, over a connection of its own."""
     with (
-        adbc.connect(f"{url}&connect_timeout={patience}", autocommit=True) as connection,
+        adbc.connect(f"{url}&connect_timeout={connect_timeout}", autocommit=True) as connection,
         connection.cursor() as cursor,
     ):
         cursor.execute(sql)
@@ -66,92 +66,92 @@ class Postgres:
 
     @property
     def log(self) -> Path:
-        """What the server says."""
+        """The server's log."""
         return self.directory / "postgres.log"
 
     @property
     def url(self) -> str:
-        """Where clients find it."""
+        """The URL that clients connect to."""
         return self.url_of(DATABASE)
 
     def url_of(self, database: str) -> str:
-        """Write the URL of a database; with the port, or PGPORT would name another socket."""
+        """Return the URL of a database; with the port, since PGPORT could select another socket."""
         return f"postgresql://{DATABASE}@/{database}?host={quote(str(self.sockets))}&port=5432"
 
     def major(self) -> int | None:
-        """Give the major version that the data are of; None if there are none yet."""
+        """Return the major version of the data; None if there are none yet."""
         if not self.data.exists():
             return None
         try:
             return int((self.data / "PG_VERSION").read_text("ascii"))
         except (OSError, ValueError):
             raise ConfigError(
-                f"{self.data} holds no data that PostgreSQL can use: PG_VERSION has no number; "
+                f"{self.data} must be a data directory of PostgreSQL, but PG_VERSION has no number; "
                 "restore it, or set NGDATA_HOME to another directory"
             ) from None
 
     def create(self, installation: Installation, durable: bool) -> None:
-        """Make the data directory: wholly, or not at all."""
+        """Create the data directory, completely or not at all."""
         self.account.remove(*self.directory.glob("data.new-*"))
         new = self.directory / f"data.new-{os.getpid()}"
         options = ["-U", DATABASE, "--auth=peer", "--encoding=UTF8", "--locale=C"]
         options += [] if durable else ["--no-sync"]
-        done = self.account.run([installation.bin / "initdb", "-D", new, *options])
+        result = self.account.run([installation.bin / "initdb", "-D", new, *options])
         script = """printf '\\n%s\\n' "include 'ngdata.conf'" >>"$1/postgresql.conf" && mv -- "$1" "$2" """
-        if done.returncode == 0:
-            done = self.account.run(["/bin/sh", "-c", script, "sh", new, self.data])
-        if done.returncode:
+        if result.returncode == 0:
+            result = self.account.run(["/bin/sh", "-c", script, "sh", new, self.data])
+        if result.returncode:
             self.account.remove(new)
             raise ConfigError(
-                f"PostgreSQL could not make its data in {self.directory}: {done.stderr.strip()}"
+                f"PostgreSQL could not create its data in {self.directory}: {result.stderr.strip()}"
             )
 
     def start(self, installation: Installation, durable: bool) -> None:
-        """See to it that it runs, with these settings, and has our database."""
+        """Start the server if it does not run, apply these settings, and create the database."""
         postmaster, pid = self.postmaster(), None
         self._configure(durable)
         if postmaster is None:
-            self._clear_the_way()
+            self._remove_stale_files()
             pid = self._launch(installation)
         else:
             postmaster.send_signal(signal.SIGHUP)
         self._wait(pid)
-        here = f"SELECT 1 FROM pg_database WHERE datname = '{DATABASE}'"
-        if ask(self.url_of("postgres"), here) is None:
-            ask(self.url_of("postgres"), f"CREATE DATABASE {DATABASE}")
+        exists = f"SELECT 1 FROM pg_database WHERE datname = '{DATABASE}'"
+        if fetch_value(self.url_of("postgres"), exists) is None:
+            fetch_value(self.url_of("postgres"), f"CREATE DATABASE {DATABASE}")
 
     def postmaster(self) -> psutil.Process | None:
-        """Find the server's process, by the file that it keeps and what the process is."""
-        pid = self._noted_pid()
+        """Return the server's process, by its pid file and by what that process is; None if it is gone."""
+        pid = self._recorded_pid()
         if pid is None or not works_in(self.data, pid, "postgres"):
             return None
         return psutil.Process(pid)
 
     def stop(self) -> bool:
-        """End it, if it runs: open transactions are rolled back, all else is kept."""
+        """Stop the server if it runs, rolling back open transactions; return whether it ran."""
         postmaster = self.postmaster()
         if postmaster is not None:
             end([postmaster], (signal.SIGINT, 60), (signal.SIGQUIT, 10), (signal.SIGKILL, 5))
         return self._end_orphans() or postmaster is not None
 
-    def _noted_pid(self) -> int | None:
+    def _recorded_pid(self) -> int | None:
         try:
             return int((self.data / "postmaster.pid").read_text("ascii", "replace").split()[0])
         except (OSError, ValueError, IndexError):
             return None
 
     def _end_orphans(self) -> bool:
-        """End what a killed server left behind, as the server itself does after a crash."""
-        found = working_in(self.data, "postgres")
-        end(found, (signal.SIGQUIT, 10), (signal.SIGKILL, 5))
-        return bool(found)
+        """End the processes of a killed server, as the server itself does after a crash."""
+        orphans = working_in(self.data, "postgres")
+        end(orphans, (signal.SIGQUIT, 10), (signal.SIGKILL, 5))
+        return bool(orphans)
 
-    def _clear_the_way(self) -> None:
+    def _remove_stale_files(self) -> None:
         self._end_orphans()
         stale = list(self.sockets.glob(".s.PGSQL.*"))
-        pid = self._noted_pid()
+        pid = self._recorded_pid()
         if pid is not None and psutil.pid_exists(pid):
-            # Somebody else has that id now, and PostgreSQL would take it for itself.
+            # Another process has that id now, and PostgreSQL would mistake it for its own.
             stale.append(self.data / "postmaster.pid")
         if stale:
             self.account.remove(*stale)
@@ -159,27 +159,27 @@ class Postgres:
     def _launch(self, installation: Installation) -> int:
         if self.log.exists() and self.log.stat().st_size > 16 << 20:
             self.account.run(["mv", "-f", "--", self.log, self.log.with_suffix(".log.1")])
-        done = self.account.run(
+        result = self.account.run(
             ["/bin/sh", "-c", _LAUNCH, self.log, installation.bin / "postgres", "-D", self.data]
         )
-        if done.returncode or not done.stdout.strip():
-            raise DatabaseUnavailable(f"PostgreSQL could not be started: {done.stderr.strip()}")
-        return int(done.stdout)
+        if result.returncode or not result.stdout.strip():
+            raise DatabaseUnavailable(f"PostgreSQL could not be started: {result.stderr.strip()}")
+        return int(result.stdout)
 
     def _wait(self, pid: int | None) -> None:
-        """Wait until it answers; `pid` is the one just started."""
-        deadline = time.monotonic() + _PATIENCE
+        """Wait until the server answers; `pid` is that of the process just started."""
+        deadline = time.monotonic() + _START_TIMEOUT
         while True:
             try:
-                ask(self.url_of("postgres"), "SELECT 1")
+                fetch_value(self.url_of("postgres"), "SELECT 1")
             except adbc.Error as error:
-                said = str(error).strip()
+                reply = str(error).strip()
             else:
                 return
-            # A start of another process, killed before it could wait, may have been first.
+            # Another process may have started the server first, and been killed before it waited.
             gone = pid is not None and not is_alive(pid) and self.postmaster() is None
             if gone or time.monotonic() > deadline:
-                reason = "did not start" if gone else f"does not answer ({said})"
+                reason = "did not start" if gone else f"does not answer ({reply})"
                 raise DatabaseUnavailable(
                     f"PostgreSQL on {self.data} {reason}; the end of its log, {self.log}:\n"
                     f"{self.account.tail(self.log)}"
@@ -188,7 +188,7 @@ class Postgres:
 
     def _configure(self, durable: bool) -> None:
         settings = _settings(durable) | {"unix_socket_directories": str(self.sockets)}
-        text = "# Written by ngdata at every start; your own settings go behind the include.\n"
+        text = "# Written by ngdata at every start; your own settings go after the include.\n"
         text += "".join(f"{name} = '{value}'\n" for name, value in settings.items())
         self.account.write(self.data / "ngdata.conf", text)
         self.account.write(self.data / "pg_hba.conf", "local all all peer map=ngdata\n")
@@ -199,7 +199,7 @@ class Postgres:
 
 def _settings(durable: bool) -> dict[str, str]:
     memory = psutil.virtual_memory().total >> 20
-    found = {
+    settings = {
         "listen_addresses": "",
         "port": "5432",
         "unix_socket_permissions": "0700",
@@ -216,12 +216,12 @@ def _settings(durable: bool) -> dict[str, str]:
         "fsync": "on" if durable else "off",
         "full_page_writes": "on" if durable else "off",
     }
-    # Docker's 64 MB of shared memory are too little for parallel queries.
-    if Path("/dev/shm").exists() and _room("/dev/shm") < 512 << 20:  # noqa: S108 - only looked at
-        found["dynamic_shared_memory_type"] = "mmap"
-    return found
+    # Docker's 64 MB of shared memory is too little for parallel queries.
+    if Path("/dev/shm").exists() and _size("/dev/shm") < 512 << 20:  # noqa: S108 - only inspected
+        settings["dynamic_shared_memory_type"] = "mmap"
+    return settings
 
 
-def _room(path: str) -> int:
-    found = os.statvfs(path)
-    return found.f_blocks * found.f_frsize
+def _size(path: str) -> int:
+    info = os.statvfs(path)
+    return info.f_blocks * info.f_frsize

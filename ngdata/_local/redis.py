@@ -1,4 +1,4 @@
-"""The embedded Redis: start it, ask whether it lives, stop it. It is a cache and keeps no file."""
+"""The embedded Redis: start it, check it, stop it. It is a cache and stores no file."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from ngdata.errors import DatabaseUnavailable
 
 __all__ = ["Redis"]
 
-_PATIENCE: Final = 20.0
+_START_TIMEOUT: Final = 20.0
 _SETTINGS: Final = {
     "port": "0",
     "unixsocketperm": "700",
@@ -38,7 +38,7 @@ class Redis:
     Attributes
     ----------
     directory : Path
-        Where it works and logs; by this its process is known.
+        Its working directory, with its log; its process is found by it.
     socket : Path
     account : Account
     """
@@ -49,57 +49,57 @@ class Redis:
 
     @property
     def url(self) -> str:
-        """Where clients find it."""
+        """The URL that clients connect to."""
         return f"unix://{self.socket}"
 
     def answers(self) -> bool:
-        """Ask whether it lives, over its socket."""
-        return self._ask("PING") == "+PONG"
+        """Return whether it answers on its socket."""
+        return self._send("PING") == "+PONG"
 
     def info(self, section: str, field: str) -> str | None:
-        """Give a field of what it tells of itself; None if it does not answer."""
-        lines = self._ask(f"INFO {section}").splitlines()
+        """Return a field of its INFO; None if it does not answer."""
+        lines = self._send(f"INFO {section}").splitlines()
         return dict(line.partition(":")[::2] for line in lines).get(field)
 
-    def _ask(self, command: str) -> str:
+    def _send(self, command: str) -> str:
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
             connection.settimeout(1)
             try:
                 connection.connect(str(self.socket))
                 connection.sendall(f"{command}\r\nQUIT\r\n".encode())
-                answer = b""
+                reply = b""
                 while part := connection.recv(4096):
-                    answer += part
+                    reply += part
             except OSError:
                 return ""
-        return answer.decode("utf-8", "replace").removesuffix("+OK\r\n").rstrip()
+        return reply.decode("utf-8", "replace").removesuffix("+OK\r\n").rstrip()
 
     def start(self, program: Path) -> None:
-        """See to it that it answers."""
+        """Start Redis if it does not answer, and wait until it does."""
         if self.answers():
             return
-        # One that hangs would keep its memory for ever once another has its socket.
+        # A process that hangs would hold its memory forever once another one has its socket.
         end(self._processes(), (signal.SIGKILL, 5))
         settings = _SETTINGS | {"unixsocket": str(self.socket)}
         options = [part for name, value in settings.items() for part in (f"--{name}", value)]
         script = 'umask 077; cd -- "$1" && shift && exec "$@"'
-        started = self.account.run(
+        result = self.account.run(
             ["/bin/sh", "-c", script, "sh", self.directory, program, *options]
         )
-        deadline = time.monotonic() + _PATIENCE
-        while started.returncode == 0 and time.monotonic() < deadline:
+        deadline = time.monotonic() + _START_TIMEOUT
+        while result.returncode == 0 and time.monotonic() < deadline:
             if self.answers():
                 return
             time.sleep(0.02)
         log = self.account.tail(self.directory / "redis.log")
-        said = started.stderr.strip() or started.stdout.strip() or log
-        raise DatabaseUnavailable(f"Redis ({program}) did not start; it said:\n{said}")
+        output = result.stderr.strip() or result.stdout.strip() or log
+        raise DatabaseUnavailable(f"Redis ({program}) did not start; its output:\n{output}")
 
     def stop(self) -> bool:
-        """End it, if it runs."""
-        found = self._processes()
-        end(found, (signal.SIGTERM, 10), (signal.SIGKILL, 5))
-        return bool(found)
+        """Stop Redis if it runs; return whether it did."""
+        processes = self._processes()
+        end(processes, (signal.SIGTERM, 10), (signal.SIGKILL, 5))
+        return bool(processes)
 
     def _processes(self) -> list[psutil.Process]:
         return working_in(self.directory, "redis", "valkey")

@@ -1,4 +1,4 @@
-"""Start, stop and look at the embedded servers of a home: the order of things, and who may do it."""
+"""Start, stop and inspect the embedded servers of a home, in order and under its lock."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import adbc_driver_postgresql.dbapi as adbc
 from ngdata._local import directories, state
 from ngdata._local.account import Account, account_for
 from ngdata._local.binaries import find_postgres, find_redis
-from ngdata._local.postgres import Postgres, ask
+from ngdata._local.postgres import Postgres, fetch_value
 from ngdata._local.redis import Redis
 from ngdata._local.state import State
 
@@ -26,7 +26,7 @@ _NOWHERE: Final = Path("/nonexistent")
 
 @dataclass(frozen=True)
 class Addresses:
-    """Where the two servers are reached; neither URL holds a password, for there is none."""
+    """The URLs of the two servers; neither holds a password, since there is none."""
 
     database_url: str
     redis_url: str
@@ -34,7 +34,7 @@ class Addresses:
 
 @dataclass(frozen=True)
 class Status:
-    """What there is of a home's servers.
+    """The state of a home's servers.
 
     Attributes
     ----------
@@ -42,17 +42,17 @@ class Status:
     running : bool
         Whether both servers answer.
     addresses : Addresses or None
-        While both answer.
+        None unless both answer.
     durable : bool or None
         Whether the data survive a crash of the machine; None before the first start.
     server_user : str or None
-        As whom the servers run.
+        The user that the servers run as.
     directory : Path or None
-        Holds their data and logs.
+        The directory of their data and logs.
     postgres, postgis, redis : str or None
-        Versions; None for one that does not answer.
+        Versions; None for a server that does not answer.
     revision : str or None
-        The schema's.
+        The schema's revision.
     database_bytes, redis_bytes : int or None
         The database's size on disk, and Redis's in memory.
     """
@@ -90,44 +90,44 @@ class _Servers:
         return Addresses(self.postgres.url, self.redis.url)
 
     def stop(self) -> bool:
-        # Both are stopped, whichever of them ran.
+        # A list, so that both are stopped, whichever of them ran.
         return any([self.redis.stop(), self.postgres.stop()])
 
 
 def up(home: Path | None = None, *, durable: bool = True) -> Addresses:
-    """Start the embedded servers, or join them, with the schema at its newest revision.
+    """Start the embedded servers unless they run, and migrate the schema to its newest revision.
 
-    Blocks: for milliseconds when they run, for seconds the first time. Any number of threads and
+    Blocks: for milliseconds if they run, for seconds the first time. Any number of threads and
     processes may call it at once.
 
     Parameters
     ----------
     home : Path, optional
-        Where the data are kept; by default `default_home`.
+        The directory of the data; by default `default_home`.
     durable : bool
-        False gives up the data's safety in a crash of the machine for speed: for tests.
+        False trades the data's safety in a crash of the machine for speed: for tests.
 
     Raises
     ------
     ConfigError
-        If the machine lacks a server, or the home cannot be used; it says what to do.
+        If the machine lacks a server, or the home cannot be used; the message says what to do.
     DatabaseUnavailable
-        If a server does not start; it shows the end of the log.
+        If a server does not start; the message includes the end of its log.
 
     Examples
     --------
-    >>> from ngdata import local
-    >>> local.up().database_url.startswith("postgresql://ngdata@/ngdata?host=")
+    >>> from ngdata import _local
+    >>> _local.up().database_url.startswith("postgresql://ngdata@/ngdata?host=")
     True
     """
-    place = directories.checked_home(home)
-    if found := _joined(place, durable):
-        return found
-    directories.made_home(place)
-    # Again, now that it is there: somebody else may have made it.
-    directories.checked_home(place)
-    with state.locked(place):
-        return _joined(place, durable) or _start(place, durable)
+    home = directories.resolve_home(home)
+    if addresses := _join(home, durable):
+        return addresses
+    directories.create_home(home)
+    # Again, now that it exists: another user may have created it.
+    directories.resolve_home(home)
+    with state.locked(home):
+        return _join(home, durable) or _start(home, durable)
 
 
 def down(home: Path | None = None) -> bool:
@@ -136,131 +136,138 @@ def down(home: Path | None = None) -> bool:
     Returns
     -------
     bool
-        False if none ran.
+        Whether any ran.
 
     Examples
     --------
-    >>> from ngdata import local
-    >>> local.down()  # doctest: +SKIP
+    >>> from ngdata import _local
+    >>> _local.down()  # doctest: +SKIP
     True
     """
-    place = directories.checked_home(home)
-    if state.load(place) is None:
+    home = directories.resolve_home(home)
+    if state.load(home) is None:
         return False
-    with state.locked(place):
-        known = state.load(place)
-        if known is None:
+    with state.locked(home):
+        recorded = state.load(home)
+        if recorded is None:
             return False
-        state.refuse_elsewhere(place)
-        account = account_for(known.user)
-        sockets = Path(known.sockets) if known.sockets else _NOWHERE
-        stopped = _Servers.of(Path(known.servers), sockets, account).stop()
+        state.refuse_elsewhere(home)
+        account = account_for(recorded.user)
+        sockets = Path(recorded.sockets) if recorded.sockets else _NOWHERE
+        stopped = _Servers.of(Path(recorded.servers), sockets, account).stop()
         if directories.is_private(sockets, account):
             account.remove(*sockets.iterdir())
             sockets.rmdir()
-        state.save(place, dataclasses.replace(known, sockets=None))
-        state.release(place)
+        state.save(home, dataclasses.replace(recorded, sockets=None))
+        state.release(home)
         return stopped
 
 
 def status(home: Path | None = None) -> Status:
-    """Look at the embedded servers; starts nothing.
+    """Return the state of the embedded servers; start nothing.
 
     Examples
     --------
-    >>> from ngdata import local
-    >>> local.status().home == local.default_home()
+    >>> from ngdata import _local
+    >>> _local.status().home == _local.default_home()
     True
     """
     from ngdata._connections.revision import VERSION_TABLE
 
-    place = directories.checked_home(home)
-    known = state.load(place)
-    if known is None:
-        return Status(place)
-    found = Status(
-        place, durable=known.durable, server_user=known.user, directory=Path(known.servers)
+    home = directories.resolve_home(home)
+    recorded = state.load(home)
+    if recorded is None:
+        return Status(home)
+    stopped = Status(
+        home,
+        durable=recorded.durable,
+        server_user=recorded.user,
+        directory=Path(recorded.servers),
     )
-    servers = _reachable(place, known)
+    servers = _find_servers(home, recorded)
     if servers is None:
-        return found
+        return stopped
     url, redis = servers.postgres.url, servers.redis
     memory = redis.info("memory", "used_memory")
-    found = dataclasses.replace(
-        found,
-        postgres=_maybe(url, "SELECT current_setting('server_version')"),
-        postgis=_maybe(url, "SELECT extversion FROM pg_extension WHERE extname = 'postgis'"),
+    answers = dataclasses.replace(
+        stopped,
+        postgres=_value_or_none(url, "SELECT current_setting('server_version')"),
+        postgis=_value_or_none(
+            url, "SELECT extversion FROM pg_extension WHERE extname = 'postgis'"
+        ),
         redis=redis.info("server", "redis_version"),
-        revision=_maybe(url, f"SELECT version_num FROM {VERSION_TABLE}"),
-        database_bytes=_maybe(url, "SELECT pg_database_size(current_database())"),
+        revision=_value_or_none(url, f"SELECT version_num FROM {VERSION_TABLE}"),
+        database_bytes=_value_or_none(url, "SELECT pg_database_size(current_database())"),
         redis_bytes=None if memory is None else int(memory),
     )
-    if found.postgres is None or found.redis is None:
-        return found
-    return dataclasses.replace(found, running=True, addresses=servers.addresses)
+    if answers.postgres is None or answers.redis is None:
+        return answers
+    return dataclasses.replace(answers, running=True, addresses=servers.addresses)
 
 
-def _joined(home: Path, durable: bool) -> Addresses | None:
-    """Give the addresses if all runs as it should: the quick way, without the lock."""
+def _join(home: Path, durable: bool) -> Addresses | None:
+    """Return the addresses if everything runs as required: the fast path, without the lock."""
     from ngdata._connections.revision import HEAD, VERSION_TABLE
 
-    known = state.load(home)
-    servers = None if known is None else _reachable(home, known)
-    if known is None or servers is None or (durable and not known.durable):
+    recorded = state.load(home)
+    servers = None if recorded is None else _find_servers(home, recorded)
+    if recorded is None or servers is None or (durable and not recorded.durable):
         return None
     if not servers.redis.answers():
         return None
-    revision = _maybe(servers.postgres.url, f"SELECT version_num FROM {VERSION_TABLE}")
+    revision = _value_or_none(servers.postgres.url, f"SELECT version_num FROM {VERSION_TABLE}")
     return servers.addresses if revision == HEAD else None
 
 
-def _reachable(home: Path, known: State) -> _Servers | None:
-    """Give the servers if they run here and their sockets are where nobody else can put any."""
-    if known.sockets is None or state.running_on(home) != socket.gethostname():
+def _find_servers(home: Path, recorded: State) -> _Servers | None:
+    """Return the servers if they run here and no other user could have created their sockets."""
+    if recorded.sockets is None or state.running_on(home) != socket.gethostname():
         return None
-    account = account_for(known.user)
-    if not directories.is_private(known.sockets, account):
+    account = account_for(recorded.user)
+    if not directories.is_private(recorded.sockets, account):
         return None
-    return _Servers.of(Path(known.servers), Path(known.sockets), account)
+    return _Servers.of(Path(recorded.servers), Path(recorded.sockets), account)
 
 
-def _maybe(url: str, sql: str) -> Any:
+def _value_or_none(url: str, sql: str) -> Any:
     try:
-        return ask(url, sql)
+        return fetch_value(url, sql)
     except adbc.Error:
         return None
 
 
 def _start(home: Path, durable: bool) -> Addresses:
-    """Bring both servers up, whatever is there; the lock is held."""
-    known = state.load(home)
+    """Start both servers, whatever their state; the caller holds the lock."""
+    recorded = state.load(home)
     state.refuse_elsewhere(home)
-    account = account_for(known.user if known else None)
-    directory = directories.made_servers(home, known.servers if known else None, account)
-    sockets = Path(known.sockets) if known and known.sockets else _NOWHERE
+    account = account_for(recorded.user if recorded else None)
+    directory = directories.create_servers_directory(
+        home, recorded.servers if recorded else None, account
+    )
+    sockets = Path(recorded.sockets) if recorded and recorded.sockets else _NOWHERE
     servers = _Servers.of(directory, sockets, account)
-    # All that can be missing is looked for before anything runs.
+    # Find every program before anything runs.
     postgres, redis = find_postgres(servers.postgres.major()), find_redis()
     state.claim(home)
     if not directories.is_private(sockets, account):
-        # Servers whose sockets are gone, or stand where somebody else made a directory, are lost.
+        # Servers whose sockets are gone, or in a directory of another user, are out of reach.
         servers.stop()
-        sockets = directories.made_sockets(account)
+        sockets = directories.create_sockets_directory(account)
         servers = _Servers.of(directory, sockets, account)
-    made = servers.postgres.major() is not None
-    if known is not None and servers.postgres.postmaster() is not None:
-        durable = durable or known.durable
-    # Durable only once it is true: what was written without is yet to reach the disk.
-    before = durable and (known is None or known.durable or not made)
-    noted = State(str(directory), str(sockets), account.name, before)
-    state.save(home, noted)
-    if not made:
+    has_data = servers.postgres.major() is not None
+    if recorded is not None and servers.postgres.postmaster() is not None:
+        durable = durable or recorded.durable
+    # Recorded as durable only once it is: data written without fsync have yet to reach the disk.
+    already_durable = durable and (recorded is None or recorded.durable or not has_data)
+    updated = State(str(directory), str(sockets), account.name, already_durable)
+    state.save(home, updated)
+    if not has_data:
         servers.postgres.create(postgres, durable)
     servers.redis.start(redis)
     servers.postgres.start(postgres, durable)
-    if durable and not before:
+    if durable and not already_durable:
         os.sync()
-        state.save(home, dataclasses.replace(noted, durable=True))
+        state.save(home, dataclasses.replace(updated, durable=True))
     _migrate(servers.postgres.url)
     return servers.addresses
 
@@ -268,6 +275,6 @@ def _start(home: Path, durable: bool) -> Addresses:
 def _migrate(url: str) -> None:
     from ngdata._store.migrate import upgrade
 
-    # On a thread of its own, where no event loop runs: a notebook's cell has one.
+    # On a thread without an event loop: a notebook's cell has one.
     with ThreadPoolExecutor(1, "ngdata-migrate") as thread:
         thread.submit(upgrade, url).result()

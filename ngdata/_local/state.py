@@ -1,7 +1,7 @@
-"""What a home remembers between processes, and the one lock over changing it.
+"""The state that a home keeps between processes, and the lock over changing it.
 
-`state.json` says where things are. `host` stands there while the servers may run, and names the
-machine: a file of its own, so that its owner can remove it by hand when that machine is gone.
+`state.json` records the directories. `host` exists while the servers may run, and names the machine:
+a file of its own, so that its owner can remove it by hand if that machine is gone.
 """
 
 from __future__ import annotations
@@ -36,13 +36,13 @@ _STATE: Final = "state.json"
 _HOST: Final = "host"
 _LOCK: Final = "lock"
 
-#: All that ngdata itself puts into a home.
+#: Everything that ngdata itself creates in a home.
 NAMES: Final = frozenset({_STATE, _STATE + ".new", _HOST, _HOST + ".new", _LOCK, "servers"})
 
 
 @dataclass(frozen=True)
 class State:
-    """Where a home's servers keep their things.
+    """The recorded state of a home's servers.
 
     Attributes
     ----------
@@ -51,7 +51,7 @@ class State:
     sockets : str or None
         The directory of the sockets, while the servers run.
     user : str
-        Whom `servers` belongs to.
+        The user who owns `servers`.
     durable : bool
         Whether the data survive a crash of the machine.
     """
@@ -64,11 +64,11 @@ class State:
 
 @contextmanager
 def locked(home: Path) -> Iterator[None]:
-    """Hold the home's lock: over init, migrate, start and stop.
+    """Hold the home's lock, over creating, migrating, starting and stopping.
 
-    The kernel lets it go when the process dies, and no server inherits it.
+    The kernel releases it when the process dies, and no server inherits it.
     """
-    # Opened anew each time: the lock belongs to the open file, so threads exclude each other too.
+    # Opened again each time: the lock belongs to the open file, so threads exclude each other too.
     descriptor = os.open(home / _LOCK, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX)
@@ -78,7 +78,7 @@ def locked(home: Path) -> Iterator[None]:
 
 
 def load(home: Path) -> State | None:
-    """Read the state; None where there is none yet."""
+    """Read the state; None if there is none yet."""
     path = home / _STATE
     try:
         fields = json.loads(path.read_text("utf-8"))
@@ -95,7 +95,7 @@ def load(home: Path) -> State | None:
 
 
 def save(home: Path, state: State) -> None:
-    """Write the state: the whole of it, or nothing."""
+    """Write the state, atomically."""
     text = json.dumps({"format": _FORMAT} | dataclasses.asdict(state), indent=2)
     _replace(home / _STATE, text + "\n")
 
@@ -111,25 +111,25 @@ def _replace(path: Path, text: str) -> None:
 
 
 def refuse_elsewhere(home: Path) -> None:
-    """Refuse a home whose servers may run on another machine.
+    """Raise `ConfigError` if a home's servers may run on another machine.
 
-    Two servers on one data directory destroy it, and a process id says nothing across machines.
+    Two servers on one data directory destroy it, and a process id means nothing across machines.
     """
-    here, there = socket.gethostname(), running_on(home)
-    if there not in (None, here):
+    here, host = socket.gethostname(), running_on(home)
+    if host not in (None, here):
         raise ConfigError(
-            f"the servers of {home} run on the machine {there!r}, and this is {here!r}; run "
+            f"the servers of {home} run on the machine {host!r}, and this is {here!r}; run "
             f"`ngdata down` there, or if that machine is gone remove {home / _HOST}"
         )
 
 
 def claim(home: Path) -> None:
-    """Note that this machine runs the servers."""
+    """Record that this machine runs the servers."""
     _replace(home / _HOST, socket.gethostname() + "\n")
 
 
 def running_on(home: Path) -> str | None:
-    """Give the name of the machine that may run the servers."""
+    """Return the name of the machine that may run the servers; None if none does."""
     try:
         return (home / _HOST).read_text("utf-8").strip() or None
     except FileNotFoundError:
@@ -137,5 +137,5 @@ def running_on(home: Path) -> str | None:
 
 
 def release(home: Path) -> None:
-    """Note that no machine runs the servers."""
+    """Record that no machine runs the servers."""
     (home / _HOST).unlink(missing_ok=True)

@@ -1,7 +1,7 @@
-"""The schema's revision, and how a database is brought to it: Alembic, called from Python.
+"""Migrate a database to a revision of the schema: Alembic, called from Python.
 
-All of it blocks, so async code calls it on a thread.  The scripts are under ``migrations/``; an
-installed ngdata carries its own copy.  Alembic is imported only when something is migrated.
+Every function blocks, so async code calls it on a thread.  The scripts are under ``migrations/``; an
+installed ngdata includes its own copy.  Alembic is imported only to migrate.
 """
 
 from __future__ import annotations
@@ -22,34 +22,34 @@ if TYPE_CHECKING:
 
 __all__ = ["alembic_config", "downgrade", "head_revision", "upgrade"]
 
-# Alembic keeps what it is doing in module-level state: one thing at a time.
+# Alembic keeps its state in module-level globals: one operation at a time.
 _ALEMBIC: Final = threading.Lock()
 
 
 def head_revision() -> str:
-    """Give the newest revision that this ngdata has.
+    """Return the newest revision of this ngdata.
 
     Examples
     --------
     >>> from ngdata._store.migrate import head_revision
     >>> head_revision()
-    '0009'
+    '0003'
     """
     return HEAD
 
 
 def alembic_config(database_url: str) -> Config:
-    """Give Alembic's configuration for a database.
+    """Return Alembic's configuration for a database.
 
     Parameters
     ----------
     database_url : str
-        As libpq takes it.
+        A URL that libpq accepts.
 
     Returns
     -------
     alembic.config.Config
-        For `alembic.command`; it has no file.
+        For `alembic.command`; it has no configuration file.
 
     Examples
     --------
@@ -68,26 +68,26 @@ def alembic_config(database_url: str) -> Config:
 
 
 def upgrade(database_url: str, revision: str = "head") -> None:
-    """Bring a database to a revision; one that is there already is left alone.
+    """Upgrade a database to a revision; nothing happens if it is there already.
 
-    Two that upgrade one database at once both succeed.
+    Two concurrent upgrades of one database both succeed.
 
     Parameters
     ----------
     database_url : str
-        As libpq takes it.  The user must be allowed to create schemas, and the extension PostGIS
-        unless it is there.
+        A URL that libpq accepts.  The user must be allowed to create schemas, and the extension
+        PostGIS unless it exists.
     revision : str
-        By default the newest.
+        The revision; by default the newest.
 
     Raises
     ------
     ConfigError
-        If the address is wrong, PostGIS cannot be had, or the user lacks a right.
+        If the URL is invalid, PostGIS is not available, or the user lacks a right.
     DatabaseUnavailable
         If no server answers.
     SchemaVersionError
-        If the database is at a revision that this ngdata does not know.
+        If the database has a revision that this ngdata does not know.
 
     Examples
     --------
@@ -96,12 +96,12 @@ def upgrade(database_url: str, revision: str = "head") -> None:
     """
     from alembic import command
 
-    with _reported(database_url):
+    with _exclusive(database_url):
         command.upgrade(alembic_config(database_url), revision)
 
 
 def downgrade(database_url: str, revision: str = "base") -> None:
-    """Take a database back to an older revision; ``base`` is before the first: all data is lost.
+    """Downgrade a database to an older revision; ``base``, before the first, deletes all data.
 
     Parameters and errors are those of `upgrade`.
 
@@ -112,24 +112,24 @@ def downgrade(database_url: str, revision: str = "base") -> None:
     """
     from alembic import command
 
-    with _reported(database_url):
+    with _exclusive(database_url):
         command.downgrade(alembic_config(database_url), revision)
 
 
 def _scripts() -> Path:
     package = Path(__file__).resolve().parents[1]
-    for place in (package / "_migrations", package.parent / "migrations"):
-        if (place / "env.py").is_file():
-            return place
+    for directory in (package / "_migrations", package.parent / "migrations"):
+        if (directory / "env.py").is_file():
+            return directory
     raise ConfigError(
         f"the migrations are missing: neither {package / '_migrations'} nor "
-        f"{package.parent / 'migrations'} is there; install ngdata again"
+        f"{package.parent / 'migrations'} exists; reinstall ngdata"
     )
 
 
 @contextmanager
-def _reported(database_url: str) -> Iterator[None]:
-    """Do one thing at a time, and raise ngdata's errors."""
+def _exclusive(database_url: str) -> Iterator[None]:
+    """Run one operation at a time, and raise ngdata's errors."""
     from alembic.util import CommandError
 
     where = postgres_url.without_password(postgres_url.normalize(database_url))
@@ -139,5 +139,5 @@ def _reported(database_url: str) -> Iterator[None]:
         except CommandError as error:
             raise SchemaVersionError(
                 f"{where} cannot be migrated: {error}. This ngdata knows revisions up to {HEAD}; "
-                "if a newer one made the database, upgrade ngdata"
+                "if a newer one created the database, upgrade ngdata"
             ) from None

@@ -62,10 +62,11 @@ async def lock_tables(connection: asyncpg.Connection[Any], where: str, lock: str
                 await connection.execute(f"LOCK TABLE {lock}")
         except asyncpg.LockNotAvailableError:
             if time.monotonic() >= deadline:
+                tables = lock.partition(" IN ")[0]
                 raise NGDataError(
-                    f"could not lock {lock.partition(' IN ')[0]} of {where} within "
-                    f"{LOCK_TIMEOUT_SECONDS:g} s, because other transactions hold locks on it; "
-                    "nothing was changed, try again later (pg_stat_activity lists the transactions)"
+                    f"could not lock {tables} within {LOCK_TIMEOUT_SECONDS:g} s (held by other "
+                    "transactions); nothing was changed, try again later (pg_stat_activity of "
+                    f"{where} shows them)"
                 ) from None
         else:
             await connection.execute("SET LOCAL lock_timeout = DEFAULT")

@@ -1,4 +1,4 @@
-"""Care for a store: examine it, rebuild its spatial index, put it in order; the command line."""
+"""Administration of a store: examine it, repair or reorder its spatial index; the command line."""
 
 from ngdata.admin.doctor import Finding, examine
 

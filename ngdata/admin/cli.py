@@ -121,7 +121,7 @@ def doctor(
         colors = {"ok": "green", "note": "yellow", "wrong": "red"}
         for finding in findings:
             state = f"[{colors[finding.state]}]{finding.state}[/]"
-            table.add_row(finding.check, state, escape(finding.found))
+            table.add_row(finding.check, state, escape(finding.observed))
             if finding.advice is not None:
                 table.add_row("", "", escape(f"-> {finding.advice}"))
         Console().print(table)

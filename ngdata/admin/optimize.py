@@ -1,9 +1,9 @@
 """`ngdata optimize`: put the rows of the spatial index in the order of the Hilbert curve, level by level.
 
-A bulk load writes its rows in that order; what comes after lies behind them, and updates scatter them.
-Rows that are near each other in space then lie on many pages.  Each level is one transaction of
-CLUSTER, which keeps what older snapshots see: a table built aside and put in place of the old one
-would lock readers out for a moment only, and be empty to snapshots that are older than it.
+A bulk load writes its rows in that order; later rows are appended, and updates scatter them.  Rows
+that are near each other in space then lie on many pages.  Each level is one transaction of CLUSTER,
+which keeps the rows that older snapshots see: a new table swapped for the old one would lock readers
+out for a moment only, but appear empty to older snapshots.
 """
 
 from __future__ import annotations
@@ -32,24 +32,24 @@ from ngdata._store.owner_locks import lock_tables, require_owner
 
 __all__ = ["Optimized", "optimize"]
 
-# As many regions are tried on each level, each with a hundredth of the rows or so.
+# Sample regions per level, each with about a hundredth of its rows.
 _REGIONS: Final = 20
 _SAMPLE: Final = 2000
 
 
 @dataclass(frozen=True)
 class Optimized:
-    """What was done on one level.
+    """The result for one level.
 
     Attributes
     ----------
     level : str
-        Its name.
+        The level's name.
     rows : int
     pages_before, pages_after : float
-        How many pages a region of about a hundredth of the rows reads, on average over some.
+        The pages that a region of about a hundredth of the rows reads, on average over a sample.
     seconds : float
-        How long the level was locked.
+        The time for which the level was locked.
     """
 
     level: str
@@ -67,17 +67,17 @@ class Optimized:
 
 
 def optimize(settings: Settings | None = None, *, progress: bool | None = None) -> list[Optimized]:
-    """Put the spatial index in the order of the Hilbert curve, and have the planner look at it.
+    """Put the spatial index in the order of the Hilbert curve, and analyze it.
 
-    While a level is written anew, reads of regions and writes of tokens wait.  What is done when it
-    is interrupted stays done, level by level; nothing that anybody reads changes by it.
+    While a level is rewritten, reads of regions and writes of tokens wait.  If it is interrupted,
+    the levels completed before stay reordered; no result of any read changes.
 
     Parameters
     ----------
     settings : Settings, optional
-        Of the database; by default those of the environment.
+        The database's settings; by default the environment's.
     progress : bool, optional
-        Show a bar: always, never, or (None) where a terminal is.
+        Whether to show a progress bar; by default, if stderr is a terminal.
 
     Returns
     -------
@@ -87,9 +87,9 @@ def optimize(settings: Settings | None = None, *, progress: bool | None = None) 
     Raises
     ------
     ConfigError
-        The user is not the owner of the index; it names who is.
+        If the user is not the owner of the index; the message names the owner.
     NGDataError
-        Others did not let go of a level in time.
+        If other transactions did not release a level in time.
 
     Examples
     --------
@@ -97,16 +97,16 @@ def optimize(settings: Settings | None = None, *, progress: bool | None = None) 
     >>> optimize()[0].level
     'physical'
     """
-    return background_loop().run(_opened(settings or load_settings(), progress))
+    return background_loop().run(_optimize_store(settings or load_settings(), progress))
 
 
-async def _opened(settings: Settings, progress: bool | None) -> list[Optimized]:
+async def _optimize_store(settings: Settings, progress: bool | None) -> list[Optimized]:
     settings = await in_daemon_thread(lambda: resolve_servers(settings))
     async with open_database(settings, owner=True) as database:
-        return await _optimized(database, progress)
+        return await _optimize_levels(database, progress)
 
 
-async def _optimized(database: Database, progress: bool | None) -> list[Optimized]:
+async def _optimize_levels(database: Database, progress: bool | None) -> list[Optimized]:
     remedy = "run `ngdata optimize` as {owner}"
     async with database.transaction() as connection:
         await require_owner(connection, database.where, "reorder", remedy)
@@ -124,55 +124,56 @@ async def _optimized(database: Database, progress: bool | None) -> list[Optimize
     async with database.transaction() as connection:
         await connection.execute("SET LOCAL statement_timeout = 0")
         await connection.execute("ANALYZE tokens.tokens, tokens.spatial_index")
-    found = []
+    results = []
     async with database.transaction() as connection:
-        for level, took in seconds.items():
+        for level, duration in seconds.items():
             rows = await connection.fetchval(
-                "SELECT reltuples::bigint FROM pg_class WHERE oid = $1::text::regclass", _of(level)
+                "SELECT reltuples::bigint FROM pg_class WHERE oid = $1::text::regclass",
+                _partition(level),
             )
             after = await _pages(connection, regions[level])
-            found.append(Optimized(LEVELS[level], rows, before[level], after, took))
-    return found
+            results.append(Optimized(LEVELS[level], rows, before[level], after, duration))
+    return results
 
 
-def _of(level: int) -> str:
+def _partition(level: int) -> str:
     return f"tokens.spatial_index_{level}"
 
 
 async def _reorder(connection: asyncpg.Connection[Any], where: str, level: int) -> float:
-    # A server's or a role's own limit would end it in the middle.
+    # A limit of the server or the role would interrupt it.
     await connection.execute("SET LOCAL statement_timeout = 0")
-    await lock_tables(connection, where, f"{_of(level)} IN ACCESS EXCLUSIVE MODE")
-    began = time.perf_counter()
-    # For geometries, a B-tree is in the order of the curve.
-    await connection.execute(f"CREATE INDEX along_the_curve ON {_of(level)} (geom)")
-    await connection.execute(f"CLUSTER {_of(level)} USING along_the_curve")
+    await lock_tables(connection, where, f"{_partition(level)} IN ACCESS EXCLUSIVE MODE")
+    start = time.perf_counter()
+    # A B-tree of geometries is in the order of the curve.
+    await connection.execute(f"CREATE INDEX along_the_curve ON {_partition(level)} (geom)")
+    await connection.execute(f"CLUSTER {_partition(level)} USING along_the_curve")
     await connection.execute("DROP INDEX tokens.along_the_curve")
-    return time.perf_counter() - began
+    return time.perf_counter() - start
 
 
 async def _sample(connection: asyncpg.Connection[Any], level: int) -> list[str]:
-    """Give queries of regions that follow the data: boxes around tokens, with as many each."""
+    """Return queries of regions that follow the data: boxes around tokens, of equal row counts."""
     await connection.execute("SET LOCAL statement_timeout = 0")
-    rows = await connection.fetchval(f"SELECT count(*) FROM {_of(level)}")
+    rows = await connection.fetchval(f"SELECT count(*) FROM {_partition(level)}")
     if not rows:
         return []
     share = min(100.0, 100.0 * _SAMPLE / rows)
-    found = await connection.fetch(
-        f"SELECT ST_X(geom), ST_Y(geom), ST_Z(geom) FROM {_of(level)}"
+    sample = await connection.fetch(
+        f"SELECT ST_X(geom), ST_Y(geom), ST_Z(geom) FROM {_partition(level)}"
         f" TABLESAMPLE BERNOULLI ({share:.6f}) REPEATABLE (7)"
     )
-    points = np.array([tuple(row) for row in found]).reshape(-1, 3)
+    points = np.array([tuple(row) for row in sample]).reshape(-1, 3)
     boxes = []
     for centre in points[:: max(1, len(points) // _REGIONS)][:_REGIONS]:
-        away = np.sort(np.abs(points - centre).max(axis=1))
-        half = away[len(away) // 100]
+        distances = np.sort(np.abs(points - centre).max(axis=1))
+        half = distances[len(distances) // 100]
         boxes.append(Box.of(centre - half, centre + half, level))
     return [region(box, TokenFilter(), None, None).sql for box in boxes]
 
 
 async def _pages(connection: asyncpg.Connection[Any], queries: list[str]) -> float:
-    """Count the pages that a query touches, cached or not, on average."""
+    """Return the average number of pages that a query touches, cached or not."""
     touched = 0
     for query in queries:
         plan: Any = await connection.fetchval(

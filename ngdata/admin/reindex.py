@@ -1,9 +1,9 @@
-"""`ngdata reindex`: bring the spatial index back in step with the tokens, in one transaction.
+"""`ngdata reindex`: make the spatial index match the tokens again, in one transaction.
 
-Needed after something wrote tokens without firing the triggers.  Writers of tokens wait until it is
-done; readers go on, and see the index as it was until all of it is right.  Rows that are right stay,
-so it is quick where little is wrong; an index that is only bloated or corrupt is PostgreSQL's own
-REINDEX's business.
+Needed after tokens were written without firing the triggers.  Writers of tokens wait until it
+finishes; readers continue, and see the old index until the transaction commits.  Correct rows stay,
+so it is quick if few are wrong; for an index that is only bloated or corrupt, use PostgreSQL's own
+REINDEX.
 """
 
 from __future__ import annotations
@@ -29,12 +29,12 @@ __all__ = ["Reindexed", "reindex"]
 
 @dataclass(frozen=True)
 class Reindexed:
-    """What was done.
+    """The result of a reindex.
 
     Attributes
     ----------
     removed, added : int
-        Rows of the index; one that was wrong counts in both.
+        Rows of the index; a row that was wrong counts in both.
     """
 
     removed: int
@@ -42,14 +42,14 @@ class Reindexed:
 
 
 def reindex(settings: Settings | None = None, *, progress: bool | None = None) -> Reindexed:
-    """Bring the spatial index in step with the tokens, whatever it holds now.
+    """Make the spatial index match the tokens, whatever it holds now.
 
     Parameters
     ----------
     settings : Settings, optional
-        Of the database; by default those of the environment.
+        The database's settings; by default the environment's.
     progress : bool, optional
-        Show a bar: always, never, or (None) where a terminal is.
+        Whether to show a progress bar; by default, if stderr is a terminal.
 
     Returns
     -------
@@ -58,9 +58,9 @@ def reindex(settings: Settings | None = None, *, progress: bool | None = None) -
     Raises
     ------
     ConfigError
-        The user is not the owner of the index; it names who is.
+        If the user is not the owner of the index; the message names the owner.
     NGDataError
-        Writers did not let go of the tokens in time.
+        If writers did not release the tokens in time.
 
     Examples
     --------
@@ -68,23 +68,23 @@ def reindex(settings: Settings | None = None, *, progress: bool | None = None) -
     >>> reindex()
     Reindexed(removed=0, added=0)
     """
-    return background_loop().run(_opened(settings or load_settings(), progress))
+    return background_loop().run(_reindex_store(settings or load_settings(), progress))
 
 
-async def _opened(settings: Settings, progress: bool | None) -> Reindexed:
+async def _reindex_store(settings: Settings, progress: bool | None) -> Reindexed:
     settings = await in_daemon_thread(lambda: resolve_servers(settings))
     async with (
         open_database(settings, owner=True) as database,
         database.transaction() as connection,
     ):
-        return await _rebuilt(connection, database.where, progress)
+        return await _repair_levels(connection, database.where, progress)
 
 
-async def _rebuilt(
+async def _repair_levels(
     connection: asyncpg.Connection[Any], where: str, progress: bool | None
 ) -> Reindexed:
     await require_owner(connection, where, "rebuild", "run `ngdata reindex` as {owner}")
-    # A server's or a role's own limit would end it in the middle.
+    # A limit of the server or the role would interrupt it.
     await connection.execute("SET LOCAL statement_timeout = 0")
     await lock_tables(
         connection, where, "tokens.tokens, tokens.spatial_index IN SHARE ROW EXCLUSIVE MODE"
@@ -94,7 +94,7 @@ async def _rebuilt(
     with tqdm(LEVELS, desc="spatial index", unit=" level", disable=hidden) as levels:
         for level, name in enumerate(levels):
             levels.set_postfix_str(name)
-            gone, come = await repair_level(connection, level)
-            removed, added = removed + gone, added + come
+            level_removed, level_added = await repair_level(connection, level)
+            removed, added = removed + level_removed, added + level_added
     await connection.execute("ANALYZE tokens.spatial_index")
     return Reindexed(removed, added)

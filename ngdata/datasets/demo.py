@@ -1,6 +1,6 @@
-"""What `ngdata demo` shows: the sample, loaded and read as frames; all that it prints it has read.
+"""The output of `ngdata demo`: the sample, loaded and then read from the store as frames.
 
-A second run finds what the first one wrote, and shows the same.
+A second run finds the data of the first, and prints the same.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ Point: TypeAlias = NDArray[np.float64]
 
 _NEURON: Final = "neuron"
 # Half the sides of the box, in micrometres.
-_AROUND: Final = (8.0, 2.0, 8.0)
+_HALF_BOX: Final = (8.0, 2.0, 8.0)
 _STEPS: Final = 6
-# As much of an id as tells it from others on a screen.
+# Enough of an id to distinguish it from others on a screen.
 _SHORT_ID: Final = 8
 
 _console = Console(highlight=False, markup=False)
@@ -47,7 +47,7 @@ def run() -> None:
     with connect() as ng:
         _console.print(repr(ng), soft_wrap=True)
         neurons = load_celegans(ng).set_index("token_id")
-        _say(
+        _show(
             "The nervous system of C. elegans, connections by type",
             ng.graph.connections(neurons.index, neurons.index)
             .groupby("connection_type", as_index=False)
@@ -58,28 +58,28 @@ def run() -> None:
         name = neurons.neuron[start]
         point = neurons.loc[start, ["x", "y", "z"]].to_numpy(np.float64)
         around = f"around {name}, the one with the most connections"
-        _say(
+        _show(
             f"tokens.find_in_region: neurons in a box {around}",
-            _region(ng, point - _AROUND, point + _AROUND, neurons),
+            _region(ng, point - _HALF_BOX, point + _HALF_BOX, neurons),
         )
-        _say(
+        _show(
             f"tokens.find_nearest: the neurons nearest to ({', '.join(f'{p:g}' for p in point)})",
             _nearest(ng, point, neurons),
         )
         neighborhood = _neighborhood(ng, start, neurons)
-        _say(
+        _show(
             f"graph.get_neighbors: the first of {len(neighborhood)} neurons after {name}, by their "
             "number of chemical synapses",
             neighborhood.head(8),
         )
         walk = _recorded_walk(ng, start, neurons)
-        _say(
+        _show(
             f"experience.get_events: a signal that leaves {name} by its strongest synapse",
             walk[["sequence_number", "timestamp", "neuron", "action", "state_after", "reward"]],
         )
 
 
-def _say(title: str, frame: pd.DataFrame) -> None:
+def _show(title: str, frame: pd.DataFrame) -> None:
     _console.print()
     _console.print(title, style="bold", soft_wrap=True)
     shown = frame.copy()
@@ -91,67 +91,68 @@ def _say(title: str, frame: pd.DataFrame) -> None:
     _console.print(text, soft_wrap=True)
 
 
-def _named(rows: pd.DataFrame, neurons: pd.DataFrame, token: str = "token_id") -> pd.DataFrame:
+def _with_names(rows: pd.DataFrame, neurons: pd.DataFrame, token: str = "token_id") -> pd.DataFrame:
     return rows.join(neurons[["neuron", "cell_type"]], on=token)
 
 
-def _region(ng: Client, least: Point, most: Point, neurons: pd.DataFrame) -> pd.DataFrame:
-    found = ng.tokens.find_in_region(least, most, token_type=_NEURON)
+def _region(ng: Client, low: Point, high: Point, neurons: pd.DataFrame) -> pd.DataFrame:
+    tokens = ng.tokens.find_in_region(low, high, token_type=_NEURON)
     columns = ["token_id", "neuron", "x", "y", "z", "cell_type"]
-    return _named(found, neurons).sort_values(["y", "x"])[columns]
+    return _with_names(tokens, neurons).sort_values(["y", "x"])[columns]
 
 
 def _nearest(ng: Client, point: Point, neurons: pd.DataFrame) -> pd.DataFrame:
-    found = ng.tokens.find_nearest(point, k=5, token_type=_NEURON)
-    return _named(found, neurons)[["token_id", "neuron", "x", "y", "z", "distance"]]
+    tokens = ng.tokens.find_nearest(point, k=5, token_type=_NEURON)
+    return _with_names(tokens, neurons)[["token_id", "neuron", "x", "y", "z", "distance"]]
 
 
 def _neighborhood(ng: Client, start: str, neurons: pd.DataFrame) -> pd.DataFrame:
-    found = ng.graph.get_neighbors(start, connection_type="chemical")
-    named = _named(found, neurons, "neighbor_id").sort_values(
+    neighbors = ng.graph.get_neighbors(start, connection_type="chemical")
+    neighbors = _with_names(neighbors, neurons, "neighbor_id").sort_values(
         ["weight", "neuron"], ascending=[False, True]
     )
-    return named[["neighbor_id", "neuron", "connection_type", "weight", "cell_type"]]
+    return neighbors[["neighbor_id", "neuron", "connection_type", "weight", "cell_type"]]
 
 
 def _recorded_walk(ng: Client, start: str, neurons: pd.DataFrame) -> pd.DataFrame:
-    """Read the events of the walk, recorded first if they are not there."""
+    """Return the events of the walk, after recording them if they are missing."""
     trajectory = uuid.uuid5(uuid.UUID(start), "ngdata demo")
     events = ng.experience.get_events(trajectory_id=trajectory)
     if events.empty:
-        # Another demo at the same moment records the same events; theirs do as well.
+        # A concurrent demo records the same events, which serve as well.
         with contextlib.suppress(IntegrityError):
             ng.experience.bulk_create(_walk(ng, start, neurons, trajectory))
         events = ng.experience.get_events(trajectory_id=trajectory)
-    return _named(events, neurons)
+    return _with_names(events, neurons)
 
 
 def _walk(ng: Client, start: str, neurons: pd.DataFrame, trajectory: uuid.UUID) -> pd.DataFrame:
-    """Follow the strongest chemical synapse to a neuron that was not visited yet, step by step."""
-    began = dt.datetime.now(dt.UTC)
+    """Return the events of a walk along the strongest chemical synapses to unvisited neurons."""
+    start_time = dt.datetime.now(dt.UTC)
     events, visited = [], [start]
     for step in range(_STEPS):
-        here = visited[-1]
-        ways = ng.graph.get_neighbors(here, connection_type="chemical")
-        known = ways.neighbor_id.isin(neurons.index) & ~ways.neighbor_id.isin(visited)
-        if not known.any():
+        neuron = visited[-1]
+        neighbors = ng.graph.get_neighbors(neuron, connection_type="chemical")
+        ids = neighbors.neighbor_id
+        unvisited = ids.isin(neurons.index) & ~ids.isin(visited)
+        if not unvisited.any():
             break
-        place = ways.weight.where(known, -np.inf).to_numpy().argmax()
-        there, weight = ways.neighbor_id.iloc[place], ways.weight.iloc[place]
+        strongest = neighbors.weight.where(unvisited, -np.inf).to_numpy().argmax()
+        target, weight = ids.iloc[strongest], neighbors.weight.iloc[strongest]
         events.append(
             {
                 "event_id": uuid.uuid5(trajectory, str(step)),
                 "event_type": "signal",
-                "timestamp": began + dt.timedelta(milliseconds=step),
-                "token_id": here,
-                "state_before": {"at": neurons.neuron[here]},
-                "state_after": {"at": neurons.neuron[there]},
+                "timestamp": start_time + dt.timedelta(milliseconds=step),
+                "token_id": neuron,
+                "state_before": {"at": neurons.neuron[neuron]},
+                "state_after": {"at": neurons.neuron[target]},
                 "action": {"synapses": int(weight)},
-                # The share of this neuron's synapses that go this way.
-                "reward": round(weight / ways.weight.sum(), 3),
+                # The share of this neuron's synapses that lead to the target.
+                "reward": round(weight / neighbors.weight.sum(), 3),
                 "trajectory_id": trajectory,
                 "sequence_number": step,
             }
         )
-        visited.append(there)
+        visited.append(target)
     return pd.DataFrame(events)

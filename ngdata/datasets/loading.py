@@ -1,4 +1,4 @@
-"""The sample into a store: what is missing is written, what is there is left as it is."""
+"""Load the sample into a store: missing rows are written, existing rows are left unchanged."""
 
 from __future__ import annotations
 
@@ -15,22 +15,22 @@ from ngdata.errors import IntegrityError, InvalidQueryError
 
 __all__ = ["load_celegans", "load_celegans_async"]
 
-# Somebody who loads the same rows first makes ours fail, whole; then there is less to write.
+# A concurrent load of the same rows makes the whole write fail; then fewer rows are missing.
 _ATTEMPTS: Final = 5
 
 
 def load_celegans(ng: Client) -> pd.DataFrame:
-    """Load the nervous system of *C. elegans*, and give its neurons.
+    """Load the nervous system of *C. elegans*, and return its neurons.
 
-    A store that holds it already is left as it is, rows that were changed since too; rows that
-    were deleted are written again.  On level 0, in micrometres:
+    Rows that the store already holds are left unchanged, even if they were modified since; rows
+    that were deleted are written again.  On level 0, in micrometres:
 
     - 302 tokens of type ``neuron``, at the soma (metadata: neuron, cell_type, classification,
       diameter);
     - 13,869 tokens of type ``segment``, at the segment's far end (metadata: neuron, segment, name,
       diameter); the segment 0 of a neuron is its soma, at the neuron's own point;
     - 3,638 connections ``chemical`` and 2,168 ``electrical`` between neurons, whose weight is the
-      number of synapses; an electrical one stands there once each way, as published;
+      number of synapses; an electrical one is stored once per direction, as published;
     - 13,567 connections ``parent`` from a segment to the one that it grows from.
 
     Parameters
@@ -46,7 +46,7 @@ def load_celegans(ng: Client) -> pd.DataFrame:
     Raises
     ------
     InvalidQueryError
-        `ng` is no sync client.
+        If `ng` is not a sync client.
 
     Examples
     --------
@@ -58,8 +58,8 @@ def load_celegans(ng: Client) -> pd.DataFrame:
     """
     if not isinstance(ng, Client):
         raise InvalidQueryError(
-            f"load_celegans takes the client that ngdata.connect() gives, not {ng!r}; with an "
-            "async one, await load_celegans_async(ang)"
+            f"ng must be a client from ngdata.connect(), not {ng!r}; with an async client, "
+            "await load_celegans_async(ang)"
         )
     return ng._loop.run(load_celegans_async(ng._wrapped))
 
@@ -74,12 +74,12 @@ async def load_celegans_async(ang: AsyncClient) -> pd.DataFrame:
     Returns
     -------
     pandas.DataFrame
-        As `load_celegans` gives it.
+        As `load_celegans` returns it.
 
     Raises
     ------
     InvalidQueryError
-        `ang` is no async client.
+        If `ang` is not an async client.
 
     Examples
     --------
@@ -93,34 +93,34 @@ async def load_celegans_async(ang: AsyncClient) -> pd.DataFrame:
     """
     if not isinstance(ang, AsyncClient):
         raise InvalidQueryError(
-            f"load_celegans_async takes the client that ngdata.connect_async() gives, not {ang!r};"
-            " with a sync one, call load_celegans(ng)"
+            f"ang must be a client from ngdata.connect_async(), not {ang!r}; with a sync client, "
+            "call load_celegans(ng)"
         )
     neurons, tokens, connections = await in_daemon_thread(read_sample)
     tokens = tokens.set_index("token_id", drop=False)
     connections = connections.set_index("connection_id", drop=False)
 
-    async def tokens_there() -> pd.Series[Any]:
-        found = await ang.tokens.get(tokens.token_id, columns=["token_id"], missing="skip")
-        return found.token_id
+    async def existing_tokens() -> pd.Series[Any]:
+        frame = await ang.tokens.get(tokens.token_id, columns=["token_id"], missing="skip")
+        return frame.token_id
 
-    async def connections_there() -> pd.Series[Any]:
-        found = await ang.graph.connections(connections.source_id)
-        return found.connection_id
+    async def existing_connections() -> pd.Series[Any]:
+        frame = await ang.graph.connections(connections.source_id)
+        return frame.connection_id
 
-    await _complete(tokens, tokens_there, ang.tokens.bulk_create)
-    await _complete(connections, connections_there, ang.graph.bulk_create)
+    await _complete(tokens, existing_tokens, ang.tokens.bulk_create)
+    await _complete(connections, existing_connections, ang.graph.bulk_create)
     return neurons
 
 
 async def _complete(
     rows: pd.DataFrame,
-    there: Callable[[], Awaitable[pd.Series[Any]]],
+    existing_ids: Callable[[], Awaitable[pd.Series[Any]]],
     create: Callable[[pd.DataFrame], Awaitable[Any]],
 ) -> None:
-    """Write the rows whose ids are not there yet."""
+    """Write the rows whose ids do not exist yet."""
     for attempt in range(_ATTEMPTS):
-        missing = rows[~rows.index.isin(await there())]
+        missing = rows[~rows.index.isin(await existing_ids())]
         if missing.empty:
             return
         try:

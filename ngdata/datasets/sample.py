@@ -1,6 +1,6 @@
-"""The sample as rows: its files, read and given ids that are the same wherever it is loaded.
+"""Read the sample's files as rows, whose ids are the same in every store.
 
-Pure but for reading the package's own files; `loading` knows the store.
+Nothing here uses a store; `loading` does.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import pandas as pd
 
 __all__ = ["Sample", "read_sample"]
 
-# Fixed for ever: all ids of the sample are uuid5 names in it, so a row is found again by its id.
+# Fixed forever: every id of the sample is a uuid5 in it, so that a row has the same id in any store.
 _NAMESPACE: Final = uuid.UUID("6f0f3c1e-3f1f-5d0a-9d0e-0ce1e9a45302")
 _FILES: Final = files("ngdata.datasets") / "celegans"
 
@@ -27,9 +27,9 @@ class Sample(NamedTuple):
     neurons : pandas.DataFrame
         ``neuron, token_id, x, y, z, diameter, cell_type, classification``, as published.
     tokens : pandas.DataFrame
-        As `tokens.bulk_create` takes them: the neurons, then the segments.
+        Input of `tokens.bulk_create`: the neurons, then the segments.
     connections : pandas.DataFrame
-        As `graph.bulk_create` takes them.
+        Input of `graph.bulk_create`.
     """
 
     neurons: pd.DataFrame
@@ -38,7 +38,7 @@ class Sample(NamedTuple):
 
 
 def read_sample() -> Sample:
-    """Read the files of the sample and give each row its id.
+    """Read the files of the sample, and add each row's id.
 
     Examples
     --------
@@ -72,16 +72,16 @@ def _ids(kind: str, *parts: Iterable[Any]) -> list[str]:
     return [str(uuid.uuid5(_NAMESPACE, name)) for name in names]
 
 
-def _tokens(rows: pd.DataFrame, token_type: str, described: list[str]) -> pd.DataFrame:
-    metadata = pd.Series(rows[described].to_dict("records"), index=rows.index)
+def _tokens(rows: pd.DataFrame, token_type: str, columns: list[str]) -> pd.DataFrame:
+    metadata = pd.Series(rows[columns].to_dict("records"), index=rows.index)
     return rows[["token_id", "x", "y", "z"]].assign(token_type=token_type, metadata=metadata)
 
 
 def _synapses(edges: pd.DataFrame, neurons: pd.DataFrame) -> pd.DataFrame:
-    """Give the edges as published; a gap junction stands there once each way.
+    """Return the edges as published, with each gap junction once per direction.
 
-    So electrical connections are not made bidirectional, which would count them twice: 12 pairs
-    were counted differently from the two sides, and 5 from one side only.
+    So electrical connections are not bidirectional, which would count them twice: 12 pairs have
+    different counts in the two directions, and 5 have one direction only.
     """
     token = neurons.set_index("neuron").token_id
     return pd.DataFrame(
@@ -96,14 +96,14 @@ def _synapses(edges: pd.DataFrame, neurons: pd.DataFrame) -> pd.DataFrame:
 
 
 def _parents(segments: pd.DataFrame) -> pd.DataFrame:
-    """Link each segment to the one that it grows from; the soma's grows from none."""
+    """Return the connections from each segment to its parent; the soma's segment has none."""
     token = segments.set_index(["neuron", "segment"]).token_id
-    grown = segments[segments.parent_segment.notna()]
-    parent = pd.MultiIndex.from_frame(grown[["neuron", "parent_segment"]])
+    children = segments[segments.parent_segment.notna()]
+    parent = pd.MultiIndex.from_frame(children[["neuron", "parent_segment"]])
     return pd.DataFrame(
         {
-            "connection_id": _ids("parent", grown.neuron, grown.segment),
-            "source_id": grown.token_id.to_numpy(),
+            "connection_id": _ids("parent", children.neuron, children.segment),
+            "source_id": children.token_id.to_numpy(),
             "target_id": token.reindex(parent).to_numpy(),
             "connection_type": "parent",
             "weight": 1.0,

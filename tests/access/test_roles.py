@@ -1,4 +1,4 @@
-"""Owner, writer and analyst, each logged in: what they may, what they may not, and who makes them."""
+"""Owner, writer and analyst, each logged in: their rights, and who creates the groups."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from ngdata.errors import ConfigError
 from tests.access.conftest import PASSWORD
 
 GROUPS = ("ngdata_writer", "ngdata_analyst")
-TRUTH = [
+WRITTEN_TABLES = [
     "experience.experience_events",
     "experience.experience_trajectories",
     "graph.connections",
@@ -37,7 +37,7 @@ ORDER BY 1
 
 
 def refused(url, statement):
-    """The server refuses a statement for a lack of rights."""
+    """Check that the server refuses a statement for lack of rights."""
     with adbc.connect(url, autocommit=True) as connection, connection.cursor() as cursor:
         with pytest.raises(adbc.Error) as caught:
             cursor.execute(statement)
@@ -50,7 +50,7 @@ def may(server, role, privilege, database="store"):
 
 @contextmanager
 def login(server, *grants):
-    """A role that may log in, as a member of others, for as long as the block lasts."""
+    """Yield the name of a login role, a member of other roles, that exists for the block."""
     name = f"role_{uuid.uuid4().hex[:8]}"
     server.run(
         f"CREATE ROLE {name} LOGIN PASSWORD '{PASSWORD}'",
@@ -67,7 +67,7 @@ def login(server, *grants):
 
 @contextmanager
 def database(server, owner="postgres"):
-    """An empty database with PostGIS."""
+    """Yield the name of an empty database with PostGIS."""
     name = f"db_{uuid.uuid4().hex[:8]}"
     server.run(f"CREATE DATABASE {name} OWNER {owner}")
     server.run("CREATE EXTENSION postgis", database=name)
@@ -79,7 +79,7 @@ def database(server, owner="postgres"):
 
 @contextmanager
 def no_groups(server):
-    """A cluster where nobody made the groups."""
+    """Rename the groups for the block, as in a cluster without them."""
     for group in GROUPS:
         server.run(f"ALTER ROLE {group} RENAME TO {group}_aside")
     try:
@@ -92,13 +92,13 @@ def no_groups(server):
 
 
 def groups(server):
-    found = server.run("SELECT rolname FROM pg_roles WHERE rolname LIKE 'ngdata%' ORDER BY 1 DESC")
-    return tuple(name for (name,) in found if not name.endswith("_aside"))
+    rows = server.run("SELECT rolname FROM pg_roles WHERE rolname LIKE 'ngdata%' ORDER BY 1 DESC")
+    return tuple(name for (name,) in rows if not name.endswith("_aside"))
 
 
 @pytest.fixture
 def stored(tcp_server) -> Iterator[str]:
-    """A token that is in the store, with a connection to itself and an event."""
+    """The id of a stored token, with a connection to itself and an event."""
     with ngdata.connect(tcp_server.url()) as ng:
         token = ng.tokens.create({0: (1, 2, 3)})
         ng.graph.create_connection(token, token)
@@ -131,9 +131,9 @@ def test_a_writer(tcp_server):
         tcp_server.run("TRUNCATE experience.experience_events CASCADE")
 
 
-def test_a_writer_writes_the_truth_alone(tcp_server, stored):
+def test_a_writer_writes_no_derived_table(tcp_server, stored):
     for privilege in ("INSERT", "UPDATE", "DELETE"):
-        assert may(tcp_server, "ngdata_writer", privilege) == TRUTH
+        assert may(tcp_server, "ngdata_writer", privilege) == WRITTEN_TABLES
     for privilege in ("TRUNCATE", "REFERENCES", "TRIGGER"):
         assert may(tcp_server, "ngdata_writer", privilege) == []
     with login(tcp_server, "ngdata_writer") as name:
@@ -200,13 +200,13 @@ def test_an_analyst_writes_nothing(tcp_server, stored):
         assert ng.tokens.count_in_region(*EVERYTHING) == 1
 
 
-@pytest.mark.parametrize("how", ["argument", "environment", "file"])
-def test_read_only(tcp_server, stored, how, monkeypatch, tmp_path):
-    """A superuser too; and not by the user's leave, for the server says no."""
+@pytest.mark.parametrize("source", ["argument", "environment", "file"])
+def test_read_only(tcp_server, stored, source, monkeypatch, tmp_path):
+    """Even for a superuser; the server itself refuses writes."""
     arguments = {}
-    if how == "argument":
+    if source == "argument":
         arguments["read_only"] = True
-    elif how == "environment":
+    elif source == "environment":
         monkeypatch.setenv("NGDATA_READ_ONLY", "true")
     else:
         arguments["config"] = tmp_path / "database.yaml"
@@ -216,12 +216,12 @@ def test_read_only(tcp_server, stored, how, monkeypatch, tmp_path):
             with pytest.raises(ConfigError, match="this connection may only read") as caught:
                 write(ng)
             assert caught.value.sqlstate == "25006"
-        # Both kinds of connections have it, over what the URL may say.
+        # Both kinds of connections are read-only, whatever the URL sets.
         assert list(ng.tokens.find_in_region(*EVERYTHING)["token_id"]) == [stored]
         assert len(ng.graph.connections()) == 1
 
 
-def test_read_only_comes_after_what_the_url_says(tcp_server):
+def test_read_only_overrides_the_url(tcp_server):
     url = tcp_server.url(options="-c default_transaction_read_only=off -c work_mem=1MB")
     with (
         ngdata.connect(url, read_only=True) as ng,
@@ -240,7 +240,7 @@ def test_a_wrong_password(tcp_server):
         ngdata.connect(tcp_server.url(password="wrong"))
 
 
-def test_an_owner_who_is_nobody_else(tcp_server):
+def test_an_owner_without_other_rights(tcp_server):
     """Without CREATEROLE and superuser: migrates, has all rights, and grants access."""
     with ExitStack() as stack:
         stack.enter_context(no_groups(tcp_server))
@@ -258,7 +258,7 @@ def test_an_owner_who_is_nobody_else(tcp_server):
             as_reader = tcp_server.url(reader, database=name)
             with adbc.connect(url, autocommit=True) as connection, connection.cursor() as cursor:
                 cursor.execute(f"SELECT tokens.grant_access('{reader}', 'analyst')")
-                # What comes later is readable too.
+                # Later tables are readable too.
                 cursor.execute("CREATE TABLE graph.later (id int)")
             with ngdata.connect(as_reader) as ng:
                 assert list(ng.tokens.find_in_region(*EVERYTHING)["token_id"]) == [token]
@@ -279,14 +279,14 @@ def test_access_changes(tcp_server):
     tcp_server.run('CREATE ROLE "Ann O\'Neil"')
     try:
         grant(odd, "writer")
-        assert may(tcp_server, odd, "INSERT") == TRUTH
+        assert may(tcp_server, odd, "INSERT") == WRITTEN_TABLES
         grant(odd, "analyst")
         assert may(tcp_server, odd, "INSERT") == []
         assert may(tcp_server, odd, "SELECT") == may(tcp_server, "postgres", "SELECT")
         grant(odd, "none")
         assert may(tcp_server, odd, "SELECT") == []
     finally:
-        # Nothing holds the role: no right is left.
+        # DROP ROLE works only if no right is left.
         tcp_server.run('DROP ROLE "Ann O\'Neil"')
 
     for role, access, match in (
@@ -299,7 +299,7 @@ def test_access_changes(tcp_server):
             grant(role, access)
 
 
-def test_groups_go_when_nobody_needs_them(tcp_server):
+def test_groups_are_dropped_when_unused(tcp_server):
     with no_groups(tcp_server), database(tcp_server) as one, database(tcp_server) as other:
         first, second = (tcp_server.url(database=name) for name in (one, other))
         migrate.upgrade(first)
@@ -314,11 +314,29 @@ def test_groups_go_when_nobody_needs_them(tcp_server):
             migrate.upgrade(first)
             with ngdata.connect(tcp_server.url(name, database=one)) as ng:
                 assert ng.tokens.count_in_region(*EVERYTHING) == 0
-        migrate.downgrade(first, "0004")
+        migrate.downgrade(first)
         assert groups(tcp_server) == ()
 
 
-def test_databases_of_a_cluster_migrated_at_once(tcp_server):
+def test_each_revision_grants_access_to_its_own_tables(tcp_server):
+    with database(tcp_server) as name:
+        for revision, schemas in (
+            ("0001", ("tokens",)),
+            ("0002", ("tokens", "graph")),
+            ("0003", ("tokens", "graph", "experience")),
+        ):
+            migrate.upgrade(tcp_server.url(database=name), revision)
+            writable = [table for table in WRITTEN_TABLES if table.startswith(schemas)]
+            assert may(tcp_server, "ngdata_writer", "INSERT", name) == writable
+            assert may(tcp_server, "ngdata_analyst", "INSERT", name) == []
+            for role in GROUPS:
+                readable = may(tcp_server, role, "SELECT", name)
+                assert readable == may(tcp_server, "postgres", "SELECT", name)
+        migrate.downgrade(tcp_server.url(database=name), "0002")
+        assert may(tcp_server, "ngdata_writer", "INSERT", name) == [*WRITTEN_TABLES[2:]]
+
+
+def test_concurrent_migrations_of_several_databases(tcp_server):
     code = "import sys; from ngdata._store.migrate import upgrade; upgrade(sys.argv[1])"
     with no_groups(tcp_server), ExitStack() as stack:
         names = [stack.enter_context(database(tcp_server)) for _ in range(3)]
@@ -334,11 +352,11 @@ def test_databases_of_a_cluster_migrated_at_once(tcp_server):
             assert process.communicate()[1] == ""
             assert process.returncode == 0
         for name in names:
-            assert may(tcp_server, "ngdata_writer", "INSERT", name) == TRUTH
+            assert may(tcp_server, "ngdata_writer", "INSERT", name) == WRITTEN_TABLES
             migrate.downgrade(tcp_server.url(database=name))
 
 
-def test_what_others_made_in_our_schemas_is_theirs(tcp_server):
+def test_objects_of_other_owners_are_not_granted(tcp_server):
     with ExitStack() as stack:
         owner = stack.enter_context(login(tcp_server))
         name = stack.enter_context(database(tcp_server, owner))

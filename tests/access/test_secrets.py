@@ -1,6 +1,6 @@
-"""No secret shows: by repr, in a notebook, in an error or its traceback, in a log, on the terminal.
+"""No secret is shown: by repr, in a notebook, in an error or its traceback, in a log, on the terminal.
 
-The password is one of which any half would be recognised, with all that a URL must escape.
+Any part of the password would be recognized, and it contains every character that a URL must escape.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ def teller(tcp_server):
     tcp_server.run(f"DROP ROLE {USER}")
 
 
-def hidden(*texts):
+def assert_hidden(*texts):
     for text in texts:
         assert "sesame" not in str(text).lower(), text
 
@@ -95,7 +95,7 @@ def test_a_client_at_work(teller, monkeypatch, tmp_path, caplog, capfd, place):
     for name in ("sqlalchemy", "sqlalchemy.pool", "sqlalchemy.engine", "asyncpg", "redis"):
         caplog.set_level(logging.DEBUG, name)
     settings = load_settings(**arguments)
-    hidden(repr(settings), settings.model_dump(), settings.model_dump_json())
+    assert_hidden(repr(settings), settings.model_dump(), settings.model_dump_json())
     redis_url = f"redis://:{ESCAPED}@localhost:1/0"
     with ngdata.connect(**arguments, redis_url=redis_url) as ng:
         token = ng.tokens.create({0: (1, 2, 3)})
@@ -106,9 +106,9 @@ def test_a_client_at_work(teller, monkeypatch, tmp_path, caplog, capfd, place):
         health = ng.health()
         assert health["ok"]
         assert not health["redis"]["ok"]
-        hidden(repr(ng), display, health, ng.pool_status(), shown_by(caught.value))
+        assert_hidden(repr(ng), display, health, ng.pool_status(), shown_by(caught.value))
     assert "sqlalchemy.pool" in caplog.text
-    hidden(caplog.text, *capfd.readouterr())
+    assert_hidden(caplog.text, *capfd.readouterr())
 
 
 @pytest.mark.parametrize("place", PLACES)
@@ -119,7 +119,7 @@ def test_a_server_that_does_not_answer(monkeypatch, tmp_path, place):
     arguments = place(Nowhere, monkeypatch, tmp_path)
     with pytest.raises(DatabaseUnavailable, match=f"{USER}@localhost:1/store") as caught:
         ngdata.connect(**arguments)
-    hidden(shown_by(caught.value))
+    assert_hidden(shown_by(caught.value))
 
 
 def test_a_wrong_password(tcp_server):
@@ -127,7 +127,7 @@ def test_a_wrong_password(tcp_server):
     for attempt in (lambda: ngdata.connect(url), lambda: migrate.upgrade(url)):
         with pytest.raises(ConfigError, match="check user and password") as caught:
             attempt()
-        hidden(shown_by(caught.value))
+        assert_hidden(shown_by(caught.value))
 
 
 @pytest.mark.parametrize(
@@ -148,22 +148,22 @@ def test_a_wrong_password(tcp_server):
     ],
 )
 def test_urls_that_cannot_be_read(url):
-    """What a driver or Python would stumble over, and show."""
+    """URLs that a driver or Python would fail on, and show."""
     with pytest.raises(NGDataError) as caught:
         ngdata.connect(url)
-    hidden(shown_by(caught.value))
+    assert_hidden(shown_by(caught.value))
     with pytest.raises(NGDataError) as caught:
         migrate.upgrade(url)
-    hidden(shown_by(caught.value))
+    assert_hidden(shown_by(caught.value))
 
 
-def test_an_address_shown_as_it_came():
+def test_an_invalid_url_is_shown_without_its_password():
     for url in (
         f"postgresql://me:{SECRET}@h/d",
         "postgresql://h/d?password=Sesame@Sesame",
         f"postgresql://h/d?user=me&password={ESCAPED}",
     ):
-        hidden(postgres_url.without_password(url))
+        assert_hidden(postgres_url.without_password(url))
 
 
 @pytest.mark.parametrize(
@@ -178,12 +178,12 @@ def test_an_address_shown_as_it_came():
 def test_redis_urls_that_cannot_be_read(url):
     with pytest.raises(ConfigError) as caught:
         load_settings(redis_url=url)
-    hidden(shown_by(caught.value))
+    assert_hidden(shown_by(caught.value))
 
 
 @contextmanager
-def asking_for(server, password):
-    """Redis lets in only who gives this password."""
+def require_password(server, password):
+    """Make Redis require a password."""
     with redis.Redis.from_url(server.redis_url) as client:
         client.config_set("requirepass", password)
         try:
@@ -193,7 +193,9 @@ def asking_for(server, password):
 
 
 @pytest.mark.parametrize("place", ["argument", "environment", "parts", "file"])
-def test_redis_lets_in_and_refuses(server, database_url, monkeypatch, tmp_path, caplog, place):
+def test_redis_accepts_and_refuses_a_password(
+    server, database_url, monkeypatch, tmp_path, caplog, place
+):
     caplog.set_level(logging.DEBUG)
     sockets = server.redis_url.removeprefix("unix://")
     url = f"unix://:{ESCAPED}@{sockets}"
@@ -212,13 +214,13 @@ def test_redis_lets_in_and_refuses(server, database_url, monkeypatch, tmp_path, 
             f"database: {{redis: {{host: '{sockets.split('?')[0]}', password: '${{THE_SECRET}}'}}}}"
         )
     with ngdata.connect(database_url, **arguments) as ng:
-        with asking_for(server, SECRET):
+        with require_password(server, SECRET):
             assert ng.health()["redis"]["ok"]
-        with asking_for(server, "another"):
-            found = ng.health()["redis"]
-        assert not found["ok"]
-        assert "password" in found["error"]
-        hidden(found, repr(ng), caplog.text)
+        with require_password(server, "another"):
+            report = ng.health()["redis"]
+        assert not report["ok"]
+        assert "password" in report["error"]
+        assert_hidden(report, repr(ng), caplog.text)
 
 
 def test_a_file_on_display(tmp_path, monkeypatch):
@@ -227,7 +229,7 @@ def test_a_file_on_display(tmp_path, monkeypatch):
 
     config = load_config_file(in_file(Server, monkeypatch, tmp_path)["config"])
     display, _ = DisplayFormatter().format(config)
-    hidden(repr(config), display)
+    assert_hidden(repr(config), display)
     assert config["database"]["postgres"]["password"] == SECRET
 
 
@@ -249,7 +251,7 @@ def test_files_that_cannot_be_read(tmp_path, text):
     (tmp_path / "database.yaml").write_text(text)
     with pytest.raises(ConfigError) as caught:
         load_settings(config=tmp_path / "database.yaml")
-    hidden(shown_by(caught.value))
+    assert_hidden(shown_by(caught.value))
 
 
 def test_on_the_terminal(teller, server):
@@ -264,14 +266,14 @@ def test_on_the_terminal(teller, server):
         return subprocess.run([program, *words], env=environment, capture_output=True, text=True)
 
     for words in (["migrate"], ["status"], ["psql", "-c", "SELECT 1"]):
-        done = run(*words)
-        assert done.returncode == 0, done.stderr
-        hidden(done.stdout, done.stderr)
-    # Made for other programs, this tells all; the embedded servers have no password.
+        result = run(*words)
+        assert result.returncode == 0, result.stderr
+        assert_hidden(result.stdout, result.stderr)
+    # For other programs, this prints whole URLs; the embedded servers have no password.
     assert json.loads(run("status", "--json").stdout)["database_url"] == server.database_url
 
     teller.run(f"ALTER ROLE {USER} NOLOGIN")
-    done = run("migrate")
+    result = run("migrate")
     teller.run(f"ALTER ROLE {USER} LOGIN")
-    assert (done.returncode, done.stdout) == (1, "")
-    hidden(done.stderr)
+    assert (result.returncode, result.stdout) == (1, "")
+    assert_hidden(result.stderr)

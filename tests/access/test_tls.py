@@ -1,4 +1,4 @@
-"""TLS on a real server, with an authority made for the test; both drivers must do the same."""
+"""TLS on a real server, with an authority created for the test; both drivers must agree."""
 
 from __future__ import annotations
 
@@ -27,54 +27,54 @@ def _no_certificates_at_home(monkeypatch, tmp_path):
 
 
 @pytest.fixture
-def presenting(tcp_server):
-    """The server's own certificate, after a test that changed it."""
+def use_certificate(tcp_server):
+    """Change the server's certificate, and restore its own after the test."""
     yield tcp_server.use
     tcp_server.use(tcp_server.authority.directory / "localhost.crt")
 
 
-async def by_each_driver(**arguments):
-    """Connect for writing and for reading, and tell whether it was encrypted, or the error."""
+async def connect_by_each_driver(**arguments):
+    """Connect by both drivers, and return for each whether it was encrypted, or the error."""
     database = Database(load_settings(**arguments))
-    found = {}
+    answers = {}
     try:
         try:
             async with database.transaction() as connection:
-                found["write"] = await connection.fetchval(ENCRYPTED)
+                answers["write"] = await connection.fetchval(ENCRYPTED)
         except NGDataError as error:
-            found["write"] = error
+            answers["write"] = error
         try:
             with translated(database.where):
                 async with database.arrow.connection() as reading:
-                    found["read"] = (await reading.read(ENCRYPTED)).table.to_pydict()["ssl"][0]
+                    answers["read"] = (await reading.read(ENCRYPTED)).table.to_pydict()["ssl"][0]
         except NGDataError as error:
-            found["read"] = error
+            answers["read"] = error
     finally:
         await database.close()
-    return found
+    return answers
 
 
 def encrypted(**arguments):
-    """Whether both drivers came in by TLS; they must agree."""
-    found = asyncio.run(by_each_driver(**arguments))
-    assert not any(isinstance(answer, Exception) for answer in found.values()), found
-    assert found["read"] == found["write"]
-    return found["read"]
+    """Return whether both drivers connected by TLS; they must agree."""
+    answers = asyncio.run(connect_by_each_driver(**arguments))
+    assert not any(isinstance(answer, Exception) for answer in answers.values()), answers
+    assert answers["read"] == answers["write"]
+    return answers["read"]
 
 
 def refused(match, by_server=False, **arguments):
-    """Both drivers refuse, with the same words, and show no password."""
-    found = asyncio.run(by_each_driver(**arguments))
-    # libpq gives no SQLSTATE for a server's no; whoever opens a client hears it from asyncpg.
-    for kind, answer in found.items():
+    """Check that both drivers fail with the same message, and show no password."""
+    answers = asyncio.run(connect_by_each_driver(**arguments))
+    # libpq has no SQLSTATE if the server refuses; on opening a client, the error is asyncpg's.
+    for kind, answer in answers.items():
         expected = NGDataError if by_server and kind == "read" else ConfigError
-        assert isinstance(answer, expected), found
+        assert isinstance(answer, expected), answers
         text = "".join(traceback.format_exception(answer))
         assert match in text
         assert "sesame" not in text
 
 
-def test_by_default_it_is_encrypted_and_nothing_is_checked(tcp_server):
+def test_by_default_it_is_encrypted_and_no_certificate_is_checked(tcp_server):
     assert encrypted(database_url=tcp_server.url(host="127.0.0.1"))
 
 
@@ -82,7 +82,7 @@ def test_by_default_it_is_encrypted_and_nothing_is_checked(tcp_server):
     ("mode", "is_encrypted"),
     [("disable", False), ("allow", False), ("prefer", True), ("require", True)],
 )
-def test_modes_that_check_nothing(tcp_server, mode, is_encrypted):
+def test_modes_that_check_no_certificate(tcp_server, mode, is_encrypted):
     url = tcp_server.url(host="127.0.0.1")
     assert encrypted(database_url=url, ssl_mode=mode) == is_encrypted
     assert encrypted(database_url=f"{url}?sslmode={mode}") == is_encrypted
@@ -124,8 +124,8 @@ def test_another_host_name(tcp_server):
         ("server", "IP:127.0.0.1", "127.0.0.1", True),
     ],
 )
-def test_names_in_a_certificate(tcp_server, presenting, common_name, alternative, host, fits):
-    presenting(tcp_server.authority.sign("other", common_name, alternative))
+def test_names_in_a_certificate(tcp_server, use_certificate, common_name, alternative, host, fits):
+    use_certificate(tcp_server.authority.sign("other", common_name, alternative))
     arguments = {
         "database_url": tcp_server.url(host=host),
         "ssl_root_cert": tcp_server.authority.certificate,
@@ -137,15 +137,15 @@ def test_names_in_a_certificate(tcp_server, presenting, common_name, alternative
 
 
 @pytest.mark.parametrize("mode", ["require", *CHECKED])
-def test_a_server_without_tls(tcp_server, presenting, mode):
-    presenting(None)
+def test_a_server_without_tls(tcp_server, use_certificate, mode):
+    use_certificate(None)
     root = None if mode == "require" else tcp_server.authority.certificate
     url = tcp_server.url()
     refused("the server does not support TLS", database_url=url, ssl_mode=mode, ssl_root_cert=root)
     assert not encrypted(database_url=url)
 
 
-def test_a_server_that_insists(tcp_server):
+def test_a_server_that_requires_tls(tcp_server):
     tcp_server.run("CREATE DATABASE tls_only")
     try:
         url = tcp_server.url(database="tls_only")
@@ -155,7 +155,7 @@ def test_a_server_that_insists(tcp_server):
         tcp_server.run("DROP DATABASE tls_only WITH (FORCE)")
 
 
-def test_a_certificate_of_ones_own(tcp_server):
+def test_a_client_certificate(tcp_server):
     root = tcp_server.authority.certificate
     url = tcp_server.url("bearer", None)
     own = tcp_server.authority.sign("bearer", "bearer")
@@ -190,7 +190,7 @@ def test_the_whole_client_by_tls(tcp_server, monkeypatch):
 
 
 def test_the_authority_at_home(tcp_server, tmp_path):
-    """Both drivers look in ~/.postgresql, and what they find there is used."""
+    """Both drivers read the certificates in ~/.postgresql."""
     place = tmp_path / ".postgresql" / "root.crt"
     place.parent.mkdir()
     url = tcp_server.url()
@@ -207,11 +207,11 @@ def test_the_authority_at_home(tcp_server, tmp_path):
 
 @pytest.fixture
 def pair(tcp_server, tmp_path):
-    """A certificate and its key, to be spoiled."""
-    made = tcp_server.authority.sign("spoiled", "bearer")
+    """A certificate and its key, which a test may damage."""
+    certificate = tcp_server.authority.sign("spoiled", "bearer")
     for suffix in (".crt", ".key"):
         path = tmp_path / f"own{suffix}"
-        path.write_bytes(made.with_suffix(suffix).read_bytes())
+        path.write_bytes(certificate.with_suffix(suffix).read_bytes())
         path.chmod(0o600)
     return {"sslcert": str(tmp_path / "own.crt"), "sslkey": str(tmp_path / "own.key")}
 
@@ -234,7 +234,7 @@ def test_files_that_cannot_be_used(pair, tcp_server, tmp_path):
     problem("do not match, are not in PEM form", sslcert=pair["sslcert"], sslkey=str(other))
     os.chmod(pair["sslkey"], 0o644)
     problem("is readable by other users; run `chmod 600`", **pair)
-    # Whoever switches TLS off need not remove the rest.
+    # With TLS switched off, the other settings are ignored.
     assert tls.normalize({"sslmode": "disable", "sslrootcert": "none"}) == {"sslmode": "disable"}
 
 
@@ -249,6 +249,6 @@ def test_a_key_with_a_password(pair):
         tls.normalize(arguments)
 
 
-def test_a_home_that_is_written_short(pair, monkeypatch):
+def test_a_path_that_begins_with_a_tilde(pair, monkeypatch):
     monkeypatch.setenv("HOME", str(Path(pair["sslcert"]).parent))
     assert tls.normalize({"sslcert": "~/own.crt", "sslkey": "~/own.key"}) == pair

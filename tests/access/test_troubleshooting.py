@@ -1,4 +1,4 @@
-"""The messages in docs/operations.md are those that our tools give."""
+"""The messages quoted in docs/operations.md are those that ngdata raises."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from ngdata.errors import (
 from tests.access.conftest import PASSWORD
 from tests.conftest import ROOT
 
-# Each quotation, without the marks of Markdown and its line breaks.
+# Each quotation, without Markdown's marks and line breaks.
 QUOTED = [
     re.sub(r"\n?> ?", " ", quotation).strip()
     for quotation in re.findall(
@@ -35,17 +35,19 @@ seen: set[str] = set()
 
 @pytest.fixture(scope="module", autouse=True)
 def _every_message_was_seen(request):
-    """After all of this file, when all of it was asked for."""
+    """Check after the whole file, if all of its tests run."""
     yield
-    asked_for = {item.name for item in request.session.items if item.path == request.path}
-    if asked_for == {name for name in globals() if name.startswith("test_")}:
+    selected = {item.name for item in request.session.items if item.path == request.path}
+    if selected == {name for name in globals() if name.startswith("test_")}:
         assert seen == set(QUOTED)
 
 
-def told(error: type[NGDataError], work: Callable[[], object], url: str | None = None) -> None:
-    """The work fails with a message that is quoted, address and revision aside."""
+def assert_quoted(
+    error: type[NGDataError], call: Callable[[], object], url: str | None = None
+) -> None:
+    """Check that a call fails with a quoted message, except for address and revision."""
     with pytest.raises(error) as caught:
-        work()
+        call()
     message = str(caught.value)
     assert PASSWORD not in message
     if url is not None:
@@ -58,29 +60,29 @@ def told(error: type[NGDataError], work: Callable[[], object], url: str | None =
 
 @pytest.fixture
 def me(tcp_server):
-    """A role without rights, and a database of that name that it may only enter."""
+    """The URL of a role without rights, for a database that it may only connect to."""
     tcp_server.run(f"CREATE ROLE me LOGIN PASSWORD '{PASSWORD}'", "CREATE DATABASE neurograph")
     yield tcp_server.url("me", database="neurograph")
     tcp_server.run("DROP DATABASE neurograph WITH (FORCE)", "DROP ROLE me")
 
 
-def test_nobody_listens():
+def test_no_server_answers():
     nowhere = "postgresql://me:secret@127.0.0.1:1/neurograph"
-    told(DatabaseUnavailable, lambda: ngdata.connect(nowhere))
+    assert_quoted(DatabaseUnavailable, lambda: ngdata.connect(nowhere))
 
 
 def test_a_wrong_password(tcp_server, me):
     url = tcp_server.url("me", "not it", database="neurograph")
-    told(ConfigError, lambda: ngdata.connect(url), url)
+    assert_quoted(ConfigError, lambda: ngdata.connect(url), url)
 
 
 def test_no_such_database(tcp_server):
     url = tcp_server.url(database="neurograph")
-    told(ConfigError, lambda: ngdata.connect(url), url)
+    assert_quoted(ConfigError, lambda: ngdata.connect(url), url)
 
 
 def test_a_full_pool(monkeypatch, database_url):
-    """As it is by default, but for the patience."""
+    """With the defaults, except for a shorter timeout."""
     with ngdata.connect(database_url, pool_timeout=0.01) as ng:
         ng.tokens.bulk_create({"x": [1.0] * 3, "y": [1.0] * 3, "z": [1.0] * 3})
         box = ((0, 0, 0), (2, 2, 2))
@@ -96,33 +98,33 @@ def test_a_full_pool(monkeypatch, database_url):
     seen.add(message)
 
 
-def test_nothing_is_installed(monkeypatch, tmp_path):
+def test_no_servers_are_installed(monkeypatch, tmp_path):
     from ngdata._local import binaries
 
     monkeypatch.setattr(binaries, "PLACES", [])
     monkeypatch.setattr(binaries, "REDIS_PLACES", [])
     monkeypatch.setenv("PATH", "/nonexistent")
     monkeypatch.setenv("NGDATA_HOME", str(tmp_path / "home"))
-    told(ConfigError, ngdata.connect)
+    assert_quoted(ConfigError, ngdata.connect)
 
 
-def test_no_schema_and_an_old_one(empty_database):
-    told(SchemaVersionError, lambda: ngdata.connect(empty_database), empty_database)
-    migrate.upgrade(empty_database, "0003")
-    told(SchemaVersionError, lambda: ngdata.connect(empty_database), empty_database)
+def test_a_missing_and_an_old_schema(empty_database):
+    assert_quoted(SchemaVersionError, lambda: ngdata.connect(empty_database), empty_database)
+    migrate.upgrade(empty_database, "0002")
+    assert_quoted(SchemaVersionError, lambda: ngdata.connect(empty_database), empty_database)
 
 
-def test_a_database_that_a_newer_ngdata_made(tcp_server, me):
+def test_a_database_of_a_newer_ngdata(tcp_server, me):
     url = tcp_server.url(database="neurograph")
     migrate.upgrade(url)
     tcp_server.run("UPDATE tokens.alembic_version SET version_num = '9999'", database="neurograph")
-    told(SchemaVersionError, lambda: migrate.upgrade(url), url)
+    assert_quoted(SchemaVersionError, lambda: migrate.upgrade(url), url)
 
 
 def test_migrating_without_rights(tcp_server, me):
-    told(ConfigError, lambda: migrate.upgrade(me), me)
+    assert_quoted(ConfigError, lambda: migrate.upgrade(me), me)
     tcp_server.run("GRANT CREATE ON DATABASE neurograph TO me")
-    told(ConfigError, lambda: migrate.upgrade(me), me)
+    assert_quoted(ConfigError, lambda: migrate.upgrade(me), me)
     tcp_server.run("CREATE EXTENSION postgis", database="neurograph")
     migrate.upgrade(me)
 
@@ -134,7 +136,7 @@ def test_a_query_that_takes_too_long(database_url):
     ):
         with holder.cursor() as cursor:
             cursor.execute("LOCK TABLE tokens.spatial_index")
-        told(
+        assert_quoted(
             QueryTimeout,
             lambda: ng.tokens.count_in_region((0, 0, 0), (1, 1, 1)),
             database_url,
@@ -142,7 +144,7 @@ def test_a_query_that_takes_too_long(database_url):
         holder.rollback()
 
 
-def test_an_answer_that_is_too_large(database_url):
+def test_a_result_that_is_too_large(database_url):
     with ngdata.connect(database_url, max_rows=2) as ng:
         ng.tokens.bulk_create({"x": [1.0] * 3, "y": [1.0] * 3, "z": [1.0] * 3})
         with pytest.raises(ResultTooLarge) as caught:

@@ -32,19 +32,19 @@ TABLES = (
 
 
 def tool(name: str, *arguments: str | Path) -> None:
-    """Run a program that comes with psql."""
-    done = subprocess.run(
+    """Run a program that is installed with psql."""
+    result = subprocess.run(
         [find_psql().with_name(name), *arguments], capture_output=True, text=True, check=False
     )
-    assert done.returncode == 0, done.stderr
+    assert result.returncode == 0, result.stderr
 
 
-def wrongs(url: str) -> list[Finding]:
+def problems(url: str) -> list[Finding]:
     return [f for f in examine(load_settings(database_url=url)) if f.state == "wrong"]
 
 
 def contents(url: str) -> dict[str, str]:
-    """Give a digest of each table's rows, whole."""
+    """Return a digest of all rows of each table."""
     return {
         table: execute(
             url, f"SELECT md5(string_agg(t::text, ';' ORDER BY t::text)) FROM {table} AS t"
@@ -55,7 +55,7 @@ def contents(url: str) -> dict[str, str]:
 
 @pytest.fixture
 def filled(database_url: str) -> str:
-    """A store with something in each table."""
+    """A store with rows in each table."""
     random = np.random.default_rng(3)
     coords = random.normal(size=(200, 8, 3))
     coords[random.random((200, 8)) < 0.3] = np.nan
@@ -81,75 +81,75 @@ def filled(database_url: str) -> str:
     return database_url
 
 
-def restored_into(url: str, dump: Path) -> None:
+def restore_into(url: str, dump: Path) -> None:
     execute(url, "CREATE EXTENSION postgis")
     tool("pg_restore", f"--dbname={url}", "--single-transaction", "--exit-on-error", dump)
 
 
-def test_the_whole(filled, empty_database, tmp_path):
+def test_a_whole_store(filled, empty_database, tmp_path):
     dump = tmp_path / "store.dump"
     tool("pg_dump", filled, "--format=custom", *SCHEMAS, f"--file={dump}")
-    restored_into(empty_database, dump)
-    assert wrongs(empty_database) == []
+    restore_into(empty_database, dump)
+    assert problems(empty_database) == []
     assert contents(empty_database) == contents(filled)
     with ngdata.connect(filled) as before, ngdata.connect(empty_database) as after:
         pd.testing.assert_frame_equal(
             after.tokens.find_in_region(*EVERYTHING, limit=1000),
             before.tokens.find_in_region(*EVERYTHING, limit=1000),
         )
-        # It is written to like the other.
+        # It accepts writes like the original.
         after.tokens.create({0: (50.0, 50.0, 50.0)})
         assert after.tokens.count_in_region((50, 50, 50), (50, 50, 50)) == 1
 
 
 def test_a_restored_store_is_under_alembic(filled, empty_database, tmp_path):
-    """The revision is in the dump, so what comes later can be migrated to."""
+    """The revision is in the dump, so that later migrations apply."""
     dump = tmp_path / "store.dump"
     tool("pg_dump", filled, "--format=custom", *SCHEMAS, f"--file={dump}")
-    restored_into(empty_database, dump)
+    restore_into(empty_database, dump)
     migrate.upgrade(empty_database)
-    migrate.downgrade(empty_database, "0004")
+    migrate.downgrade(empty_database, "0002")
     migrate.upgrade(empty_database)
-    assert wrongs(empty_database) == []
+    assert problems(empty_database) == []
 
 
 def test_without_the_derived_index(filled, empty_database, tmp_path):
-    """Smaller; triggers come after the data in a restore, so `ngdata reindex` derives it."""
+    """A smaller dump; a restore creates triggers after the data, so `ngdata reindex` derives it."""
     dump = tmp_path / "store.dump"
     tool("pg_dump", filled, "--format=custom", *SCHEMAS, DERIVED, f"--file={dump}")
-    restored_into(empty_database, dump)
-    assert [f.check for f in wrongs(empty_database)] == ["spatial index"]
+    restore_into(empty_database, dump)
+    assert [f.check for f in problems(empty_database)] == ["spatial index"]
     reindex(load_settings(database_url=empty_database))
-    assert wrongs(empty_database) == []
+    assert problems(empty_database) == []
     assert contents(empty_database) == contents(filled)
 
 
 def test_tokens_alone_into_a_migrated_database(filled, empty_database, tmp_path):
-    """There the triggers are before the data, and derive the index as it comes."""
+    """There the triggers exist before the data, and derive the index as rows are restored."""
     dump = tmp_path / "store.dump"
     tool("pg_dump", filled, "--format=custom", *SCHEMAS, DERIVED, f"--file={dump}")
     migrate.upgrade(empty_database)
     only = ["--data-only", "--schema=tokens", "--table=tokens", "--exit-on-error"]
     tool("pg_restore", f"--dbname={empty_database}", *only, dump)
-    assert wrongs(empty_database) == []
+    assert problems(empty_database) == []
     before, after = contents(filled), contents(empty_database)
     for table in ("tokens.tokens", "tokens.spatial_index"):
         assert after[table] == before[table]
 
 
-def test_disabled_triggers_do_not_come_back_as_they_were(filled, empty_database, tmp_path):
-    """pg_restore --disable-triggers enables them again, but not for ever; the doctor sees it."""
+def test_disabled_triggers_are_not_restored_as_they_were(filled, empty_database, tmp_path):
+    """pg_restore --disable-triggers enables them again, but not as ALWAYS; the doctor detects it."""
     dump = tmp_path / "store.dump"
     tool("pg_dump", filled, "--format=custom", *SCHEMAS, DERIVED, f"--file={dump}")
     migrate.upgrade(empty_database)
     execute(empty_database, "DELETE FROM tokens.alembic_version")
-    way = ["--data-only", "--disable-triggers", "--exit-on-error"]
-    tool("pg_restore", f"--dbname={empty_database}", *way, dump)
-    found = wrongs(empty_database)
-    assert [f.check for f in found] == ["triggers"] * 13 + ["spatial index"]
-    for finding in found[:-1]:
+    options = ["--data-only", "--disable-triggers", "--exit-on-error"]
+    tool("pg_restore", f"--dbname={empty_database}", *options, dump)
+    findings = problems(empty_database)
+    assert [f.check for f in findings] == ["triggers"] * 13 + ["spatial index"]
+    for finding in findings[:-1]:
         assert finding.advice is not None
         execute(empty_database, finding.advice.partition(";")[0])
     reindex(load_settings(database_url=empty_database))
-    assert wrongs(empty_database) == []
+    assert problems(empty_database) == []
     assert contents(empty_database) == contents(filled)

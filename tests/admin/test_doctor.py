@@ -1,4 +1,4 @@
-"""`ngdata doctor`: each thing that can be wrong is found, and its advice, followed, puts it right."""
+"""`ngdata doctor`: it detects each kind of problem, and following its advice fixes it."""
 
 from __future__ import annotations
 
@@ -23,17 +23,17 @@ CONTENTS = ["triggers", "indexes", "spatial index", "replication", "statistics",
 CHECKS = [*SERVERS, *CONTENTS, "Redis"]
 
 
-def looked_at(url: str, **more: object) -> list[Finding]:
+def findings_of(url: str, **more: object) -> list[Finding]:
     return examine(load_settings(database_url=url, **more))
 
 
-def wrongs(url: str, **more: object) -> list[Finding]:
-    return [finding for finding in looked_at(url, **more) if finding.state == "wrong"]
+def problems(url: str, **more: object) -> list[Finding]:
+    return [finding for finding in findings_of(url, **more) if finding.state == "wrong"]
 
 
 @pytest.fixture
 def own(empty_database: str) -> str:
-    """A database to spoil, with a few tokens."""
+    """A database of its own that a test may damage, with a few tokens."""
     migrate.upgrade(empty_database)
     with ngdata.connect(empty_database) as ng:
         for n in range(5):
@@ -41,19 +41,19 @@ def own(empty_database: str) -> str:
     return empty_database
 
 
-def test_a_store_that_is_well(own, server):
-    seen: list[str] = []
-    found = examine(
-        load_settings(database_url=own, redis_url=server.redis_url), on_check=seen.append
+def test_a_healthy_store(own, server):
+    names: list[str] = []
+    findings = examine(
+        load_settings(database_url=own, redis_url=server.redis_url), on_check=names.append
     )
-    assert [finding.check for finding in found] == CHECKS
-    assert {finding.state for finding in found} == {"ok"}
-    assert "in step: 10 points of 5 tokens" in {finding.found for finding in found}
-    assert "spatial index" in seen
+    assert [finding.check for finding in findings] == CHECKS
+    assert {finding.state for finding in findings} == {"ok"}
+    assert "in step: 10 points of 5 tokens" in {finding.observed for finding in findings}
+    assert "spatial index" in names
 
 
 def test_without_redis_is_only_a_note(own):
-    assert [(f.check, f.state) for f in looked_at(own) if f.state != "ok"] == [("Redis", "note")]
+    assert [(f.check, f.state) for f in findings_of(own) if f.state != "ok"] == [("Redis", "note")]
 
 
 def test_it_knows_every_trigger(own):
@@ -70,25 +70,25 @@ def test_it_knows_every_trigger(own):
 def test_a_trigger_that_does_not_fire(own, place_and_name):
     place, name = place_and_name
     states = ["DISABLE TRIGGER"]
-    # What pg_restore --disable-triggers leaves behind.
+    # The state after pg_restore --disable-triggers.
     states += ["ENABLE TRIGGER"] if place_and_name in catalog.ALWAYS else []
     for state in states:
         execute(own, f"ALTER TABLE {place} {state} {name}")
-        [found] = wrongs(own)
-        assert found.check == "triggers"
-        assert name in found.found
-        assert found.advice is not None
-        execute(own, found.advice.partition(";")[0])
-        assert wrongs(own) == []
+        [finding] = problems(own)
+        assert finding.check == "triggers"
+        assert name in finding.observed
+        assert finding.advice is not None
+        execute(own, finding.advice.partition(";")[0])
+        assert problems(own) == []
 
 
-def test_a_trigger_that_is_lost(own):
+def test_a_missing_trigger(own):
     execute(own, "DROP TRIGGER index_insert ON tokens.tokens")
-    [found] = wrongs(own)
-    assert found.found == "tokens.tokens has lost its trigger index_insert"
+    [finding] = problems(own)
+    assert finding.observed == "tokens.tokens lacks its trigger index_insert"
 
 
-def test_what_was_written_past_the_triggers(own):
+def test_rows_written_without_the_triggers(own):
     execute(
         own,
         "DELETE FROM tokens.spatial_index WHERE level = 0 AND ST_X(geom) = 1",
@@ -96,38 +96,38 @@ def test_what_was_written_past_the_triggers(own):
         "INSERT INTO tokens.spatial_index VALUES"
         " ('00000000-0000-0000-0000-000000000001', 7, ST_MakePoint(1, 2, 3), 'a', 1, 0, now())",
     )
-    [found] = wrongs(own)
-    assert found.found.startswith(
-        "not in step with 5 tokens: 1 points are missing, 1 are of no token, 5 are different, on the"
-        " levels physical, emotional, abstract; for instance of token "
+    [finding] = problems(own)
+    assert finding.observed.startswith(
+        "not in step with 5 tokens: 1 points are missing, 1 belong to no token, 5 differ, on the levels"
+        " physical, emotional, abstract; for instance of token "
     )
-    assert found.advice == "run `ngdata reindex` as the owner"
+    assert finding.advice == "run `ngdata reindex` as the owner"
     reindex(load_settings(database_url=own))
-    assert wrongs(own) == []
+    assert problems(own) == []
 
 
 def test_an_index_that_is_missing(own):
     execute(own, "DROP INDEX graph.ix_connections_target_id_bidirectional")
-    [found] = wrongs(own)
-    assert found.check == "indexes"
-    assert "ix_connections_target_id_bidirectional of graph.connections" in found.found
-    assert found.advice is not None
-    execute(own, found.advice)
-    assert wrongs(own) == []
+    [finding] = problems(own)
+    assert finding.check == "indexes"
+    assert "ix_connections_target_id_bidirectional of graph.connections" in finding.observed
+    assert finding.advice is not None
+    execute(own, finding.advice)
+    assert problems(own) == []
 
 
 def test_an_index_that_is_not_valid(own):
-    """As CREATE INDEX CONCURRENTLY leaves it behind when it fails."""
+    """As a failed CREATE INDEX CONCURRENTLY leaves it."""
     execute(
         own,
         "UPDATE pg_index SET indisvalid = false"
         " WHERE indexrelid = 'graph.ix_connections_source_id_target_id'::regclass",
     )
-    [found] = wrongs(own)
-    assert "is not valid" in found.found
-    assert found.advice is not None
-    execute(own, found.advice)
-    assert wrongs(own) == []
+    [finding] = problems(own)
+    assert "is not valid" in finding.observed
+    assert finding.advice is not None
+    execute(own, finding.advice)
+    assert problems(own) == []
 
 
 def test_a_spatial_index_of_two_dimensions(own):
@@ -136,28 +136,30 @@ def test_a_spatial_index_of_two_dimensions(own):
         "DROP INDEX tokens.ix_spatial_index_geom",
         "CREATE INDEX ix_spatial_index_geom ON tokens.spatial_index USING gist (geom)",
     )
-    found = wrongs(own)
-    assert [f.found.split()[0] for f in found] == [f"tokens.spatial_index_{n}" for n in range(8)]
-    for finding in found:
+    findings = problems(own)
+    assert [f.observed.split()[0] for f in findings] == [
+        f"tokens.spatial_index_{n}" for n in range(8)
+    ]
+    for finding in findings:
         assert finding.advice is not None
         execute(own, finding.advice)
-    assert wrongs(own) == []
+    assert problems(own) == []
 
 
 def test_a_schema_that_is_missing_older_or_newer(own, empty_database):
-    execute(own, "UPDATE tokens.alembic_version SET version_num = '0003'")
-    [found] = wrongs(own)
-    assert found.found == f"revision 0003, and this ngdata needs {revision.HEAD}"
+    execute(own, "UPDATE tokens.alembic_version SET version_num = '0002'")
+    [finding] = problems(own)
+    assert finding.observed == f"revision 0002, and this ngdata needs {revision.HEAD}"
     execute(own, f"UPDATE tokens.alembic_version SET version_num = '{revision.HEAD}'")
     migrate.downgrade(own)
-    found = wrongs(own)
-    assert [(f.check, f.advice) for f in found] == [("schema", "run `ngdata migrate`")]
+    findings = problems(own)
+    assert [(f.check, f.advice) for f in findings] == [("schema", "run `ngdata migrate`")]
 
 
 def test_a_database_without_postgis(empty_database):
-    found = {f.check: f for f in wrongs(empty_database)}
-    assert found["PostGIS"].found == "the database has no PostGIS"
-    assert set(found) == {"PostGIS", "schema"}
+    findings = {f.check: f for f in problems(empty_database)}
+    assert findings["PostGIS"].observed == "the database has no PostGIS"
+    assert set(findings) == {"PostGIS", "schema"}
 
 
 def test_a_logical_replica(own):
@@ -167,9 +169,9 @@ def test_a_logical_replica(own):
         " WITH (connect = false)",
     )
     try:
-        [found] = [f for f in looked_at(own) if f.check == "replication"]
-        assert found.state == "note"
-        assert "ngdata reindex" in (found.advice or "")
+        [finding] = [f for f in findings_of(own) if f.check == "replication"]
+        assert finding.state == "note"
+        assert "ngdata reindex" in (finding.advice or "")
     finally:
         execute(
             own, "ALTER SUBSCRIPTION replica SET (slot_name = NONE)", "DROP SUBSCRIPTION replica"
@@ -182,40 +184,42 @@ def test_statistics_that_are_old(own):
         ng.tokens.bulk_create({"x": [1.0] * 3_000, "y": [1.0] * 3_000, "z": [1.0] * 3_000})
 
     def stale() -> list[Finding]:
-        return [f for f in looked_at(own) if f.check == "statistics" and "tokens.tokens" in f.found]
+        return [
+            f for f in findings_of(own) if f.check == "statistics" and "tokens.tokens" in f.observed
+        ]
 
-    # A backend tells what it changed about once a second.
+    # A backend reports its changes about once a second.
     wait_until(lambda: stale() != [])
-    [found] = stale()
-    assert found.state == "note"
-    assert (found.advice or "").startswith("ANALYZE tokens.tokens")
+    [finding] = stale()
+    assert finding.state == "note"
+    assert (finding.advice or "").startswith("ANALYZE tokens.tokens")
     execute(own, "ANALYZE tokens.tokens")
     wait_until(lambda: stale() == [])
 
 
-def test_any_search_path_will_do(own):
+def test_any_search_path_works(own):
     for path in ("tokens,graph,experience,public", "public,tokens"):
         url = own + f"&options=-c%20search_path%3D{path}"
-        assert wrongs(url) == []
+        assert problems(url) == []
 
 
-def test_an_analyst_may_look(own):
-    execute(own, "CREATE ROLE looking LOGIN")
+def test_an_analyst_may_run_it(own):
+    execute(own, "CREATE ROLE inspector LOGIN")
     try:
-        execute(own, "SELECT tokens.grant_access('looking', 'analyst')")
-        found = looked_at(own + "&options=-c%20role%3Dlooking", read_only=True)
-        assert [f for f in found if f.state == "wrong"] == []
+        execute(own, "SELECT tokens.grant_access('inspector', 'analyst')")
+        findings = findings_of(own + "&options=-c%20role%3Dinspector", read_only=True)
+        assert [f for f in findings if f.state == "wrong"] == []
     finally:
-        execute(own, "DROP OWNED BY looking", "DROP ROLE looking")
+        execute(own, "DROP OWNED BY inspector", "DROP ROLE inspector")
 
 
-def test_who_may_not_look_is_told_so(own):
+def test_a_missing_right_is_a_finding(own):
     execute(own, "CREATE ROLE stranger", "GRANT USAGE ON SCHEMA tokens TO stranger")
     execute(own, "GRANT SELECT ON tokens.alembic_version TO stranger")
     try:
-        [found] = wrongs(own + "&options=-c%20role%3Dstranger")
-        assert found.check == "spatial index"
-        assert "permission denied" in found.found
+        [finding] = problems(own + "&options=-c%20role%3Dstranger")
+        assert finding.check == "spatial index"
+        assert "permission denied" in finding.observed
     finally:
         execute(own, "DROP OWNED BY stranger", "DROP ROLE stranger")
 
@@ -229,61 +233,61 @@ def command(*arguments: str, **environment: str):
 
 
 def test_servers_that_do_not_answer(tmp_path):
-    done = command(
+    result = command(
         "--json",
         NGDATA_DATABASE_URL=UNREACHABLE,
         NGDATA_REDIS_URL=f"redis://:{SECRET}@127.0.0.1:1/0",
     )
-    assert done.exit_code == 1
-    states = {f["check"]: f["state"] for f in json.loads(done.stdout)}
+    assert result.exit_code == 1
+    states = {f["check"]: f["state"] for f in json.loads(result.stdout)}
     assert states == {"programs": "ok", "database": "wrong", "Redis": "wrong"}
     for secret in (SECRET, "s3cr3t word"):
-        assert secret not in done.output
+        assert secret not in result.output
 
 
 def test_embedded_servers_that_do_not_run_are_not_started(tmp_path):
     home = tmp_path / "home"
-    done = command("--json", NGDATA_HOME=str(home))
-    assert done.exit_code == 1
-    assert [f["advice"] for f in json.loads(done.stdout) if f["state"] == "wrong"] == [
-        "run `ngdata up`; then this looks at them too"
+    result = command("--json", NGDATA_HOME=str(home))
+    assert result.exit_code == 1
+    assert [f["advice"] for f in json.loads(result.stdout) if f["state"] == "wrong"] == [
+        "run `ngdata up`, then `ngdata doctor` again"
     ]
     assert not home.exists()
 
 
 def test_the_embedded_servers(server, database_url):
-    """With nothing configured they are meant, and their disk is looked at too."""
-    done = command("--json")
-    assert done.exit_code == 0, done.output
-    # Other tests leave several tables without statistics.
-    checks = list(dict.fromkeys(f["check"] for f in json.loads(done.stdout)))
+    """With nothing configured they are examined, and their disk too."""
+    result = command("--json")
+    assert result.exit_code == 0, result.output
+    # Other tests leave some tables without statistics.
+    checks = list(dict.fromkeys(f["check"] for f in json.loads(result.stdout)))
     assert checks == ["programs", "disk", *CHECKS[1:]]
 
 
-def test_little_room_is_wrong(server, monkeypatch):
-    monkeypatch.setattr(machine, "_LEAST_FREE", 1 << 80)
+def test_too_little_disk_space_is_wrong(server, monkeypatch):
+    monkeypatch.setattr(machine, "_MIN_FREE_BYTES", 1 << 80)
     assert [f.check for f in examine() if f.state == "wrong"] == ["disk"]
 
 
-def test_programs_are_needed_for_the_embedded_servers_alone(own, monkeypatch):
+def test_programs_are_needed_for_the_embedded_servers_only(own, monkeypatch):
     from ngdata._local import binaries
 
     monkeypatch.setattr(binaries, "PLACES", [])
     monkeypatch.setenv("PATH", "/nonexistent")
-    [elsewhere] = [f for f in looked_at(own) if f.check == "programs"]
+    [elsewhere] = [f for f in findings_of(own) if f.check == "programs"]
     [here] = [f for f in examine() if f.check == "programs"]
     assert (elsewhere.state, here.state) == ("note", "wrong")
-    assert "lacks" in here.found
-    assert "install" in here.found
+    assert "lacks" in here.observed
+    assert "install" in here.observed
 
 
 def test_the_table_for_people(own):
-    done = command(NGDATA_DATABASE_URL=own, COLUMNS="160")
-    assert done.exit_code == 0
+    result = command(NGDATA_DATABASE_URL=own, COLUMNS="160")
+    assert result.exit_code == 0
     execute(own, "ALTER TABLE tokens.tokens DISABLE TRIGGER index_delete")
-    done = command(NGDATA_DATABASE_URL=own, COLUMNS="160")
-    assert done.exit_code == 1
-    text = " ".join(done.stdout.split())
+    result = command(NGDATA_DATABASE_URL=own, COLUMNS="160")
+    assert result.exit_code == 1
+    text = " ".join(result.stdout.split())
     assert "triggers wrong index_delete of tokens.tokens does not always fire" in text
     assert "-> ALTER TABLE tokens.tokens ENABLE ALWAYS TRIGGER index_delete" in text
-    assert os.linesep * 2 not in done.stdout.strip()
+    assert os.linesep * 2 not in result.stdout.strip()

@@ -1,4 +1,4 @@
-"""`ngdata optimize`: the same rows in another order, while others read and write."""
+"""`ngdata optimize`: the same rows in another order, during reads and writes."""
 
 import asyncio
 import os
@@ -39,7 +39,7 @@ def settings(url):
 
 
 def scattered(url, rows=4000, times=5):
-    """Tokens that came in random order, for each load sorts its own."""
+    """Write tokens in several loads, each of which sorts its own rows only."""
     random = np.random.default_rng(9)
     with ngdata.connect(url) as client:
         for _ in range(times):
@@ -54,11 +54,11 @@ def test_the_same_rows_on_fewer_pages(url):
     scattered(url)
     execute(url, "ANALYZE")
     before, rows = state(url), indexed(url)
-    done = optimize(settings(url))
-    assert [one.level for one in done] == ["physical", "sensory", "motor", "abstract"]
-    for one in done:
-        assert one.rows == 4000
-        assert one.pages_after < one.pages_before / 1.5
+    results = optimize(settings(url))
+    assert [result.level for result in results] == ["physical", "sensory", "motor", "abstract"]
+    for result in results:
+        assert result.rows == 4000
+        assert result.pages_after < result.pages_before / 1.5
     assert indexed(url) == rows == derived(url)
     assert state(url) == before
     in_order = "SELECT bool_and(geom >= last) FROM (SELECT geom, lag(geom) OVER (ORDER BY ctid) AS last FROM {}) AS r"
@@ -68,13 +68,13 @@ def test_the_same_rows_on_fewer_pages(url):
     assert execute(url, analyzed)[0][0] >= 4
 
 
-def test_an_empty_store_is_left_alone(url):
+def test_an_empty_store_is_not_changed(url):
     before = state(url)
     assert optimize(settings(url)) == []
     assert state(url) == before
 
 
-def test_cached_answers_stay_true(url):
+def test_cached_results_stay_valid(url):
     scattered(url, 1000)
     with ngdata.connect(url) as client:
         first = client.tokens.find_in_region(*EVERYTHING)
@@ -82,16 +82,16 @@ def test_cached_answers_stay_true(url):
         again = client.tokens.find_in_region(*EVERYTHING)
         assert again.attrs["ngdata"]["source"] == "memory"
         assert again.attrs["ngdata"]["version"] == first.attrs["ngdata"]["version"]
-        anew = client.tokens.find_in_region(*EVERYTHING, cache="off")
-        by_id = [f.sort_values("token_id", ignore_index=True) for f in (first, again, anew)]
+        uncached = client.tokens.find_in_region(*EVERYTHING, cache="off")
+        by_id = [f.sort_values("token_id", ignore_index=True) for f in (first, again, uncached)]
         pd.testing.assert_frame_equal(by_id[0], by_id[1])
         pd.testing.assert_frame_equal(by_id[0], by_id[2])
-        # What is written afterwards is noticed.
+        # Later writes are noticed.
         assert client.tokens.delete(first.token_id[:3]) == 3
         assert len(client.tokens.find_in_region(*EVERYTHING)) == len(first) - 3
 
 
-def test_an_older_snapshot_sees_what_it_saw(url):
+def test_an_older_snapshot_sees_the_same_rows(url):
     scattered(url, 1000)
     count = "SELECT count(*), sum(hashtext(s::text)) FROM tokens.spatial_index AS s"
 
@@ -113,16 +113,16 @@ def test_an_older_snapshot_sees_what_it_saw(url):
     assert indexed(url) == derived(url)
 
 
-def test_others_read_and_write_meanwhile(url):
+def test_concurrent_reads_and_writes(url):
     scattered(url, 2000)
     wrong, stop = [], threading.Event()
 
     def reading(cache):
         with ngdata.connect(url) as client:
             while not stop.is_set():
-                found = client.tokens.find_in_region(*EVERYTHING, cache=cache)
-                if len(found) < 2000 or not found.token_id.is_unique:
-                    wrong.append(len(found))
+                frame = client.tokens.find_in_region(*EVERYTHING, cache=cache)
+                if len(frame) < 2000 or not frame.token_id.is_unique:
+                    wrong.append(len(frame))
 
     def writing():
         with ngdata.connect(url) as client:
@@ -144,7 +144,7 @@ def test_others_read_and_write_meanwhile(url):
     assert indexed(url) == derived(url)
 
 
-def test_readers_that_do_not_let_go_end_it(url, monkeypatch):
+def test_readers_that_keep_their_locks_make_it_fail(url, monkeypatch):
     monkeypatch.setattr(owner_locks, "LOCK_TIMEOUT_SECONDS", 0.2)
     scattered(url, 200)
     before = state(url), indexed(url)
@@ -153,7 +153,10 @@ def test_readers_that_do_not_let_go_end_it(url, monkeypatch):
         holder = await asyncpg.connect(url)
         async with holder.transaction():
             await holder.execute("SELECT count(*) FROM tokens.spatial_index")
-            with pytest.raises(NGDataError, match="pg_stat_activity"):
+            with pytest.raises(
+                NGDataError,
+                match=r"could not lock tokens\.spatial_index_0 within 0\.2 s .*pg_stat_activity",
+            ):
                 await asyncio.to_thread(optimize, settings(url))
         await holder.close()
 
@@ -161,8 +164,8 @@ def test_readers_that_do_not_let_go_end_it(url, monkeypatch):
     assert (state(url), indexed(url)) == before
 
 
-def test_an_interrupt_in_the_middle_leaves_the_store_as_it_was(url):
-    """Held at the third level that has rows, by a reader of it."""
+def test_an_interrupt_leaves_the_store_unchanged(url):
+    """It waits at the third level that has rows, for a reader's lock."""
     scattered(url, 400)
     before = state(url), indexed(url)
 
@@ -177,7 +180,7 @@ def test_an_interrupt_in_the_middle_leaves_the_store_as_it_was(url):
                 stderr=subprocess.PIPE,
             )
             deadline = time.monotonic() + 30
-            # By another connection: a transaction sees one state of its fellows.
+            # By another connection: a transaction sees one snapshot of the sessions.
             while execute(url, WAITING) != [(1,)]:
                 assert time.monotonic() < deadline
                 await asyncio.sleep(0.02)
@@ -191,7 +194,7 @@ def test_an_interrupt_in_the_middle_leaves_the_store_as_it_was(url):
     assert (state(url), indexed(url)) == before
 
 
-def test_who_does_not_own_it_is_told_who_does(url):
+def test_the_error_for_another_user_names_the_owner(url):
     execute(
         url,
         "DO $$ BEGIN CREATE ROLE visitor; EXCEPTION WHEN duplicate_object THEN NULL; END $$",
@@ -206,10 +209,10 @@ def test_who_does_not_own_it_is_told_who_does(url):
         execute(url, "DROP OWNED BY visitor", "DROP ROLE visitor")
 
 
-def test_the_command_says_what_was_gained(url):
+def test_the_command_prints_the_improvement(url):
     scattered(url, 1000)
-    done = CliRunner().invoke(cli.app, ["optimize"], env={"NGDATA_DATABASE_URL": url})
-    assert done.exit_code == 0, done.output
-    first = done.stdout.splitlines()[0]
+    result = CliRunner().invoke(cli.app, ["optimize"], env={"NGDATA_DATABASE_URL": url})
+    assert result.exit_code == 0, result.output
+    first = result.stdout.splitlines()[0]
     assert first.startswith("physical: 1,000 rows; a region of a hundredth of them reads ")
     assert first.split(" s")[-1] == ""

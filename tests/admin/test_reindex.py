@@ -1,4 +1,4 @@
-"""`ngdata reindex`: after writes that fired no trigger, the index is what it would have been."""
+"""`ngdata reindex`: after writes that fired no trigger, the index matches the tokens again."""
 
 from __future__ import annotations
 
@@ -32,17 +32,17 @@ WITHOUT_TRIGGERS = (
 WITH_TRIGGERS = tuple(s.replace("DISABLE", "ENABLE ALWAYS") for s in WITHOUT_TRIGGERS)
 
 
-def filled(ng: ngdata.Client, many: int = 500) -> list[str]:
+def filled(ng: ngdata.Client, rows: int = 500) -> list[str]:
     random = np.random.default_rng(7)
-    coords = random.normal(size=(many, 8, 3))
-    coords[random.random((many, 8)) < 0.3] = np.nan
-    coords[random.random((many, 8)) < 0.1] = -0.0
-    frame = pd.DataFrame({"token_type": random.choice(["a", "b"], many), "weight": 0.0})
+    coords = random.normal(size=(rows, 8, 3))
+    coords[random.random((rows, 8)) < 0.3] = np.nan
+    coords[random.random((rows, 8)) < 0.1] = -0.0
+    frame = pd.DataFrame({"token_type": random.choice(["a", "b"], rows), "weight": 0.0})
     return list(ng.tokens.bulk_create(frame, coords=coords))
 
 
 def replicated(url: str, *statements: str) -> None:
-    """Write as replication does: no trigger of a statement fires."""
+    """Run statements as replication does, firing no statement trigger."""
     execute(url, *WITHOUT_TRIGGERS, *statements, *WITH_TRIGGERS)
 
 
@@ -50,7 +50,7 @@ def settings(url: str, **more: object):
     return load_settings(database_url=url, **more)
 
 
-def test_an_index_in_step_is_left_alone(ng, database_url):
+def test_a_matching_index_is_not_changed(ng, database_url):
     filled(ng)
     before = execute(database_url, "SELECT sum(hashtext(ctid::text)) FROM tokens.spatial_index")
     assert reindex.reindex(settings(database_url)) == Reindexed(0, 0)
@@ -58,7 +58,7 @@ def test_an_index_in_step_is_left_alone(ng, database_url):
     assert after == before
 
 
-def test_what_replication_wrote_is_found_again(ng, database_url):
+def test_replicated_tokens_are_found_again(ng, database_url):
     ids = filled(ng)
     one, two, three = ids[:3]
     replicated(
@@ -71,34 +71,34 @@ def test_what_replication_wrote_is_found_again(ng, database_url):
         "UPDATE tokens.tokens SET coord_x[2] = NULL, coord_y[2] = NULL, coord_z[2] = NULL",
     )
     assert ng.tokens.count_in_region((9, 9, 9), (10, 10, 10)) == 0
-    done = reindex.reindex(settings(database_url))
-    assert done.added >= 40 * 7
-    assert done.removed > 500 // 2
+    result = reindex.reindex(settings(database_url))
+    assert result.added >= 40 * 7
+    assert result.removed > 500 // 2
     assert ng.tokens.count_in_region((9, 9, 9), (10, 10, 10)) == 40
     assert list(ng.tokens.find_in_region((77, 77, 77), (77, 77, 77))["token_id"]) == [one]
     assert len(ng.tokens.find_in_region((-99, -99, -99), (99, 99, 99), level=1)) == 0
-    # The triggers, made to derive it all anew, agree.
+    # The triggers derive the same from all tokens.
     rebuilt = execute(database_url, INDEX)
     execute(
         database_url,
-        "CREATE TEMP TABLE kept AS TABLE tokens.tokens",
+        "CREATE TEMP TABLE copy AS TABLE tokens.tokens",
         "TRUNCATE tokens.tokens CASCADE",
-        "INSERT INTO tokens.tokens TABLE kept",
+        "INSERT INTO tokens.tokens TABLE copy",
     )
     assert rebuilt == execute(database_url, INDEX)
 
 
 @pytest.mark.parametrize("spoil", ["DELETE FROM {}", "UPDATE {} SET flags = flags + 1"])
-def test_an_index_that_was_written_by_hand(ng, database_url, spoil):
+def test_an_index_that_was_changed_by_hand(ng, database_url, spoil):
     filled(ng, 50)
     good = execute(database_url, INDEX)
     execute(database_url, spoil.format("tokens.spatial_index"))
-    done = reindex.reindex(settings(database_url, read_only=True, statement_timeout=0.001))
-    assert done.added == len(good)
+    result = reindex.reindex(settings(database_url, read_only=True, statement_timeout=0.001))
+    assert result.added == len(good)
     assert execute(database_url, INDEX) == good
 
 
-def test_rows_of_no_token_go(ng, database_url):
+def test_rows_without_a_token_are_removed(ng, database_url):
     filled(ng, 5)
     good = execute(database_url, INDEX)
     execute(
@@ -111,7 +111,7 @@ def test_rows_of_no_token_go(ng, database_url):
 
 
 def test_readers_see_the_old_index_and_writers_wait(ng, database_url):
-    """Held in its middle, by a lock on a row that it must delete."""
+    """It waits halfway, for a lock on a row that it must delete."""
     one = filled(ng, 2)[0]
     everything = ((-99, -99, -99), (99, 99, 99))
     replicated(database_url, f"DELETE FROM tokens.tokens WHERE id = '{one}'")
@@ -133,23 +133,25 @@ def test_readers_see_the_old_index_and_writers_wait(ng, database_url):
         holder.rollback()
     rebuilding.join()
     writing.join()
-    found = ng.tokens.find_in_region(*everything)
-    assert one not in set(found["token_id"])
-    assert len(found) == 2
+    frame = ng.tokens.find_in_region(*everything)
+    assert one not in set(frame["token_id"])
+    assert len(frame) == 2
 
 
-def test_writers_that_do_not_let_go_end_it(ng, database_url, monkeypatch):
+def test_writers_that_keep_their_locks_make_it_fail(ng, database_url, monkeypatch):
     monkeypatch.setattr(owner_locks, "LOCK_TIMEOUT_SECONDS", 0.1)
     with adbc.connect(database_url) as writer:
         with writer.cursor() as cursor:
             cursor.execute("LOCK TABLE tokens.tokens IN ROW EXCLUSIVE MODE")
-        with pytest.raises(NGDataError, match="pg_stat_activity"):
+        with pytest.raises(
+            NGDataError, match=r"could not lock tokens\.tokens, .* within 0\.1 s .*pg_stat_activity"
+        ):
             reindex.reindex(settings(database_url))
         writer.rollback()
 
 
-def test_who_does_not_own_it_is_told_who_does(ng, database_url):
-    """As the owner's session that has become somebody else: no password is needed for that."""
+def test_the_error_for_another_user_names_the_owner(ng, database_url):
+    """Connected as the owner with another role set, which needs no password."""
     execute(
         database_url,
         "CREATE ROLE visitor",
@@ -164,16 +166,16 @@ def test_who_does_not_own_it_is_told_who_does(ng, database_url):
         execute(database_url, "DROP OWNED BY visitor", "DROP ROLE visitor")
 
 
-def test_the_command_says_what_it_did(ng, database_url):
+def test_the_command_prints_the_result(ng, database_url):
     filled(ng, 5)
     good = execute(database_url, "SELECT count(*) FROM tokens.spatial_index")[0][0]
     execute(database_url, "DELETE FROM tokens.spatial_index")
     runner = CliRunner()
     environment = {"NGDATA_DATABASE_URL": database_url}
-    done = runner.invoke(cli.app, ["reindex"], env=environment)
-    assert done.exit_code == 0, done.output
-    assert done.stdout == (
+    result = runner.invoke(cli.app, ["reindex"], env=environment)
+    assert result.exit_code == 0, result.output
+    assert result.stdout == (
         f"the spatial index did not match the tokens: 0 rows removed, {good} added\n"
     )
-    done = runner.invoke(cli.app, ["reindex"], env=environment)
-    assert done.stdout == "the spatial index matches the tokens; nothing was changed\n"
+    result = runner.invoke(cli.app, ["reindex"], env=environment)
+    assert result.stdout == "the spatial index matches the tokens; nothing was changed\n"

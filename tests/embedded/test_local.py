@@ -1,4 +1,4 @@
-"""The embedded servers in ordinary use: start, join, look, stop, and homes that cannot be used."""
+"""The embedded servers in ordinary use: start, reuse, inspect, stop, and unusable homes."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from ngdata.errors import ConfigError, DatabaseUnavailable
 
 @pytest.fixture
 def empty_home() -> Iterator[Path]:
-    """A home that is not there yet, in a directory that the servers' user can reach."""
+    """A home that does not exist yet, in a directory that the servers' user can reach."""
     parent = Path(tempfile.mkdtemp(prefix="ngdata local "))
     parent.chmod(0o755)
     yield parent / "home"
@@ -41,23 +41,23 @@ def setting(addresses: _local.Addresses, name: str) -> str:
     return ask(addresses.database_url, f"SELECT current_setting('{name}')")
 
 
-def test_a_life_from_nothing_to_stopped_and_back(empty_home):
+def test_first_start_restart_and_stop(empty_home):
     assert _local.status(empty_home) == _local.Status(empty_home)
     assert _local.down(empty_home) is False
     assert not empty_home.exists()
 
     addresses = _local.up(empty_home)
     assert _local.up(empty_home) == addresses
-    ask(addresses.database_url, "CREATE TABLE public.kept AS SELECT 7 AS x")
+    ask(addresses.database_url, "CREATE TABLE public.stored AS SELECT 7 AS x")
 
-    found = _local.status(empty_home)
-    assert found.running
-    assert found.addresses == addresses
-    assert found.revision == revision.HEAD
-    assert found.server_user == account_for().name
-    assert None not in (found.postgres, found.postgis, found.redis)
-    assert found.database_bytes > 1_000_000
-    assert found.redis_bytes > 100_000
+    running = _local.status(empty_home)
+    assert running.running
+    assert running.addresses == addresses
+    assert running.revision == revision.HEAD
+    assert running.server_user == account_for().name
+    assert None not in (running.postgres, running.postgis, running.redis)
+    assert running.database_bytes > 1_000_000
+    assert running.redis_bytes > 100_000
 
     assert _local.down(empty_home) is True
     stopped = _local.status(empty_home)
@@ -67,19 +67,19 @@ def test_a_life_from_nothing_to_stopped_and_back(empty_home):
     assert _local.down(empty_home) is False
 
     again = _local.up(empty_home)
-    assert ask(again.database_url, "SELECT x FROM public.kept") == 7
+    assert ask(again.database_url, "SELECT x FROM public.stored") == 7
 
 
-def test_data_are_durable_unless_told_otherwise(empty_home):
+def test_data_are_durable_by_default(empty_home):
     names = ("fsync", "full_page_writes", "synchronous_commit")
     # The last stays on: a kill of the server, unlike one of the machine, must lose nothing.
-    careless = _local.up(empty_home, durable=False)
-    assert [setting(careless, n) for n in names] == ["off", "off", "on"]
+    not_durable = _local.up(empty_home, durable=False)
+    assert [setting(not_durable, n) for n in names] == ["off", "off", "on"]
     assert _local.status(empty_home).durable is False
-    # Who asks for it gets it, though the servers run without; who does not, takes it from nobody.
+    # A caller that requires it gets it even if the servers run without; no caller switches it off.
     for durable in (True, False):
         addresses = _local.up(empty_home, durable=durable)
-        assert addresses == careless
+        assert addresses == not_durable
         assert [setting(addresses, n) for n in names] == ["on", "on", "on"]
         assert _local.status(empty_home).durable is True
 
@@ -102,7 +102,7 @@ def test_a_long_home_with_spaces_quotes_and_letters_of_all_kinds(empty_home):
 
 def test_a_home_too_long_for_postgresql(empty_home):
     home = empty_home.joinpath(*["l" * 200] * 5)
-    with pytest.raises(ConfigError, match=r"longer than the 800 bytes.*NGDATA_HOME"):
+    with pytest.raises(ConfigError, match=r"at most 800 bytes.*NGDATA_HOME"):
         _local.up(home)
 
 
@@ -134,10 +134,10 @@ def test_a_home_of_another_user_is_refused(call, empty_home):
         os.chown(empty_home, 0, 0)
 
 
-def test_a_home_that_everybody_can_write_is_refused(empty_home):
+def test_a_home_that_every_user_can_write_is_refused(empty_home):
     empty_home.mkdir()
     empty_home.chmod(0o1777)
-    with pytest.raises(ConfigError, match="written by everybody"):
+    with pytest.raises(ConfigError, match="writable by every user"):
         _local.up(empty_home)
     empty_home.chmod(0o700)
 
@@ -177,15 +177,15 @@ def test_data_of_another_major_version_name_both(empty_home):
     data = empty_home / "servers" / "data"
     data.mkdir(parents=True)
     (data / "PG_VERSION").write_text("99\n")
-    have = binaries.find_postgres().major
+    installed = binaries.find_postgres().major
     with pytest.raises(
-        ConfigError, match=rf"of PostgreSQL 99.*has PostgreSQL .*{have}.*NGDATA_HOME"
+        ConfigError, match=rf"of PostgreSQL 99.*has PostgreSQL .*{installed}.*NGDATA_HOME"
     ):
         _local.up(empty_home)
     assert list(data.iterdir()) == [data / "PG_VERSION"]
 
 
-def test_a_data_directory_that_is_none(empty_home):
+def test_a_directory_without_a_data_version_is_refused(empty_home):
     data = empty_home / "servers" / "data"
     data.mkdir(parents=True)
     (data / "PG_VERSION").write_text("my notes\n")
@@ -206,7 +206,7 @@ def test_a_server_that_does_not_start_shows_its_log(empty_home):
 
 @pytest.fixture
 def bare_machine(monkeypatch, tmp_path) -> Path:
-    """No PostgreSQL and no Redis to be found, save what is put into the directory given."""
+    """A machine without PostgreSQL and Redis, except for what a test puts into this directory."""
     tools = tmp_path / "tools"
     tools.mkdir()
     (tools / "apt-get").write_text("")
@@ -225,7 +225,7 @@ def pretend(root: Path, major: int) -> None:
         (directory / name).chmod(0o755)
 
 
-def test_missing_programs_are_named_in_one_error_with_the_ways_on(bare_machine, empty_home):
+def test_missing_programs_are_named_in_one_error_with_the_next_steps(bare_machine, empty_home):
     with pytest.raises(ConfigError) as error:
         _local.up(empty_home)
     text = str(error.value)
@@ -245,7 +245,7 @@ def test_postgresql_without_postgis(bare_machine):
         binaries.find_postgres()
 
 
-def test_the_newest_with_postgis_is_taken_and_for_data_their_own(bare_machine):
+def test_the_newest_with_postgis_is_chosen_unless_data_need_another(bare_machine):
     for major in (97, 98, 99):
         pretend(bare_machine, major)
         if major != 99:
@@ -258,7 +258,7 @@ def test_the_newest_with_postgis_is_taken_and_for_data_their_own(bare_machine):
         binaries.find_postgres(99)
 
 
-def test_redis_alone_is_missing_and_valkey_will_do(bare_machine):
+def test_redis_alone_is_missing_and_valkey_replaces_it(bare_machine):
     with pytest.raises(ConfigError, match="lacks Redis, which"):
         binaries.find_redis()
     server = bare_machine / "tools" / "valkey-server"
@@ -267,7 +267,7 @@ def test_redis_alone_is_missing_and_valkey_will_do(bare_machine):
     assert binaries.find_redis() == server
 
 
-def test_what_is_left_in_a_home_is_its_owners(empty_home):
+def test_files_in_a_home_are_for_its_owner_only(empty_home):
     _local.up(empty_home, durable=False)
     for entry in empty_home.iterdir():
         mode = stat.S_IMODE(entry.stat().st_mode)
@@ -275,7 +275,7 @@ def test_what_is_left_in_a_home_is_its_owners(empty_home):
     _local.down(empty_home)
 
 
-def test_a_home_that_is_no_home(monkeypatch):
+def test_the_root_directory_is_refused_as_a_home(monkeypatch):
     with pytest.raises(ConfigError, match="directory inside it"):
         _local.up(Path("/"))
     monkeypatch.setenv("NGDATA_HOME", "  ")

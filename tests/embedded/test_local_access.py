@@ -1,4 +1,4 @@
-"""Who reaches the embedded servers: their owner, and no other user of the machine."""
+"""Access to the embedded servers: for their owner, and for no other user of the machine."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ import pytest
 from ngdata import _local
 from ngdata._local import binaries, directories, state
 from ngdata._local.account import account_for
-from ngdata._local.server import _reachable
+from ngdata._local.server import _find_servers
 from ngdata.errors import ConfigError
 
 root_only = pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
@@ -25,7 +25,7 @@ root_only = pytest.mark.skipif(os.geteuid() != 0, reason="only root can become a
 
 @pytest.fixture(scope="module")
 def home() -> Iterator[Path]:
-    """One home for the module, private as `mkdtemp` makes them; a test leaves it running."""
+    """One home for the module, private as `mkdtemp` creates it; each test leaves it running."""
     path = Path(tempfile.mkdtemp(prefix="ngdata access "))
     _local.up(path, durable=False)
     yield path
@@ -40,7 +40,7 @@ def sockets(home) -> Path:
 
 @pytest.fixture
 def processes(home) -> list[psutil.Process]:
-    servers = _reachable(home, state.load(home))
+    servers = _find_servers(home, state.load(home))
     redis = [p for p in psutil.process_iter() if _works_in(p, servers.redis.directory)]
     assert len(redis) == 1
     return [servers.postgres.postmaster(), *redis]
@@ -57,13 +57,13 @@ def url_in(directory: Path) -> str:
     return f"postgresql://ngdata@/ngdata?host={directory}&port=5432"
 
 
-def test_sockets_and_data_are_the_servers_users_alone(home, sockets):
+def test_sockets_and_data_are_for_the_servers_user_only(home, sockets):
     account = account_for()
     directory = Path(state.load(home).servers)
     for private in (sockets, directory, directory / "data"):
-        found = private.lstat()
-        assert stat.S_IMODE(found.st_mode) == 0o700
-        assert found.st_uid == account.uid
+        info = private.lstat()
+        assert stat.S_IMODE(info.st_mode) == 0o700
+        assert info.st_uid == account.uid
     for name in (".s.PGSQL.5432", "redis.sock"):
         assert stat.S_IMODE((sockets / name).lstat().st_mode) == 0o700
     assert len(os.fsencode(sockets / ".s.PGSQL.5432")) < 104
@@ -81,7 +81,7 @@ def test_they_do_not_run_as_root(processes):
 
 def test_they_do_not_see_the_callers_environment(processes):
     for process in processes:
-        # A process owned by another user than ours shows it to root alone, and we are one of both.
+        # The environment of another user's process is visible to root only; the test runs as one of them.
         names = set(process.environ())
         assert names <= {
             "PATH",
@@ -108,7 +108,7 @@ def test_no_password_is_needed_or_shown(home):
 
 
 @root_only
-def test_nobody_can_neither_connect_nor_read_the_data(home, sockets):
+def test_another_user_can_neither_connect_nor_read_the_data(home, sockets):
     data = Path(state.load(home).servers) / "data"
     client = shutil.which("redis-cli") or shutil.which("valkey-cli")
     attempts = (
@@ -121,35 +121,35 @@ def test_nobody_can_neither_connect_nor_read_the_data(home, sockets):
     for command in attempts[:4]:
         assert account_for().run(command).returncode == 0, command
     for command in attempts:
-        done = subprocess.run(
+        result = subprocess.run(
             command, user="nobody", group="nogroup", extra_groups=[], cwd="/", capture_output=True
         )
-        assert done.returncode != 0, command
-        assert b"ermission denied" in done.stdout + done.stderr
+        assert result.returncode != 0, command
+        assert b"ermission denied" in result.stdout + result.stderr
 
 
 @root_only
-def test_even_at_an_open_socket_the_kernel_names_the_caller(home, sockets):
+def test_even_at_an_open_socket_the_kernel_identifies_the_caller(home, sockets):
     command = [binaries.find_psql(), "-XAtc", "SELECT 1", url_in(sockets)]
     try:
         sockets.chmod(0o755)
         (sockets / ".s.PGSQL.5432").chmod(0o777)
-        done = subprocess.run(
+        result = subprocess.run(
             command, user="nobody", group="nogroup", extra_groups=[], cwd="/", capture_output=True
         )
     finally:
         sockets.chmod(0o700)
         (sockets / ".s.PGSQL.5432").chmod(0o700)
-    assert done.returncode != 0
-    assert b"eer authentication failed" in done.stderr
+    assert result.returncode != 0
+    assert b"eer authentication failed" in result.stderr
 
 
-def make_open(sockets: Path) -> None:
+def open_to_all(sockets: Path) -> None:
     sockets.chmod(0o777)
 
 
-def make_somebody_elses(sockets: Path) -> None:
-    # An ordinary user cannot give a directory away; a link to another's is as bad.
+def give_to_another_user(sockets: Path) -> None:
+    # Only root can change an owner; a link to a directory of another user is as bad.
     if os.geteuid() == 0:
         os.chown(sockets, 65534, 65534)
     else:
@@ -157,27 +157,31 @@ def make_somebody_elses(sockets: Path) -> None:
         sockets.symlink_to("/usr")
 
 
-def make_a_link(sockets: Path) -> None:
+def replace_by_a_link(sockets: Path) -> None:
     moved = sockets.with_name(sockets.name + "-moved")
     sockets.rename(moved)
     sockets.symlink_to(moved)
 
 
-@pytest.mark.parametrize("spoil", [make_open, make_somebody_elses, make_a_link, shutil.rmtree])
-def test_a_directory_of_sockets_that_another_may_have_made_is_never_used(home, sockets, spoil):
+@pytest.mark.parametrize(
+    "spoil", [open_to_all, give_to_another_user, replace_by_a_link, shutil.rmtree]
+)
+def test_a_directory_of_sockets_that_another_user_may_have_created_is_never_used(
+    home, sockets, spoil
+):
     spoil(sockets)
     try:
         assert not _local.status(home).running
         addresses = _local.up(home, durable=False)
         assert str(sockets) + "/" not in addresses.redis_url
-        found = Path(state.load(home).sockets)
-        assert directories.is_private(found, account_for())
+        replacement = Path(state.load(home).sockets)
+        assert directories.is_private(replacement, account_for())
         with adbc.connect(addresses.database_url) as connection, connection.cursor() as cursor:
             cursor.execute("SELECT count(*) FROM tokens.tokens")
             assert cursor.fetchone() == (0,)
         assert _local.status(home).running
     finally:
-        # What was spoiled is nobody's now.
+        # No server uses the spoiled directory any more.
         if sockets.is_symlink():
             sockets.unlink()
         shutil.rmtree(sockets, ignore_errors=True)
@@ -185,14 +189,14 @@ def test_a_directory_of_sockets_that_another_may_have_made_is_never_used(home, s
 
 
 @root_only
-def test_a_private_home_lets_the_servers_group_pass_and_nobody_look(home):
-    found = home.stat()
-    assert stat.S_IMODE(found.st_mode) == 0o710
-    assert (found.st_uid, found.st_gid) == (0, account_for().gid)
+def test_a_private_home_can_be_entered_by_the_servers_group_and_listed_by_no_other_user(home):
+    info = home.stat()
+    assert stat.S_IMODE(info.st_mode) == 0o710
+    assert (info.st_uid, info.st_gid) == (0, account_for().gid)
 
 
 @root_only
-def test_a_home_out_of_the_servers_reach_keeps_its_data_where_they_reach_them():
+def test_a_home_that_the_servers_cannot_reach_has_its_data_elsewhere():
     parent = Path(tempfile.mkdtemp(prefix="ngdata unreachable "))
     home = parent / "home"
     try:
@@ -211,7 +215,7 @@ def test_a_home_out_of_the_servers_reach_keeps_its_data_where_they_reach_them():
 
 
 @root_only
-def test_a_directory_with_other_things_in_it_is_opened_to_nobody():
+def test_the_mode_of_a_directory_with_other_files_is_not_changed():
     home = Path(tempfile.mkdtemp(prefix="ngdata mine "))
     (home / "thesis.txt").write_text("")
     try:
@@ -225,7 +229,7 @@ def test_a_directory_with_other_things_in_it_is_opened_to_nobody():
         shutil.rmtree(home)
 
 
-def test_a_servers_directory_that_another_may_write_is_refused(home):
+def test_a_servers_directory_that_another_user_can_write_is_refused(home):
     directory = Path(state.load(home).servers)
     _local.down(home)
     directory.chmod(0o777)

@@ -23,7 +23,7 @@ from ngdata._local import state
 from ngdata._local.account import account_for
 from ngdata._local.postgres import Postgres
 from ngdata._local.processes import working_in
-from ngdata._local.server import _reachable
+from ngdata._local.server import _find_servers
 
 UP = """
 import sys
@@ -57,7 +57,7 @@ def running(home) -> tuple[_local.Addresses, Postgres]:
     addresses = _local.up(home, durable=False)
     query(addresses.database_url, "DROP TABLE IF EXISTS public.kept")
     query(addresses.database_url, "CREATE TABLE public.kept AS SELECT 7 AS x")
-    return addresses, _reachable(home, state.load(home)).postgres
+    return addresses, _find_servers(home, state.load(home)).postgres
 
 
 def query(url: str, sql: str):
@@ -202,7 +202,7 @@ def test_a_client_killed_during_a_start_leaves_no_partial_state(new_home, moment
         "redis.log",
         "redis.pid",
     }
-    servers = _reachable(new_home, state.load(new_home))
+    servers = _find_servers(new_home, state.load(new_home))
     assert len(working_in(servers.redis.directory, "redis", "valkey")) == 1
 
 

@@ -134,7 +134,7 @@ def test_written_rows_are_read_back(through, database_url):
 def test_the_doctor_reports_the_pooler_and_no_problem(bouncer):
     findings = examine(load_settings(database_url=bouncer.url))
     assert [finding for finding in findings if finding.state == "wrong"] == []
-    assert any(f.found.endswith(", through a connection pooler") for f in findings)
+    assert any(f.observed.endswith(", through a connection pooler") for f in findings)
     assert reindex(load_settings(database_url=bouncer.url)) == Reindexed(0, 0)
 
 

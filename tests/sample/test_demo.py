@@ -1,4 +1,4 @@
-"""`ngdata demo`: everything it prints was read from the store, and it can be run again."""
+"""`ngdata demo`: its whole output is read from the store, and it can be run again."""
 
 import contextlib
 import io
@@ -11,15 +11,15 @@ import ngdata
 from ngdata.datasets import demo, load_celegans
 
 
-def shown() -> str:
-    printed = io.StringIO()
-    with contextlib.redirect_stdout(printed):
+def output() -> str:
+    stream = io.StringIO()
+    with contextlib.redirect_stdout(stream):
         demo.run()
-    return printed.getvalue()
+    return stream.getvalue()
 
 
 def section(text: str, title: str) -> list[list[str]]:
-    """Give the rows, as words, of the frame below a title."""
+    """Return the rows, as words, of the frame below a title."""
     (body,) = re.findall(rf"^{title}.*\n.*\n((?:.+\n)+)", text, re.MULTILINE)
     return [line.split() for line in body.splitlines()]
 
@@ -31,8 +31,8 @@ def store(monkeypatch, database_url):
         yield client
 
 
-def test_it_shows_what_is_in_the_store(store):
-    text = shown()
+def test_it_shows_the_contents_of_the_store(store):
+    text = output()
     neurons = load_celegans(store)
     edges = store.graph.connections(neurons.token_id, neurons.token_id)
     counted = edges.connection_type.value_counts()
@@ -54,40 +54,40 @@ def test_it_shows_what_is_in_the_store(store):
 
 
 def test_a_second_run_shows_the_same_and_adds_nothing(store):
-    first = shown()
+    first = output()
     events = store.experience.get_events()
-    assert shown() == first
+    assert output() == first
     assert store.experience.get_events().equals(events)
 
 
-def test_it_shows_the_store_and_no_remembered_text(store):
-    before = shown()
-    lost = load_celegans(store).token_id
-    store.graph.create_connection(lost[0], lost[1], "chemical", 1000.0)
-    after = shown()
+def test_its_output_follows_the_store(store):
+    before = output()
+    ids = load_celegans(store).token_id
+    store.graph.create_connection(ids[0], ids[1], "chemical", 1000.0)
+    after = output()
     assert before != after
     assert "21589" in after
     assert "20589" in before
 
 
 def test_it_fits_a_screen(store):
-    assert max(len(line) for line in shown().splitlines()[1:]) <= 100
+    assert max(len(line) for line in output().splitlines()[1:]) <= 100
 
 
-def test_demos_at_the_same_time(store):
-    failed = []
+def test_concurrent_demos(store):
+    errors = []
 
     def run() -> None:
         try:
             with contextlib.redirect_stdout(io.StringIO()):
                 demo.run()
         except BaseException as error:
-            failed.append(error)
+            errors.append(error)
 
     threads = [threading.Thread(target=run) for _ in range(2)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    assert failed == []
+    assert errors == []
     assert store.experience.get_events().event_id.is_unique

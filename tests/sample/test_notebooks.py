@@ -1,4 +1,4 @@
-"""The notebooks run from top to bottom in a real kernel, and what they show is what is committed."""
+"""The notebooks run from top to bottom in a real kernel, and their output equals the committed one."""
 
 import asyncio
 from pathlib import Path
@@ -10,8 +10,8 @@ import pytest
 NOTEBOOKS = sorted((Path(__file__).parents[2] / "notebooks").glob("*.ipynb"))
 
 
-def shown(notebook: nbformat.NotebookNode) -> list[tuple[str, str]]:
-    """Give each code cell with all that it printed and returned, as text."""
+def outputs_of(notebook: nbformat.NotebookNode) -> list[tuple[str, str]]:
+    """Return each code cell with its printed and returned text."""
     return [
         (
             cell.source,
@@ -23,7 +23,7 @@ def shown(notebook: nbformat.NotebookNode) -> list[tuple[str, str]]:
 
 
 def run(notebook: nbformat.NotebookNode, directory: Path) -> nbformat.NotebookNode:
-    """Execute a copy with none of its outputs; a cell that fails raises."""
+    """Execute a copy without outputs; a failing cell raises."""
     copy = nbformat.from_dict(notebook)
     for cell in copy.cells:
         if cell.cell_type == "code":
@@ -39,18 +39,18 @@ def run(notebook: nbformat.NotebookNode, directory: Path) -> nbformat.NotebookNo
     return copy
 
 
-def test_there_is_a_notebook():
+def test_the_quickstart_exists():
     assert "01_quickstart.ipynb" in [path.name for path in NOTEBOOKS]
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
-def test_it_runs_and_shows_what_is_committed(database_url, path, tmp_path):
-    # database_url empties the embedded database, which is the one that the kernel's connect() joins.
+def test_it_runs_with_the_committed_output(database_url, path, tmp_path):
+    # database_url empties the embedded database, to which connect() in the kernel connects.
     committed = nbformat.read(path, as_version=4)
     nbformat.validate(committed)
     executed = run(committed, tmp_path)
-    for given, wanted in zip(shown(executed), shown(committed), strict=True):
-        assert given == wanted
+    for actual, expected in zip(outputs_of(executed), outputs_of(committed), strict=True):
+        assert actual == expected
     outputs = [output for cell in committed.cells for output in cell.get("outputs", [])]
     frames = [o for o in outputs if "<table" in "".join(o.get("data", {}).get("text/html", ""))]
     assert len(frames) >= 5
@@ -60,4 +60,4 @@ def test_it_runs_and_shows_what_is_committed(database_url, path, tmp_path):
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 def test_a_second_run_shows_the_same(database_url, path, tmp_path):
     committed = nbformat.read(path, as_version=4)
-    assert shown(run(committed, tmp_path)) == shown(run(committed, tmp_path))
+    assert outputs_of(run(committed, tmp_path)) == outputs_of(run(committed, tmp_path))

@@ -1,4 +1,4 @@
-"""What the database itself refuses, and what it takes: each refusal names its constraint."""
+"""The values that the database refuses and accepts: each refusal names its constraint."""
 
 import asyncio
 import math
@@ -12,7 +12,7 @@ ONE = [1.0] + [None] * 7
 
 
 def in_rolled_back(url, body):
-    """Run a coroutine function on a connection whose transaction never commits."""
+    """Run a coroutine function on a connection, and roll its transaction back."""
 
     async def go():
         connection = await asyncpg.connect(url)
@@ -59,7 +59,7 @@ REFUSED_TOKENS = [
         for place in (0, 7)
         for value in (math.nan, math.inf, -math.inf, math.nextafter(1e37, 1e38), -1.1e37)
     ),
-    # A level that is out of range beside one that is undefined: NULL must not hide it.
+    # A level out of range next to an undefined one: NULL must not hide it.
     (
         "coords_in_range",
         dict.fromkeys(("coord_x", "coord_y", "coord_z"), [None, math.nan] + [None] * 6),
@@ -101,7 +101,7 @@ def test_an_array_that_starts_at_zero(database_url, axis):
     "column",
     ["id", "coord_x", "coord_y", "coord_z", "flags", "weight", "timestamp", "token_type"],
 )
-def test_what_a_token_must_have(database_url, column):
+def test_a_token_without_a_required_value(database_url, column):
     with pytest.raises(asyncpg.NotNullViolationError) as refused:
         in_rolled_back(database_url, lambda connection: token(connection, **{column: None}))
 
@@ -109,7 +109,7 @@ def test_what_a_token_must_have(database_url, column):
 
 
 @pytest.mark.parametrize("time", ["infinity", "-infinity"])
-def test_a_time_that_never_comes(database_url, time):
+def test_an_infinite_time_is_refused(database_url, time):
     for table, columns, values in (
         ("tokens.tokens", "coord_x, coord_y, coord_z", "array_fill(1, '{8}'), $1, $1"),
         ("experience.experience_events", "event_type", "'step'"),
@@ -134,10 +134,10 @@ def test_a_time_that_never_comes(database_url, time):
         {"binary_data": bytes(64), "flags": 2**31 - 1, "weight": -1.7e308, "token_type": ""},
     ],
 )
-def test_a_token_that_is_taken(database_url, columns):
+def test_a_token_that_is_accepted(database_url, columns):
     async def body(connection):
-        made = await token(connection, **columns)
-        return await connection.fetchrow("SELECT * FROM tokens.tokens WHERE id = $1", made)
+        id_ = await token(connection, **columns)
+        return await connection.fetchrow("SELECT * FROM tokens.tokens WHERE id = $1", id_)
 
     row = in_rolled_back(database_url, body)
     assert {name: row[name] for name in columns} == columns
@@ -185,7 +185,7 @@ def test_loops_and_parallel_connections(database_url):
         ),
     ],
 )
-def test_an_end_that_is_not_there(database_url, name, statement):
+def test_an_id_that_does_not_exist(database_url, name, statement):
     async def body(connection):
         await connection.execute(f"INSERT INTO {statement}", uuid.uuid4(), await token(connection))
 
@@ -228,7 +228,7 @@ def test_a_snapshot_counts_from_zero(database_url):
     assert refused.value.constraint_name == "ck_graph_snapshots_counts_not_negative"
 
 
-def test_a_token_takes_its_connections_along_and_leaves_its_events(database_url):
+def test_deleting_a_token_deletes_its_connections_and_keeps_its_events(database_url):
     async def body(connection):
         one, two, three = [await token(connection) for _ in range(3)]
         await connection.executemany(
@@ -263,14 +263,14 @@ def test_connections_and_events_follow_a_token_to_its_new_id(database_url):
             "INSERT INTO experience.experience_events (event_type, token_id) VALUES ('a', $1)", one
         )
         await connection.execute("UPDATE tokens.tokens SET id = $1", new)
-        found = await connection.fetchrow(
+        ids = await connection.fetchrow(
             "SELECT source_id, target_id, token_id"
             " FROM graph.connections, experience.experience_events"
         )
-        return new, tuple(found)
+        return new, tuple(ids)
 
-    new, found = in_rolled_back(database_url, body)
-    assert found == (new, new, new)
+    new, ids = in_rolled_back(database_url, body)
+    assert ids == (new, new, new)
 
 
 def test_updated_at_follows_any_update(database_url):

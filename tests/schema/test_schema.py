@@ -1,4 +1,4 @@
-"""`ngdata._store.migrate` and the migrations on a real server: up, down, up, by whatever way."""
+"""`ngdata._store.migrate` and the migrations on a real server: up, down and up, in each mode."""
 
 import asyncio
 import io
@@ -22,10 +22,10 @@ from ngdata.errors import ConfigError, DatabaseUnavailable, NGDataError, SchemaV
 
 ROOT = Path(__file__).parents[2]
 
-# Everything that a schema can hold, as one line each, but for what belongs to an extension.
+# Every object that a schema can hold, one row each, except those of an extension.
 CATALOG = """
 WITH ours AS (
-    -- Rights that were never granted are the default ones, and so are those revoked again.
+    -- NULL, where no right was ever granted, and the defaults are the same rights.
     SELECT oid, nspname, coalesce(nspacl, acldefault('n', nspowner)) AS nspacl FROM pg_namespace
     WHERE nspname !~ '^(pg_|information_schema$)'
 ), named AS (
@@ -60,7 +60,7 @@ SELECT what, how FROM named ORDER BY 1, 2
 
 
 def run(url, *statements):
-    """Run statements and give the rows of the last."""
+    """Run statements, and return the rows of the last."""
 
     async def go():
         connection = await asyncpg.connect(url)
@@ -79,17 +79,17 @@ def catalog(url):
 
 
 def psql(url, script):
-    done = subprocess.run(
+    result = subprocess.run(
         [find_psql(), "-X", "-q", "-v", "ON_ERROR_STOP=1", "-d", url],
         input=script,
         capture_output=True,
         text=True,
     )
-    assert done.returncode == 0, done.stderr
+    assert result.returncode == 0, result.stderr
 
 
 def offline(action, revision):
-    """What `alembic ... --sql` writes."""
+    """Return the SQL that `alembic ... --sql` writes."""
     config = migrate.alembic_config("postgresql://nowhere.invalid/nothing")
     config.output_buffer = io.StringIO()
     action(config, revision, sql=True)
@@ -113,20 +113,20 @@ def test_up_and_down_and_up(empty_database):
     before = catalog(empty_database)
 
     migrate.upgrade(empty_database)
-    made = catalog(empty_database)
+    migrated = catalog(empty_database)
     assert run(empty_database, f"SELECT version_num FROM {revision.VERSION_TABLE}") == [
         (revision.HEAD,)
     ]
-    assert set(before) < set(made)
+    assert set(before) < set(migrated)
 
     migrate.downgrade(empty_database)
     assert catalog(empty_database) == before
 
     migrate.upgrade(empty_database)
-    assert catalog(empty_database) == made
+    assert catalog(empty_database) == migrated
 
     migrate.upgrade(empty_database)
-    assert catalog(empty_database) == made
+    assert catalog(empty_database) == migrated
 
 
 def test_each_revision_can_be_undone_alone(empty_database):
@@ -144,27 +144,46 @@ def test_each_revision_can_be_undone_alone(empty_database):
         whole = smaller
 
 
-def test_what_others_have_in_our_schema_is_not_dropped(empty_database):
+def test_each_revision_adds_and_removes_the_versions_of_its_relations(empty_database):
+    relations = ["redis", "tokens.spatial_index", "tokens.tokens"]
+    added = {
+        "0001": [],
+        "0002": ["graph.connections", "graph.graph_snapshots"],
+        "0003": ["experience.experience_events", "experience.experience_trajectories"],
+    }
+    versions = "SELECT DISTINCT relation FROM tokens.versions ORDER BY 1"
+    expected = []
+    for step, more in added.items():
+        relations = sorted([*relations, *more])
+        migrate.upgrade(empty_database, step)
+        assert run(empty_database, versions) == [(relation,) for relation in relations]
+        expected.append(relations)
+    for step, relations in list(zip(added, expected, strict=True))[-2::-1]:
+        migrate.downgrade(empty_database, step)
+        assert run(empty_database, versions) == [(relation,) for relation in relations]
+
+
+def test_objects_of_others_in_our_schemas_are_not_dropped(empty_database):
     migrate.upgrade(empty_database)
-    run(empty_database, "CREATE VIEW graph.theirs AS SELECT 1 AS one", "SELECT 1")
+    run(empty_database, "CREATE VIEW graph.other_view AS SELECT 1 AS one", "SELECT 1")
 
     with pytest.raises(NGDataError, match="other objects depend on it"):
         migrate.downgrade(empty_database)
 
-    assert run(empty_database, "SELECT one FROM graph.theirs") == [(1,)]
+    assert run(empty_database, "SELECT one FROM graph.other_view") == [(1,)]
     assert run(empty_database, f"SELECT version_num FROM {revision.VERSION_TABLE}") == [
         (revision.HEAD,)
     ]
 
 
-def test_the_sql_alone_makes_the_same(empty_database):
+def test_offline_sql_creates_the_same_catalog(empty_database):
     migrate.upgrade(empty_database)
-    made = catalog(empty_database)
+    migrated = catalog(empty_database)
     migrate.downgrade(empty_database)
     before = catalog(empty_database)
 
     psql(empty_database, offline(command.upgrade, "head"))
-    assert catalog(empty_database) == made
+    assert catalog(empty_database) == migrated
     command.check(migrate.alembic_config(empty_database))
 
     psql(empty_database, offline(command.downgrade, f"{revision.HEAD}:base"))
@@ -184,7 +203,7 @@ def test_the_sql_alone_makes_the_same(empty_database):
         "CREATE TABLE experience.surplus (id int)",
     ],
 )
-def test_a_difference_to_the_models_is_seen(empty_database, change):
+def test_a_difference_from_the_models_is_detected(empty_database, change):
     migrate.upgrade(empty_database)
     run(empty_database, change, "SELECT 1")
 
@@ -192,7 +211,7 @@ def test_a_difference_to_the_models_is_seen(empty_database, change):
         command.check(migrate.alembic_config(empty_database))
 
 
-def test_what_others_have_beside_us_is_no_difference(empty_database):
+def test_objects_of_others_are_not_a_difference(empty_database):
     run(
         empty_database,
         "CREATE TABLE public.alembic_version (version_num text)",
@@ -208,7 +227,7 @@ def test_what_others_have_beside_us_is_no_difference(empty_database):
     assert run(empty_database, "SELECT version_num FROM public.alembic_version") == [("theirs",)]
 
 
-def test_postgis_may_live_elsewhere(empty_database):
+def test_postgis_may_be_in_another_schema(empty_database):
     run(
         empty_database,
         "CREATE SCHEMA gis",
@@ -218,16 +237,16 @@ def test_postgis_may_live_elsewhere(empty_database):
     migrate.upgrade(empty_database)
 
     command.check(migrate.alembic_config(empty_database))
-    found = run(
+    points = run(
         empty_database,
         "INSERT INTO tokens.tokens (coord_x, coord_y, coord_z) SELECT a, a, a"
         " FROM (SELECT array_fill(1.5::float8, '{8}') AS a) AS s",
         "SELECT level, gis.ST_X(geom) FROM tokens.spatial_index ORDER BY level",
     )
-    assert found == [(level, 1.5) for level in range(8)]
+    assert points == [(level, 1.5) for level in range(8)]
 
 
-def test_two_that_migrate_at_once_both_win(empty_database):
+def test_two_concurrent_migrations_both_succeed(empty_database):
     code = "import sys; from ngdata._store.migrate import upgrade; upgrade(sys.argv[1])"
     both = [
         subprocess.Popen(
@@ -241,7 +260,7 @@ def test_two_that_migrate_at_once_both_win(empty_database):
     assert run(empty_database, f"SELECT count(*) FROM {revision.VERSION_TABLE}") == [(1,)]
 
 
-def test_beside_a_running_loop_and_without_a_word(empty_database, capfd):
+def test_in_threads_of_a_running_loop_and_without_output(empty_database, capfd):
     async def many():
         await asyncio.gather(
             *(asyncio.to_thread(migrate.upgrade, empty_database) for _ in range(3))
@@ -257,19 +276,19 @@ def test_the_command_line_uses_the_clients_configuration(empty_database):
     environment = {**os.environ, "NGDATA_DATABASE_URL": empty_database}
 
     for words in (["upgrade", "head"], ["check"], ["current"]):
-        done = subprocess.run(
+        result = subprocess.run(
             [sys.executable, "-m", "alembic", *words],
             cwd=ROOT,
             env=environment,
             capture_output=True,
             text=True,
         )
-        assert done.returncode == 0, done.stderr
+        assert result.returncode == 0, result.stderr
 
-    assert done.stdout.strip() == f"{revision.HEAD} (head)"
+    assert result.stdout.strip() == f"{revision.HEAD} (head)"
 
 
-def test_looking_changes_nothing(empty_database):
+def test_alembic_current_changes_nothing(empty_database):
     before = catalog(empty_database)
 
     command.current(migrate.alembic_config(empty_database))
@@ -285,7 +304,7 @@ def test_a_revision_from_the_future(empty_database):
         migrate.upgrade(empty_database)
 
 
-def test_a_user_who_may_not(empty_database):
+def test_a_user_without_the_right(empty_database):
     role = f"plain_{os.getpid()}"
     as_role = f"{empty_database}{'&' if '?' in empty_database else '?'}role={role}"
     run(empty_database, f"CREATE ROLE {role}", "SELECT 1")
@@ -298,7 +317,7 @@ def test_a_user_who_may_not(empty_database):
         with pytest.raises(ConfigError, match="a superuser must run `CREATE EXTENSION postgis`"):
             migrate.upgrade(as_role)
 
-        # With PostGIS there, that right is all it takes.
+        # If PostGIS exists, that right suffices.
         run(empty_database, "CREATE EXTENSION postgis", "SELECT 1")
         migrate.upgrade(as_role)
         migrate.downgrade(as_role)
@@ -328,10 +347,10 @@ def test_names_in_the_database_are_those_of_the_models(database_url):
         str(named.name)
         for table in Base.metadata.tables.values()
         for named in (*table.constraints, *table.indexes)
-        # A table without a key has an empty one in a model.
+        # In a model, a table without a key has an empty one.
         if named is not table.primary_key or list(table.primary_key.columns)
     }
-    found = run(
+    names = run(
         database_url,
         """
         SELECT conname FROM pg_constraint
@@ -343,4 +362,4 @@ def test_names_in_the_database_are_those_of_the_models(database_url):
             AND relnamespace::regnamespace::text IN ('tokens', 'graph', 'experience')
         """,
     )
-    assert {name for (name,) in found} - {"alembic_version_pkc"} == models
+    assert {name for (name,) in names} - {"alembic_version_pkc"} == models

@@ -1,4 +1,4 @@
-"""What `alembic check` cannot see: operator classes, CHECKs, partitions, triggers, functions."""
+"""The parts that `alembic check` does not compare: operator classes, CHECKs, partitions, triggers, functions."""
 
 import asyncio
 import re
@@ -22,7 +22,7 @@ def rows(url, sql, *arguments):
 
 
 def test_a_partition_per_level_each_with_its_n_d_index(database_url):
-    found = rows(
+    result = rows(
         database_url,
         """
         SELECT c.relname, pg_get_expr(c.relpartbound, c.oid), o.opcname, m.amname
@@ -33,7 +33,7 @@ def test_a_partition_per_level_each_with_its_n_d_index(database_url):
         ORDER BY 1
         """,
     )
-    assert found == [
+    assert result == [
         (f"spatial_index_{n}", f"FOR VALUES IN ({n})", "gist_geometry_ops_nd", "gist")
         for n in range(8)
     ]
@@ -64,7 +64,7 @@ def test_checks_are_those_of_the_models(database_url):
                     for c in table.constraints
                     if isinstance(c, CheckConstraint)
                 }
-                # The server's own reading of the models' text, on a table of the same columns.
+                # The server's own form of the models' text, on a table of the same columns.
                 await connection.execute(f"CREATE TEMP TABLE same (LIKE {table.fullname})")
                 for name, text in expected.items():
                     await connection.execute(
@@ -84,8 +84,8 @@ def test_checks_are_those_of_the_models(database_url):
     asyncio.run(go())
 
 
-def test_what_a_deletion_takes_along(database_url):
-    found = rows(
+def test_actions_of_foreign_keys(database_url):
+    result = rows(
         database_url,
         """
         SELECT conname, confdeltype::text, confupdtype::text, condeferred, convalidated
@@ -93,7 +93,7 @@ def test_what_a_deletion_takes_along(database_url):
             IN ('tokens', 'graph', 'experience') ORDER BY 1
         """,
     )
-    assert found == [
+    assert result == [
         ("fk_connections_source_id", "c", "c", False, True),
         ("fk_connections_target_id", "c", "c", False, True),
         ("fk_experience_events_token_id", "n", "c", False, True),
@@ -133,14 +133,14 @@ TRIGGERS = {table: ["renew_version"] for table in RENEWING} | {
 
 
 def test_there_are_no_other_triggers(database_url):
-    found = rows(
+    result = rows(
         database_url,
         """
         SELECT tgrelid::regclass::text, array_agg(tgname::text ORDER BY tgname) FROM pg_trigger
         WHERE NOT tgisinternal GROUP BY 1
         """,
     )
-    assert dict(found) == TRIGGERS
+    assert dict(result) == TRIGGERS
 
 
 # pg_trigger.tgtype, a sum of bits: statement is the lack of 1, before 2.
@@ -148,7 +148,7 @@ EVENTS = {"insert": 4, "delete": 8, "update": 16, "truncate": 32}
 
 
 def test_each_statement_renews_a_version(database_url):
-    found = rows(
+    result = rows(
         database_url,
         """
         SELECT tgrelid::regclass::text, tgtype, tgenabled::text,
@@ -156,13 +156,13 @@ def test_each_statement_renews_a_version(database_url):
         FROM pg_trigger t JOIN pg_proc p ON p.oid = tgfoid WHERE tgname = 'renew_version'
         """,
     )
-    assert sorted(one[0] for one in found) == sorted(RENEWING)
-    for table, kind, enabled, arguments, definer, acl in found:
+    assert sorted(one[0] for one in result) == sorted(RENEWING)
+    for table, kind, enabled, arguments, definer, acl in result:
         assert kind == sum(EVENTS.values()), "AFTER, for each statement, for all events"
         assert enabled == "A", "ENABLE ALWAYS"
         assert arguments.removesuffix("\\000") == re.sub(r"_\d$", "", table)
         assert definer, "SECURITY DEFINER"
-        assert not re.search(r"[{,]=", acl), "nobody may call it but the owner"
+        assert not re.search(r"[{,]=", acl), "only the owner may call it"
 
 
 def test_versions_have_no_index_and_room_on_a_page(database_url):
@@ -198,7 +198,7 @@ def test_deriving_triggers(database_url, table, prefix, event):
     assert definer, "SECURITY DEFINER"
     assert config == ["search_path=pg_catalog, pg_temp"]
     assert language == "plpgsql"
-    assert not re.search(r"[{,]=", acl), "nobody may call it but the owner"
+    assert not re.search(r"[{,]=", acl), "only the owner may call it"
     assert (old, new) == {
         "insert": (None, "new_rows"),
         "update": ("old_rows", "new_rows"),
@@ -209,7 +209,7 @@ def test_deriving_triggers(database_url, table, prefix, event):
     # What is not in an EXECUTE has its plan cached for the size of the first statement.
     cached = re.sub(r"\$sql\$.*?\$sql\$", "", source, flags=re.DOTALL)
     if table == "tokens.tokens":
-        # Whether they are many is asked of the first of them.
+        # Only the check for many rows reads the transition table, and not all of it.
         assert "_rows" not in cached.replace("EXISTS (SELECT FROM new_rows OFFSET 1000)", "")
     else:
         whole_reads = re.sub(
@@ -220,14 +220,14 @@ def test_deriving_triggers(database_url, table, prefix, event):
 
 def test_functions_name_their_schemas(database_url):
     """With a search_path of pg_catalog alone, a name without its schema would not be found."""
-    found = rows(
+    result = rows(
         database_url,
         """
         SELECT p.oid::regprocedure::text FROM pg_proc p
         WHERE pronamespace::regnamespace::text IN ('tokens', 'graph', 'experience') ORDER BY 1
         """,
     )
-    assert [name for (name,) in found] == sorted(
+    assert [name for (name,) in result] == sorted(
         [
             *(f"experience.follow_{event}()" for event in EVENTS),
             "experience.keep_ended()",
@@ -244,4 +244,4 @@ def test_functions_name_their_schemas(database_url):
         "SELECT count(*) FROM pg_proc WHERE pronamespace::regnamespace::text"
         " IN ('tokens', 'graph', 'experience')"
         " AND 'search_path=pg_catalog, pg_temp' = ANY (proconfig)",
-    ) == [(len(found),)]
+    ) == [(len(result),)]

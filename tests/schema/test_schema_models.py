@@ -1,4 +1,4 @@
-"""The models on a real server: what they write reads back, and what the server sets comes along."""
+"""The models on a real server: written values are read back, with those that the server sets."""
 
 import asyncio
 import uuid
@@ -63,12 +63,12 @@ def test_a_token_and_its_rows_in_the_index(database_url):
     in_session(database_url, body)
 
 
-def test_all_the_others(database_url):
+def test_the_other_models(database_url):
     async def body(session):
         token = TokenModel(coord_x=HALF, coord_y=HALF, coord_z=HALF)
         session.add(token)
         await session.flush()
-        # One that is named only by its events, as bulk writes do.
+        # A trajectory that only its events name, as bulk writes do.
         trajectory = uuid.uuid4()
         snapshot = GraphSnapshotModel(node_count=1, edge_count=1, data=b"\0\xff")
         edge = ConnectionModel(source_id=token.id, target_id=token.id)
@@ -81,9 +81,9 @@ def test_all_the_others(database_url):
         assert event.state_before is None
         assert event.sequence_number is None
 
-        made = await session.get_one(TrajectoryModel, trajectory)
-        assert (made.event_count, made.total_reward) == (1, 1.5)
-        assert made.start_time == made.end_time == event.timestamp
+        stored = await session.get_one(TrajectoryModel, trajectory)
+        assert (stored.event_count, stored.total_reward) == (1, 1.5)
+        assert stored.start_time == stored.end_time == event.timestamp
         await session.refresh(snapshot)
         assert snapshot.data == b"\0\xff"
 
@@ -97,6 +97,6 @@ def test_all_the_others(database_url):
 
 
 @pytest.mark.parametrize("model", [TokenModel, ConnectionModel, EventModel, TrajectoryModel])
-def test_an_id_is_known_before_the_flush_or_given(model):
+def test_an_id_is_generated_before_the_flush_or_by_the_server(model):
     assert model.__table__.c.id.default is not None
     assert model.__table__.c.id.server_default is not None

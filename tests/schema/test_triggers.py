@@ -1,6 +1,6 @@
-"""Whatever writes a token, and however: when the statement ends, the spatial index is right.
+"""The spatial index is correct after each statement, however it writes tokens.
 
-Right is what Python derives from `tokens.tokens`, bit for bit.
+Correct rows are those that Python derives from `tokens.tokens`, bit for bit.
 """
 
 import asyncio
@@ -23,7 +23,7 @@ EIGHT = "'{1,2,3,4,5,6,7,8}'"
 SOME = "'{1,NULL,3,NULL,5,NULL,7,NULL}'"
 NONE = "array_fill(NULL::float8, '{8}')"
 
-# Whole, partly defined, wholly undefined, and the signs and sizes that a careless way would lose.
+# Whole, partly defined, wholly undefined, and signs and magnitudes that are easily lost.
 START = f"""
 INSERT INTO tokens.tokens (id, coord_x, coord_y, coord_z, token_type, weight, flags) VALUES
     ('{IDS[0]}', {EIGHT}, {EIGHT}, {EIGHT}, 'whole', 1, 1),
@@ -34,13 +34,13 @@ INSERT INTO tokens.tokens (id, coord_x, coord_y, coord_z, token_type, weight, fl
 
 
 def psql(url, script):
-    done = subprocess.run(
+    result = subprocess.run(
         [PSQL, "-X", "-q", "-v", "ON_ERROR_STOP=1", "-d", url],
         input=script,
         capture_output=True,
         text=True,
     )
-    assert done.returncode == 0, done.stderr
+    assert result.returncode == 0, result.stderr
 
 
 def fetch(url, sql):
@@ -59,7 +59,7 @@ def bits(*numbers):
 
 
 def derived(url):
-    """What the index must hold."""
+    """Return the rows that the index must hold."""
     return sorted(
         (str(t["id"]), level, bits(x, y, z, t["weight"]), t["token_type"], t["flags"], t["time"])
         for t in fetch(url, 'SELECT *, "timestamp" AS time FROM tokens.tokens')
@@ -71,7 +71,7 @@ def derived(url):
 
 
 def indexed(url):
-    """What the index holds."""
+    """Return the rows that the index holds."""
     return sorted(
         (str(r["token_id"]), r["level"], bits(*r[:4]), r["token_type"], r["flags"], r["time"])
         for r in fetch(
@@ -82,7 +82,7 @@ def indexed(url):
     )
 
 
-WAYS = {
+STATEMENTS = {
     "insert": f"""
         INSERT INTO tokens.tokens (coord_x, coord_y, coord_z, token_type)
         SELECT {SOME}, {EIGHT}::float8[], {SOME}, 'new' WHERE false;
@@ -184,7 +184,7 @@ WAYS = {
         SELECT id, '{NULL,1,1,NULL,NULL,NULL,NULL,NULL}', '{NULL,1,1,NULL,NULL,NULL,NULL,NULL}',
             '{NULL,1,1,NULL,NULL,NULL,NULL,NULL}', 'again' FROM gone LIMIT 1;
     """,
-    "an id given away and taken": f"""
+    "an id released and reused": f"""
         WITH moved AS (UPDATE tokens.tokens SET id = gen_random_uuid() WHERE id = '{IDS[1]}'
             RETURNING weight)
         INSERT INTO tokens.tokens (id, coord_x, coord_y, coord_z, weight)
@@ -221,16 +221,16 @@ WAYS = {
 }
 
 if find_postgres().major < 15:
-    del WAYS["merge"]
+    del STATEMENTS["merge"]
 
 
 @pytest.mark.parametrize("role", ["origin", "replica"])
-@pytest.mark.parametrize("way", WAYS)
-def test_every_way_of_psql(database_url, way, role):
+@pytest.mark.parametrize("kind", STATEMENTS)
+def test_every_kind_of_statement_in_psql(database_url, kind, role):
     psql(database_url, START)
     assert indexed(database_url) == derived(database_url) != []
 
-    psql(database_url, f"SET session_replication_role = {role};\n{WAYS[way]}")
+    psql(database_url, f"SET session_replication_role = {role};\n{STATEMENTS[kind]}")
 
     assert indexed(database_url) == derived(database_url)
 
@@ -245,7 +245,7 @@ def test_a_writer_with_rights_on_tokens_alone(database_url):
     try:
         psql(
             database_url,
-            f"SET ROLE {writer}; {START}; {WAYS['move']} {WAYS['upsert']} {WAYS['another id']}"
+            f"SET ROLE {writer}; {START}; {STATEMENTS['move']} {STATEMENTS['upsert']} {STATEMENTS['another id']}"
             "DELETE FROM tokens.tokens WHERE token_type = 'whole';",
         )
         assert indexed(database_url) == derived(database_url) != []
@@ -261,12 +261,12 @@ def test_a_writer_with_rights_on_tokens_alone(database_url):
         psql(database_url, f"DROP OWNED BY {writer}; DROP ROLE {writer}")
 
 
-def test_what_did_not_change_is_not_written(database_url):
+def test_unchanged_rows_are_not_written(database_url):
     psql(database_url, START)
     places = "SELECT tableoid::regclass::text, ctid::text FROM tokens.spatial_index ORDER BY 1, 2"
     before = fetch(database_url, places)
 
-    psql(database_url, WAYS["what is not indexed"] + WAYS["nothing"])
+    psql(database_url, STATEMENTS["what is not indexed"] + STATEMENTS["nothing"])
 
     assert fetch(database_url, places) == before
 
@@ -319,8 +319,8 @@ def test_concurrent_writers_of_the_same_tokens(database_url):
     assert indexed(database_url) == derived(database_url)
 
 
-def test_the_cost_follows_what_is_written_and_not_the_store(database_url):
-    # As autovacuum leaves it: the parts have statistics, the partitioned table has none.
+def test_the_cost_depends_on_the_rows_written_and_not_on_the_store(database_url):
+    # As after autovacuum: the partitions have statistics, the partitioned table has none.
     psql(
         database_url,
         """
@@ -352,11 +352,11 @@ def test_the_cost_follows_what_is_written_and_not_the_store(database_url):
         "UPDATE tokens.tokens SET coord_x[1] = 7",
         "DELETE FROM tokens.tokens",
     ):
-        # Each token, what the index has of it, and the look whether it is still there: 8 of each.
+        # Each token, its rows in the index, and the checks whether it still exists: 8 of each.
         assert 200 < asyncio.run(rows_read(statement)) <= 200 * (1 + 8 + 8 + 8), statement
 
 
-def test_a_dump_restores_the_same(database_url, empty_database):
+def test_a_restored_dump_is_the_same(database_url, empty_database):
     psql(
         database_url,
         f"""
@@ -383,7 +383,7 @@ def test_a_dump_restores_the_same(database_url, empty_database):
         whole = f"SELECT * FROM {table}"
         assert fetch(empty_database, whole) == fetch(database_url, whole) != []
 
-    # What was restored works on, and is at head.
-    psql(empty_database, WAYS["move"] + WAYS["insert"])
+    # The restored store works, and is at head.
+    psql(empty_database, STATEMENTS["move"] + STATEMENTS["insert"])
     assert indexed(empty_database) == derived(empty_database)
     migrate.upgrade(empty_database)

@@ -1,4 +1,4 @@
-"""A trajectory's times, count and total are those of its events, whoever writes them."""
+"""A trajectory's times, count and total are those of its events, whichever writer writes them."""
 
 import asyncio
 import os
@@ -32,14 +32,14 @@ async def rows(connection, sql, *arguments):
 
 
 async def counts(connection):
-    """Count and total per trajectory, once it is shown that they follow the events."""
+    """Return count and total per trajectory, after checking that they match the events."""
     stored = await rows(connection, STORED)
     assert stored == await rows(connection, DERIVED)
     return {row[0]: row[3:] for row in stored}
 
 
 def connected(url, body, connections=1):
-    """Run a coroutine function on as many connections."""
+    """Run a coroutine function on a number of connections."""
 
     async def go():
         opened = [await asyncpg.connect(url) for _ in range(connections)]
@@ -53,7 +53,7 @@ def connected(url, body, connections=1):
 
 
 @pytest.mark.parametrize("role", ["origin", "replica"])
-def test_a_trajectory_is_made_and_followed(database_url, role):
+def test_a_trajectory_is_created_and_updated(database_url, role):
     async def body(c):
         await c.execute(f"SET session_replication_role = {role}")
         await c.execute(INSERT, A, 5, 1.5)
@@ -71,7 +71,7 @@ def test_a_trajectory_is_made_and_followed(database_url, role):
         )
         assert await counts(c) == {A: (3, 5.0), B: (1, 1.0)}
 
-        # To one that is not there yet, and to none.
+        # To one that does not exist yet, and to none.
         await c.execute(
             "UPDATE experience.experience_events SET trajectory_id = $1 WHERE reward = 4", C
         )
@@ -116,7 +116,7 @@ def test_copy_and_upsert(database_url):
         )
         assert await counts(c) == {A: (1, 4.0), B: (3, 11.0)}
 
-        # An event that is not written makes no trajectory.
+        # An event that is not written creates no trajectory.
         await c.execute(f"{upsert} DO NOTHING", [one], C)
         assert await counts(c) == {A: (1, 4.0), B: (3, 11.0)}
 
@@ -155,10 +155,10 @@ def test_one_statement_that_does_several_things(database_url, statement):
     async def body(c):
         await c.executemany(INSERT, [(A, 1, 1.0), (A, 2, 2.0), (B, 3, 4.0)])
         await c.execute(statement.replace("$1", f"'{A}'::uuid"))
-        found = await counts(c)
-        assert sum(total for _, total in found.values()) in (22.0, 23.0)
+        totals = await counts(c)
+        assert sum(total for _, total in totals.values()) in (22.0, 23.0)
 
-        # And with a trajectory that neither trigger has made before.
+        # And with a trajectory that does not exist yet.
         await c.execute("DELETE FROM experience.experience_events")
         await c.executemany(INSERT, [(A, 1, 1.0), (B, 3, 4.0)])
         await c.execute(statement.replace("$1", f"'{C}'::uuid"))
@@ -167,7 +167,7 @@ def test_one_statement_that_does_several_things(database_url, statement):
     connected(database_url, body)
 
 
-def test_an_upsert_that_moves_and_makes(database_url):
+def test_an_upsert_that_moves_and_creates(database_url):
     async def body(c):
         one = uuid.uuid4()
         await c.execute(
@@ -220,7 +220,7 @@ def test_events_outlive_their_trajectory_and_their_token(database_url):
 
 
 def test_events_leave_nothing_to_check_at_the_commit(database_url):
-    """A deferred check that waits would forbid TRUNCATE and ALTER TABLE until the commit."""
+    """A pending deferred check would forbid TRUNCATE and ALTER TABLE until the commit."""
 
     async def body(c):
         async with c.transaction():
@@ -262,7 +262,7 @@ def test_a_writer_with_rights_on_events_alone(database_url):
 
 def test_writers_of_different_trajectories_do_not_wait(database_url):
     async def body(first, second):
-        # A wait for the other's commit would never end: it is told to fail instead.
+        # A wait for the other's commit would never end: it fails instead.
         await second.execute("SET lock_timeout = '2s'")
         await first.execute(INSERT, C, 1, 1.0)
         async with first.transaction():
@@ -288,7 +288,7 @@ async def until_it_waits(watcher, connection):
 
 @pytest.mark.parametrize("early", ["update", "delete", "insert"])
 @pytest.mark.parametrize("late", ["update", "delete", "insert"])
-def test_a_writer_that_had_to_wait_reads_what_the_other_left(database_url, early, late):
+def test_a_writer_that_waited_reads_what_the_other_committed(database_url, early, late):
     statements = {
         "update": "UPDATE experience.experience_events SET reward = 8 WHERE reward = {}",
         "delete": "DELETE FROM experience.experience_events WHERE reward = {}",

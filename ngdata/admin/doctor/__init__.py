@@ -1,7 +1,7 @@
-"""`ngdata doctor`: what is wrong with a store, its servers or this machine, and what to do about it.
+"""`ngdata doctor`: find problems of a store, its servers or this machine, and say how to fix them.
 
-It looks and changes nothing, and starts no server. `examination` holds the order of the checks;
-`machine`, `catalog` and `contents` one kind each.
+It reads only: it changes nothing and starts no server. `examination` runs the checks in order;
+`machine`, `catalog` and `contents` hold one kind each.
 """
 
 from ngdata.admin.doctor.examination import examine

@@ -1,6 +1,6 @@
-"""The schema as it really is: triggers that fire, indexes that serve.
+"""Checks of the schema in the database: that its triggers fire, and that its indexes are usable.
 
-`alembic check` sees neither: a trigger that was disabled for a load, or an index that a failed
+`alembic check` detects neither a trigger that was disabled for a load, nor an index that a failed
 CREATE INDEX CONCURRENTLY left invalid.
 """
 
@@ -22,7 +22,7 @@ __all__ = ["ALWAYS", "OTHER", "indexes", "triggers"]
 
 _EVENTS: Final = ("insert", "update", "delete", "truncate")
 
-# The tables whose versions the cache asks for; a statement that names a partition fires its triggers.
+# The tables whose versions the cache reads; a statement that names a partition fires its triggers.
 _RENEWING: Final = (
     "tokens.tokens",
     "tokens.spatial_index",
@@ -33,7 +33,7 @@ _RENEWING: Final = (
     "experience.experience_trajectories",
 )
 
-#: What derives one table from another, and so must fire for replication's sessions too.
+#: The triggers that derive one table from another, and so must fire for replication's sessions too.
 ALWAYS: Final = frozenset(
     {("tokens.tokens", f"index_{event}") for event in _EVENTS}
     | {("experience.experience_events", f"follow_{event}") for event in _EVENTS}
@@ -60,34 +60,34 @@ ORDER BY 1, 2
 
 
 async def triggers(connection: asyncpg.Connection[Any]) -> list[Finding]:
-    """Look whether each trigger is there and fires."""
+    """Check that each trigger exists and fires."""
     rows = await connection.fetch(_TRIGGERS)
     enabled = {(row["place"], row["name"]): row["enabled"] for row in rows}
-    found = []
+    findings = []
     for place, name in sorted(ALWAYS | OTHER):
-        how = "ALWAYS TRIGGER" if (place, name) in ALWAYS else "TRIGGER"
+        mode = "ALWAYS TRIGGER" if (place, name) in ALWAYS else "TRIGGER"
         state = enabled.get((place, name))
-        behind = "; then run `ngdata reindex`" if name.startswith("index_") else ""
+        then = "; then run `ngdata reindex`" if name.startswith("index_") else ""
         if name == "renew_version":
-            behind = f"; then DELETE FROM {place} WHERE false, or what is cached may be old"
-        repair = f"ALTER TABLE {place} ENABLE {how} {name}{behind}"
+            then = f"; then DELETE FROM {place} WHERE false, or cached results may be outdated"
+        repair = f"ALTER TABLE {place} ENABLE {mode} {name}{then}"
         if state is None:
-            found.append(
+            findings.append(
                 wrong(
                     "triggers",
-                    f"{place} has lost its trigger {name}",
-                    f"make it anew as its migration does: `alembic upgrade head --sql` prints it{behind}",
+                    f"{place} lacks its trigger {name}",
+                    f"create it as its migration does: `alembic upgrade head --sql` prints it{then}",
                 )
             )
-        elif state in "DR" or ("ALWAYS" in how and state != "A"):
-            found.append(wrong("triggers", f"{name} of {place} does not always fire", repair))
-    return found or [ok("triggers", f"all {len(ALWAYS | OTHER)} are there and fire")]
+        elif state in "DR" or ("ALWAYS" in mode and state != "A"):
+            findings.append(wrong("triggers", f"{name} of {place} does not always fire", repair))
+    return findings or [ok("triggers", f"all {len(ALWAYS | OTHER)} exist and fire")]
 
 
 async def indexes(connection: asyncpg.Connection[Any]) -> list[Finding]:
-    """Look whether each index is there, of the right kind, and valid."""
+    """Check that each index exists, is of the right kind, and is valid."""
     rows = await connection.fetch(_INDEXES)
-    found = [
+    findings = [
         wrong(
             "indexes",
             f"{row['name']} of {row['place']} is not valid, so it serves no query",
@@ -97,7 +97,7 @@ async def indexes(connection: asyncpg.Connection[Any]) -> list[Finding]:
         if not row["valid"] and row["place"] != "tokens.spatial_index"
     ]
     names = {(row["place"], row["name"]) for row in rows}
-    found += [
+    findings += [
         wrong("indexes", f"{index.name} of {place} is missing", _definition(index))
         for place, index in _expected()
         if (place, index.name) not in names
@@ -106,14 +106,14 @@ async def indexes(connection: asyncpg.Connection[Any]) -> list[Finding]:
     for level in range(len(LEVELS)):
         place = f"tokens.spatial_index_{level}"
         if place not in spatial:
-            found.append(
+            findings.append(
                 wrong(
                     "indexes",
                     f"{place} has no spatial index of the right kind",
                     f"CREATE INDEX ON {place} USING gist (geom gist_geometry_ops_nd)",
                 )
             )
-    return found or [ok("indexes", f"all {len(rows)} are there and valid")]
+    return findings or [ok("indexes", f"all {len(rows)} exist and are valid")]
 
 
 def _expected() -> Iterator[tuple[str, Index]]:

@@ -1,4 +1,4 @@
-"""What is in the tables: the spatial index against the tokens, statistics, replication."""
+"""Checks of the data: the spatial index against the tokens, statistics, replication."""
 
 from __future__ import annotations
 
@@ -27,51 +27,52 @@ WHERE d.datname = current_database()
 
 
 async def spatial_index(connection: asyncpg.Connection[Any]) -> list[Finding]:
-    """Compare the index with the tokens, row by row: it takes as long as reading all of them."""
-    found = [await compare_level(connection, level) for level in range(len(LEVELS))]
+    """Compare the index with the tokens, row by row, which reads all of them."""
+    differences = [await compare_level(connection, level) for level in range(len(LEVELS))]
     tokens = await connection.fetchval("SELECT count(*) FROM tokens.tokens")
-    if bad := [difference for difference in found if difference.wrong]:
-        many = (sum(getattr(d, kind) for d in bad) for kind in ("missing", "stray", "different"))
-        missing, stray, different = many
+    if bad := [difference for difference in differences if difference.wrong]:
+        missing, stray, different = (
+            sum(getattr(d, kind) for d in bad) for kind in ("missing", "stray", "different")
+        )
         return [
             wrong(
                 "spatial index",
-                f"not in step with {tokens:,} tokens: {missing:,} points are missing, {stray:,} are "
-                f"of no token, {different:,} are different, on the levels "
+                f"not in step with {tokens:,} tokens: {missing:,} points are missing, {stray:,} "
+                f"belong to no token, {different:,} differ, on the levels "
                 f"{', '.join(LEVELS[d.level] for d in bad)}; for instance of token {bad[0].example}",
                 "run `ngdata reindex` as the owner",
             )
         ]
-    points = sum(difference.points for difference in found)
+    points = sum(difference.points for difference in differences)
     return [ok("spatial index", f"in step: {points:,} points of {tokens:,} tokens")]
 
 
 async def statistics(connection: asyncpg.Connection[Any]) -> list[Finding]:
-    """Look for tables that changed much since the planner last looked at them."""
+    """Check for tables that changed much since they were last analyzed."""
     stale = await connection.fetch(_STATISTICS)
-    found = [
+    findings = [
         note(
             "statistics",
             f"{row['changed']:,} rows of {row['place']} changed since it was last analyzed",
-            f"ANALYZE {row['place']}, if reads are slow; autovacuum does it by itself in a while",
+            f"ANALYZE {row['place']}, if reads are slow; autovacuum does it eventually",
         )
         for row in stale
     ]
     if await connection.fetchval("SELECT NOT current_setting('autovacuum')::boolean"):
-        found.append(
+        findings.append(
             note("statistics", "autovacuum is off", "turn it on, or run VACUUM ANALYZE regularly")
         )
-    return found or [ok("statistics", "fresh")]
+    return findings or [ok("statistics", "up to date")]
 
 
 async def replication(connection: asyncpg.Connection[Any]) -> list[Finding]:
-    """Look whether logical replication writes here: it fires no trigger of a statement."""
+    """Check whether logical replication writes here, which fires no statement trigger."""
     if await connection.fetchval(_SUBSCRIPTIONS):
         return [
             note(
                 "replication",
-                "this database is a logical replica, and what it receives is not in the spatial "
-                "index",
+                "this database is a logical replica, and the tokens that it receives are not in the "
+                "spatial index",
                 "run `ngdata reindex` after it has received tokens, and read from the origin",
             )
         ]
@@ -79,6 +80,6 @@ async def replication(connection: asyncpg.Connection[Any]) -> list[Finding]:
 
 
 async def size(connection: asyncpg.Connection[Any]) -> list[Finding]:
-    """Give the database's size; its server's free room is not for a client to see."""
+    """Report the database's size; the server's free space is not visible to a client."""
     used = await connection.fetchval("SELECT pg_database_size(current_database())")
-    return [ok("size", f"the database takes {used / 1e6:,.1f} MB of the server's disk")]
+    return [ok("size", f"the database uses {used / 1e6:,.1f} MB of the server's disk")]

@@ -1,4 +1,4 @@
-"""The checks in their order: each one that fails says so, and those that it makes moot are left out."""
+"""The checks in order; if one fails, those that depend on it are left out."""
 
 from __future__ import annotations
 
@@ -41,19 +41,19 @@ _OLDEST_POSTGIS: Final = 3
 def examine(
     settings: Settings | None = None, *, on_check: Callable[[str], None] = lambda _: None
 ) -> list[Finding]:
-    """Look at everything that reads and writes depend on; change nothing, start nothing.
+    """Check everything that reads and writes depend on; change nothing, start nothing.
 
     Parameters
     ----------
     settings : Settings, optional
-        Of the servers; by default those of the environment, and with none the embedded ones.
+        The servers' settings; by default the environment's, or else the embedded servers.
     on_check : function, optional
         Called with each check's name as it begins; comparing the spatial index reads every token.
 
     Returns
     -------
     list of Finding
-        In the order of the checks. Nothing is raised for what is wrong.
+        In the order of the checks; a problem is a finding, not an exception.
 
     Examples
     --------
@@ -61,20 +61,23 @@ def examine(
     >>> [finding.check for finding in examine() if finding.state == "wrong"]
     []
     """
-    return background_loop().run(_examined(settings or load_settings(), on_check))
+    return background_loop().run(_examine(settings or load_settings(), on_check))
 
 
-async def _examined(settings: Settings, on_check: Callable[[str], None]) -> list[Finding]:
+async def _examine(settings: Settings, on_check: Callable[[str], None]) -> list[Finding]:
     on_check("programs")
     embedded = settings.database_url is None
-    found = [await in_daemon_thread(lambda: machine.programs(needed=embedded))]
+    findings = [await in_daemon_thread(lambda: machine.programs(needed=embedded))]
     if embedded:
         status = await in_daemon_thread(_local.status)
         if status.addresses is None or status.directory is None:
-            how = f"no database is configured, and the embedded servers of {status.home} do not run"
-            return [*found, wrong("database", how, "run `ngdata up`; then this looks at them too")]
+            observed = (
+                f"no database is configured, and the embedded servers of {status.home} do not run"
+            )
+            advice = "run `ngdata up`, then `ngdata doctor` again"
+            return [*findings, wrong("database", observed, advice)]
         directory = status.directory
-        found.append(await in_daemon_thread(lambda: machine.disk(directory)))
+        findings.append(await in_daemon_thread(lambda: machine.disk(directory)))
         settings = settings.model_copy(
             update={
                 "database_url": SecretStr(status.addresses.database_url),
@@ -85,65 +88,65 @@ async def _examined(settings: Settings, on_check: Callable[[str], None]) -> list
     async with open_database(settings, check=False) as database:
         on_check("database")
         servers = await health.check(database, settings.redis_url, settings.connect_timeout)
-        found += _database(servers["database"], database)
+        findings += _database(servers["database"], database)
         if servers["database"].get("revision") == servers["database"].get("head", ""):
             for name, check in _CHECKS.items():
                 on_check(name)
-                found += await _done(database, name, check)
-        return [*found, _redis(servers["redis"])]
+                findings += await _run(database, name, check)
+        return [*findings, _redis(servers["redis"])]
 
 
-async def _done(database: Database, name: str, check: _Check) -> list[Finding]:
+async def _run(database: Database, name: str, check: _Check) -> list[Finding]:
     try:
         async with database.transaction() as connection:
             return await check(connection)
     except NGDataError as error:
-        return [wrong(name, f"cannot be looked at: {error}")]
+        return [wrong(name, f"cannot be checked: {error}")]
 
 
-def _database(found: DatabaseHealth, database: Database) -> list[Finding]:
-    if "error" in found:
-        return [wrong("database", found["error"])]
-    how = ", through a connection pooler" if database.arrow.behind_pooler else ""
+def _database(report: DatabaseHealth, database: Database) -> list[Finding]:
+    if "error" in report:
+        return [wrong("database", report["error"])]
+    pooler = ", through a connection pooler" if database.arrow.behind_pooler else ""
     return [
-        ok("database", f"{database.where} answers in {found['latency_ms']:.1f} ms{how}"),
-        _version("PostgreSQL", found["postgresql"], _OLDEST_POSTGRESQL, "upgrade the server"),
+        ok("database", f"{database.where} answers in {report['latency_ms']:.1f} ms{pooler}"),
+        _version("PostgreSQL", report["postgresql"], _OLDEST_POSTGRESQL, "upgrade the server"),
         _version(
             "PostGIS",
-            found["postgis"],
+            report["postgis"],
             _OLDEST_POSTGIS,
-            "install PostGIS 3 on the server; `ngdata migrate` makes it part of the database",
+            "install PostGIS 3 on the server; `ngdata migrate` creates it in the database",
         ),
-        _revision(found["revision"], found["head"]),
+        _revision(report["revision"], report["head"]),
     ]
 
 
-def _version(what: str, found: str | None, least: int, advice: str) -> Finding:
-    if found is None:
-        return wrong(what, f"the database has no {what}", advice)
-    number = re.match(r"\d+", found)
-    if number is None or int(number[0]) < least:
-        return wrong(what, f"{found}, and ngdata needs {least} or later", advice)
-    return ok(what, found)
+def _version(program: str, version: str | None, minimum: int, advice: str) -> Finding:
+    if version is None:
+        return wrong(program, f"the database has no {program}", advice)
+    number = re.match(r"\d+", version)
+    if number is None or int(number[0]) < minimum:
+        return wrong(program, f"{version}, and ngdata needs {minimum} or later", advice)
+    return ok(program, version)
 
 
-def _revision(found: str | None, head: str) -> Finding:
-    if found == head:
+def _revision(revision: str | None, head: str) -> Finding:
+    if revision == head:
         return ok("schema", f"revision {head}, the newest of this ngdata")
-    if found is None:
+    if revision is None:
         return wrong("schema", "the database has no schema of ngdata", "run `ngdata migrate`")
     return wrong(
         "schema",
-        f"revision {found}, and this ngdata needs {head}",
+        f"revision {revision}, and this ngdata needs {head}",
         "run `ngdata migrate` as the owner; if it does not know that revision, upgrade ngdata",
     )
 
 
-def _redis(found: RedisHealth) -> Finding:
-    if found["ok"] is None:
-        return note("Redis", found["error"], "set NGDATA_REDIS_URL, to share results")
-    if not found["ok"]:
+def _redis(report: RedisHealth) -> Finding:
+    if report["ok"] is None:
+        return note("Redis", report["error"], "set NGDATA_REDIS_URL, to share results")
+    if not report["ok"]:
         return wrong(
-            "Redis", found["error"], "start it, or correct NGDATA_REDIS_URL; reads work on"
+            "Redis", report["error"], "start it, or correct NGDATA_REDIS_URL; reads still work"
         )
-    return ok("Redis", f"{found['redis']} answers in {found['latency_ms']:.1f} ms")
+    return ok("Redis", f"{report['redis']} answers in {report['latency_ms']:.1f} ms")

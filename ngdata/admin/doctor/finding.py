@@ -1,4 +1,4 @@
-"""What one check found."""
+"""The result of one check."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ __all__ = ["Finding", "note", "ok", "wrong"]
 
 @dataclass(frozen=True)
 class Finding:
-    """What one check found, and what to do.
+    """The result of one check, and what to do about it.
 
     Attributes
     ----------
     check : str
-        What was looked at.
+        The name of the check.
     state : str
-        ``ok``; ``note``, worth knowing, but all works; ``wrong``.
-    found : str
-        How it is.
+        ``ok``; ``note``: worth knowing, but everything works; ``wrong``.
+    observed : str
+        The state that the check observed.
     advice : str or None
-        What to do, where there is something to do.
+        What to do, if there is something to do.
 
     Examples
     --------
@@ -32,20 +32,20 @@ class Finding:
 
     check: str
     state: Literal["ok", "note", "wrong"]
-    found: str
+    observed: str
     advice: str | None = None
 
 
-def ok(check: str, found: str) -> Finding:
-    """All is as it should be."""
-    return Finding(check, "ok", found)
+def ok(check: str, observed: str) -> Finding:
+    """Return a finding that everything is as it should be."""
+    return Finding(check, "ok", observed)
 
 
-def note(check: str, found: str, advice: str | None = None) -> Finding:
-    """Something is worth knowing."""
-    return Finding(check, "note", found, advice)
+def note(check: str, observed: str, advice: str | None = None) -> Finding:
+    """Return a finding that is worth knowing."""
+    return Finding(check, "note", observed, advice)
 
 
-def wrong(check: str, found: str, advice: str | None = None) -> Finding:
-    """Something does not work, or answers wrongly; without advice, `found` says what to do."""
-    return Finding(check, "wrong", found, advice)
+def wrong(check: str, observed: str, advice: str | None = None) -> Finding:
+    """Return a finding that something fails or is wrong; without advice, `observed` says what to do."""
+    return Finding(check, "wrong", observed, advice)

@@ -1,4 +1,4 @@
-"""The programs of the servers on this machine, and the room for the embedded servers' data."""
+"""Checks of this machine: the servers' programs, and the disk space of the embedded servers."""
 
 from __future__ import annotations
 
@@ -12,26 +12,28 @@ from ngdata.errors import ConfigError
 
 __all__ = ["disk", "programs"]
 
-_LEAST_FREE = 1 << 30
+_MIN_FREE_BYTES = 1 << 30
 
 
 def programs(needed: bool) -> Finding:
-    """Look for the servers' programs, which only the embedded servers need."""
+    """Check that the servers' programs are installed, which only the embedded servers need."""
     try:
         postgres, redis, psql = find_postgres(), find_redis(), find_psql()
     except ConfigError as error:
         if needed:
             return wrong("programs", str(error))
-        return note("programs", f"{error}; nothing here needs them")
+        return note("programs", f"{error}; this configuration does not need them")
     return ok("programs", f"PostgreSQL {postgres.major} in {postgres.bin}, {redis}, {psql}")
 
 
 def disk(directory: Path) -> Finding:
-    """Look at the room that the embedded servers have left."""
+    """Check the free disk space of the embedded servers."""
     free = psutil.disk_usage(str(directory)).free
-    found = f"{free / 1e9:.1f} GB free for {directory}"
-    if free < _LEAST_FREE:
+    observed = f"{free / 1e9:.1f} GB free for {directory}"
+    if free < _MIN_FREE_BYTES:
         return wrong(
-            "disk", found, "make room: PostgreSQL stops when it cannot write; NGDATA_HOME moves it"
+            "disk",
+            observed,
+            "free some space, since PostgreSQL stops if it cannot write; NGDATA_HOME moves the data",
         )
-    return ok("disk", found)
+    return ok("disk", observed)

@@ -1,32 +1,94 @@
-"""The way between two tokens: a function that finds it frontier by frontier, and what that needs.
-
-By steps, it goes from both ends at once, the smaller frontier first, until the two meet.
-
-By weight, it goes from both ends too, and keeps labels: a token, what the way to it costs, and the
-label that it came from.  In each round the cheapest quarter of one side's queue leads on; a label
-that a cheaper one follows does no harm.  It ends when the cheapest of both queues together cost as
-much as the best way known, which at first is the one of fewest steps.  Under a `max_depth`, a label
-counts its steps too, and only one that is neither dearer nor longer makes another needless.
-
-What was reached is held in arrays, since a reader may not make tables.  Each round is an EXECUTE,
-planned for the sizes that it has.  A negative weight has no place in this: such connections are
-left out, and the caller looks for them by the index that holds no others.
-"""
+"""Schema `graph`: connections between tokens, indexed from both ends, snapshots, shortest paths."""
 
 from __future__ import annotations
 
 from alembic import op
 
-revision = "0007"
-down_revision = "0006"
+revision = "0002"
+down_revision = "0001"
 branch_labels = None
 depends_on = None
 
-_INDEX = """
-CREATE INDEX ix_connections_negative_weight ON graph.connections (id) WHERE weight < 0
-"""
+# --- tables ----------------------------------------------------------------------------------------
 
-# Near and far end of an arc, and which connections are one; a bidirectional one is two.
+# A connection is deleted with either of its ends.
+_TABLES = (
+    "CREATE SCHEMA graph",
+    """
+    CREATE TABLE graph.connections (
+        id uuid NOT NULL DEFAULT gen_random_uuid(),
+        source_id uuid NOT NULL,
+        target_id uuid NOT NULL,
+        connection_type text NOT NULL DEFAULT 'generic',
+        weight float8 NOT NULL DEFAULT 1,
+        decay_rate float8,
+        bidirectional boolean NOT NULL DEFAULT false,
+        metadata jsonb,
+        created_at timestamptz NOT NULL DEFAULT now(),
+        CONSTRAINT pk_connections PRIMARY KEY (id),
+        CONSTRAINT fk_connections_source_id FOREIGN KEY (source_id)
+            REFERENCES tokens.tokens (id) ON UPDATE CASCADE ON DELETE CASCADE,
+        CONSTRAINT fk_connections_target_id FOREIGN KEY (target_id)
+            REFERENCES tokens.tokens (id) ON UPDATE CASCADE ON DELETE CASCADE,
+        CONSTRAINT ck_connections_decay_rate_finite CHECK (abs(decay_rate) < 'Infinity'::float8),
+        CONSTRAINT ck_connections_weight_finite CHECK (abs(weight) < 'Infinity'::float8)
+    )
+    """,
+    """
+    CREATE INDEX ix_connections_source_id_target_id
+        ON graph.connections (source_id, target_id)
+    """,
+    """
+    CREATE INDEX ix_connections_target_id_source_id
+        ON graph.connections (target_id, source_id)
+    """,
+    # Neighbors against the direction: only bidirectional connections, not all those of a hub.
+    """
+    CREATE INDEX ix_connections_source_id_bidirectional
+        ON graph.connections (source_id) WHERE bidirectional
+    """,
+    """
+    CREATE INDEX ix_connections_target_id_bidirectional
+        ON graph.connections (target_id) WHERE bidirectional
+    """,
+    # No connections but those of negative weight, which shortest paths must look for.
+    """
+    CREATE INDEX ix_connections_negative_weight ON graph.connections (id) WHERE weight < 0
+    """,
+    """
+    CREATE TABLE graph.graph_snapshots (
+        id uuid NOT NULL DEFAULT gen_random_uuid(),
+        label text,
+        created_at timestamptz NOT NULL DEFAULT now(),
+        node_count bigint NOT NULL,
+        edge_count bigint NOT NULL,
+        mean_degree float8,
+        clustering_coefficient float8,
+        data bytea,
+        metadata jsonb,
+        CONSTRAINT pk_graph_snapshots PRIMARY KEY (id),
+        CONSTRAINT ck_graph_snapshots_counts_not_negative
+            CHECK (node_count >= 0 AND edge_count >= 0)
+    )
+    """,
+)
+
+# --- graph.shortest_path ---------------------------------------------------------------------------
+#
+# By steps, it searches from both ends at once, the smaller frontier first, until the two meet.
+#
+# By weight, it searches from both ends too, and keeps labels: a token, the cost of the path to it,
+# and the label that it was reached from.  In each round the cheapest quarter of one side's queue is
+# expanded; a label that a cheaper one of the same token follows does no harm.  It ends when the
+# cheapest labels of both queues together cost as much as the best path known, which at first is the
+# one of fewest steps.  Under a `max_depth`, a label counts its steps too, and only a label that is
+# neither more expensive nor longer makes another redundant.
+#
+# The reached tokens are held in arrays, since a reader may not create tables.  Each round is an
+# EXECUTE, planned for its actual sizes.  Negative weights do not fit this search: such connections
+# are left out, and the caller looks for them in ix_connections_negative_weight.
+
+# Near and far end of an arc, and which connections count; a bidirectional one is two arcs.
 _ARCS = {
     "outgoing": (("source_id", "target_id", ""), ("target_id", "source_id", "AND c.bidirectional")),
     "incoming": (("target_id", "source_id", ""), ("source_id", "target_id", "AND c.bidirectional")),
@@ -35,19 +97,19 @@ _ARCS = {
 _BACKWARDS = {"outgoing": "incoming", "incoming": "outgoing", "both": "both"}
 
 
-def _arcs(direction: str, which: str = "") -> str:
-    """What the frontier leads to, by either kind of arc."""
+def _arcs(direction: str, condition: str = "") -> str:
+    """Return the arcs that leave the frontier, of both kinds."""
     return " UNION ALL ".join(
         f"""
             SELECT f.*, c.{far} AS far, c.id AS via, c.weight
             FROM frontier AS f JOIN graph.connections AS c ON c.{near} = f.node
-            WHERE ($1 IS NULL OR c.connection_type = ANY ($1)) {which} {condition}"""
-        for near, far, condition in _ARCS[direction]
+            WHERE ($1 IS NULL OR c.connection_type = ANY ($1)) {condition} {kind}"""
+        for near, far, kind in _ARCS[direction]
     )
 
 
 def _by_steps(direction: str) -> str:
-    """One round: what the frontier leads to for the first time, and where the other side was."""
+    """Return one round: the tokens reached for the first time, and one that the other side has."""
     return f"""
         WITH frontier AS (
             SELECT $3 + f.place AS origin, f.node FROM unnest($2) WITH ORDINALITY AS f (node, place)
@@ -67,7 +129,7 @@ def _by_steps(direction: str) -> str:
 
 
 def _by_weight(direction: str) -> str:
-    """One round: the labels that a part of the queue leads to, and the best way that they close."""
+    """Return one round: the labels reached from a part of the queue, and the best path closed."""
     return f"""
         WITH frontier AS (
             SELECT f.origin, ($3)[f.origin] AS node, ($4)[f.origin] AS cost, ($5)[f.origin] AS steps
@@ -104,13 +166,13 @@ def _by_weight(direction: str) -> str:
     """
 
 
-def _chosen(rounds: dict[str, str]) -> str:
+def _by_direction(rounds: dict[str, str]) -> str:
     whens = "".join(f" WHEN '{name}' THEN $sql${text}$sql$" for name, text in rounds.items())
     return f"CASE direction{whens} END"
 
 
-# Names that end in _2 are of the side that begins at the target.
-_FUNCTION = f"""
+# Names that end in _2 belong to the side that begins at the target.
+_SHORTEST_PATH = f"""
 CREATE FUNCTION graph.shortest_path(
     source uuid, target uuid, direction text, types text[], weighted boolean, max_depth integer
 ) RETURNS TABLE (
@@ -118,10 +180,10 @@ CREATE FUNCTION graph.shortest_path(
     weight float8
 ) LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp SET jit = off AS $body$
 DECLARE
-    by_steps CONSTANT text := {_chosen({name: _by_steps(name) for name in _ARCS})};
-    by_steps_2 CONSTANT text := {_chosen({name: _by_steps(_BACKWARDS[name]) for name in _ARCS})};
-    by_weight CONSTANT text := {_chosen({name: _by_weight(name) for name in _ARCS})};
-    by_weight_2 CONSTANT text := {_chosen({name: _by_weight(_BACKWARDS[name]) for name in _ARCS})};
+    by_steps CONSTANT text := {_by_direction({name: _by_steps(name) for name in _ARCS})};
+    by_steps_2 CONSTANT text := {_by_direction({name: _by_steps(_BACKWARDS[name]) for name in _ARCS})};
+    by_weight CONSTANT text := {_by_direction({name: _by_weight(name) for name in _ARCS})};
+    by_weight_2 CONSTANT text := {_by_direction({name: _by_weight(_BACKWARDS[name]) for name in _ARCS})};
     nodes uuid[] := ARRAY[source];          nodes_2 uuid[] := ARRAY[target];
     vias uuid[] := ARRAY[NULL::uuid];       vias_2 uuid[] := ARRAY[NULL::uuid];
     origins int8[] := ARRAY[0];             origins_2 int8[] := ARRAY[0];
@@ -173,7 +235,7 @@ BEGIN
     place_2 := array_position(nodes_2, meeting);
 
     FOR turn IN 1..2 LOOP
-        -- A way is read off the two sides, from where they met to their beginnings.
+        -- Read the path off the two sides, from where they met back to both ends.
         IF place IS NOT NULL THEN
             way := ARRAY[nodes[place]];
             way_vias := ARRAY[]::uuid[];
@@ -264,12 +326,63 @@ END
 $body$
 """
 
+# --- versions and access ---------------------------------------------------------------------------
+
+_RELATIONS = ("graph.connections", "graph.graph_snapshots")
+
+
+def _version_triggers() -> list[str]:
+    """Return the nonces of each relation, and the triggers that renew them."""
+    statements = []
+    for relation in _RELATIONS:
+        statements += [
+            "INSERT INTO tokens.versions (relation)"
+            f" SELECT '{relation}' FROM generate_series(1, 8)",
+            f"""
+            CREATE TRIGGER renew_version
+            AFTER INSERT OR UPDATE OR DELETE OR TRUNCATE ON {relation}
+            FOR EACH STATEMENT EXECUTE FUNCTION tokens.renew_version('{relation}')
+            """,
+            # Otherwise a session with session_replication_role = replica would write unnoticed.
+            f"ALTER TABLE {relation} ENABLE ALWAYS TRIGGER renew_version",
+        ]
+    return statements
+
+
+# The groups that 0001 created, where they exist.
+_GRANTS = """
+    DO $do$
+    DECLARE
+        grantee text;
+    BEGIN
+        FOREACH grantee IN ARRAY ARRAY['ngdata_writer', 'ngdata_analyst'] LOOP
+            CONTINUE WHEN pg_catalog.to_regrole(grantee) IS NULL;
+            EXECUTE 'GRANT USAGE ON SCHEMA graph TO ' || grantee;
+            EXECUTE 'GRANT SELECT ON TABLE graph.connections, graph.graph_snapshots TO '
+                || grantee;
+            EXECUTE 'ALTER DEFAULT PRIVILEGES IN SCHEMA graph'
+                ' GRANT SELECT ON TABLES TO ' || grantee;
+        END LOOP;
+        IF pg_catalog.to_regrole('ngdata_writer') IS NOT NULL THEN
+            GRANT INSERT, UPDATE, DELETE ON TABLE graph.connections, graph.graph_snapshots
+                TO ngdata_writer;
+        END IF;
+    END
+    $do$
+"""
+
 
 def upgrade() -> None:
-    op.execute(_INDEX)
-    op.execute(_FUNCTION)
+    for statement in (*_TABLES, _SHORTEST_PATH, *_version_triggers(), _GRANTS):
+        op.execute(statement)
 
 
 def downgrade() -> None:
-    op.execute("DROP FUNCTION graph.shortest_path(uuid, uuid, text, text[], boolean, integer)")
-    op.execute("DROP INDEX graph.ix_connections_negative_weight")
+    for statement in (
+        "DROP FUNCTION graph.shortest_path(uuid, uuid, text, text[], boolean, integer)",
+        "DROP TABLE graph.graph_snapshots, graph.connections",
+        "DROP SCHEMA graph",
+        "DELETE FROM tokens.versions"
+        " WHERE relation IN ('graph.connections', 'graph.graph_snapshots')",
+    ):
+        op.execute(statement)

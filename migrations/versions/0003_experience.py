@@ -1,21 +1,18 @@
-"""Events, and the trajectories that follow them.
-
-An event may name a trajectory that is not there yet: the statement that writes the event makes it.
-Times, count and total of a trajectory are those of its events, whoever writes them.  Writers of
-one trajectory wait for each other, in the order of ids; writers of different ones never do.
-"""
+"""Schema `experience`: events, and the trajectories that triggers derive from them."""
 
 from __future__ import annotations
 
 from alembic import op
 
-revision = "0004"
-down_revision = "0003"
+revision = "0003"
+down_revision = "0002"
 branch_labels = None
 depends_on = None
 
-# An event is a fact: it outlives its token and its trajectory.  The key to the trajectory is
-# deferred, because its rows are checked before a statement's trigger can make what they name.
+# --- tables ----------------------------------------------------------------------------------------
+
+# An event is a fact: it outlives its token and its trajectory.  The foreign key to the trajectory is
+# deferred, because it is checked before a statement's trigger can create the trajectory.
 _TABLES = (
     "CREATE SCHEMA experience",
     """
@@ -27,6 +24,7 @@ _TABLES = (
         total_reward float8 NOT NULL DEFAULT 0,
         metadata jsonb,
         created_at timestamptz NOT NULL DEFAULT now(),
+        ended_at timestamptz,
         CONSTRAINT pk_experience_trajectories PRIMARY KEY (id)
     )
     """,
@@ -71,7 +69,14 @@ _TABLES = (
     """,
 )
 
-# New events only add: no need to read the old ones.  One statement makes, locks and adds.
+# --- the triggers that derive trajectories ---------------------------------------------------------
+#
+# An event may name a trajectory that does not exist yet: the statement that writes the event creates
+# it.  Times, count and total of a trajectory are those of its events, whichever program writes them.
+# Writers of one trajectory wait for each other, in the order of ids; writers of different ones never
+# do.
+
+# New events only add: the old ones need not be read.  One statement creates, locks and adds.
 _ADD = """
     INSERT INTO experience.experience_trajectories AS t
         (id, start_time, end_time, event_count, total_reward)
@@ -87,8 +92,9 @@ _ADD = """
         total_reward = t.total_reward + excluded.total_reward
 """
 
-# What goes cannot be taken off a sum of floats, nor off a minimum: the rest is read again.  The
-# rows are locked by an earlier statement, so that this one sees what the last holder committed.
+# A deleted event cannot be subtracted from a sum of floats, nor from a minimum: the remaining events
+# are read again.  An earlier statement locks the rows, so that this one sees what the last holder of
+# the lock committed.
 _READ_AGAIN = """
     UPDATE experience.experience_trajectories AS t SET
         start_time = s.start_time, end_time = s.end_time,
@@ -111,19 +117,19 @@ _CHANGED = """
         IS DISTINCT FROM (n.trajectory_id, n."timestamp", n.reward)
 """
 
-# One statement may do several of these (an upsert, a WITH), and the triggers then see each other's
-# rows: what was read again has the new events in it already.  So the adding that follows in the
-# same transaction is read again too, once.
+# One statement may fire several of these triggers (an upsert, a WITH), and they then see each other's
+# rows: a trajectory that was read again includes the new events already.  So an insertion that
+# follows in the same transaction reads again too, once.
 _NOTE = "PERFORM set_config('ngdata.read_again', 'on', true);"
 
-# The deferred key is looked at now: rows that wait for the commit would forbid a TRUNCATE before it.
+# Check the deferred key now: rows that wait for the commit would forbid a TRUNCATE before it.
 _CHECK = """
     SET CONSTRAINTS experience.fk_experience_events_trajectory_id IMMEDIATE;
     SET CONSTRAINTS experience.fk_experience_events_trajectory_id DEFERRED;
 """
 
-# Each begins with a look that costs nothing: deleting a token updates its events, mostly none.
-_TRIGGERS = {
+# Each begins with a check that costs nothing: deleting a token updates its events, mostly none.
+_FOLLOW = {
     "insert": (
         "REFERENCING NEW TABLE AS new_rows",
         f"""
@@ -139,7 +145,7 @@ _TRIGGERS = {
         {_CHECK}
         """,
     ),
-    # One loop makes what is new and locks what is not, so that all is done in the order of ids.
+    # One loop creates the new trajectories and locks the others, so that all are in the order of ids.
     "update": (
         "REFERENCING OLD TABLE AS old_rows NEW TABLE AS new_rows",
         f"""
@@ -201,12 +207,13 @@ _TRIGGERS = {
 }
 
 
-def upgrade() -> None:
-    for statement in _TABLES:
-        op.execute(statement)
-    for event, (tables, body) in _TRIGGERS.items():
+def _follow_triggers() -> list[str]:
+    """Return the four trigger functions, and the triggers that call them."""
+    statements = []
+    for event, (tables, body) in _FOLLOW.items():
         function = f"experience.follow_{event}()"
-        op.execute(f"""
+        statements += [
+            f"""
             CREATE FUNCTION {function} RETURNS trigger LANGUAGE plpgsql
             SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $body$
             DECLARE
@@ -218,17 +225,107 @@ def upgrade() -> None:
                 RETURN NULL;
             END
             $body$
-        """)
-        op.execute(f"REVOKE ALL ON FUNCTION {function} FROM PUBLIC")
-        op.execute(f"""
+            """,
+            f"REVOKE ALL ON FUNCTION {function} FROM PUBLIC",
+            f"""
             CREATE TRIGGER follow_{event} AFTER {event.upper()} ON experience.experience_events
             {tables} FOR EACH STATEMENT EXECUTE FUNCTION {function}
-        """)
-        op.execute(f"ALTER TABLE experience.experience_events ENABLE ALWAYS TRIGGER follow_{event}")
+            """,
+            f"ALTER TABLE experience.experience_events ENABLE ALWAYS TRIGGER follow_{event}",
+        ]
+    return statements
+
+
+# --- ended trajectories ----------------------------------------------------------------------------
+#
+# An ended trajectory accepts no more events, whichever program writes them.  A writer of events locks
+# the trajectory's row, and so does the one that ends it: the second sees what the first committed.
+# The events of an ended trajectory may still be corrected and deleted.
+
+# Not ENABLE ALWAYS: what a replica receives was allowed where it was written.
+_KEEP_ENDED = (
+    """
+    CREATE FUNCTION experience.keep_ended() RETURNS trigger LANGUAGE plpgsql
+    SET search_path = pg_catalog, pg_temp AS $body$
+    BEGIN
+        RAISE integrity_constraint_violation USING MESSAGE = 'trajectory ' || OLD.id
+            || ' has ended and takes no more events; record them in another';
+    END
+    $body$
+    """,
+    "REVOKE ALL ON FUNCTION experience.keep_ended() FROM PUBLIC",
+    """
+    CREATE TRIGGER keep_ended BEFORE UPDATE ON experience.experience_trajectories FOR EACH ROW
+    WHEN (OLD.ended_at IS NOT NULL AND NEW.ended_at IS NOT NULL
+        AND NEW.event_count > OLD.event_count)
+    EXECUTE FUNCTION experience.keep_ended()
+    """,
+)
+
+# --- versions and access ---------------------------------------------------------------------------
+
+_RELATIONS = ("experience.experience_events", "experience.experience_trajectories")
+
+
+def _version_triggers() -> list[str]:
+    """Return the nonces of each relation, and the triggers that renew them."""
+    statements = []
+    for relation in _RELATIONS:
+        statements += [
+            "INSERT INTO tokens.versions (relation)"
+            f" SELECT '{relation}' FROM generate_series(1, 8)",
+            f"""
+            CREATE TRIGGER renew_version
+            AFTER INSERT OR UPDATE OR DELETE OR TRUNCATE ON {relation}
+            FOR EACH STATEMENT EXECUTE FUNCTION tokens.renew_version('{relation}')
+            """,
+            # Otherwise a session with session_replication_role = replica would write unnoticed.
+            f"ALTER TABLE {relation} ENABLE ALWAYS TRIGGER renew_version",
+        ]
+    return statements
+
+
+# The groups that 0001 created, where they exist.
+_GRANTS = """
+    DO $do$
+    DECLARE
+        grantee text;
+    BEGIN
+        FOREACH grantee IN ARRAY ARRAY['ngdata_writer', 'ngdata_analyst'] LOOP
+            CONTINUE WHEN pg_catalog.to_regrole(grantee) IS NULL;
+            EXECUTE 'GRANT USAGE ON SCHEMA experience TO ' || grantee;
+            EXECUTE 'GRANT SELECT ON TABLE experience.experience_events,'
+                ' experience.experience_trajectories TO ' || grantee;
+            EXECUTE 'ALTER DEFAULT PRIVILEGES IN SCHEMA experience'
+                ' GRANT SELECT ON TABLES TO ' || grantee;
+        END LOOP;
+        IF pg_catalog.to_regrole('ngdata_writer') IS NOT NULL THEN
+            GRANT INSERT, UPDATE, DELETE ON TABLE experience.experience_events,
+                experience.experience_trajectories TO ngdata_writer;
+        END IF;
+    END
+    $do$
+"""
+
+
+def upgrade() -> None:
+    for statement in (
+        *_TABLES,
+        *_follow_triggers(),
+        *_KEEP_ENDED,
+        *_version_triggers(),
+        _GRANTS,
+    ):
+        op.execute(statement)
 
 
 def downgrade() -> None:
-    op.execute("DROP TABLE experience.experience_events, experience.experience_trajectories")
-    for event in _TRIGGERS:
-        op.execute(f"DROP FUNCTION experience.follow_{event}()")
-    op.execute("DROP SCHEMA experience")
+    for statement in (
+        "DROP TABLE experience.experience_events, experience.experience_trajectories",
+        "DROP FUNCTION experience.follow_insert(), experience.follow_update(),"
+        " experience.follow_delete(), experience.follow_truncate(), experience.keep_ended()",
+        "DROP SCHEMA experience",
+        "DELETE FROM tokens.versions WHERE relation IN"
+        " ('experience.experience_events', 'experience.experience_trajectories')",
+    ):
+        op.execute(statement)
