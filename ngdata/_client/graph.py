@@ -442,9 +442,9 @@ class AsyncGraph(Namespace):
                 raise InvalidQueryError(f"label must be text, not {label!r}")
             literals.text(label)
         answer, _ = await self._reader.answer(snapshot_reads.whole_graph(), "off")
-        made = await in_daemon_thread(lambda: snapshots.taken(answer.table))
+        row = await in_daemon_thread(lambda: snapshots.snapshot_row(answer.table))
         async with self._transaction() as connection:
-            return await insert_snapshot(connection, label, made.time, made.figures, made.data)
+            return await insert_snapshot(connection, label, row.created_at, row.metrics, row.data)
 
     async def list_snapshots(self, *, cache: CacheMode | None = None) -> pd.DataFrame:
         """List the snapshots, without what they hold.
@@ -508,7 +508,7 @@ class AsyncGraph(Namespace):
         found = await self._reader.frame(snapshot_reads.stored(wanted), cache, None)
         if found.empty:
             raise NotFoundError.of("snapshot", [wanted])
-        return await in_daemon_thread(lambda: snapshots.loaded(found))
+        return await in_daemon_thread(lambda: snapshots.load(found))
 
     async def diff_snapshots(
         self,
@@ -550,7 +550,7 @@ class AsyncGraph(Namespace):
         """
         before = await self.load_snapshot(a, cache=cache)
         after = await self.load_snapshot(b, cache=cache)
-        return await in_daemon_thread(lambda: snapshots.difference(before, after))
+        return await in_daemon_thread(lambda: snapshots.compare(before, after))
 
     async def create_connection(
         self,

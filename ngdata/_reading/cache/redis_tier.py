@@ -17,10 +17,11 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
 from ngdata._connections.threads import in_daemon_thread, uninterrupted
+from ngdata._query.envelope import FormatError
 from ngdata._query.model import Column
 from ngdata._reading.answer import Answer
 from ngdata._reading.cache.circuit_breaker import Outage
-from ngdata._reading.cache.codec import Refused, decoded, encoded
+from ngdata._reading.cache.codec import decode, encode
 from ngdata._reading.cache.stats import CacheStats
 
 __all__ = ["Shared"]
@@ -98,13 +99,13 @@ class Shared:
             return None
 
         def checked() -> Answer:
-            return decoded(key, value, columns, self._secret, MOST_BYTES)
+            return decode(key, value, columns, self._secret, MOST_BYTES)
 
         try:
             if not isinstance(value, bytes) or len(value) < _SMALL_BYTES:
                 return checked()
             return await in_daemon_thread(checked)
-        except Refused:
+        except FormatError:
             self._stats.refused_values += 1
             # If it was another's answer, so would be all that follow on that connection.
             with contextlib.suppress(redis.RedisError, OSError):
@@ -124,7 +125,7 @@ class Shared:
 
     async def _store(self, question: str, answer: Answer) -> None:
         key = f"{self._prefix}{question}:{answer.version}"
-        value = await in_daemon_thread(lambda: encoded(key, answer, self._secret))
+        value = await in_daemon_thread(lambda: encode(key, answer, self._secret))
 
         async def store() -> None:
             async with self._client.pipeline(transaction=False) as commands:
