@@ -15,6 +15,7 @@ from ngdata._query.partitions import Split, head
 from ngdata._reading.dask_frames.access import OWN, Access
 from ngdata._reading.dask_frames.connections import opened
 from ngdata._reading.dask_frames.tasks import Part, PartitionReader, read_with_version
+from ngdata._reading.optional_imports import import_optional
 from ngdata._reading.reader import DatabaseReader, Reader
 from ngdata.errors import ConfigError
 
@@ -50,7 +51,10 @@ async def dask_frame(
         Where the workers read: where the client does (None), there, or where ``"environment"`` of
         each says.
     """
-    library = await in_daemon_thread(_imported)
+    dask_dataframe = await in_daemon_thread(
+        lambda: import_optional("dask.dataframe", "to_dask", "dask")
+    )
+    dask_config = import_optional("dask.config", "to_dask", "dask")
     # Before all other reads, for `explain` to take.
     empty = await reader.frame(head(split.whole), "off")
     empty.attrs.clear()
@@ -73,8 +77,8 @@ async def dask_frame(
     cut = split.parts(bounds)
     parts = [Part(rows, number, len(cut)) for number, rows in enumerate(cut)]
     # Dask would make text of all objects, dicts too; ids have pandas' own type of text already.
-    with library.config.set({"dataframe.convert-string": False}):
-        frame: DaskFrame = library.dataframe.from_map(
+    with dask_config.set({"dataframe.convert-string": False}):
+        frame: DaskFrame = dask_dataframe.from_map(
             read, parts, meta=empty, label=f"ngdata-{name}"
         )
     return frame
@@ -84,13 +88,3 @@ async def _read_bounds(reader: Reader, bounds: Query) -> tuple[list[dict[Any, An
     answer, _ = await reader.answer(_MAY_ASK, "off")
     frame, version = await read_with_version(reader, bounds, answer.table[0][0].as_py())
     return frame.to_dict("records"), version
-
-
-def _imported() -> Any:
-    try:
-        import dask.dataframe
-    except ImportError as error:
-        raise ConfigError(
-            f"to_dask needs Dask, which is not installed ({error}): pip install 'ngdata[dask]'"
-        ) from None
-    return dask
