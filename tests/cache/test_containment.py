@@ -172,6 +172,6 @@ def test_ttl_counts_from_the_larger_regions_read(store, server):
         reader = ng._twin._reader
         ng.tokens.find_in_region((0, 0, 0), (2, 2, 2))
         ng.tokens.find_in_region((0, 0, 0), (1, 1, 1))
-        made = {answer.read_at for _, answer in reader.memory._kept.values()}
+        made = {answer.read_at for _, answer in reader.memory._entries.values()}
         assert len(made) == 1
         assert ng.cache.stats().region_hits == 1

@@ -8,7 +8,7 @@ from ngdata._query.filters import TokenFilter
 from ngdata._query.model import Column, Kind, Query, Region
 from ngdata._query.space import Box
 from ngdata._reading.answer import Answer
-from ngdata._reading.cache.memory_tier import Memory
+from ngdata._reading.cache.memory_tier import MemoryTier
 
 COLUMNS = (Column("x", Kind.FLOAT),)
 
@@ -38,16 +38,16 @@ ONE = answer().nbytes
     )
 )
 def test_as_a_dict_that_forgets_what_was_used_longest_ago(steps):
-    memory, model = Memory(ONE * 6), {}
+    memory, model = MemoryTier(ONE * 6), {}
     for what, number, rows in steps:
         key = str(number)
         if what == "put":
             new = answer(rows)
             memory.put(key, query(), new)
             model.pop(key, None)
-            if new.nbytes <= memory.most_bytes // 2:
+            if new.nbytes <= memory.max_bytes // 2:
                 model[key] = new
-            while sum(one.nbytes for one in model.values()) > memory.most_bytes:
+            while sum(one.nbytes for one in model.values()) > memory.max_bytes:
                 del model[next(iter(model))]
         elif what == "get":
             assert memory.get(key) is model.get(key)
@@ -60,17 +60,17 @@ def test_as_a_dict_that_forgets_what_was_used_longest_ago(steps):
             memory.clear()
             model.clear()
         assert len(memory) == len(model)
-        assert memory.nbytes == sum(one.nbytes for one in model.values()) <= memory.most_bytes
+        assert memory.nbytes == sum(one.nbytes for one in model.values()) <= memory.max_bytes
 
 
 def test_no_room_at_all():
-    memory = Memory(0)
+    memory = MemoryTier(0)
     memory.put("a", query(0), answer())
     assert (len(memory), memory.nbytes, list(memory.regions(0))) == (0, 0, [])
 
 
 def test_a_bounded_number_of_regions_is_looked_at_the_last_used_first():
-    memory = Memory(1 << 20)
+    memory = MemoryTier(1 << 20)
     for number in range(100):
         memory.put(str(number), query(0), answer())
     assert [key for key, *_ in memory.regions(0)] == [str(n) for n in range(99, 67, -1)]
@@ -84,7 +84,7 @@ def test_a_bounded_number_of_regions_is_looked_at_the_last_used_first():
 
 
 def test_parts_of_a_region_do_not_push_it_out():
-    memory = Memory(1 << 20)
+    memory = MemoryTier(1 << 20)
     memory.put("whole", query(0), answer())
     for number in range(100):
         memory.put(str(number), query(0), answer(), is_part=True)

@@ -85,7 +85,7 @@ def test_not_there_when_it_is_connected_to_and_there_later(database_url, redis_s
 
     async def main():
         async with two_clients(database_url, server.url) as (one, two):
-            with one_warning("Redis does not help"):
+            with one_warning("Redis is unavailable"):
                 assert await during_an_outage([one]) == {"database"}
             assert (await one.cache.stats()).redis_errors >= 2
             server.start()
@@ -129,7 +129,7 @@ def test_stopped_and_continued(database_url, own_redis):
                 begun = time.monotonic()
                 assert await during_an_outage([one], seconds=3.5) == {"database"}
                 tries = (await one.cache.stats()).redis_errors
-                assert 2 <= tries <= (time.monotonic() - begun) / circuit_breaker._REST + 1
+                assert 2 <= tries <= (time.monotonic() - begun) / circuit_breaker._RETRY_DELAY + 1
             own_redis.send(signal.SIGCONT)
             await eventually(lambda: works(one, two))
 
@@ -452,7 +452,7 @@ def test_answers_that_are_late_or_anothers_while_reads_are_cancelled(
                     await writer.execute("UPDATE tokens.tokens SET weight = weight + 1")
                 # An outage would leave the rest of the test without Redis.
                 for client in clients:
-                    client._reader._shared._outage._failed.clear()
+                    client._reader._shared._circuit_breaker._failure_times.clear()
             stats = [await client.cache.stats() for client in clients]
             assert proxy.swapped > 5
             assert sum(one.refused_values for one in stats) > 0
@@ -485,7 +485,7 @@ def test_a_server_that_talks_nonsense(database_url, tmp_path, own_redis):
         async with two_clients(database_url, f"unix://{path}") as (one, _):
             for _ in range(25):
                 one._reader.memory.clear()
-                one._reader._shared._outage._failed.clear()
+                one._reader._shared._circuit_breaker._failure_times.clear()
                 assert await check(one) == "database"
         listening.close()
 
