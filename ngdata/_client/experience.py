@@ -23,7 +23,7 @@ from ngdata._query.model import Query
 from ngdata._query.partitions import PartCount, event_split
 from ngdata._query.space import Box, Window
 from ngdata._reading.dask_frames import DaskFrame, dask_frame
-from ngdata._reading.flatten import flattened
+from ngdata._reading.flatten import flatten_dicts
 from ngdata._reading.reader import CacheMode, MaxRows
 from ngdata._store import experience as store
 from ngdata._store.input_frames import Frame, one_row
@@ -102,7 +102,7 @@ class AsyncExperience(Namespace):
         """
         where = _filter(start, end, event_type, token_ids, trajectory_id, within)
         answer = await self._reader.frame(events.window(where, limit), cache, max_rows)
-        return flattened(answer, _DICTS) if flatten else answer
+        return flatten_dicts(answer, _DICTS) if flatten else answer
 
     async def events_around(
         self,
@@ -171,7 +171,7 @@ class AsyncExperience(Namespace):
             raise NotFoundError.of("event", [str(event_id)])
         answer.insert(3, "offset", answer.timestamp - middle)
         found = _present(answer, "event_id")
-        return flattened(found, _DICTS) if flatten else found
+        return flatten_dicts(found, _DICTS) if flatten else found
 
     async def resample_rewards(
         self,
@@ -328,7 +328,7 @@ class AsyncExperience(Namespace):
         with np.errstate(over="ignore", under="ignore"):
             weighted = steps.reward.to_numpy() * weight ** np.arange(len(steps))
             cumulative = np.cumsum(weighted)
-        steps = flattened(steps, _DICTS) if flatten else steps
+        steps = flatten_dicts(steps, _DICTS) if flatten else steps
         steps["cumulative_reward"] = cumulative
         return steps
 

@@ -486,7 +486,7 @@ class AsyncTokens(Namespace):
         box = Box.of(low, high, level)
         rows = positive(chunk_rows, "chunk_rows", 10_000_000)
         kept = [column.name for column in regions.region(box, where, columns).columns]
-        query = regions.region(box, where, geoparquet.needed(kept))
+        query = regions.region(box, where, geoparquet.columns_to_read(kept))
         return await geoparquet.write(self._reader, query, kept, rows, path)
 
     async def create(

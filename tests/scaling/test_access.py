@@ -69,7 +69,7 @@ def test_no_password_in_an_error_of_a_task(ng, cluster):
         "call",
         None,
         consistent=False,
-        first="token_id",
+        default_column="token_id",
     )
     import dask.dataframe
 
@@ -183,7 +183,7 @@ def test_a_cancelled_plan_leaves_nothing(database_url, execute):
 
 
 def test_an_idle_database_is_closed(ng, database_url, monkeypatch):
-    monkeypatch.setattr(connections, "_IDLE", 0.05)
+    monkeypatch.setattr(connections, "_IDLE_TIMEOUT", 0.05)
     with ngdata.connect(database_url, application_name="soon gone") as client:
         frame = client.tokens.to_dask(*LIMITS, npartitions=1)
     whole(frame)

@@ -119,7 +119,7 @@ def test_workers_that_know_the_address_themselves(filled, cluster, database_url)
         cluster.run(name, None)
         # A new name, or Dask would know the answer.
         again = filled.tokens.to_dask(*LIMITS, npartitions=4, url="environment")
-        with pytest.raises(ConfigError, match="names none; set NGDATA_DATABASE_URL"):
+        with pytest.raises(ConfigError, match="does not; set NGDATA_DATABASE_URL"):
             again.compute()
     finally:
         cluster.run(name, None)
