@@ -1,8 +1,8 @@
-"""Tables as bytes that are checked before they are believed: anybody may have written them.
+"""Tables as bytes, checked before use because any program may have written them.
 
-The bytes are a mark, a checksum of the rest, a length, a head in JSON of that length, and a body.
-Each format on top of this names its mark, its checksum and the values of its head; tables in the
-body are Arrow IPC streams.
+The bytes are a mark, a checksum of the rest, the length of the head, the head in JSON, and a body.
+Each format defines its mark, its checksum and the values of its head; tables in the body are Arrow
+IPC streams.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ class FormatError(Exception):
 
 @dataclass(frozen=True)
 class Envelope:
-    """The frame that two formats share around their bodies.
+    """The part of a format around the body: mark, checksum and head.
 
     Attributes
     ----------

@@ -26,8 +26,8 @@ def flatten_dicts(frame: pd.DataFrame, names: Sequence[str]) -> pd.DataFrame:
     Returns
     -------
     pandas.DataFrame
-        A dict within a dict is flattened too (``state_before.arm.angle``); a list stays a list.  The
-        dtype of a new column is the one that pandas infers from its values; missing ones are NaN.  A
+        A dict within a dict is flattened too (``state_before.arm.angle``); a list stays a list.
+        The dtype of a new column is inferred by pandas from its values; missing ones are NaN.  A
         value that is not a dict (another program may have written it) stays in a column of the old
         name.
 

@@ -84,8 +84,8 @@ def _target(path: Any) -> Path:
         raise InvalidQueryError(f"path must name a file, but {str(path)!r} is a directory")
     if is_special:
         raise InvalidQueryError(
-            f"path must name a new file or one to replace, but {str(path)!r} is a device, a pipe or "
-            "a socket"
+            f"path must name a new file or one to replace, but {str(path)!r} is a device, a pipe "
+            "or a socket"
         )
     return target
 

@@ -1,4 +1,4 @@
-"""Cached answers that are never stale, whoever wrote to the database in between.
+"""Cached answers that are never stale, whichever program writes to the database.
 
 An answer is kept with the version of the relations that it was read from (`versions`); every write
 renews that version.  The answer is returned again only while its version is the database's current

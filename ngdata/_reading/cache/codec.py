@@ -1,7 +1,7 @@
 """An answer as bytes for Redis, which are believed only after they have been checked.
 
-The bytes are an `Envelope` around the table as an Arrow IPC stream.  The head holds the answer's own
-key, so an answer under the key of another question is a miss (redis-py#2624, #2665: after a
+The bytes are an `Envelope` around the table as an Arrow IPC stream.  The head holds the answer's
+own key, so an answer under the key of another question is a miss (redis-py#2624, #2665: after a
 cancelled command the next reader received its answer).  The checksum is made with a secret of the
 database, so bytes that others wrote are refused before Arrow parses them.
 """

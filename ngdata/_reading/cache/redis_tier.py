@@ -1,7 +1,7 @@
 """The tier in Redis, shared by all readers of this database: an optimization, never a requirement.
 
 A read waits for Redis a quarter of a second at most, whatever Redis does; `circuit_breaker` then
-decides when it is tried again.  Anybody may have written its values, so `codec` checks them.
+decides when it is tried again.  Its values may come from any program, so `codec` checks them.
 """
 
 from __future__ import annotations
@@ -120,7 +120,7 @@ class RedisTier:
             return await in_daemon_thread(decode_value)
         except FormatError:
             self._stats.refused_values += 1
-            # If the value is the answer to another command, so is every later one on its connection.
+            # If the value belongs to another command, so do all later ones on its connection.
             with contextlib.suppress(redis.RedisError, OSError):
                 await self._client.connection_pool.disconnect(inuse_connections=False)
             return None
@@ -207,7 +207,7 @@ class RedisTier:
         self._circuit_breaker.record_failure(operation, error)
 
     async def flush(self, timeout: float = _FLUSH_TIMEOUT) -> None:
-        """Wait until the answers put so far are stored; cancel those that are not, at the timeout."""
+        """Wait until the pending answers are stored; cancel those that are not at the timeout."""
         pending = list(self._pending)
         if pending:
             _, late = await asyncio.wait(pending, timeout=timeout)

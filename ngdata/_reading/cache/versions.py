@@ -45,8 +45,8 @@ _TRACKED_TTL: Final = 1.0
 _MAX_NONCE_CHARACTERS: Final = 36 * 64
 _FOLD_INTERVAL: Final = 10.0
 
-# No two databases share answers, nor do two roles, which may see different rows.  Only users who may
-# read the database know the secret.
+# No two databases share answers, nor do two roles, which may see different rows.  The secret is
+# known only to users who may read the database.
 _IDENTITY: Final = """
 SELECT concat_ws('/', (SELECT system_identifier FROM pg_control_system()),
     (SELECT oid FROM pg_database WHERE datname = current_database()), current_user),

@@ -15,7 +15,7 @@ from ngdata.errors import ConfigError
 __all__ = ["ENVIRONMENT", "Access"]
 
 ENVIRONMENT: Final = "environment"
-"""In place of a URL: the database that each worker's own environment names."""
+"""Instead of a URL: the database that each worker's own environment names."""
 
 # Settings that a worker does not use are not sent.
 _UNUSED_BY_WORKERS: Final = {
@@ -35,7 +35,7 @@ class Access:
     Attributes
     ----------
     settings : Settings or None
-        None stands for the settings of the process that reads.
+        None means the settings of the process that reads.
     """
 
     settings: Settings | None = field(repr=False)

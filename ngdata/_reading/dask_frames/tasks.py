@@ -43,8 +43,8 @@ class PartitionReader:
     ----------
     access : Access
     call_id : str
-        Distinguishes the frames of different calls of `to_dask`: else Dask would return results that
-        it keeps of an earlier one.
+        Distinguishes the frames of different calls of `to_dask`: otherwise Dask would return the
+        results that it keeps of an earlier one.
     version : str or None
         The store's version when the frame was planned; None if it cannot be known.
     consistent : bool
@@ -95,7 +95,7 @@ class PartitionReader:
 async def read_with_version(
     reader: Reader, query: Query, with_version: bool
 ) -> tuple[pd.DataFrame, str | None]:
-    """Read an answer and, if asked for, the version that its snapshot sees."""
+    """Read an answer and, if `with_version`, the version that its snapshot sees."""
     if not with_version:
         answer, _ = await reader.answer(query, "off")
         return to_frame(answer.table, query.columns), None
