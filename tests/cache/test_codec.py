@@ -154,6 +154,13 @@ def test_a_wrong_head_is_refused(changes):
         read(forged(**changes))
 
 
+@pytest.mark.parametrize("text", [b"", b"{", b"\xff", b"[" * 60_000, b"{}" + b" " * (1 << 16)])
+def test_a_head_that_is_not_valid_json_is_refused(text):
+    rest = struct.pack("<I", len(text)) + text
+    with pytest.raises(FormatError):
+        read(GOOD[:7] + hmac.digest(SECRET, rest, "sha256") + rest)
+
+
 def stream(table, **options):
     sink = pa.BufferOutputStream()
     with pa.ipc.new_stream(sink, table.schema, **options) as writer:

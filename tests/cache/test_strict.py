@@ -284,7 +284,7 @@ def test_readers_see_whole_and_acknowledged_transactions_while_all_write_at_once
 
 
 def test_a_truncation_for_which_a_reader_waits(database_url):
-    """A snapshot from before the lock would see the old version and no rows; it comes after."""
+    """The read locks first: an older snapshot would see the old version and no rows."""
 
     async def main():
         async with await ngdata.connect_async(database_url) as ang, outsider(database_url) as other:
