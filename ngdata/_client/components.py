@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from ngdata._client.subgraph import arcs
-from ngdata._reading.optional_imports import optional
+from ngdata._reading.optional_imports import import_optional
 
 __all__ = ["clustering_coefficient", "components"]
 
@@ -41,8 +41,8 @@ def components(rows: pd.DataFrame, strong: bool) -> pd.DataFrame:
     >>> components(rows, strong=False).component.tolist()
     [0, 0, 1]
     """
-    sparse = optional("scipy.sparse", "components")
-    csgraph = optional("scipy.sparse.csgraph", "components")
+    sparse = import_optional("scipy.sparse", "components", "graph")
+    csgraph = import_optional("scipy.sparse.csgraph", "components", "graph")
     is_token = rows.target_id.isna()
     ids = pd.Index(rows.source_id[is_token].sort_values(), name="token_id")
     sources, targets, _ = arcs(rows[~is_token], ids)
@@ -78,7 +78,7 @@ def clustering_coefficient(
     """
     if not count:
         return None
-    sparse = optional("scipy.sparse", "a snapshot's clustering coefficient")
+    sparse = import_optional("scipy.sparse", "a snapshot's clustering coefficient", "graph")
     low, high = np.minimum(sources, targets), np.maximum(sources, targets)
     pairs = np.unique((low.astype(np.int64) * count + high)[low != high])
     low, high = pairs // count, pairs % count

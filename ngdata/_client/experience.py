@@ -22,7 +22,7 @@ from ngdata._query.filters import TokenFilter
 from ngdata._query.partitions import PartCount, event_split
 from ngdata._query.space import Box, Window
 from ngdata._reading.dask_frames import DaskFrame, dask_frame
-from ngdata._reading.flatten import flattened
+from ngdata._reading.flatten import flatten_dicts
 from ngdata._reading.reader import CacheMode, MaxRows
 from ngdata._store import experience as store
 from ngdata._store.input_frames import Frame
@@ -99,7 +99,7 @@ class AsyncExperience(Namespace):
         """
         where = _filter(start, end, event_type, token_ids, trajectory_id, within)
         answer = await self._reader.frame(events.window(where, limit), cache, max_rows)
-        return flattened(answer, _DICTS) if flatten else answer
+        return flatten_dicts(answer, _DICTS) if flatten else answer
 
     async def events_around(
         self,
@@ -164,7 +164,7 @@ class AsyncExperience(Namespace):
         answer = await self._reader.frame(query, cache, max_rows)
         moments = answer.pop("moment")
         answer.insert(3, "offset", answer.timestamp - moments)
-        return flattened(answer, _DICTS) if flatten else answer
+        return flatten_dicts(answer, _DICTS) if flatten else answer
 
     async def resample_rewards(
         self,
@@ -319,7 +319,7 @@ class AsyncExperience(Namespace):
         with np.errstate(over="ignore", under="ignore"):
             weighted = steps.reward.to_numpy() * factor ** np.arange(len(steps))
             cumulative = np.cumsum(weighted)
-        steps = flattened(steps, _DICTS) if flatten else steps
+        steps = flatten_dicts(steps, _DICTS) if flatten else steps
         steps["cumulative_reward"] = cumulative
         return steps
 

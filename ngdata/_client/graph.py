@@ -424,9 +424,9 @@ class AsyncGraph(Namespace):
                 raise InvalidQueryError(f"label must be text, not {label!r}")
             literals.text(label)
         answer, _ = await self._reader.answer(snapshot_reads.whole_graph(), "off")
-        row = await in_daemon_thread(lambda: snapshots.taken(answer.table))
+        row = await in_daemon_thread(lambda: snapshots.snapshot_row(answer.table))
         async with self._transaction() as connection:
-            return await insert_snapshot(connection, label, row.time, row.figures, row.data)
+            return await insert_snapshot(connection, label, row.created_at, row.metrics, row.data)
 
     async def list_snapshots(self, *, cache: CacheMode | None = None) -> pd.DataFrame:
         """Return a list of the snapshots, without their tokens and connections.
@@ -486,7 +486,7 @@ class AsyncGraph(Namespace):
         True
         """
         row = await self._reader.frame(snapshot_reads.by_id(canonical_id(id)), cache, None)
-        return await in_daemon_thread(lambda: snapshots.loaded(row))
+        return await in_daemon_thread(lambda: snapshots.load(row))
 
     async def diff_snapshots(
         self,
@@ -528,7 +528,7 @@ class AsyncGraph(Namespace):
         """
         before = await self.load_snapshot(a, cache=cache)
         after = await self.load_snapshot(b, cache=cache)
-        return await in_daemon_thread(lambda: snapshots.difference(before, after))
+        return await in_daemon_thread(lambda: snapshots.compare(before, after))
 
     async def create_connection(
         self,

@@ -1,6 +1,6 @@
-"""Snapshots of the graph: made of what was read, loaded as frames, and compared.
+"""Snapshots of the graph: made from the rows of a read, loaded as frames, and compared.
 
-How one is stored is in `ngdata._store.snapshots`.
+`ngdata._store.snapshots` holds their format.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ import pyarrow.compute as pc
 from ngdata._arguments.ids import id_text
 from ngdata._client.components import clustering_coefficient
 from ngdata._client.subgraph import Subgraph
-from ngdata._store.snapshots import CONNECTIONS, TOKENS, Figures, decoded, encoded
+from ngdata._store.snapshots import CONNECTIONS, TOKENS, GraphMetrics, decode, encode
 
-__all__ = ["Snapshot", "Taken", "difference", "loaded", "taken"]
+__all__ = ["Snapshot", "SnapshotRow", "compare", "load", "snapshot_row"]
 
 _STR: Final = pd.StringDtype("pyarrow", na_value=np.nan)
 
@@ -40,17 +40,17 @@ class Snapshot(Subgraph):
 
 
 @dataclass(frozen=True)
-class Taken:
-    """What a snapshot's row is made of."""
+class SnapshotRow:
+    """The values of a snapshot's row, without its label."""
 
-    time: Any
-    figures: Figures
+    created_at: Any
+    metrics: GraphMetrics
     data: bytes
 
 
-def taken(rows: pa.Table) -> Taken:
-    """Make a snapshot of the whole graph, read by `ngdata._query.snapshots.whole_graph`."""
-    time = rows["taken"].drop_null()[0].as_py()
+def snapshot_row(rows: pa.Table) -> SnapshotRow:
+    """Return the row of a snapshot from the rows of `ngdata._query.snapshots.whole_graph`."""
+    created_at = rows["taken"].drop_null()[0].as_py()
     rows = rows.filter(pc.is_valid(rows["id"]))
     is_token = pc.is_null(rows["source_id"])
     ids = rows.filter(is_token)["id"].combine_chunks().cast(pa.binary(16))
@@ -71,34 +71,34 @@ def taken(rows: pa.Table) -> Taken:
         schema=CONNECTIONS,
     )
     tokens = pa.table([ids], schema=TOKENS)
-    return Taken(time, _figures(tokens, connections), encoded(tokens, connections))
+    return SnapshotRow(created_at, _metrics(tokens, connections), encode(tokens, connections))
 
 
-def _figures(tokens: pa.Table, connections: pa.Table) -> Figures:
+def _metrics(tokens: pa.Table, connections: pa.Table) -> GraphMetrics:
     count = tokens.num_rows
     sources, targets = (connections[name].to_numpy() for name in ("source", "target"))
-    back = connections["bidirectional"].to_numpy() & (sources != targets)
-    # Each arc is one out of a token and one into another.
-    degrees = 2 * (len(sources) + int(back.sum()))
-    return Figures(
+    is_two_way = connections["bidirectional"].to_numpy() & (sources != targets)
+    # Each arc leaves one token and enters another, so it counts for the degrees of two.
+    total_degree = 2 * (len(sources) + int(is_two_way.sum()))
+    return GraphMetrics(
         count,
         len(sources),
-        degrees / count if count else None,
+        total_degree / count if count else None,
         clustering_coefficient(count, sources, targets),
     )
 
 
-def loaded(found: pd.DataFrame) -> Snapshot:
-    """Make a snapshot's frames of its row, which `ngdata._query.snapshots.by_id` reads."""
-    row = found.iloc[0]
-    tokens, connections = decoded(
+def load(rows: pd.DataFrame) -> Snapshot:
+    """Return a snapshot from its row, which `ngdata._query.snapshots.by_id` reads."""
+    row = rows.iloc[0]
+    tokens, connections = decode(
         row["data"], row["snapshot_id"], int(row["node_count"]), int(row["edge_count"])
     )
-    ids = _texts(tokens["id"])
+    ids = _id_texts(tokens["id"])
     sources, targets = (connections[name].to_numpy() for name in ("source", "target"))
-    frame = pd.DataFrame(
+    connection_frame = pd.DataFrame(
         {
-            "connection_id": _as_str(_texts(connections["id"])),
+            "connection_id": _as_str(_id_texts(connections["id"])),
             "source_id": _as_str(ids.take(pa.array(sources))),
             "target_id": _as_str(ids.take(pa.array(targets))),
             "connection_type": _as_str(connections["connection_type"].cast(pa.string())),
@@ -106,15 +106,16 @@ def loaded(found: pd.DataFrame) -> Snapshot:
             "bidirectional": connections["bidirectional"].to_numpy().copy(),
         }
     )
-    named = pd.DataFrame({"token_id": _as_str(ids)})
-    for made in (named, frame):
-        made.attrs = found.attrs
+    token_frame = pd.DataFrame({"token_id": _as_str(ids)})
+    for frame in (token_frame, connection_frame):
+        frame.attrs = rows.attrs
     label = None if pd.isna(row["label"]) else row["label"]
-    return Snapshot(named, frame, row["snapshot_id"], label, pd.Timestamp(row["created_at"]))
+    created_at = pd.Timestamp(row["created_at"])
+    return Snapshot(token_frame, connection_frame, row["snapshot_id"], label, created_at)
 
 
-def _texts(ids: pa.ChunkedArray) -> pa.Array:
-    """Ids of 16 bytes as canonical text, all at once."""
+def _id_texts(ids: pa.ChunkedArray) -> pa.Array:
+    """Return ids of 16 bytes as canonical text, all at once."""
     raw = b"".join(
         chunk.buffers()[1][16 * chunk.offset : 16 * (chunk.offset + len(chunk))]
         for chunk in ids.chunks
@@ -127,9 +128,9 @@ def _as_str(values: pa.Array | pa.ChunkedArray) -> Any:
     return values.to_pandas(types_mapper=lambda _: _STR)
 
 
-def difference(a: Snapshot, b: Snapshot) -> pd.DataFrame:
-    """Tell which connections came, went, and changed from `a` to `b`, by their id."""
-    both = a.connections.merge(
+def compare(a: Snapshot, b: Snapshot) -> pd.DataFrame:
+    """Return the connections added, removed and changed from `a` to `b`, by their id."""
+    merged = a.connections.merge(
         b.connections,
         on="connection_id",
         how="outer",
@@ -137,20 +138,21 @@ def difference(a: Snapshot, b: Snapshot) -> pd.DataFrame:
         indicator=True,
     )
     fields = ("source_id", "target_id", "connection_type", "weight", "bidirectional")
-    differs = np.zeros(len(both), bool)
+    differs = np.zeros(len(merged), bool)
     for name in fields:
-        differs |= (both[f"{name}_before"] != both[f"{name}_after"]).to_numpy(bool)
-    both = both[differs].sort_values("connection_id", ignore_index=True)
-    kind = (
-        both["_merge"]
+        differs |= (merged[f"{name}_before"] != merged[f"{name}_after"]).to_numpy(bool)
+    merged = merged[differs].sort_values("connection_id", ignore_index=True)
+    change = (
+        merged["_merge"]
         .astype("str")
         .map({"left_only": "removed", "right_only": "added", "both": "changed"})
     )
-    found = {"connection_id": both.connection_id, "change": kind}
+    columns = {"connection_id": merged.connection_id, "change": change}
     for name in fields[:3]:
-        found[name] = both[f"{name}_after"].fillna(both[f"{name}_before"])
-    found["weight_before"], found["weight_after"] = both.weight_before, both.weight_after
+        columns[name] = merged[f"{name}_after"].fillna(merged[f"{name}_before"])
+    columns["weight_before"] = merged.weight_before
+    columns["weight_after"] = merged.weight_after
     texts = dict.fromkeys(("connection_id", "change", *fields[:3]), "str")
-    made = pd.DataFrame(found).astype({**texts, "weight_before": float, "weight_after": float})
-    made.attrs = b.connections.attrs
-    return made
+    frame = pd.DataFrame(columns).astype({**texts, "weight_before": float, "weight_after": float})
+    frame.attrs = b.connections.attrs
+    return frame

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from ngdata._reading.optional_imports import optional
+from ngdata._reading.optional_imports import import_optional
 
 if TYPE_CHECKING:
     from scipy.sparse import csr_array
@@ -60,7 +60,7 @@ class Subgraph:
         >>> graph.nodes[near.token_id[0]]["token_type"]
         'neuron'
         """
-        graph = optional("networkx", "to_networkx").MultiDiGraph()
+        graph = import_optional("networkx", "to_networkx", "graph").MultiDiGraph()
         attributes = self.tokens.drop(columns="token_id").to_dict("records")
         graph.add_nodes_from(zip(self.tokens.token_id, attributes, strict=True))
         rest = self.connections.drop(columns=["connection_id", "source_id", "target_id"])
@@ -100,7 +100,7 @@ class Subgraph:
         >>> matrix.shape == (len(ids), len(ids))
         True
         """
-        sparse = optional("scipy.sparse", "to_scipy")
+        sparse = import_optional("scipy.sparse", "to_scipy", "graph")
         ids = pd.Index(self.tokens.token_id, name="token_id")
         rows, columns, edges = arcs(self.connections, ids)
         weights = self.connections.weight.to_numpy()[edges]

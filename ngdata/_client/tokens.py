@@ -476,7 +476,7 @@ class AsyncTokens(Namespace):
         box = Box.of(low, high, level)
         rows = positive(chunk_rows, "chunk_rows", 10_000_000)
         names = [column.name for column in regions.region(box, where, columns).columns]
-        query = regions.region(box, where, geoparquet.needed(names))
+        query = regions.region(box, where, geoparquet.columns_to_read(names))
         return await geoparquet.write(self._reader, query, names, rows, path)
 
     async def create(

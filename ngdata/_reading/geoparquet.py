@@ -1,8 +1,8 @@
-"""Regions as GeoParquet files: for DuckDB, GeoPandas, QGIS, Sedona, and whatever reads Parquet.
+"""Regions as GeoParquet files: for DuckDB, GeoPandas, QGIS, Sedona, and all readers of Parquet.
 
 GeoParquet 1.1.0 (https://geoparquet.org/releases/v1.1.0/): points are ISO WKB, the metadata is JSON
 under the key ``geo``.  PyArrow writes the file; the few lines of metadata and the 29 bytes of a
-point are made here, because GeoPandas writes whole frames only, not parts as they come.
+point are written here, because GeoPandas writes only whole frames, not parts of a stream.
 """
 
 from __future__ import annotations
@@ -28,12 +28,12 @@ from ngdata._query.model import Column, Kind, Query
 from ngdata._reading.reader import Reader
 from ngdata.errors import InvalidQueryError
 
-__all__ = ["needed", "write"]
+__all__ = ["columns_to_read", "write"]
 
 _GEOMETRY: Final = "geometry"
 _AXES: Final = ("x", "y", "z")
 
-# Byte order (1: little endian), type (1001: point with z, in ISO's numbers), coordinates.
+# Byte order (1: little-endian), type (1001: point with z, in ISO's numbering), coordinates.
 _POINT: Final = np.dtype([("order", "u1"), ("type", "<u4"), ("coords", "<f8", 3)])
 
 _TYPES: Final = {
@@ -44,21 +44,23 @@ _TYPES: Final = {
 }
 
 
-def needed(columns: Sequence[str]) -> list[str]:
-    """Give the columns to read: those that are wanted, and those that make the geometry."""
+def columns_to_read(columns: Sequence[str]) -> list[str]:
+    """Return the columns to read: those to write, and those that make up the geometry."""
     return list(dict.fromkeys([*columns, *_AXES]))
 
 
 async def write(
     reader: Reader, query: Query, columns: Sequence[str], rows: int, path: str | os.PathLike[str]
 ) -> int:
-    """Write an answer that has x, y and z, row group by row group; give the number of rows.
+    """Write an answer that has x, y and z in row groups of `rows`; return the number of rows.
 
-    The file appears under its name when it is whole.
+    The file appears under its name once it is complete.
     """
-    file = _File(_target(path), [column for column in query.columns if column.name in columns])
+    file = _AtomicFile(
+        _target(path), [column for column in query.columns if column.name in columns]
+    )
     try:
-        # Cancelled, it ends what it writes first: the file is not taken away from under it.
+        # A cancellation waits for the write in progress: else the file would be removed under it.
         await uninterrupted(in_daemon_thread(file.open))
         async with aclosing(reader.frames(query, rows)) as frames:
             async for frame in frames:
@@ -71,29 +73,29 @@ async def write(
 
 def _target(path: Any) -> Path:
     try:
-        # A link stays one: what it leads to is replaced.
+        # A link stays a link: the file that it points to is replaced.
         target = Path(path).resolve()
-        is_other = target.exists() and not target.is_file()
+        is_special = target.exists() and not target.is_file()
     except TypeError:
         raise InvalidQueryError(f"path must be the path of a file, not {path!r}") from None
     except (OSError, RuntimeError, ValueError) as error:
-        raise InvalidQueryError(f"path cannot be that of a file: {error}") from None
+        raise InvalidQueryError(f"path cannot be the path of a file: {error}") from None
     if not target.name or target.is_dir():
-        raise InvalidQueryError(f"path must name a file, and {str(path)!r} is a directory")
-    if is_other:
+        raise InvalidQueryError(f"path must name a file, but {str(path)!r} is a directory")
+    if is_special:
         raise InvalidQueryError(
-            f"path must name a file that is new or can be replaced, and {str(path)!r} is a device, "
-            "a pipe or a socket"
+            f"path must name a new file or one to replace, but {str(path)!r} is a device, a pipe "
+            "or a socket"
         )
     return target
 
 
-class _File:
-    """A file that is written under a temporary name, and renamed when it is whole."""
+class _AtomicFile:
+    """A file that is written under a temporary name, and renamed once it is complete."""
 
     def __init__(self, target: Path, columns: Sequence[Column]) -> None:
         self._target = target
-        # Beside it, or it could not be renamed; no pattern of data files finds it.
+        # In the same directory, so that it can be renamed; no glob for data files matches it.
         self._temporary = target.with_name(f".{target.name}.{secrets.token_hex(4)}.part")
         fields = [pa.field(c.name, _TYPES[c.kind], nullable=False) for c in columns]
         self._schema = pa.schema([*fields, pa.field(_GEOMETRY, pa.binary(), nullable=False)])
@@ -109,7 +111,7 @@ class _File:
         except (OSError, ValueError) as error:
             reason = error.strerror if isinstance(error, OSError) else error
             raise InvalidQueryError(
-                f"path must name a file that can be written, and {str(self._target)!r} cannot: "
+                f"path must name a file that can be written, but {str(self._target)!r} cannot: "
                 f"{reason}"
             ) from None
         self._writer = pq.ParquetWriter(self._sink, self._schema, compression="zstd")
@@ -125,7 +127,7 @@ class _File:
             for field in self._schema
             if field.name != _GEOMETRY
         ]
-        table = pa.Table.from_arrays([*arrays, _binary(points)], schema=self._schema)
+        table = pa.Table.from_arrays([*arrays, _wkb(points)], schema=self._schema)
         assert self._writer is not None
         self._writer.write_table(table, row_group_size=len(frame))
         self.rows += len(frame)
@@ -138,7 +140,7 @@ class _File:
         self._sink.flush()
         os.fsync(self._sink.fileno())
         self._sink.close()
-        # Who could not read what was there cannot read what comes.
+        # The permissions of a replaced file are kept: users who could not read it still cannot.
         with contextlib.suppress(FileNotFoundError):
             self._temporary.chmod(stat.S_IMODE(self._target.stat().st_mode))
         os.replace(self._temporary, self._target)
@@ -147,7 +149,7 @@ class _File:
         column: dict[str, Any] = {
             "encoding": "WKB",
             "geometry_types": ["Point Z"],
-            # Without the key, they would be degrees of longitude and latitude.
+            # If the key is missing, coordinates are degrees of longitude and latitude.
             "crs": None,
             "edges": "planar",
         }
@@ -156,18 +158,18 @@ class _File:
         return {"version": "1.1.0", "primary_column": _GEOMETRY, "columns": {_GEOMETRY: column}}
 
     def discard(self) -> None:
-        """Leave nothing under the temporary name; what was finished has another."""
+        """Remove the file under the temporary name; a finished file has another name."""
         if self._sink is None:
             return
         with contextlib.suppress(Exception):
             if self._writer is not None:
                 self._writer.close()
-        with contextlib.suppress(OSError):  # a full disk has been told already
+        with contextlib.suppress(OSError):  # a full disk has already raised
             self._sink.close()
         self._temporary.unlink(missing_ok=True)
 
 
-def _binary(points: np.ndarray[Any, Any]) -> pa.Array:
+def _wkb(points: np.ndarray[Any, Any]) -> pa.Array:
     width = points.dtype.itemsize
     offsets = np.arange(0, width * len(points) + 1, width, dtype=np.int32)
     return pa.Array.from_buffers(

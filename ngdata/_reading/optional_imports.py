@@ -1,4 +1,4 @@
-"""Libraries that only some methods need: imported when one is called, or asked for by name."""
+"""Libraries that only some methods need: imported when such a method is called."""
 
 from __future__ import annotations
 
@@ -7,36 +7,37 @@ from typing import Any
 
 from ngdata.errors import ConfigError
 
-__all__ = ["optional"]
+__all__ = ["import_optional"]
 
 
-def optional(name: str, what: str) -> Any:
-    """Import a library of the extra ``graph``.
+def import_optional(name: str, feature: str, extra: str) -> Any:
+    """Return a module of a library that is not one of ngdata's own requirements.
 
     Parameters
     ----------
     name : str
         The module.
-    what : str
-        Who needs it, for the error.
+    feature : str
+        The method that needs it, for the error.
+    extra : str
+        The extra of ngdata that installs it, for the error.
 
     Raises
     ------
     ConfigError
-        It is not installed.
+        It cannot be imported: it is not installed, or something that it needs is not.
 
     Examples
     --------
-    >>> from ngdata._reading.optional_imports import optional
-    >>> optional("scipy.sparse", "to_scipy").__name__
+    >>> from ngdata._reading.optional_imports import import_optional
+    >>> import_optional("scipy.sparse", "to_scipy", "graph").__name__
     'scipy.sparse'
     """
     try:
         return importlib.import_module(name)
-    except ModuleNotFoundError as error:
+    except ImportError as error:
         library = name.partition(".")[0]
-        if (error.name or "").partition(".")[0] != library:
-            raise
         raise ConfigError(
-            f"{what} needs {library}, which is not installed: pip install 'ngdata[graph]'"
-        ) from None
+            f"{feature} needs {library}, which cannot be imported ({error}): "
+            f"pip install 'ngdata[{extra}]'"
+        ) from error

@@ -26,10 +26,10 @@ from ngdata._connections.threads import in_daemon_thread
 from ngdata._query.model import Column, Kind, Query
 from ngdata._reading.answer import Answer
 from ngdata._reading.cache.cached_reader import digest, key_prefix
-from ngdata._reading.cache.memory_tier import Memory
-from ngdata._reading.cache.redis_tier import Shared
+from ngdata._reading.cache.memory_tier import MemoryTier
+from ngdata._reading.cache.redis_tier import RedisTier
 from ngdata._reading.cache.stats import CacheStats
-from ngdata._reading.cache.versions import Versions, told_version_sql
+from ngdata._reading.cache.versions import Versions, tracked_version_sql
 from ngdata.errors import NGDataError
 from ngdata.repositories.redis import RedisManager
 
@@ -52,8 +52,8 @@ class EntityCache:
         self._enabled = settings.cache != "off"
         self._identity: tuple[str, str] | None = None
         self._is_open = False
-        self._shared: dict[RedisManager, Shared | None] = {}
-        self.memory = Memory(settings.cache_bytes)
+        self._shared: dict[RedisManager, RedisTier | None] = {}
+        self.memory = MemoryTier(settings.cache_bytes)
         self.stats = CacheStats()
 
     async def open(self, redis: RedisManager | None) -> bool:
@@ -73,12 +73,12 @@ class EntityCache:
             with contextlib.suppress(NGDataError):  # no Redis is configured
                 url = await in_daemon_thread(redis.url)
                 ttl = redis.get_ttl("token")
-                self._shared[redis] = Shared(url, prefix, secret, ttl, self.stats)
+                self._shared[redis] = RedisTier(url, prefix, secret, ttl, self.stats)
         return True
 
     def version_sql(self, model: type[Any]) -> str:
         """Return the query of the version that a session sees; NULL means that it has none."""
-        return told_version_sql(model.__table__.fullname)
+        return tracked_version_sql(model.__table__.fullname)
 
     async def find(
         self, model: type[Any], key: uuid.UUID, version: str | None, redis: RedisManager | None

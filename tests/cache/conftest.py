@@ -1,4 +1,4 @@
-"""What the tests of the cache share: writers that are none of ours, and Redis servers to break."""
+"""Helpers for the tests of the cache: foreign writers, and Redis servers to break."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ WHOLE = ((-np.inf,) * 3, (np.inf,) * 3)
 
 
 class RedisServer:
-    """A Redis of the test's own, on a unix socket in a short temporary directory."""
+    """A Redis server of one test, on a unix socket in a temporary directory with a short path."""
 
     def __init__(self, *options: str) -> None:
         self._directory = Path(tempfile.mkdtemp(prefix="ngr-"))
@@ -83,7 +83,7 @@ class RedisServer:
 
 @pytest.fixture
 def own_redis() -> Iterator[RedisServer]:
-    """A running Redis that nobody else uses."""
+    """A running Redis server that only this test uses."""
     server = RedisServer()
     server.start()
     yield server
@@ -92,36 +92,36 @@ def own_redis() -> Iterator[RedisServer]:
 
 @pytest.fixture
 def redis_server() -> Iterator[Callable[..., RedisServer]]:
-    """Make Redis servers with options; they are ended with the test."""
-    made: list[RedisServer] = []
+    """Make Redis servers with options; they stop when the test ends."""
+    servers: list[RedisServer] = []
 
     def make(*options: str) -> RedisServer:
-        made.append(RedisServer(*options))
-        return made[-1]
+        servers.append(RedisServer(*options))
+        return servers[-1]
 
     yield make
-    for server in made:
+    for server in servers:
         server.close()
 
 
 def points(*places: tuple[float, float, float], **columns: Any) -> pd.DataFrame:
-    """Make a frame of tokens at places."""
+    """Return a frame of tokens at these places."""
     return pd.DataFrame(places, columns=list("xyz")).assign(**columns)
 
 
 def row_set(frame: pd.DataFrame) -> pd.DataFrame:
-    """Give a region's answer in an order of its own: it has none."""
+    """Return a region's answer, which has no order, sorted by all columns."""
     return frame.sort_values(list(frame.columns), ignore_index=True)
 
 
-def same(found: pd.DataFrame, expected: pd.DataFrame) -> None:
-    """Compare two answers as sets of rows; columns and dtypes too."""
-    pd.testing.assert_frame_equal(row_set(found), row_set(expected), check_exact=True)
+def same(frame: pd.DataFrame, expected: pd.DataFrame) -> None:
+    """Compare two answers as sets of rows, with their columns and dtypes."""
+    pd.testing.assert_frame_equal(row_set(frame), row_set(expected), check_exact=True)
 
 
 @asynccontextmanager
 async def outsider(url: str) -> AsyncIterator[asyncpg.Connection[Any]]:
-    """A connection that knows nothing of ngdata."""
+    """A connection that is opened without ngdata."""
     connection = await asyncpg.connect(url)
     try:
         yield connection
@@ -134,26 +134,26 @@ def run(work: Any) -> Any:
 
 
 def insert(count: int, **values: object) -> str:
-    """Write a statement that inserts tokens at (0, 0, 0) of level 0."""
-    given = "".join(f", {name}" for name in values)
-    what = "".join(f", {value!r}" for value in values.values())
+    """Return a statement that inserts tokens at (0, 0, 0) of level 0."""
+    columns = "".join(f", {name}" for name in values)
+    literals = "".join(f", {value!r}" for value in values.values())
     zeros = "ARRAY[0,NULL,NULL,NULL,NULL,NULL,NULL,NULL]::float8[]"
     return (
-        f"INSERT INTO tokens.tokens (coord_x, coord_y, coord_z{given})"
-        f" SELECT {zeros}, {zeros}, {zeros}{what} FROM generate_series(1, {count})"
+        f"INSERT INTO tokens.tokens (coord_x, coord_y, coord_z{columns})"
+        f" SELECT {zeros}, {zeros}, {zeros}{literals} FROM generate_series(1, {count})"
     )
 
 
 async def eventually(condition: Callable[[], Any], seconds: float = 20) -> None:
-    """Await a state that must come; how long it takes is not what is tested."""
+    """Wait until a condition holds; the time that this takes is not tested."""
     deadline = time.monotonic() + seconds
     while True:
-        found = condition()
-        if asyncio.iscoroutine(found):
-            found = await found
-        if found:
+        result = condition()
+        if asyncio.iscoroutine(result):
+            result = await result
+        if result:
             return
-        assert time.monotonic() < deadline, "the state did not come"
+        assert time.monotonic() < deadline, "the condition never held"
         await asyncio.sleep(0.02)
 
 

@@ -1,4 +1,4 @@
-"""The benchmarks of the cache at a small size: what they compare agrees, their tables are whole."""
+"""The benchmarks of the cache, in small: compared answers agree, and their tables are complete."""
 
 import asyncio
 import re
@@ -9,22 +9,22 @@ from ngdata._store import migrate
 from tests.conftest import execute
 
 
-def test_all_ways_give_the_same_answer(server, empty_database):
+def test_all_ways_return_the_same_answer(server, empty_database):
     migrate.upgrade(empty_database)
     addresses = _local.Addresses(empty_database, server.redis_url)
-    found = asyncio.run(cache.run(addresses, (1, 50), turns=5))
-    lines = cache.table(found).splitlines()
+    results = asyncio.run(cache.run(addresses, (1, 50), turns=5))
+    lines = cache.table(results).splitlines()
     assert len(lines) == 2 + 7 + 6
     for line in lines[2:]:
         assert re.fullmatch(r"\| [\d,]+ \| [\w -]+ \| [\d.]+ \| [\d.]+ \| [\d.]+ \|", line), line
 
 
-def test_writers_leave_the_rows_that_they_wrote(empty_database):
+def test_the_rows_of_all_writers_remain(empty_database):
     migrate.upgrade(empty_database)
-    found = asyncio.run(versions.run(empty_database, 80))
-    assert [one.sessions for one in found] == [1, 4, 8]
+    results = asyncio.run(versions.run(empty_database, 80))
+    assert [result.sessions for result in results] == [1, 4, 8]
     rows = execute(empty_database, "SELECT count(*) FROM graph.connections")
     assert rows == [(2 * 80,)]  # with the trigger, and without
-    lines = versions.table(found).splitlines()
+    lines = versions.table(results).splitlines()
     for line in lines[2:]:
         assert re.fullmatch(r"\| \d \| \d+ \| \d+ \| \d+ \| \d+ \| [\d.]+ \|", line), line

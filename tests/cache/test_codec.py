@@ -1,4 +1,4 @@
-"""Bytes from Redis: whole and ours, or refused, whatever they are."""
+"""Bytes from Redis are either a complete answer that ngdata wrote, or refused."""
 
 import hmac
 import json
@@ -15,12 +15,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from ngdata._query.envelope import FormatError
 from ngdata._query.model import Column, Kind
 from ngdata._reading.answer import Answer
 from ngdata._reading.cache import codec
-from ngdata._reading.cache.codec import Refused, decoded, encoded
+from ngdata._reading.cache.codec import decode, encode
 
-KEY, SECRET, MOST = "ngdata:1:0006:abc:question:version", b"secret", 1 << 20
+KEY, SECRET, MAX_BYTES = "ngdata:1:0006:abc:question:version", b"secret", 1 << 20
 SAMPLES = {
     Kind.TEXT: [pa.array(["a", None, "ü\U0001f9e0", ""])],
     Kind.FLOAT: [pa.array([0.1, None, float("inf"), -0.0])],
@@ -39,11 +40,11 @@ def answer_of(kind, array):
 
 
 ONE = answer_of(Kind.FLOAT, pa.array([1.0, 2.0]))
-GOOD = encoded(KEY, ONE, SECRET)
+GOOD = encode(KEY, ONE, SECRET)
 
 
-def read(value, key=KEY, columns=ONE.columns, secret=SECRET, most=MOST):
-    return decoded(key, value, columns, secret, most)
+def read(value, key=KEY, columns=ONE.columns, secret=SECRET, max_bytes=MAX_BYTES):
+    return decode(key, value, columns, secret, max_bytes)
 
 
 def test_every_kind_has_samples():
@@ -52,17 +53,17 @@ def test_every_kind_has_samples():
 
 @pytest.mark.parametrize(("kind", "array"), [(k, a) for k, some in SAMPLES.items() for a in some])
 @pytest.mark.parametrize("rows", ["some", "none"])
-def test_every_kind_comes_back(kind, array, rows):
-    given_one = answer_of(kind, array if rows == "some" else array.slice(0, 0))
-    back = read(encoded(KEY, given_one, SECRET), columns=given_one.columns)
-    assert back.table.equals(given_one.table)
-    assert (back.version, back.read_at) == ("v1", 1.5)
-    pd.testing.assert_frame_equal(back.frame(), given_one.frame(), check_exact=True)
+def test_every_kind_is_decoded_as_it_was_encoded(kind, array, rows):
+    original = answer_of(kind, array if rows == "some" else array.slice(0, 0))
+    decoded = read(encode(KEY, original, SECRET), columns=original.columns)
+    assert decoded.table.equals(original.table)
+    assert (decoded.version, decoded.read_at) == ("v1", 1.5)
+    pd.testing.assert_frame_equal(decoded.frame(), original.frame(), check_exact=True)
 
 
 def test_every_prefix_is_refused():
     for length in range(len(GOOD)):
-        with pytest.raises(Refused):
+        with pytest.raises(FormatError):
             read(GOOD[:length])
 
 
@@ -71,22 +72,22 @@ def test_every_flipped_bit_is_refused():
         for bit in range(8):
             altered = bytearray(GOOD)
             altered[place] ^= 1 << bit
-            with pytest.raises(Refused):
+            with pytest.raises(FormatError):
                 read(bytes(altered))
 
 
 @given(st.binary(max_size=300))
 def test_random_bytes_are_refused(value):
-    for found in (value, GOOD[:7] + value, GOOD + value if value else b""):
-        with pytest.raises(Refused):
-            read(found)
+    for data in (value, GOOD[:7] + value, GOOD + value if value else b""):
+        with pytest.raises(FormatError):
+            read(data)
 
 
 @pytest.mark.parametrize(
     "value", [None, 5, 1.0, True, "text", [GOOD], {b"a": GOOD}, bytearray(GOOD)]
 )
-def test_what_is_no_byte_string_is_refused(value):
-    with pytest.raises(Refused):
+def test_a_value_that_is_not_a_byte_string_is_refused(value):
+    with pytest.raises(FormatError):
         read(value)
 
 
@@ -99,17 +100,17 @@ class Bomb:
 
 def test_pickles_are_never_loaded():
     for protocol in range(pickle.HIGHEST_PROTOCOL + 1):
-        with pytest.raises(Refused):
+        with pytest.raises(FormatError):
             read(pickle.dumps(Bomb(), protocol))
     assert not Bomb.exploded
     assert "pickle" not in Path(codec.__file__).read_text()
 
 
-# ------------------------------------------------- a checksum that is right, over what is wrong
+# ------------------------------------------------------ a correct checksum over wrong contents
 
 
 def forged(body=None, **changes):
-    """Write a value with the secret, its head changed, and perhaps its body."""
+    """Return a value sealed with the secret, after a change of its head and perhaps its body."""
     start = 7 + 32
     (length,) = struct.unpack_from("<I", GOOD, start)
     head = json.loads(GOOD[start + 4 : start + 4 + length])
@@ -121,7 +122,7 @@ def forged(body=None, **changes):
     return GOOD[:7] + hmac.digest(SECRET, rest, "sha256") + rest
 
 
-def test_a_forged_value_with_nothing_changed_is_read():
+def test_a_forged_value_without_changes_is_decoded():
     assert read(forged()).table.equals(ONE.table)
 
 
@@ -141,16 +142,23 @@ def test_a_forged_value_with_nothing_changed_is_read():
         {"size": -1},
         {"size": 0},
         {"size": 2**62},
-        {"size": MOST + 1},
+        {"size": MAX_BYTES + 1},
         {"size": 10**400},
         {"compression": "lz4"},
         {"compression": "zstd"},
         {"compression": 1},
     ],
 )
-def test_a_head_that_is_wrong_is_refused(changes):
-    with pytest.raises(Refused):
+def test_a_wrong_head_is_refused(changes):
+    with pytest.raises(FormatError):
         read(forged(**changes))
+
+
+@pytest.mark.parametrize("text", [b"", b"{", b"\xff", b"[" * 60_000, b"{}" + b" " * (1 << 16)])
+def test_a_head_that_is_not_valid_json_is_refused(text):
+    rest = struct.pack("<I", len(text)) + text
+    with pytest.raises(FormatError):
+        read(GOOD[:7] + hmac.digest(SECRET, rest, "sha256") + rest)
 
 
 def stream(table, **options):
@@ -173,60 +181,60 @@ def stream(table, **options):
         pa.table({"c": pa.array([[1.0], [2.0]])}),
     ],
 )
-def test_another_table_is_refused(table):
+def test_a_table_of_another_schema_is_refused(table):
     body = stream(table)
-    with pytest.raises(Refused):
+    with pytest.raises(FormatError):
         read(forged(body, size=len(body)))
 
 
-@pytest.mark.parametrize("where", ["key", "columns", "secret"])
-def test_another_question_or_database_is_refused(where):
+@pytest.mark.parametrize("argument", ["key", "columns", "secret"])
+def test_an_answer_to_another_question_or_database_is_refused(argument):
     other = {
         "key": KEY.replace("question", "another"),
         "columns": (Column("c", Kind.INTEGER),),
         "secret": b"another",
     }
-    with pytest.raises(Refused):
-        read(GOOD, **{where: other[where]})
+    with pytest.raises(FormatError):
+        read(GOOD, **{argument: other[argument]})
 
 
 @given(st.data())
 @settings(max_examples=300)
-def test_a_damaged_stream_under_a_right_checksum_never_gets_out(data):
-    """It is a table of this schema and these rows, or refused; never another error, or worse."""
+def test_a_damaged_stream_under_a_correct_checksum_never_passes(data):
+    """It is a table of this schema and this number of rows, or FormatError; never another error."""
     body = bytearray(stream(ONE.table))
     for _ in range(data.draw(st.integers(1, 4))):
         place = data.draw(st.integers(0, len(body) - 1))
         body[place] = data.draw(st.integers(0, 255))
     try:
-        found = read(forged(bytes(body), size=len(body)))
-    except Refused:
+        answer = read(forged(bytes(body), size=len(body)))
+    except FormatError:
         return
-    assert found.table.num_rows == 2
-    assert found.table.schema.names == ["c"]
-    assert found.table.schema.types == [pa.float64()]
+    assert answer.table.num_rows == 2
+    assert answer.table.schema.names == ["c"]
+    assert answer.table.schema.types == [pa.float64()]
 
 
-def test_no_room_is_made_for_what_a_value_only_says():
-    """A gigabyte in the head, and in the compressed stream's own."""
+def test_no_memory_is_allocated_for_a_size_that_a_value_only_claims():
+    """The head claims a gigabyte, and so does the head of the compressed stream."""
     before = pa.total_allocated_bytes()
     tracemalloc.start()
     for changes in ({"size": 1 << 30}, {"size": 1 << 30, "compression": "lz4"}):
-        with pytest.raises(Refused):
+        with pytest.raises(FormatError):
             read(forged(**changes))
     assert tracemalloc.get_traced_memory()[1] < 1 << 20
     tracemalloc.stop()
     zeros = pa.compress(b"\0" * (1 << 24), "lz4", asbytes=True)
-    with pytest.raises(Refused):
+    with pytest.raises(FormatError):
         read(forged(zeros, size=1 << 19, compression="lz4"))
     assert pa.total_allocated_bytes() <= before + (1 << 20)
 
 
-def test_compressed_only_where_that_pays():
+def test_an_answer_is_compressed_only_if_that_pays():
     def size(values):
-        found = answer_of(Kind.FLOAT, pa.array(values))
-        value = encoded(KEY, found, SECRET)
-        assert read(value, columns=found.columns).table.equals(found.table)
+        answer = answer_of(Kind.FLOAT, pa.array(values))
+        value = encode(KEY, answer, SECRET)
+        assert read(value, columns=answer.columns).table.equals(answer.table)
         return len(value), b'"compression": "lz4"' in value
 
     length, is_compressed = size(np.zeros(100_000))
@@ -239,11 +247,11 @@ def test_compressed_only_where_that_pays():
     assert not size(np.zeros(100))[1]
 
 
-def test_a_larger_table_than_there_is_room_for_is_refused():
+def test_a_table_above_the_limit_is_refused():
     large = answer_of(Kind.FLOAT, pa.array(np.zeros(10_000)))
-    with pytest.raises(Refused):
-        read(encoded(KEY, large, SECRET), columns=large.columns, most=1000)
+    with pytest.raises(FormatError):
+        read(encode(KEY, large, SECRET), columns=large.columns, max_bytes=1000)
 
 
-def test_the_same_question_has_another_value_with_another_secret():
-    assert encoded(KEY, ONE, os.urandom(8)) != GOOD
+def test_another_secret_changes_the_value():
+    assert encode(KEY, ONE, os.urandom(8)) != GOOD

@@ -1,4 +1,4 @@
-"""A region inside a region: the same set of rows as the server gives, without a row read."""
+"""A region inside a region: the same set of rows as from the server, without reading any."""
 
 import itertools
 import math
@@ -19,7 +19,7 @@ GRID = [-math.inf, -1.0, -0.0, 0.0, 5e-324, 1.0, math.nextafter(1.0, 2.0), 2.0, 
 
 @pytest.fixture(scope="module")
 def store(server):
-    """Tokens on and beside the faces of the boxes; level 3 has one more than level 0."""
+    """Tokens on and next to the faces of the boxes; level 3 holds half of those of level 0."""
     import adbc_driver_postgresql.dbapi as adbc
 
     with adbc.connect(server.database_url, autocommit=True) as connection:
@@ -40,7 +40,7 @@ def store(server):
 def regions(draw):
     bounds = [sorted(draw(st.tuples(*[st.sampled_from(GRID)] * 2))) for _ in range(3)]
     low, high = zip(*bounds, strict=True)
-    wanted = {
+    options = {
         "token_type": st.sampled_from(
             [None, None, "soma", ("soma",), ["soma", "axon"], TYPES, [], ["soma", "soma"]]
         ),
@@ -51,11 +51,11 @@ def regions(draw):
         "limit": st.sampled_from([None] * 6 + [1000]),
     }
     level = draw(st.sampled_from([0, 0, 0, "physical", 3]))
-    return (low, high, level), {name: draw(values) for name, values in wanted.items()}
+    return (low, high, level), {name: draw(values) for name, values in options.items()}
 
 
 def inside(outer, inner):
-    """Shrink a region towards another, so that most that are drawn do lie inside."""
+    """Shrink a region towards another, so that most of those drawn lie inside it."""
     (low, high, level), options = outer
     (a, b, _), more = inner
     new_low = tuple(max(x, y) for x, y in zip(low, a, strict=True))
@@ -73,40 +73,40 @@ def inside(outer, inner):
 
 @given(outer=regions(), inner=regions(), shrink=st.booleans())
 @settings(max_examples=400)
-def test_the_rows_are_the_servers(store, outer, inner, shrink):
+def test_the_rows_are_those_of_the_server(store, outer, inner, shrink):
     if shrink:
         outer = outer[0], outer[1] | {"columns": None, "limit": None}
         inner = inside(outer, inner)
     store._wrapped._reader.memory.clear()
     for box, options in (outer, inner, inner):
-        found = store.tokens.find_in_region(*box, **options)
+        frame = store.tokens.find_in_region(*box, **options)
         plain = store.tokens.find_in_region(*box, **options, cache="off")
-        assert list(found.columns) == list(plain.columns)
-        same(found, plain)
+        assert list(frame.columns) == list(plain.columns)
+        same(frame, plain)
 
 
-def test_most_of_those_are_answered_from_memory(store):
-    """After the property above: it would hold as well if nothing was ever answered so."""
+def test_many_of_these_are_answered_from_memory(store):
+    """Run after the property above, which would also hold if none was."""
     assert store.cache.stats().region_hits > 100
 
 
-def test_zooming_in_reads_no_row(store, server):
-    """A hundred regions inside one, and the server is asked for versions alone."""
+def test_zooming_in_reads_no_rows(store, server):
+    """For a hundred regions inside one, only versions are read from the server."""
     with ngdata.connect(server.database_url) as ng:
         ng.tokens.find_in_region((-2, -2, -2), (3, 3, 3))
         rng = np.random.default_rng(1)
         for number in range(100):
             low = rng.uniform(-2, 1, 3)
-            found = ng.tokens.find_in_region(low, low + 1.5)
-            assert found.attrs["ngdata"]["source"] == "region", number
+            frame = ng.tokens.find_in_region(low, low + 1.5)
+            assert frame.attrs["ngdata"]["source"] == "region", number
         stats = ng.cache.stats()
         assert (stats.misses, stats.region_hits) == (1, 100)
-        # And the next zoom goes on from the last one as well.
+        # The answer to the last zoom is itself kept.
         ng.tokens.find_in_region(low, low + 1.5)
         assert ng.cache.stats().memory_hits == 1
 
 
-def test_a_write_ends_it(store, server):
+def test_a_write_outdates_the_larger_region(store, server):
     with ngdata.connect(server.database_url) as ng:
         ng.tokens.find_in_region((0, 0, 0), (2, 2, 2))
         token = ng.tokens.create({0: (0.5, 0.5, 0.5)})
@@ -133,15 +133,15 @@ def test_a_write_ends_it(store, server):
         ({}, {"limit": 10}),
     ],
 )
-def test_what_does_not_qualify(store, server, outer, inner):
+def test_a_region_that_may_miss_rows_or_columns_is_not_used(store, server, outer, inner):
     with ngdata.connect(server.database_url) as ng:
         ng.tokens.find_in_region((0, 0, 0), (2, 2, 2), **outer)
-        found = ng.tokens.find_in_region((0, 0, 0), (1, 1, 1), **inner)
-        assert found.attrs["ngdata"]["source"] == "database"
+        frame = ng.tokens.find_in_region((0, 0, 0), (1, 1, 1), **inner)
+        assert frame.attrs["ngdata"]["source"] == "database"
 
 
-def test_only_needed_columns_must_be_there(store, server):
-    """Same faces and filters need none; another face its axis alone."""
+def test_only_the_columns_that_the_filter_needs_are_required(store, server):
+    """Equal faces and filters need no column; a different face needs only its axis."""
     box = ((0, 0, 0), (2, 2, 2))
     with ngdata.connect(server.database_url) as ng:
         ng.tokens.find_in_region(*box, columns=["token_id", "x"], flags=1)
@@ -151,27 +151,27 @@ def test_only_needed_columns_must_be_there(store, server):
             ((0, 0, 0), (1, 2, 2), ["x", "token_id"]),
         ):
             options = {"columns": columns, "flags": 1}
-            found = ng.tokens.find_in_region(low, high, **options)
-            assert found.attrs["ngdata"]["source"] == "region"
-            same(found, ng.tokens.find_in_region(low, high, **options, cache="off"))
+            frame = ng.tokens.find_in_region(low, high, **options)
+            assert frame.attrs["ngdata"]["source"] == "region"
+            same(frame, ng.tokens.find_in_region(low, high, **options, cache="off"))
 
 
-def test_only_so_many_are_looked_at(store, server):
-    """The last 32 that were used; so a search takes no longer, however many there are."""
+def test_a_limited_number_of_regions_is_searched(store, server):
+    """The 32 used last, so the search stays short however many regions are kept."""
     with ngdata.connect(server.database_url) as ng:
         ng.tokens.find_in_region((0, 0, 0), (2, 2, 2))
         places = itertools.product(range(10, 14), repeat=3)
         for place in itertools.islice(places, 40):
             ng.tokens.find_in_region(place, place)
-        found = ng.tokens.find_in_region((0, 0, 0), (1, 1, 1))
-        assert found.attrs["ngdata"]["source"] == "database"
+        frame = ng.tokens.find_in_region((0, 0, 0), (1, 1, 1))
+        assert frame.attrs["ngdata"]["source"] == "database"
 
 
-def test_ttl_counts_from_the_larger_regions_read(store, server):
+def test_ttl_counts_from_the_read_of_the_larger_region(store, server):
     with ngdata.connect(server.database_url, cache="ttl", default_ttl=1000) as ng:
         reader = ng._wrapped._reader
         ng.tokens.find_in_region((0, 0, 0), (2, 2, 2))
         ng.tokens.find_in_region((0, 0, 0), (1, 1, 1))
-        made = {answer.read_at for _, answer in reader.memory._kept.values()}
-        assert len(made) == 1
+        times = {answer.read_at for _, answer in reader.memory._entries.values()}
+        assert len(times) == 1
         assert ng.cache.stats().region_hits == 1

@@ -1,4 +1,4 @@
-"""A returned frame is the caller's own: whatever is done to it, the next one is as it was."""
+"""The caller owns a returned frame: no change of it reaches the next one."""
 
 import contextlib
 import gc
@@ -31,10 +31,10 @@ COLUMNS = tuple(Column(name, kind) for name, (kind, _) in KINDS.items())
 SHAREABLE = ("id", "x", "gap", "n", "yes", "when")
 
 
-def answer(names, pieces):
-    """An answer of these columns, in one piece or in several as a driver may give it."""
+def make_answer(names, chunks):
+    """Return an answer of these columns, in one chunk or in several, as from a driver."""
     table = pa.table({name: KINDS[name][1] for name in names})
-    if pieces > 1:
+    if chunks > 1:
         table = pa.concat_tables([table.slice(0, 1), table.slice(1)])
     return Answer(table, tuple(column for column in COLUMNS if column.name in names))
 
@@ -131,50 +131,50 @@ CHANGES = {
 
 
 @pytest.mark.filterwarnings("ignore")
-@pytest.mark.parametrize("pieces", [1, 2])
+@pytest.mark.parametrize("chunks", [1, 2])
 @pytest.mark.parametrize("names", [SHAREABLE, tuple(KINDS), *((name,) for name in KINDS)])
 @pytest.mark.parametrize("change", CHANGES)
-def test_no_change_reaches_the_next_frame(change, names, pieces):
-    kept = answer(names, pieces)
-    expected = answer(names, pieces).frame()
-    first, second = kept.frame(), kept.frame()
+def test_no_change_reaches_the_next_frame(change, names, chunks):
+    answer = make_answer(names, chunks)
+    expected = make_answer(names, chunks).frame()
+    first, second = answer.frame(), answer.frame()
     for frame in (first, second):
         frame.attrs["ngdata"] = {"source": "memory"}
-    # What pandas or NumPy refuses has changed nothing either.
+    # A change that pandas or NumPy refuses must not have happened in part either.
     with contextlib.suppress(ValueError, TypeError, AttributeError, KeyError, IndexError):
         CHANGES[change](first)
-    for frame in (second, kept.frame()):
+    for frame in (second, answer.frame()):
         pd.testing.assert_frame_equal(frame, expected, check_exact=True)
         assert frame.index.name is None
         assert frame.columns.name is None
         assert frame.flags.allows_duplicate_labels
     assert second.attrs == {"ngdata": {"source": "memory"}}
-    assert kept.frame().attrs == {}
+    assert answer.frame().attrs == {}
 
 
 @pytest.mark.parametrize("name", KINDS)
-def test_a_frame_can_be_changed_when_its_answer_is_gone(name):
-    """The last that looks at memory which is read-only: pandas must copy all the same."""
-    frame = answer((name,), 1).frame()
+def test_a_frame_can_be_changed_after_its_answer_is_deleted(name):
+    """The frame is then the only user of read-only memory; pandas must copy it all the same."""
+    frame = make_answer((name,), 1).frame()
     gc.collect()
     frame.at[0, name] = frame.at[1, name]
     frame.fillna({name: frame.at[0, name]} if name == "gap" else {}, inplace=True)
-    part = answer((name,), 1).frame()[[name]]
+    part = make_answer((name,), 1).frame()[[name]]
     gc.collect()
     part.at[0, name] = part.at[2, name]
     assert len(frame) == len(part) == 3
 
 
 def test_shared_frames_share_their_memory():
-    """Else a hit on a large answer would take as long as to copy it."""
-    kept = answer(("x", "n"), 1)
-    one, two = kept.frame(), kept.frame()
+    """Otherwise a hit on a large answer would take as long as copying it."""
+    answer = make_answer(("x", "n"), 1)
+    first, second = answer.frame(), answer.frame()
     for name in ("x", "n"):
-        assert np.shares_memory(one[name].to_numpy(), two[name].to_numpy())
-        assert np.shares_memory(one[name].to_numpy(), kept.table[name].to_numpy())
+        assert np.shares_memory(first[name].to_numpy(), second[name].to_numpy())
+        assert np.shares_memory(first[name].to_numpy(), answer.table[name].to_numpy())
 
 
-# ------------------------------------------------------------------------ every read of the facade
+# ------------------------------------------------------------------------ every read of a client
 
 
 @pytest.fixture
@@ -203,32 +203,52 @@ RUN = "00000000-0000-4000-8000-000000000001"
 BOX = ((0, 0, 0), (5, 5, 5))
 EVERYTHING = ["token_id", "coords", "metadata", "binary_data", "timestamp", "weight", "flags"]
 READS = {
-    "tokens.find_in_region": lambda ng, ids, **how: ng.tokens.find_in_region(*BOX, **how),
-    "tokens.find_nearest": lambda ng, ids, **how: ng.tokens.find_nearest((0, 0, 0), 4, **how),
-    "tokens.find_within": lambda ng, ids, **how: ng.tokens.find_within((0, 0, 0), 4, **how),
-    "tokens.get": lambda ng, ids, **how: ng.tokens.get(ids, columns=EVERYTHING, **how),
-    "tokens.count_in_region": lambda ng, ids, **how: ng.tokens.count_in_region(*BOX, **how),
-    "tokens.density": lambda ng, ids, **how: ng.tokens.density(*BOX, 3, **how),
-    "graph.get_neighbors": lambda ng, ids, **how: ng.graph.get_neighbors(ids, depth=2, **how),
-    "graph.get_degree": lambda ng, ids, **how: ng.graph.get_degree(**how),
-    "graph.connections": lambda ng, ids, **how: ng.graph.connections(**how),
-    "graph.shortest_path": lambda ng, ids, **how: ng.graph.shortest_path(ids[0], ids[-1], **how),
-    "graph.components": lambda ng, ids, **how: ng.graph.components(**how),
-    "graph.subgraph": lambda ng, ids, **how: ng.graph.subgraph(ids[:2], **how),
-    "graph.list_snapshots": lambda ng, ids, **how: ng.graph.list_snapshots(**how),
-    "graph.load_snapshot": lambda ng, ids, **how: ng.graph.load_snapshot(_snapshot(ng), **how),
-    "experience.get_events": lambda ng, ids, **how: ng.experience.get_events(**how),
-    "experience.get_recent_events": lambda ng, ids, **how: ng.experience.get_recent_events(**how),
-    "experience.events_around": lambda ng, ids, **how: ng.experience.events_around(MOMENT, **how),
-    "experience.resample_rewards": lambda ng, ids, **how: ng.experience.resample_rewards(1, **how),
-    "experience.get_trajectory": lambda ng, ids, **how: ng.experience.get_trajectory(RUN, **how),
-    "experience.list_trajectories": lambda ng, ids, **how: ng.experience.list_trajectories(**how),
-    "experience.activity_in_region": lambda ng, ids, **how: ng.experience.activity_in_region(
-        *BOX, **how
+    "tokens.find_in_region": lambda ng, ids, **options: ng.tokens.find_in_region(*BOX, **options),
+    "tokens.find_nearest": lambda ng, ids, **options: ng.tokens.find_nearest(
+        (0, 0, 0), 4, **options
     ),
-    "experience.mean_position": lambda ng, ids, **how: ng.experience.mean_position(RUN, 1, **how),
+    "tokens.find_within": lambda ng, ids, **options: ng.tokens.find_within((0, 0, 0), 4, **options),
+    "tokens.get": lambda ng, ids, **options: ng.tokens.get(ids, columns=EVERYTHING, **options),
+    "tokens.count_in_region": lambda ng, ids, **options: ng.tokens.count_in_region(*BOX, **options),
+    "tokens.density": lambda ng, ids, **options: ng.tokens.density(*BOX, 3, **options),
+    "graph.get_neighbors": lambda ng, ids, **options: ng.graph.get_neighbors(
+        ids, depth=2, **options
+    ),
+    "graph.get_degree": lambda ng, ids, **options: ng.graph.get_degree(**options),
+    "graph.connections": lambda ng, ids, **options: ng.graph.connections(**options),
+    "graph.shortest_path": lambda ng, ids, **options: ng.graph.shortest_path(
+        ids[0], ids[-1], **options
+    ),
+    "graph.components": lambda ng, ids, **options: ng.graph.components(**options),
+    "graph.subgraph": lambda ng, ids, **options: ng.graph.subgraph(ids[:2], **options),
+    "graph.list_snapshots": lambda ng, ids, **options: ng.graph.list_snapshots(**options),
+    "graph.load_snapshot": lambda ng, ids, **options: ng.graph.load_snapshot(
+        _snapshot(ng), **options
+    ),
+    "experience.get_events": lambda ng, ids, **options: ng.experience.get_events(**options),
+    "experience.get_recent_events": lambda ng, ids, **options: ng.experience.get_recent_events(
+        **options
+    ),
+    "experience.events_around": lambda ng, ids, **options: ng.experience.events_around(
+        MOMENT, **options
+    ),
+    "experience.resample_rewards": lambda ng, ids, **options: ng.experience.resample_rewards(
+        1, **options
+    ),
+    "experience.get_trajectory": lambda ng, ids, **options: ng.experience.get_trajectory(
+        RUN, **options
+    ),
+    "experience.list_trajectories": lambda ng, ids, **options: ng.experience.list_trajectories(
+        **options
+    ),
+    "experience.activity_in_region": lambda ng, ids, **options: ng.experience.activity_in_region(
+        *BOX, **options
+    ),
+    "experience.mean_position": lambda ng, ids, **options: ng.experience.mean_position(
+        RUN, 1, **options
+    ),
 }
-# Made of two answers of another read, so their hits count for two.
+# Composed of two answers of another read, so a hit counts twice.
 COMPOSED = {"graph.diff_snapshots"}
 
 
@@ -236,80 +256,80 @@ def _snapshot(ng):
     return ng.graph.list_snapshots(cache="off").snapshot_id[0]
 
 
-def frames(found):
-    """The frames that an answer is made of."""
-    return [found.tokens, found.connections] if isinstance(found, Subgraph) else [found]
+def frames(result):
+    """Return the frames that a result consists of."""
+    return [result.tokens, result.connections] if isinstance(result, Subgraph) else [result]
 
 
-def test_every_read_with_a_cache_is_here(filled):
+def test_every_read_with_a_cache_is_tested(filled):
     ng, _ = filled
-    found = {
+    methods = {
         f"{space}.{name}"
         for space in ("tokens", "graph", "experience")
         for name, method in inspect.getmembers(getattr(ng, space), inspect.ismethod)
         if "cache" in inspect.signature(method).parameters
     }
-    assert found == set(READS) | COMPOSED
+    assert methods == set(READS) | COMPOSED
 
 
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("read", READS)
-def test_each_read_from_each_tier_is_the_callers_own(filled, read):
+def test_the_caller_owns_the_result_of_each_read_from_each_tier(filled, read):
     ng, ids = filled
-    twin = ngdata.connect(
+    other_client = ngdata.connect(
         ng._wrapped._settings.database_url.get_secret_value(),
         redis_url=ng._wrapped._settings.redis_url.get_secret_value(),
     )
     plain = READS[read](ng, ids, cache="off")
 
-    def equal(found):
-        if isinstance(found, int):
-            assert found == plain
+    def equal(result):
+        if isinstance(result, int):
+            assert result == plain
         else:
-            for one, other in zip(frames(found), frames(plain), strict=True):
-                assert len(one)
-                pd.testing.assert_frame_equal(one, other, check_exact=True)
+            for frame, expected in zip(frames(result), frames(plain), strict=True):
+                assert len(frame)
+                pd.testing.assert_frame_equal(frame, expected, check_exact=True)
 
-    with twin:
+    with other_client:
         for change in CHANGES.values():
             before = ng.cache.stats()
-            found = READS[read](ng, ids)
-            equal(found)
-            if isinstance(found, int):
+            result = READS[read](ng, ids)
+            equal(result)
+            if isinstance(result, int):
                 break
             assert ng.cache.stats().hits - before.hits + ng.cache.stats().misses - before.misses
-            for frame in frames(found):
+            for frame in frames(result):
                 with contextlib.suppress(
                     ValueError, TypeError, AttributeError, KeyError, IndexError
                 ):
                     change(frame)
         equal(READS[read](ng, ids, cache="ttl"))
-        for client in (ng, twin):
+        for client in (ng, other_client):
             for _ in range(2):
                 equal(READS[read](client, ids))
         assert ng.cache.stats().memory_hits > 0
-        tiers = twin.cache.stats()
+        tiers = other_client.cache.stats()
         assert (tiers.redis_hits, tiers.memory_hits, tiers.misses) == (1, 1, 0)
 
 
 @pytest.mark.parametrize("read", READS)
-def test_each_frame_tells_where_it_came_from(filled, read):
+def test_each_frame_names_its_source(filled, read):
     ng, ids = filled
     for source in ("database", "memory"):
-        found = READS[read](ng, ids)
-        if not isinstance(found, int):
-            assert {frame.attrs["ngdata"]["source"] for frame in frames(found)} == {source}
+        result = READS[read](ng, ids)
+        if not isinstance(result, int):
+            assert {frame.attrs["ngdata"]["source"] for frame in frames(result)} == {source}
 
 
-def test_attrs_tell_where_an_answer_came_from(filled):
+def test_attrs_hold_source_version_and_duration(filled):
     ng, _ids = filled
     first, again = ng.tokens.find_in_region(*BOX), ng.tokens.find_in_region(*BOX)
     inside = ng.tokens.find_in_region((1, 1, 1), (2, 2, 2))
-    told = [frame.attrs["ngdata"] for frame in (first, again, inside)]
-    assert [one["source"] for one in told] == ["database", "memory", "region"]
-    assert len({one["version"] for one in told}) == 1
-    assert all(one["milliseconds"] > 0 for one in told)
+    attrs = [frame.attrs["ngdata"] for frame in (first, again, inside)]
+    assert [each["source"] for each in attrs] == ["database", "memory", "region"]
+    assert len({each["version"] for each in attrs}) == 1
+    assert all(each["milliseconds"] > 0 for each in attrs)
     ng.tokens.create({0: (9, 9, 9)})
-    assert ng.tokens.find_in_region(*BOX).attrs["ngdata"]["version"] != told[0]["version"]
+    assert ng.tokens.find_in_region(*BOX).attrs["ngdata"]["version"] != attrs[0]["version"]
     off = ng.tokens.find_in_region(*WHOLE, cache="off").attrs["ngdata"]
     assert (off["source"], off["version"]) == ("database", None)

@@ -1,4 +1,4 @@
-"""The tier in this process: bounded, the longest unused first."""
+"""The tier in this process: limited in bytes, the least recently used is evicted first."""
 
 import pyarrow as pa
 from hypothesis import given
@@ -8,12 +8,12 @@ from ngdata._query.filters import TokenFilter
 from ngdata._query.model import Column, Kind, Query, Region
 from ngdata._query.space import Box
 from ngdata._reading.answer import Answer
-from ngdata._reading.cache.memory_tier import Memory
+from ngdata._reading.cache.memory_tier import MemoryTier
 
 COLUMNS = (Column("x", Kind.FLOAT),)
 
 
-def answer(rows=1):
+def make_answer(rows=1):
     return Answer(pa.table({"x": [0.0] * rows}), COLUMNS, "v")
 
 
@@ -24,7 +24,7 @@ def query(level=None):
     return Query("SELECT", COLUMNS, ("t",), region)
 
 
-ONE = answer().nbytes
+ONE = make_answer().nbytes
 
 
 @given(
@@ -37,58 +37,58 @@ ONE = answer().nbytes
         max_size=80,
     )
 )
-def test_as_a_dict_that_forgets_what_was_used_longest_ago(steps):
-    memory, model = Memory(ONE * 6), {}
-    for what, number, rows in steps:
+def test_it_behaves_like_a_dict_that_evicts_the_least_recently_used(steps):
+    memory, model = MemoryTier(ONE * 6), {}
+    for operation, number, rows in steps:
         key = str(number)
-        if what == "put":
-            new = answer(rows)
+        if operation == "put":
+            new = make_answer(rows)
             memory.put(key, query(), new)
             model.pop(key, None)
-            if new.nbytes <= memory.most_bytes // 2:
+            if new.nbytes <= memory.max_bytes // 2:
                 model[key] = new
-            while sum(one.nbytes for one in model.values()) > memory.most_bytes:
+            while sum(answer.nbytes for answer in model.values()) > memory.max_bytes:
                 del model[next(iter(model))]
-        elif what == "get":
+        elif operation == "get":
             assert memory.get(key) is model.get(key)
             if key in model:
                 model[key] = model.pop(key)
-        elif what == "drop":
+        elif operation == "drop":
             memory.drop(key)
             model.pop(key, None)
         else:
             memory.clear()
             model.clear()
         assert len(memory) == len(model)
-        assert memory.nbytes == sum(one.nbytes for one in model.values()) <= memory.most_bytes
+        assert memory.nbytes == sum(answer.nbytes for answer in model.values()) <= memory.max_bytes
 
 
-def test_no_room_at_all():
-    memory = Memory(0)
-    memory.put("a", query(0), answer())
+def test_a_limit_of_zero_keeps_nothing():
+    memory = MemoryTier(0)
+    memory.put("a", query(0), make_answer())
     assert (len(memory), memory.nbytes, list(memory.regions(0))) == (0, 0, [])
 
 
-def test_a_bounded_number_of_regions_is_looked_at_the_last_used_first():
-    memory = Memory(1 << 20)
+def test_a_limited_number_of_regions_is_searched_the_last_used_first():
+    memory = MemoryTier(1 << 20)
     for number in range(100):
-        memory.put(str(number), query(0), answer())
+        memory.put(str(number), query(0), make_answer())
     assert [key for key, *_ in memory.regions(0)] == [str(n) for n in range(99, 67, -1)]
     memory.get("70")
     assert next(memory.regions(0))[0] == "70"
     memory.drop("70")
     assert "70" not in [key for key, *_ in memory.regions(0)]
     assert list(memory.regions(1)) == []
-    memory.put("99", query(), answer())
+    memory.put("99", query(), make_answer())
     assert "99" not in [key for key, *_ in memory.regions(0)]
 
 
-def test_parts_of_a_region_do_not_push_it_out():
-    memory = Memory(1 << 20)
-    memory.put("whole", query(0), answer())
+def test_parts_of_a_region_do_not_displace_it():
+    memory = MemoryTier(1 << 20)
+    memory.put("whole", query(0), make_answer())
     for number in range(100):
-        memory.put(str(number), query(0), answer(), is_part=True)
+        memory.put(str(number), query(0), make_answer(), is_part=True)
     assert [key for key, *_ in memory.regions(0)] == ["whole"]
-    memory.put("whole", query(0), answer())
+    memory.put("whole", query(0), make_answer())
     memory.clear()
     assert list(memory.regions(0)) == []

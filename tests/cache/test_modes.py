@@ -1,4 +1,4 @@
-"""strict, ttl and off; whose answers are whose in Redis; what the numbers say."""
+"""The modes strict, ttl and off; which clients share answers in Redis; the statistics."""
 
 import asyncio
 import contextlib
@@ -21,14 +21,14 @@ def source(frame):
     return frame.attrs["ngdata"]["source"]
 
 
-async def stored(server, many):
-    """Wait until so many keys are in Redis: answers are stored behind the reads."""
+async def stored_keys(server, count):
+    """Return the keys in Redis once there are `count`; reads store them in the background."""
     with server.client() as client:
-        await eventually(lambda: len(client.keys("*")) == many)
+        await eventually(lambda: len(client.keys("*")) == count)
         return sorted(client.keys("*"))
 
 
-def test_per_client_and_per_call(database_url):
+def test_the_mode_is_set_per_client_and_per_call(database_url):
     for mode, sources in {
         "strict": ("database", "memory"),
         "ttl": ("database", "memory"),
@@ -51,7 +51,7 @@ def test_another_mode_is_refused(ng, database_url, mode):
         ngdata.connect(database_url, cache=mode)
 
 
-def test_the_environment_chooses_too(database_url, monkeypatch):
+def test_the_mode_can_come_from_the_environment(database_url, monkeypatch):
     monkeypatch.setenv("NGDATA_CACHE", "off")
     monkeypatch.setenv("NGDATA_CACHE_BYTES", "0")
     with ngdata.connect(database_url) as ng:
@@ -65,7 +65,7 @@ def _ttl(ng):
     return ng._wrapped._reader._ttl
 
 
-def test_the_ttl_is_configured(database_url, tmp_path, monkeypatch):
+def test_the_ttl_can_be_configured(database_url, tmp_path, monkeypatch):
     with ngdata.connect(database_url) as ng:
         assert _ttl(ng) == 3600
     file = tmp_path / "database.yaml"
@@ -79,8 +79,8 @@ def test_the_ttl_is_configured(database_url, tmp_path, monkeypatch):
         assert _ttl(ng) == 90
 
 
-def test_ttl_asks_no_server_and_is_bounded(database_url, own_redis, monkeypatch):
-    """Time is moved, rather than waited for."""
+def test_ttl_reads_no_database_and_limits_the_age(database_url, own_redis, monkeypatch):
+    """The test moves the clock instead of waiting."""
 
     async def main():
         now = [1_000_000.0]
@@ -95,19 +95,19 @@ def test_ttl_asks_no_server_and_is_bounded(database_url, own_redis, monkeypatch)
                 for _ in range(2)
             ]
             assert source(await one.tokens.find_in_region(*BOX)) == "database"
-            await stored(own_redis, 2)
+            await stored_keys(own_redis, 2)
             await one.tokens.create({0: (0, 0, 0)})
             now[0] += 99
-            found = await one.tokens.find_in_region(*BOX)
-            assert (source(found), len(found)) == ("memory", 0)
-            found = await two.tokens.find_in_region(*BOX)
-            assert (source(found), len(found)) == ("redis", 0)
-            # A strict read is not taken in by it, and what it reads is young again.
+            frame = await one.tokens.find_in_region(*BOX)
+            assert (source(frame), len(frame)) == ("memory", 0)
+            frame = await two.tokens.find_in_region(*BOX)
+            assert (source(frame), len(frame)) == ("redis", 0)
+            # A strict read does not use the old answer, and stores a young one.
             assert len(await two.tokens.find_in_region(*BOX, cache="strict")) == 1
             now[0] += 2
-            found = await one.tokens.find_in_region(*BOX)
-            assert (source(found), len(found)) in [("redis", 1), ("database", 1)]
-            # A clock that goes back makes nothing young.
+            frame = await one.tokens.find_in_region(*BOX)
+            assert (source(frame), len(frame)) in [("redis", 1), ("database", 1)]
+            # No answer becomes young because the clock is set back.
             await one.tokens.create({0: (0, 0, 0)})
             now[0] -= 1000
             assert len(await one.tokens.find_in_region(*BOX)) == 2
@@ -116,7 +116,7 @@ def test_ttl_asks_no_server_and_is_bounded(database_url, own_redis, monkeypatch)
 
 
 @pytest.mark.parametrize("mode", ["strict", "ttl"])
-def test_what_is_remembered_is_no_closed_clients(database_url, mode):
+def test_a_closed_client_returns_no_cached_answer(database_url, mode):
     client = ngdata.connect(database_url, cache=mode)
     client.tokens.find_in_region(*BOX)
     client.close()
@@ -124,7 +124,7 @@ def test_what_is_remembered_is_no_closed_clients(database_url, mode):
         client.tokens.find_in_region(*BOX)
 
 
-def test_a_long_read_is_as_old_as_its_beginning(database_url):
+def test_the_age_of_an_answer_counts_from_the_start_of_its_read(database_url):
     async def main():
         async with (
             await ngdata.connect_async(database_url, cache="ttl", default_ttl=1) as ang,
@@ -142,13 +142,13 @@ def test_a_long_read_is_as_old_as_its_beginning(database_url):
     run(main())
 
 
-def test_what_redis_holds_is_named_and_expires(database_url, own_redis):
+def test_keys_in_redis_have_a_prefix_and_expire(database_url, own_redis):
     async def main():
         async with await ngdata.connect_async(
             database_url, redis_url=own_redis.url, default_ttl=500
         ) as ang:
             await ang.tokens.find_in_region(*BOX)
-            keys = await stored(own_redis, 2)
+            keys = await stored_keys(own_redis, 2)
         with own_redis.client() as client:
             for key in keys:
                 parts = key.decode().split(":")
@@ -160,7 +160,7 @@ def test_what_redis_holds_is_named_and_expires(database_url, own_redis):
     run(main())
 
 
-def test_clear_forgets_ours_alone(database_url, own_redis):
+def test_clear_deletes_only_the_answers_of_this_database(database_url, own_redis):
     async def main():
         async with await ngdata.connect_async(database_url, redis_url=own_redis.url) as ang:
             with own_redis.client() as client:
@@ -168,9 +168,9 @@ def test_clear_forgets_ours_alone(database_url, own_redis):
                 client.set("theirs", "theirs")
             for columns in (["x"], ["y"], ["z"]):
                 await ang.tokens.find_in_region(*BOX, columns=columns)
-            await stored(own_redis, 8)
+            await stored_keys(own_redis, 8)
             await ang.cache.clear()
-            assert await stored(own_redis, 2) == [b"ngdata:1:0000:another:question", b"theirs"]
+            assert await stored_keys(own_redis, 2) == [b"ngdata:1:0000:another:question", b"theirs"]
             stats = await ang.cache.stats()
             assert (stats.entries, stats.bytes) == (0, 0)
             assert source(await ang.tokens.find_in_region(*BOX, columns=["x"])) == "database"
@@ -178,7 +178,7 @@ def test_clear_forgets_ours_alone(database_url, own_redis):
     run(main())
 
 
-def test_what_is_read_while_it_is_cleared_is_not_kept(database_url):
+def test_a_read_that_runs_during_a_clear_is_not_kept(database_url):
     async def main():
         async with (
             await ngdata.connect_async(database_url, cache="ttl") as ang,
@@ -197,11 +197,11 @@ def test_what_is_read_while_it_is_cleared_is_not_kept(database_url):
     run(main())
 
 
-# --------------------------------------------------------------------------- whose answers are whose
+# --------------------------------------------------------------------- which clients share answers
 
 
 def test_two_databases_share_nothing(server, database_url, empty_database, own_redis):
-    """The second is a copy, made with the same nonces and the same secret."""
+    """The second is a copy with the same nonces and the same secret."""
     migrate.upgrade(empty_database)
 
     async def main():
@@ -218,18 +218,18 @@ def test_two_databases_share_nothing(server, database_url, empty_database, own_r
                 await first.fetch("SELECT relation, nonce FROM tokens.versions"),
             )
             assert len(await one.tokens.find_in_region(*BOX)) == 1
-            await stored(own_redis, 2)
+            await stored_keys(own_redis, 2)
             for mode in ("strict", "ttl"):
-                found = await two.tokens.find_in_region(*BOX, cache=mode)
-                assert len(found) == 0
-            await stored(own_redis, 4)
+                frame = await two.tokens.find_in_region(*BOX, cache=mode)
+                assert len(frame) == 0
+            await stored_keys(own_redis, 4)
 
     run(main())
 
 
 @contextlib.asynccontextmanager
 async def role(owner, url, access):
-    """Make a role that may log in, and give its URL."""
+    """Create a role that may log in; yield its name and the URL."""
     name, password = f"r{uuid.uuid4().hex[:8]}", uuid.uuid4().hex
     await owner.execute(f"CREATE ROLE {name} LOGIN PASSWORD '{password}'")
     await owner.execute(f"SELECT tokens.grant_access('{name}', '{access}')")
@@ -241,7 +241,7 @@ async def role(owner, url, access):
 
 
 def test_two_roles_share_nothing_and_policies_are_never_cached(database_url, own_redis):
-    """The owner is bypassed by policies, unlike the role that the second client becomes."""
+    """Policies do not apply to the owner, but to the role of the second client."""
 
     async def main():
         async with (
@@ -251,24 +251,24 @@ def test_two_roles_share_nothing_and_policies_are_never_cached(database_url, own
             as_role = f"{database_url}&options=-c%20role%3D{name}"
             async with (
                 await ngdata.connect_async(database_url, redis_url=own_redis.url) as all_rows,
-                await ngdata.connect_async(as_role, redis_url=own_redis.url) as some,
+                await ngdata.connect_async(as_role, redis_url=own_redis.url) as analyst,
             ):
                 await all_rows.tokens.bulk_create(points((0, 0, 0), (1, 1, 1)))
                 assert len(await all_rows.tokens.find_in_region(*BOX)) == 2
-                await stored(own_redis, 2)
-                found = await some.tokens.find_in_region(*BOX)
-                assert (source(found), len(found)) == ("database", 2)
-                await stored(own_redis, 4)
+                await stored_keys(own_redis, 2)
+                frame = await analyst.tokens.find_in_region(*BOX)
+                assert (source(frame), len(frame)) == ("database", 2)
+                await stored_keys(own_redis, 4)
                 await owner.execute("ALTER TABLE tokens.spatial_index ENABLE ROW LEVEL SECURITY")
                 try:
                     await owner.execute(
                         "CREATE POLICY one ON tokens.spatial_index USING"
                         " (ST_X(geom) < current_setting('test.most', true)::float8)"
                     )
-                    await eventually(lambda: _uncached(some))
-                    assert len(await some.tokens.find_in_region(*BOX)) == 0
-                    found = await all_rows.tokens.find_in_region(*BOX)
-                    assert (source(found), len(found)) == ("memory", 2)
+                    await eventually(lambda: _uncached(analyst))
+                    assert len(await analyst.tokens.find_in_region(*BOX)) == 0
+                    frame = await all_rows.tokens.find_in_region(*BOX)
+                    assert (source(frame), len(frame)) == ("memory", 2)
                 finally:
                     await owner.execute("DROP POLICY IF EXISTS one ON tokens.spatial_index")
                     await owner.execute(
@@ -281,7 +281,7 @@ def test_two_roles_share_nothing_and_policies_are_never_cached(database_url, own
     run(main())
 
 
-def test_a_right_that_is_taken_away_is_missed(database_url):
+def test_a_revoked_privilege_is_noticed(database_url):
     async def main():
         async with (
             outsider(database_url) as owner,
@@ -304,7 +304,7 @@ def test_a_right_that_is_taken_away_is_missed(database_url):
     run(main())
 
 
-def test_a_role_that_may_not_read_the_versions_does_without(database_url, own_redis):
+def test_a_role_without_access_to_the_versions_reads_without_a_cache(database_url, own_redis):
     async def main():
         async with (
             outsider(database_url) as owner,
@@ -320,7 +320,7 @@ def test_a_role_that_may_not_read_the_versions_does_without(database_url, own_re
     run(main())
 
 
-# --------------------------------------------------------------------------------------- the numbers
+# --------------------------------------------------------------------------------------- statistics
 
 
 def test_stats_count_each_read_once(database_url, own_redis):
@@ -334,7 +334,7 @@ def test_stats_count_each_read_once(database_url, own_redis):
             same(await one.tokens.find_in_region(*BOX), plain)
             same(await one.tokens.find_in_region(*BOX), plain)
             await one.tokens.find_in_region((0, 0, 0), (0, 0, 0))
-            await stored(own_redis, 2)
+            await stored_keys(own_redis, 2)
             same(await two.tokens.find_in_region(*BOX), plain)
             await two.tokens.create({0: (5, 5, 5)})
             same(await two.tokens.find_in_region(*BOX), plain)
@@ -349,7 +349,7 @@ def test_stats_count_each_read_once(database_url, own_redis):
             assert first.bytes == one._reader.memory.nbytes > 0
             assert (second.redis_hits, second.misses, second.stale_avoided) == (1, 1, 1)
             assert (second.redis_errors, second.refused_values) == (0, 0)
-            # Numbers once given stay as they are.
+            # Returned statistics do not change later.
             await one.tokens.find_in_region(*BOX)
             assert first.misses == 1
 

@@ -1,7 +1,7 @@
-"""Redis is allowed to fail: every answer stays right, and soon; one warning; back by itself.
+"""Redis may fail: every answer stays correct and fast, with one warning, until Redis is back.
 
-The servers are real and the test's own: killed, stopped, full, a replica, flushed, locked; and a
-proxy between delays and swaps what they say.
+Each test has a real server of its own, which is killed, stopped, full, a replica, flushed, or needs
+a password; a proxy in between delays and swaps its replies.
 """
 
 import asyncio
@@ -21,13 +21,13 @@ from tests.cache.conftest import eventually, outsider, points, run, same
 
 BOX = ((0, 0, 0), (9, 9, 9))
 
-# Far more than Redis may cost a read, and far less than what waiting for it without end would.
-BOUND = 5.0
+# Far more than Redis may delay a read, and far less than a wait for it without a timeout.
+TIME_LIMIT = 5.0
 
 
 @contextlib.asynccontextmanager
 async def two_clients(database_url, redis_url, **options):
-    """Two that share Redis alone; and one that reads past all caches."""
+    """Yield two clients that share only Redis."""
     async with contextlib.AsyncExitStack() as stack:
         clients = [
             await stack.enter_async_context(
@@ -40,15 +40,15 @@ async def two_clients(database_url, redis_url, **options):
 
 
 async def check(client, columns=None):
-    """Read, within the bound, and compare with an uncached read."""
-    async with asyncio.timeout(BOUND):
-        found = await client.tokens.find_in_region(*BOX, columns=columns)
-    same(found, await client.tokens.find_in_region(*BOX, columns=columns, cache="off"))
-    return found.attrs["ngdata"]["source"]
+    """Read within the time limit, compare with an uncached read, and return the source."""
+    async with asyncio.timeout(TIME_LIMIT):
+        frame = await client.tokens.find_in_region(*BOX, columns=columns)
+    same(frame, await client.tokens.find_in_region(*BOX, columns=columns, cache="off"))
+    return frame.attrs["ngdata"]["source"]
 
 
 async def works(one, two):
-    """Tell whether what one stores, the other finds."""
+    """Return whether one client reads from Redis what the other stored."""
     one._reader.memory.clear()
     two._reader.memory.clear()
     await check(one)
@@ -58,18 +58,18 @@ async def works(one, two):
 
 @contextlib.contextmanager
 def one_warning(about=""):
-    """Exactly one CacheWarning, however many reads there are."""
+    """Expect exactly one CacheWarning, and no other warning, however many reads there are."""
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         yield caught
-    told = [str(one.message) for one in caught if issubclass(one.category, CacheWarning)]
-    assert len(told) == 1, told
-    assert about in told[0]
-    assert all(issubclass(one.category, CacheWarning) for one in caught)
+    texts = [str(each.message) for each in caught if issubclass(each.category, CacheWarning)]
+    assert len(texts) == 1, texts
+    assert about in texts[0]
+    assert all(issubclass(each.category, CacheWarning) for each in caught)
 
 
 async def during_an_outage(clients, seconds=2.5):
-    """Read on, over several tries of Redis, forgetting what is here so that it is needed."""
+    """Read for some seconds, with memory cleared so that Redis is needed; return the sources."""
     ends = time.monotonic() + seconds
     sources = set()
     while time.monotonic() < ends:
@@ -80,12 +80,12 @@ async def during_an_outage(clients, seconds=2.5):
     return sources
 
 
-def test_not_there_when_it_is_connected_to_and_there_later(database_url, redis_server):
+def test_redis_that_starts_after_the_client(database_url, redis_server):
     server = redis_server()
 
     async def main():
         async with two_clients(database_url, server.url) as (one, two):
-            with one_warning("Redis does not help"):
+            with one_warning("Redis is unavailable"):
                 assert await during_an_outage([one]) == {"database"}
             assert (await one.cache.stats()).redis_errors >= 2
             server.start()
@@ -94,7 +94,7 @@ def test_not_there_when_it_is_connected_to_and_there_later(database_url, redis_s
     run(main())
 
 
-def test_killed_in_the_middle_of_reads(database_url, redis_server):
+def test_redis_that_is_killed_during_reads(database_url, redis_server):
     server = redis_server()
     server.start()
 
@@ -118,8 +118,8 @@ def test_killed_in_the_middle_of_reads(database_url, redis_server):
     run(main())
 
 
-def test_stopped_and_continued(database_url, own_redis):
-    """A read that meets it waits its quarter of a second, once in a second; the others not at all."""
+def test_redis_that_is_stopped_and_continued(database_url, own_redis):
+    """One read in a second waits a quarter of a second for it; the others do not wait."""
 
     async def main():
         async with two_clients(database_url, own_redis.url) as (one, two):
@@ -129,14 +129,14 @@ def test_stopped_and_continued(database_url, own_redis):
                 begun = time.monotonic()
                 assert await during_an_outage([one], seconds=3.5) == {"database"}
                 tries = (await one.cache.stats()).redis_errors
-                assert 2 <= tries <= (time.monotonic() - begun) / circuit_breaker._REST + 1
+                assert 2 <= tries <= (time.monotonic() - begun) / circuit_breaker._RETRY_DELAY + 1
             own_redis.send(signal.SIGCONT)
             await eventually(lambda: works(one, two))
 
     run(main())
 
 
-def test_many_reads_at_once_while_it_is_stopped(database_url, own_redis):
+def test_many_reads_at_once_while_redis_is_stopped(database_url, own_redis):
     async def main():
         async with two_clients(database_url, own_redis.url) as (one, two):
             await eventually(lambda: works(one, two))
@@ -144,7 +144,7 @@ def test_many_reads_at_once_while_it_is_stopped(database_url, own_redis):
             one._reader.memory.clear()
             columns = ["token_id", "x", "y", "z", "weight", "flags", "level"]
             with one_warning():
-                async with asyncio.timeout(BOUND * 2):
+                async with asyncio.timeout(TIME_LIMIT * 2):
                     for _ in range(3):
                         await asyncio.gather(*(check(one, [name]) for name in columns * 5))
             own_redis.send(signal.SIGCONT)
@@ -152,7 +152,7 @@ def test_many_reads_at_once_while_it_is_stopped(database_url, own_redis):
     run(main())
 
 
-def test_more_reads_at_once_than_connections_are_no_outage(database_url, own_redis):
+def test_more_reads_at_once_than_connections_are_not_a_failure(database_url, own_redis):
     async def main():
         async with two_clients(database_url, own_redis.url) as (one, two):
             boxes = [((0, 0, 0), (n / 10, 9, 9)) for n in range(60)]
@@ -160,7 +160,7 @@ def test_more_reads_at_once_than_connections_are_no_outage(database_url, own_red
                 await asyncio.gather(*(client.tokens.find_within((0,) * 3, b[1][0]) for b in boxes))
                 await asyncio.gather(*one._reader._shared._pending)
             stats = await two.cache.stats()
-            # On a busy machine, some waited for their turn as long as a read may.
+            # On a busy machine, some reads waited for a connection until their timeout.
             assert stats.redis_errors == 0 < stats.redis_hits
             with own_redis.client() as client:
                 assert len(client.client_list()) <= 2 * 8 + 1
@@ -168,8 +168,8 @@ def test_more_reads_at_once_than_connections_are_no_outage(database_url, own_red
     run(main())
 
 
-def test_out_of_memory(database_url, redis_server):
-    """What is there still helps, writes are left alone for a while, and there is one warning."""
+def test_redis_that_is_out_of_memory(database_url, redis_server):
+    """Stored answers are still used, writes pause for a while, and there is one warning."""
     server = redis_server("--maxmemory-policy", "noeviction")
     server.start()
 
@@ -196,7 +196,7 @@ def test_out_of_memory(database_url, redis_server):
     run(main())
 
 
-def test_a_replica_that_takes_no_writes(database_url, redis_server):
+def test_a_redis_replica_that_refuses_writes(database_url, redis_server):
     primary, replica = redis_server(), redis_server()
     primary.start()
     replica.start()
@@ -214,7 +214,7 @@ def test_a_replica_that_takes_no_writes(database_url, redis_server):
     run(main())
 
 
-def test_flushed(database_url, own_redis):
+def test_redis_that_is_flushed(database_url, own_redis):
     async def main():
         async with two_clients(database_url, own_redis.url) as (one, two):
             for _ in range(3):
@@ -237,14 +237,14 @@ def test_a_wrong_password_is_not_shown(database_url, redis_server):
         async with two_clients(database_url, url) as (one, _):
             with one_warning() as caught:
                 assert await during_an_outage([one], seconds=1.5) == {"database"}
-            text = "".join(str(one.message) for one in caught)
+            text = "".join(str(each.message) for each in caught)
             assert "wrong-one" not in text
             assert "right-one" not in text
 
     run(main())
 
 
-def test_no_warning_reaches_who_turns_warnings_into_errors(database_url, redis_server):
+def test_the_warning_fails_no_read_if_warnings_are_errors(database_url, redis_server):
     server = redis_server()
 
     async def main():
@@ -256,10 +256,10 @@ def test_no_warning_reaches_who_turns_warnings_into_errors(database_url, redis_s
     run(main())
 
 
-# ------------------------------------------------------------------------------- values that are bad
+# ----------------------------------------------------------------------------------- invalid values
 
 
-def set_to(value):
+def _set(value):
     return lambda client, key: client.set(key, value)
 
 
@@ -274,7 +274,7 @@ def _alter(client, key):
     client.set(key, bytes(value))
 
 
-def _as(kind):
+def _replace_by(kind):
     def change(client, key):
         client.delete(key)
         {
@@ -290,19 +290,19 @@ def _as(kind):
 @pytest.mark.parametrize(
     "spoil",
     [
-        set_to(b""),
-        set_to(b"ngdata1"),
-        set_to(b"\x80\x04\x95"),
-        set_to("5"),
-        set_to(b"x" * (1 << 20)),
+        _set(b""),
+        _set(b"ngdata1"),
+        _set(b"\x80\x04\x95"),
+        _set("5"),
+        _set(b"x" * (1 << 20)),
         _truncate,
         _alter,
-        *map(_as, ["list", "hash", "set", "stream"]),
+        *map(_replace_by, ["list", "hash", "set", "stream"]),
     ],
 )
 @pytest.mark.parametrize("mode", ["strict", "ttl"])
 @pytest.mark.parametrize("which", ["value", "pointer"])
-def test_a_value_that_is_not_ours_is_a_miss_and_is_replaced(
+def test_a_value_that_ngdata_did_not_write_is_a_miss_and_is_replaced(
     database_url, own_redis, spoil, mode, which
 ):
     async def main():
@@ -317,10 +317,10 @@ def test_a_value_that_is_not_ours_is_a_miss_and_is_replaced(
                     spoil(client, pointer)
                 else:
                     client.set(pointer, client.get(pointer)[:20])
-                wanted = "redis" if which == "pointer" and mode == "strict" else "database"
-                assert await check(two) == wanted
+                expected = "redis" if which == "pointer" and mode == "strict" else "database"
+                assert await check(two) == expected
                 two._reader.memory.clear()
-                if wanted == "database":
+                if expected == "database":
                     await asyncio.gather(*two._reader._shared._pending)
                     assert await check(two) == "redis"
                 stats = await two.cache.stats()
@@ -332,7 +332,7 @@ def test_a_value_that_is_not_ours_is_a_miss_and_is_replaced(
         run(main())
 
 
-def test_one_answer_under_anothers_key(database_url, own_redis):
+def test_answers_under_each_others_keys(database_url, own_redis):
     async def main():
         async with two_clients(database_url, own_redis.url) as (one, two):
             await check(one, ["x", "y"])
@@ -354,9 +354,9 @@ def test_one_answer_under_anothers_key(database_url, own_redis):
 
 
 class Proxy:
-    """Between client and Redis: keeps answers back for a while, and now and then swaps two.
+    """A proxy between client and Redis that delays some replies, and swaps some.
 
-    A swap gives a connection's answer to whoever waits on another.
+    A swap sends the reply for one connection to another.
     """
 
     def __init__(self, target, path, seed):
@@ -379,27 +379,27 @@ class Proxy:
 
     async def _serve(self, reader, writer):
         self._tasks.add(asyncio.current_task())
-        back, there = await asyncio.open_unix_connection(self.target)
+        replies, commands = await asyncio.open_unix_connection(self.target)
         both = [
-            asyncio.create_task(self._pass(reader, there)),
-            asyncio.create_task(self._answers(back, writer)),
+            asyncio.create_task(self._forward(reader, commands)),
+            asyncio.create_task(self._forward_replies(replies, writer)),
         ]
         self._tasks.update(both)
         try:
             await asyncio.wait(both, return_when=asyncio.FIRST_COMPLETED)
         finally:
-            for one in (writer, there):
-                one.close()
+            for stream in (writer, commands):
+                stream.close()
             for task in both:
                 task.cancel()
 
-    async def _pass(self, reader, writer):
+    async def _forward(self, reader, writer):
         with contextlib.suppress(OSError):
             while data := await reader.read(1 << 16):
                 writer.write(data)
                 await writer.drain()
 
-    async def _answers(self, reader, writer):
+    async def _forward_replies(self, reader, writer):
         with contextlib.suppress(OSError):
             while data := await reader.read(1 << 20):
                 if self.chance.random() < self.delay:
@@ -412,10 +412,10 @@ class Proxy:
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_answers_that_are_late_or_anothers_while_reads_are_cancelled(
+def test_late_and_swapped_replies_while_reads_are_cancelled(
     database_url, own_redis, tmp_path, seed
 ):
-    """redis-py#2624, #2665: after a cancelled command the next reader got its answer."""
+    """redis-py#2624, #2665: after a cancelled command the next reader received its reply."""
     path = own_redis.socket.with_name("p")
 
     async def main():
@@ -440,23 +440,23 @@ def test_answers_that_are_late_or_anothers_while_reads_are_cancelled(
                 for task in chance.sample(tasks, 3):
                     task.cancel()
                 ended = await asyncio.gather(*tasks, return_exceptions=True)
-                for found in ended:
-                    if isinstance(found, asyncio.CancelledError):
+                for result in ended:
+                    if isinstance(result, asyncio.CancelledError):
                         continue
-                    frame, columns = found
+                    frame, columns = result
                     plain = await clients[0].tokens.find_in_region(
                         *BOX, columns=columns, cache="off"
                     )
                     same(frame, plain)
                 if turn % 5 == 4:
                     await writer.execute("UPDATE tokens.tokens SET weight = weight + 1")
-                # An outage would leave the rest of the test without Redis.
+                # An open circuit breaker would leave the rest of the test without Redis.
                 for client in clients:
-                    client._reader._shared._outage._failed.clear()
+                    client._reader._shared._circuit_breaker._failure_times.clear()
             stats = [await client.cache.stats() for client in clients]
             assert proxy.swapped > 5
-            assert sum(one.refused_values for one in stats) > 0
-            assert sum(one.redis_hits for one in stats) > 10
+            assert sum(each.refused_values for each in stats) > 0
+            assert sum(each.redis_hits for each in stats) > 10
             proxy.delay = proxy.swap = 0.0
             await eventually(lambda: works(*clients))
 
@@ -465,8 +465,8 @@ def test_answers_that_are_late_or_anothers_while_reads_are_cancelled(
         run(main())
 
 
-def test_a_server_that_talks_nonsense(database_url, tmp_path, own_redis):
-    """Something listens there that is no Redis."""
+def test_a_server_that_is_not_redis(database_url, tmp_path, own_redis):
+    """It replies to every command with bytes that Redis would not send."""
     path = own_redis.socket.with_name("n")
     nonsense = [b"HTTP/1.1 400 Bad Request\r\n\r\n", b"$99999999999\r\n", b"$-7\r\n", b"*-1\r\n",
                 b":x\r\n", b"%1\r\n", b"\0" * 99, b"-\r\n", b"+OK\r\n" * 20, b"_\r\n", b""]  # fmt: skip
@@ -485,7 +485,7 @@ def test_a_server_that_talks_nonsense(database_url, tmp_path, own_redis):
         async with two_clients(database_url, f"unix://{path}") as (one, _):
             for _ in range(25):
                 one._reader.memory.clear()
-                one._reader._shared._outage._failed.clear()
+                one._reader._shared._circuit_breaker._failure_times.clear()
                 assert await check(one) == "database"
         listening.close()
 
@@ -494,8 +494,8 @@ def test_a_server_that_talks_nonsense(database_url, tmp_path, own_redis):
         run(main())
 
 
-def test_nothing_is_left_open(database_url, own_redis):
-    """Neither at Redis nor here, though reads were cancelled in the middle."""
+def test_no_connection_stays_open(database_url, own_redis):
+    """Although reads were cancelled while they ran."""
 
     async def main():
         async with two_clients(database_url, own_redis.url) as clients:

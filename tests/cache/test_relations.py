@@ -1,4 +1,4 @@
-"""A query names every relation that its answer depends on: the plan of each read is asked."""
+"""A query names every relation that its answer depends on, as the plan of each read shows."""
 
 import asyncio
 import json
@@ -8,7 +8,7 @@ import pytest
 
 from tests.cache.test_isolation import BOX, MOMENT, READS, RUN, filled  # noqa: F401
 
-# What a plan does not show, since a function reads it.
+# Relations that a plan does not show, because a function reads them.
 INSIDE = {"shortest_path": {"graph.connections"}}
 
 FILTERED = {
@@ -33,30 +33,30 @@ FILTERED = {
 
 
 def relations_of(plan):
-    """Name what a plan reads; a partition by the table that it is a part of."""
-    found = set()
+    """Return the relations that a plan reads; for a partition, its table."""
+    relations = set()
     if "Relation Name" in plan:
         name = f"{plan['Schema']}.{plan['Relation Name']}"
-        found.add("tokens.spatial_index" if name.startswith("tokens.spatial_index") else name)
-    found |= INSIDE.get(plan.get("Function Name"), set())
+        relations.add("tokens.spatial_index" if name.startswith("tokens.spatial_index") else name)
+    relations |= INSIDE.get(plan.get("Function Name"), set())
     for part in plan.get("Plans", ()):
-        found |= relations_of(part)
-    return found
+        relations |= relations_of(part)
+    return relations
 
 
 @pytest.fixture
-def asked(filled, monkeypatch):  # noqa: F811
-    """Every query that a read sends on."""
+def sent_queries(filled, monkeypatch):  # noqa: F811
+    """The queries that the reads of the client send."""
     ng, _ = filled
     queries = []
     reader = ng._wrapped._reader
     answer = reader.answer
 
-    async def watched(query, mode=None, max_rows=None):
+    async def recorded(query, mode=None, max_rows=None):
         queries.append(query)
         return await answer(query, mode, max_rows)
 
-    monkeypatch.setattr(reader, "answer", watched)
+    monkeypatch.setattr(reader, "answer", recorded)
     return queries
 
 
@@ -70,13 +70,13 @@ async def plan_of(url, query):
 
 
 @pytest.mark.parametrize("read", [*READS, *FILTERED])
-def test_what_a_read_depends_on_is_named(filled, asked, database_url, read):  # noqa: F811
+def test_every_relation_of_a_read_is_named(filled, sent_queries, database_url, read):  # noqa: F811
     ng, ids = filled
-    asked.clear()
+    sent_queries.clear()
     (READS | FILTERED)[read](ng, ids)
-    # One query, so all of it is of one moment; but to load a snapshot, the test looks for one first.
-    assert len(asked) == (2 if read == "graph.load_snapshot" else 1)
-    for query in asked:
+    # One query, so all rows are of one moment; load_snapshot comes after a list of snapshots.
+    assert len(sent_queries) == (2 if read == "graph.load_snapshot" else 1)
+    for query in sent_queries:
         read_by_plan = relations_of(asyncio.run(plan_of(database_url, query)))
         assert read_by_plan
         assert read_by_plan <= set(query.relations)

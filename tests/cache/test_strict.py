@@ -1,6 +1,6 @@
-"""Never a stale answer: random steps of writers and readers, and all of them at once.
+"""No answer is ever stale: random steps of writers and readers, in turn and all at once.
 
-Every answer is compared with what a connection that knows of no cache reads at the same moment.
+Every answer is compared with an uncached read at the same moment.
 """
 
 import asyncio
@@ -24,7 +24,7 @@ LEVELS = ["read_committed", "repeatable_read", "serializable"]
 
 
 class Interleaving:
-    """Two clients that share one Redis, and writers of every kind; one step after the other."""
+    """Two clients that share one Redis, and writers of every kind; they act in turn."""
 
     def __init__(self, clients, facade, writers, plain, seed):
         self.clients, self.facade, self.writers, self.plain = clients, facade, writers, plain
@@ -46,7 +46,7 @@ class Interleaving:
     async def write_by_facade(self):
         client = self.facade
         kind = self.chance.randrange(4)
-        # An open transaction may hold what this one would change.
+        # An open transaction may hold a lock on the row that this one changes.
         with contextlib.suppress(ngdata.errors.NGDataError):
             if kind == 0 or not self.ids:
                 self.ids.append(await client.tokens.create({0: self.place()}))
@@ -63,7 +63,7 @@ class Interleaving:
                 )
 
     async def write_by_asyncpg(self):
-        """In a transaction that may be open over many steps, and may be rolled back."""
+        """Write, in a transaction that may stay open over many steps and may be rolled back."""
         number = self.chance.randrange(len(self.writers))
         statement = self.chance.choice(
             [
@@ -80,7 +80,7 @@ class Interleaving:
             return
         writer = self.writers[number]
         try:
-            # Writers may well wait for each other's rows; that is not what is tested.
+            # Writers may wait for each other's rows; this test is not about that.
             await writer.execute("SET lock_timeout = '20ms'")
             await writer.execute(statement)
         except (
@@ -111,7 +111,7 @@ class Interleaving:
             await transaction.rollback()
 
     async def forget(self):
-        """What only Redis still has is then read from there."""
+        """Clear the memory of a client, so that it reads from Redis."""
         self.chance.choice(self.clients)._reader.memory.clear()
 
     async def read(self):
@@ -121,15 +121,14 @@ class Interleaving:
         if kind < 3:
             box = self.chance.choice(BOXES)
             options = {"min_weight": 0.5} if self.chance.random() < 0.3 else {}
-            read, arguments = "find_in_region", (*box,)
-            found = await client.tokens.find_in_region(*arguments, **options)
-            same(found, await self.plain.tokens.find_in_region(*arguments, **options))
+            frame = await client.tokens.find_in_region(*box, **options)
+            same(frame, await self.plain.tokens.find_in_region(*box, **options))
         elif kind == 3:
-            found = await client.tokens.count_in_region(*WHOLE)
-            assert found == await self.plain.tokens.count_in_region(*WHOLE), "count_in_region"
+            count = await client.tokens.count_in_region(*WHOLE)
+            assert count == await self.plain.tokens.count_in_region(*WHOLE), "count_in_region"
             return
         else:
-            read, namespace, arguments = self.chance.choice(
+            method, namespace, arguments = self.chance.choice(
                 [
                     ("find_nearest", "tokens", ((0, 0, 0), 5)),
                     ("get_degree", "graph", ()),
@@ -137,17 +136,17 @@ class Interleaving:
                     ("get_events", "experience", ()),
                 ]
             )
-            found = await getattr(getattr(client, namespace), read)(*arguments)
-            plain = await getattr(getattr(self.plain, namespace), read)(*arguments)
-            if read == "connections":
-                same(found, plain)
+            frame = await getattr(getattr(client, namespace), method)(*arguments)
+            plain = await getattr(getattr(self.plain, namespace), method)(*arguments)
+            if method == "connections":
+                same(frame, plain)
             else:
-                pd.testing.assert_frame_equal(found, plain, check_exact=True)
-        self.sources.add(found.attrs["ngdata"]["source"])
+                pd.testing.assert_frame_equal(frame, plain, check_exact=True)
+        self.sources.add(frame.attrs["ngdata"]["source"])
 
 
 @pytest.mark.parametrize("seed", range(4))
-def test_random_interleavings_never_give_a_stale_answer(database_url, server, seed):
+def test_random_interleavings_never_return_a_stale_answer(database_url, server, seed):
     """600 steps for each seed, about half of them reads."""
 
     async def main():
@@ -167,18 +166,18 @@ def test_random_interleavings_never_give_a_stale_answer(database_url, server, se
             )
             writers = [await stack.enter_async_context(outsider(database_url)) for _ in range(3)]
             await clients[0].tokens.bulk_create(points(*itertools.product(range(3), repeat=3)))
-            story = Interleaving(clients, facade, writers, plain, seed)
+            interleaving = Interleaving(clients, facade, writers, plain, seed)
             for _ in range(600):
-                await story.step()
-            assert story.reads > 150
-            assert story.sources == {"database", "memory", "redis", "region"}
+                await interleaving.step()
+            assert interleaving.reads > 150
+            assert interleaving.sources == {"database", "memory", "redis", "region"}
 
-    # A step that waited for another's lock would wait for ever.
+    # A step that waits for a lock of another step would wait forever.
     run(asyncio.wait_for(main(), 120))
 
 
 def test_writers_of_other_programs_are_seen_at_once(database_url, server):
-    """psql and ADBC, a process and a driver that ngdata does not write with."""
+    """psql and ADBC: a process and a driver with which ngdata does not write."""
     statement = (
         "INSERT INTO tokens.tokens (coord_x, coord_y, coord_z) SELECT a, a, a"
         " FROM (SELECT ARRAY[{0},NULL,NULL,NULL,NULL,NULL,NULL,NULL]::float8[]) AS t (a)"
@@ -204,11 +203,13 @@ def test_writers_of_other_programs_are_seen_at_once(database_url, server):
                 assert client.tokens.count_in_region(*WHOLE) == number + 1
 
 
-def test_all_at_once_each_batch_is_whole_and_what_was_acknowledged_is_seen(database_url, server):
-    """Writers move weight about within batches of four, in one transaction each.
+def test_readers_see_whole_and_acknowledged_transactions_while_all_write_at_once(
+    database_url, server
+):
+    """Writers move weight within batches of four tokens, in one transaction each.
 
-    A reader must never see part of one, never see a batch go back, and see what was acknowledged
-    before it asked.
+    A reader must never see part of a transaction, never see a batch go back, and see every
+    transaction that was acknowledged before the read.
     """
     batches, seconds = 3, 6.0
 
@@ -217,9 +218,9 @@ def test_all_at_once_each_batch_is_whole_and_what_was_acknowledged_is_seen(datab
         while not stop.is_set():
             step = acknowledged[batch] + 1
             weights = [step, *(chance.random() for _ in range(2))]
-            # Four weights whose sum is zero; the first one counts the steps.
+            # Four weights whose sum is zero; the first is the number of steps.
             weights.append(-sum(weights))
-            # At the strictest level, that others write the same pages of tokens can be too much.
+            # At the strictest level, writes of others to the same pages can be conflicts.
             with contextlib.suppress(asyncpg.SerializationError):
                 async with client.transaction(isolation=chance.choice(LEVELS)):
                     for token, weight in zip(ids, weights, strict=True):
@@ -231,23 +232,23 @@ def test_all_at_once_each_batch_is_whole_and_what_was_acknowledged_is_seen(datab
 
     async def reader(client, seed, ids, acknowledged, stop, sources):
         chance = random.Random(seed)
-        seen = [0] * batches
+        latest = [0] * batches
         while not stop.is_set():
             batch = chance.randrange(batches)
             before = acknowledged[batch]
             if chance.random() < 0.2:
                 client._reader.memory.clear()
             if chance.random() < 0.5:
-                found = await client.tokens.get(ids[batch])
+                frame = await client.tokens.get(ids[batch])
             else:
                 box = ((batch,) * 3, (batch,) * 3) if chance.random() < 0.7 else WHOLE
-                found = await client.tokens.find_in_region(*box)
-                found = found.set_index("token_id").loc[ids[batch]]
-            sources[found.attrs["ngdata"]["source"]] += 1
-            weights = found.weight.to_numpy()
+                frame = await client.tokens.find_in_region(*box)
+                frame = frame.set_index("token_id").loc[ids[batch]]
+            sources[frame.attrs["ngdata"]["source"]] += 1
+            weights = frame.weight.to_numpy()
             assert np.isclose(weights.sum(), 0.0), "part of a transaction"
-            assert weights[0] >= max(before, seen[batch]), "older than what was seen or written"
-            seen[batch] = weights[0]
+            assert weights[0] >= max(before, latest[batch]), "older than a read or a write before"
+            latest[batch] = weights[0]
             await asyncio.sleep(0)
 
     async def main():
@@ -259,8 +260,8 @@ def test_all_at_once_each_batch_is_whole_and_what_was_acknowledged_is_seen(datab
                 for _ in range(2)
             ]
             places = [(n, n, n) for n in range(batches) for _ in range(4)]
-            made = list(await clients[0].tokens.bulk_create(points(*places, weight=0.0)))
-            ids = [made[n * 4 : n * 4 + 4] for n in range(batches)]
+            token_ids = list(await clients[0].tokens.bulk_create(points(*places, weight=0.0)))
+            ids = [token_ids[n * 4 : n * 4 + 4] for n in range(batches)]
             acknowledged, stop = [0] * batches, asyncio.Event()
             sources = dict.fromkeys(["database", "memory", "redis", "region", "shared read"], 0)
             writers = [await stack.enter_async_context(outsider(database_url)) for _ in ids]
@@ -269,21 +270,21 @@ def test_all_at_once_each_batch_is_whole_and_what_was_acknowledged_is_seen(datab
                 for n, connection in enumerate(writers)
             ]
             work += [reader(clients[n % 2], n, ids, acknowledged, stop, sources) for n in range(6)]
-            tasks = [asyncio.create_task(one) for one in work]
-            done, _ = await asyncio.wait(
+            tasks = [asyncio.create_task(each) for each in work]
+            ended, _ = await asyncio.wait(
                 tasks, timeout=seconds, return_when=asyncio.FIRST_EXCEPTION
             )
             stop.set()
             await asyncio.gather(*tasks)
-            assert not done
+            assert not ended
             assert min(acknowledged) > 10
             assert all(sources[tier] for tier in ("database", "memory", "redis"))
 
     run(main())
 
 
-def test_a_truncation_while_a_reader_waits_for_it(database_url):
-    """The old snapshot would see the old version, and no rows; so none is taken before the lock."""
+def test_a_truncation_for_which_a_reader_waits(database_url):
+    """The read locks first: an older snapshot would see the old version and no rows."""
 
     async def main():
         async with await ngdata.connect_async(database_url) as ang, outsider(database_url) as other:
@@ -315,8 +316,8 @@ def _count(answer):
     return answer if isinstance(answer, int) else len(answer)
 
 
-def test_a_filter_given_as_an_iterator_or_changed_afterwards(database_url):
-    """A larger region's filter is looked at again when a smaller one is asked for."""
+def test_a_filter_that_is_an_iterator_or_changed_after_the_read(database_url):
+    """The filter of a larger region is compared again when a smaller one is read."""
     with ngdata.connect(database_url) as ng:
         ng.tokens.bulk_create(points((0, 0, 0), (1, 1, 1), token_type=["soma", "axon"]))
         types = ["soma"]

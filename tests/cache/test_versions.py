@@ -1,4 +1,4 @@
-"""The version of a table: renewed by whoever writes it, never seen twice, in nobody's way."""
+"""The version of a table: every write renews it, no two are equal, and it delays no writer."""
 
 import asyncio
 import json
@@ -36,7 +36,7 @@ MERGE = (
     " WHEN MATCHED THEN UPDATE SET weight = 7"
 )
 
-# Each renews the versions of tokens and of the index, whoever sends it, in whichever role.
+# Each renews the versions of tokens and of the index, from every client and in every role.
 STATEMENTS = {
     "insert": insert(1),
     "update": "UPDATE tokens.tokens SET weight = weight + 1",
@@ -57,27 +57,27 @@ async def version(connection, *relations):
 @pytest.mark.parametrize("role", ["origin", "replica", "local"])
 @pytest.mark.parametrize("isolation", LEVELS[1:])
 @pytest.mark.parametrize("kind", STATEMENTS)
-def test_every_statement_renews(database_url, kind, isolation, role):
+def test_every_statement_renews_the_version(database_url, kind, isolation, role):
     async def main():
         async with outsider(database_url) as writer, outsider(database_url) as reader:
             await writer.execute(ROW)
             await writer.execute(f"SET session_replication_role = {role}")
-            before = [await version(reader, one) for one in ALL[:2]]
+            before = [await version(reader, relation) for relation in ALL[:2]]
             async with writer.transaction(isolation=isolation.replace(" ", "_")):
                 await writer.execute(STATEMENTS[kind])
-                assert [await version(reader, one) for one in ALL[:2]] == before
-                inside = [await version(writer, one) for one in ALL[:2]]
-            after = [await version(reader, one) for one in ALL[:2]]
+                assert [await version(reader, relation) for relation in ALL[:2]] == before
+                inside = [await version(writer, relation) for relation in ALL[:2]]
+            after = [await version(reader, relation) for relation in ALL[:2]]
             assert after == inside
             assert all(a != b for a, b in zip(after, before, strict=True))
 
     run(main())
 
 
-def test_copy_by_psql_and_by_adbc_renews(database_url):
+def test_copy_by_psql_and_by_adbc_renews_the_version(database_url):
     async def main():
         async with outsider(database_url) as reader:
-            seen = {await version(reader)}
+            versions = {await version(reader)}
             line = "{0,NULL,NULL,NULL,NULL,NULL,NULL,NULL}"
             copy = "COPY tokens.tokens (coord_x, coord_y, coord_z) FROM STDIN;\n"
             rows = "\t".join([line] * 3) + "\n"
@@ -88,10 +88,10 @@ def test_copy_by_psql_and_by_adbc_renews(database_url):
                 text=True,
                 check=True,
             )
-            seen.add(await version(reader))
+            versions.add(await version(reader))
             await asyncio.to_thread(ingest, database_url)
-            seen.add(await version(reader, "tokens.tokens"))
-            assert len(seen) == 3
+            versions.add(await version(reader, "tokens.tokens"))
+            assert len(versions) == 3
 
     def ingest(url):
         arrays = pa.array([[0.0] * 8], pa.list_(pa.float64()))
@@ -103,27 +103,27 @@ def test_copy_by_psql_and_by_adbc_renews(database_url):
     run(main())
 
 
-def test_what_a_statement_sets_off_renews_too(database_url):
-    """Deleting a token deletes its connections, and takes itself out of its events."""
+def test_cascades_of_a_statement_renew_the_version(database_url):
+    """Deleting a token deletes its connections, and removes it from its events."""
 
     async def main():
         async with await ngdata.connect_async(database_url) as ang, outsider(database_url) as other:
             ids = list(await ang.tokens.bulk_create(points((0, 0, 0), (1, 1, 1))))
             await ang.graph.create_connection(*ids)
             await ang.experience.create_event("seen", token_id=ids[0])
-            before = [await version(other, one) for one in ALL[:4]]
+            before = [await version(other, relation) for relation in ALL[:4]]
             await ang.tokens.delete(ids[0])
-            after = [await version(other, one) for one in ALL[:4]]
+            after = [await version(other, relation) for relation in ALL[:4]]
             assert all(a != b for a, b in zip(after, before, strict=True))
 
     run(main())
 
 
-def test_a_write_of_a_partition_renews_the_index(database_url):
+def test_a_write_to_a_partition_renews_the_version_of_the_index(database_url):
     async def main():
         async with outsider(database_url) as owner:
             await owner.execute(ROW)
-            seen = [await version(owner, "tokens.spatial_index")]
+            versions = [await version(owner, "tokens.spatial_index")]
             for statement in (
                 "UPDATE tokens.spatial_index_0 SET weight = 2",
                 "DELETE FROM tokens.spatial_index_0",
@@ -131,41 +131,41 @@ def test_a_write_of_a_partition_renews_the_index(database_url):
                 "TRUNCATE tokens.spatial_index_7",
             ):
                 await owner.execute(statement)
-                seen.append(await version(owner, "tokens.spatial_index"))
-            assert len(set(seen)) == len(seen)
+                versions.append(await version(owner, "tokens.spatial_index"))
+            assert len(set(versions)) == len(versions)
 
     run(main())
 
 
-def test_a_version_per_table(database_url):
-    """Events and connections do not make a region's answer old."""
+def test_each_table_has_a_version(database_url):
+    """Writing events and connections does not outdate the answer to a region."""
 
     async def main():
         async with await ngdata.connect_async(database_url) as ang, outsider(database_url) as other:
             token = await ang.tokens.create({0: (0, 0, 0)})
-            before = [await version(other, one) for one in ALL]
+            before = [await version(other, relation) for relation in ALL]
             await ang.experience.create_event("seen")
             await ang.graph.create_connection(token, token)
-            after = [await version(other, one) for one in ALL]
-            changed = [one for one, a, b in zip(ALL, before, after, strict=True) if a != b]
+            after = [await version(other, relation) for relation in ALL]
+            changed = [name for name, a, b in zip(ALL, before, after, strict=True) if a != b]
             assert changed == ["graph.connections", "experience.experience_events"]
 
     run(main())
 
 
-def test_long_transactions_wait_for_nobody(database_url):
-    """Eight writers of one table, each in a transaction that stays open over all their writes."""
+def test_long_transactions_do_not_wait_for_each_other(database_url):
+    """Eight writers of one table, each in a transaction that stays open over all writes."""
 
     async def main():
         writers = [await asyncpg.connect(database_url) for _ in range(8)]
         try:
             async with outsider(database_url) as observer:
-                open_ones = []
+                transactions = []
                 for number, writer in enumerate(writers):
                     level = LEVELS[1 + number % 3].replace(" ", "_")
-                    open_ones.append(writer.transaction(isolation=level))
-                    await open_ones[-1].start()
-                # One that waited for another would do so for ever: that one is yet to write.
+                    transactions.append(writer.transaction(isolation=level))
+                    await transactions[-1].start()
+                # A writer that waited for another would wait forever: the other has writes to do.
                 async with asyncio.timeout(60):
                     for _ in range(5):
                         for writer in writers:
@@ -176,8 +176,8 @@ def test_long_transactions_wait_for_nobody(database_url):
                                 )
                                 == 0
                             )
-                    for one in open_ones:
-                        await one.commit()
+                    for transaction in transactions:
+                        await transaction.commit()
                 assert await observer.fetchval("SELECT count(*) FROM tokens.tokens") == 40
                 assert await nonces(observer) <= 40 + 8
         finally:
@@ -209,7 +209,7 @@ async def nonces(connection, relation="tokens.tokens"):
     )
 
 
-def test_a_reader_folds_what_strict_writers_leave(database_url):
+def test_a_reader_folds_the_nonces_of_strict_writers(database_url):
     async def main():
         async with await ngdata.connect_async(database_url) as ang, outsider(database_url) as other:
             await other.execute("SET default_transaction_isolation = 'serializable'")
@@ -225,7 +225,7 @@ def test_a_reader_folds_what_strict_writers_leave(database_url):
     run(main())
 
 
-def test_a_plain_writer_folds_what_strict_writers_leave(database_url):
+def test_a_plain_writer_folds_the_nonces_of_strict_writers(database_url):
     async def main():
         async with outsider(database_url) as writer:
             await writer.execute("SET default_transaction_isolation = 'repeatable read'")
@@ -233,7 +233,7 @@ def test_a_plain_writer_folds_what_strict_writers_leave(database_url):
                 await writer.execute(insert(1))
             assert await nonces(writer) > 100
             await writer.execute("SET default_transaction_isolation = 'read committed'")
-            # By chance, one in fifty; that none of these does has a chance of 1e-13.
+            # One write in fifty folds, by chance; the probability that none of these does is 1e-13.
             for _ in range(1500):
                 await writer.execute("DELETE FROM tokens.tokens WHERE false")
             assert await nonces(writer) <= 16
@@ -241,7 +241,7 @@ def test_a_plain_writer_folds_what_strict_writers_leave(database_url):
     run(main())
 
 
-def test_a_reader_that_may_not_write_goes_on_with_many(database_url):
+def test_a_reader_that_may_not_write_continues_with_many_nonces(database_url):
     async def main():
         async with (
             await ngdata.connect_async(database_url, read_only=True) as ang,
@@ -252,8 +252,8 @@ def test_a_reader_that_may_not_write_goes_on_with_many(database_url):
                 await other.execute(insert(1))
             box = ((-1, -1, -1), (1, 1, 1))
             for source in ("database", "memory"):
-                found = await ang.tokens.find_in_region(*box)
-                assert (len(found), found.attrs["ngdata"]["source"]) == (70, source)
+                frame = await ang.tokens.find_in_region(*box)
+                assert (len(frame), frame.attrs["ngdata"]["source"]) == (70, source)
             await other.execute(insert(1))
             assert len(await ang.tokens.find_in_region(*box)) == 71
 
@@ -286,9 +286,9 @@ async def write_many(url, sessions, writes):
 
 @pytest.mark.parametrize(("sessions", "pages"), [(1, 8), (4, 200)])
 def test_a_hundred_thousand_writes_leave_a_small_table(database_url, sessions, pages):
-    """A row each for 100,000 writes would be 900 pages.
+    """One row for each of 100,000 writes would be 900 pages.
 
-    Writers at once, on fewer processors, keep each other from reusing what is dead for a moment.
+    Concurrent writers, on fewer processors, delay each other in reusing dead rows.
     """
 
     async def main():
@@ -321,57 +321,57 @@ _STEPS = st.lists(
 
 
 class History:
-    """Connections that write, and what each snapshot that anybody took has seen."""
+    """Connections that write, and the data that each snapshot of any of them saw, by version."""
 
     def __init__(self, url):
         self.url = url
-        self.seen = {}
-        self.wrote = 0
+        self.data_by_version = {}
+        self.writes = 0
 
     async def __aenter__(self):
-        self.all = [await asyncpg.connect(self.url) for _ in range(4)]
+        self.connections = [await asyncpg.connect(self.url) for _ in range(4)]
         self.reader = await asyncpg.connect(self.url)
         self.depth = [0] * 4
-        self.opened = [False] * 4
+        self.is_open = [False] * 4
         return self
 
     async def __aexit__(self, *_):
-        for connection in (*self.all, self.reader):
+        for connection in (*self.connections, self.reader):
             await connection.close()
 
-    async def step(self, who, what, level):
-        connection = self.all[who]
-        if what == "begin" and not self.opened[who]:
+    async def step(self, number, action, level):
+        connection = self.connections[number]
+        if action == "begin" and not self.is_open[number]:
             await connection.execute(f"BEGIN ISOLATION LEVEL {level}")
-            self.opened[who], self.depth[who] = True, 0
-        elif what == "write":
-            self.wrote += 1
+            self.is_open[number], self.depth[number] = True, 0
+        elif action == "write":
+            self.writes += 1
             await connection.execute(
                 "INSERT INTO experience.experience_events (event_type) VALUES ($1)",
-                str(self.wrote),
+                str(self.writes),
             )
-        elif what == "savepoint" and self.opened[who]:
-            self.depth[who] += 1
-            await connection.execute(f"SAVEPOINT s{self.depth[who]}")
-        elif what == "back" and self.depth[who]:
-            await connection.execute(f"ROLLBACK TO s{self.depth[who]}")
-        elif what == "fail" and self.depth[who]:
+        elif action == "savepoint" and self.is_open[number]:
+            self.depth[number] += 1
+            await connection.execute(f"SAVEPOINT s{self.depth[number]}")
+        elif action == "back" and self.depth[number]:
+            await connection.execute(f"ROLLBACK TO s{self.depth[number]}")
+        elif action == "fail" and self.depth[number]:
             with pytest.raises(asyncpg.DivisionByZeroError):
                 await connection.execute("SELECT 1 / 0")
-            await connection.execute(f"ROLLBACK TO s{self.depth[who]}")
-        elif what in ("commit", "rollback") and self.opened[who]:
-            await connection.execute(what)
-            self.opened[who], self.depth[who] = False, 0
+            await connection.execute(f"ROLLBACK TO s{self.depth[number]}")
+        elif action in ("commit", "rollback") and self.is_open[number]:
+            await connection.execute(action)
+            self.is_open[number], self.depth[number] = False, 0
 
-    async def look(self, connection):
-        """Read data and version by one snapshot; a version seen before must be of the same data."""
+    async def check(self, connection):
+        """Read data and version in one snapshot; a version seen before must be of the same data."""
         data, nonces = await connection.fetchrow(
             "SELECT (SELECT array_agg(event_type ORDER BY event_type)"
             " FROM experience.experience_events),"
             f" ({version_sql(('experience.experience_events',))})"
         )
-        found = frozenset(data or ())
-        assert self.seen.setdefault(version_of(nonces), found) == found
+        rows = frozenset(data or ())
+        assert self.data_by_version.setdefault(version_of(nonces), rows) == rows
 
 
 @given(steps=_STEPS)
@@ -379,36 +379,38 @@ class History:
 def test_different_data_never_has_the_same_version(database_url, steps):
     async def main():
         async with History(database_url) as history:
-            await history.look(history.reader)
-            for who, what, level in steps:
-                await history.step(who, what, level)
-                await history.look(history.reader)
-                await history.look(history.all[who])
+            await history.check(history.reader)
+            for number, action, level in steps:
+                await history.step(number, action, level)
+                await history.check(history.reader)
+                await history.check(history.connections[number])
 
     run(main())
 
 
-def test_a_rolled_back_version_never_comes_back(database_url):
+def test_the_version_of_a_rolled_back_write_is_never_seen_again(database_url):
     async def main():
         async with outsider(database_url) as writer, outsider(database_url) as reader:
-            gone = set()
+            rolled_back = set()
             for _ in range(50):
                 transaction = writer.transaction()
                 await transaction.start()
                 await writer.execute(insert(1))
-                gone.add(await version(writer))
+                rolled_back.add(await version(writer))
                 await transaction.rollback()
                 await writer.execute(insert(1))
-                assert await version(reader) not in gone
-            assert len(gone) == 50
+                assert await version(reader) not in rolled_back
+            assert len(rolled_back) == 50
 
     run(main())
 
 
-async def _cached(ang, source):
-    found = await ang.tokens.find_in_region((-1, -1, -1), (1, 1, 1))
-    assert found.attrs["ngdata"]["source"] == source
-    return found
+async def _read(ang):
+    return await ang.tokens.find_in_region((-1, -1, -1), (1, 1, 1))
+
+
+async def _source(ang):
+    return (await _read(ang)).attrs["ngdata"]["source"]
 
 
 @pytest.mark.parametrize(
@@ -428,21 +430,20 @@ async def _cached(ang, source):
         ),
     ],
 )
-def test_where_nothing_can_tell_nothing_is_given_again(database_url, spoil, mend):
+def test_no_cached_answer_is_returned_while_changes_are_not_tracked(database_url, spoil, mend):
     async def main():
         async with await ngdata.connect_async(database_url) as ang, outsider(database_url) as owner:
-            await _cached(ang, "database")
-            await _cached(ang, "memory")
+            assert await _source(ang) == "database"
+            assert await _source(ang) == "memory"
             try:
                 await owner.execute(spoil)
 
                 async def noticed():
-                    found = await ang.tokens.find_in_region((-1, -1, -1), (1, 1, 1))
-                    return found.attrs["ngdata"]["version"] is None
+                    return (await _read(ang)).attrs["ngdata"]["version"] is None
 
                 await eventually(noticed)
                 await owner.execute(insert(1))
-                assert len(await _cached_or_not(ang)) == 1
+                assert len(await _read(ang)) == 1
             finally:
                 await owner.execute(mend)
                 await owner.execute(
@@ -451,19 +452,15 @@ def test_where_nothing_can_tell_nothing_is_given_again(database_url, spoil, mend
                     [*ALL, "graph.graph_snapshots", "redis"],
                 )
 
-            async def again():
-                found = await ang.tokens.find_in_region((-1, -1, -1), (1, 1, 1))
-                return found.attrs["ngdata"]["source"] == "memory"
+            async def is_cached():
+                return await _source(ang) == "memory"
 
-            await eventually(again)
-
-    async def _cached_or_not(ang):
-        return await ang.tokens.find_in_region((-1, -1, -1), (1, 1, 1))
+            await eventually(is_cached)
 
     run(main())
 
 
-def test_the_schema_made_anew_under_an_open_client(empty_database):
+def test_a_schema_that_is_created_again_under_an_open_client(empty_database):
     from ngdata._store import migrate
 
     migrate.upgrade(empty_database)

@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 from ngdata._arguments.durations import as_duration, as_step
-from ngdata._reading.flatten import flattened
+from ngdata._reading.flatten import flatten_dicts
 from ngdata.errors import InvalidQueryError, NotFoundError
 
 NOBODY = "00000000-0000-4000-8000-00000000dead"
@@ -194,7 +194,7 @@ def test_flattened_columns():
         },
         index=[5, 5, 7],
     )
-    result = flattened(frame, ["b", "a"])
+    result = flatten_dicts(frame, ["b", "a"])
     assert list(result.columns) == ["n", "b.", "b.x", "b.y", "b.z", "a.k.m"]
     assert result["a.k.m"].tolist() == [1, 2, 3]
     assert result["a.k.m"].dtype == "int64"
@@ -204,7 +204,7 @@ def test_flattened_columns():
     assert result["b.z"].iloc[2] == {}
     assert result.isna().iloc[1].tolist() == [False, True, True, True, True, False]
     assert result.index.tolist() == [5, 5, 7]
-    assert list(flattened(frame[:0], ["b", "a"]).columns) == ["n"]
+    assert list(flatten_dicts(frame[:0], ["b", "a"]).columns) == ["n"]
     twice = pd.DataFrame({"s": [{"a": {"b": 1}, "a.b": 2}]})
     with refused("two keys of one dict would both be the column 's.a.b'; read it without flatten"):
-        flattened(twice, ["s"])
+        flatten_dicts(twice, ["s"])

@@ -237,10 +237,10 @@ def head(text):
         (lambda data: data[:-1], "checksum"),
         (lambda data: data[:-1] + bytes([data[-1] ^ 1]), "checksum"),
         (lambda _: sealed(head(b"no json")), "cannot be read"),
-        (lambda _: sealed(head(b"[]")), "head lacks"),
+        (lambda _: sealed(head(b"[]")), "head is missing"),
         (lambda _: sealed(head(b"\xff" * 9)), "cannot be read"),
         (lambda _: sealed(struct.pack("<I", 2**31)), "cannot be read"),
-        (lambda data: sealed(data[47:] + b"more"), "not as long"),
+        (lambda data: sealed(data[47:] + b"more"), "length is not"),
     ],
 )
 def test_damaged_bytes(stored_snapshot, bad, message):
@@ -267,45 +267,45 @@ def tables(**changes):
 
 def test_whole_tables_are_read(stored_snapshot):
     ng, _, put = stored_snapshot
-    snapshot = ng.graph.load_snapshot(put(stored.encoded(*tables())))
+    snapshot = ng.graph.load_snapshot(put(stored.encode(*tables())))
     assert snapshot.connections.weight.tolist() == [1.0, 2.0, 3.0]
 
 
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"source": pa.array([0, 1, 3], pa.int32())}, "no token of it"),
-        ({"target": pa.array([0, -1, 2], pa.int32())}, "no token of it"),
+        ({"source": pa.array([0, 1, 3], pa.int32())}, "not among its tokens"),
+        ({"target": pa.array([0, -1, 2], pa.int32())}, "not among its tokens"),
         ({"weight": pa.array([1.0, float("nan"), 2.0])}, "not finite"),
         ({"weight": pa.array([1.0, float("inf"), 2.0])}, "not finite"),
         ({"weight": pa.array([1.0, None, 2.0])}, "missing"),
-        ({"id": pa.array([b"x" * 16] * 3, pa.binary(16))}, "stands twice"),
-        ({"tokens": pa.array([b"x" * 16] * 3, pa.binary(16))}, "stands twice"),
+        ({"id": pa.array([b"x" * 16] * 3, pa.binary(16))}, "occurs twice"),
+        ({"tokens": pa.array([b"x" * 16] * 3, pa.binary(16))}, "occurs twice"),
         ({"tokens": pa.array([b"x" * 16], pa.binary(16))}, "as many"),
     ],
 )
 def test_inconsistent_tables(stored_snapshot, changes, message):
     ng, _, put = stored_snapshot
     with pytest.raises(NGDataError, match=message):
-        ng.graph.load_snapshot(put(stored.encoded(*tables(**changes))))
+        ng.graph.load_snapshot(put(stored.encode(*tables(**changes))))
 
 
 def test_other_columns(stored_snapshot):
     ng, _, put = stored_snapshot
     tokens, connections = tables()
-    with pytest.raises(NGDataError, match="columns are others"):
-        ng.graph.load_snapshot(put(stored.encoded(tokens, connections.drop_columns(["weight"]))))
+    with pytest.raises(NGDataError, match="columns are not"):
+        ng.graph.load_snapshot(put(stored.encode(tokens, connections.drop_columns(["weight"]))))
 
 
 def test_a_snapshot_larger_than_a_row(monkeypatch):
-    monkeypatch.setattr(stored, "_MOST_BYTES", 100)
+    monkeypatch.setattr(stored, "_MAX_BYTES", 100)
     with pytest.raises(ResultTooLarge, match=r"3 connections takes .* bytes, and a row holds 100"):
-        stored.encoded(*tables())
+        stored.encode(*tables())
 
 
 def test_a_changed_snapshot_is_read_again(stored_snapshot):
     ng, _, put = stored_snapshot
-    snapshot_id = put(stored.encoded(*tables()))
+    snapshot_id = put(stored.encode(*tables()))
     assert ng.graph.load_snapshot(snapshot_id).connections.weight.sum() == 6.0
-    put(stored.encoded(*tables(weight=pa.array([1.0, 1.0, 1.0]))))
+    put(stored.encode(*tables(weight=pa.array([1.0, 1.0, 1.0]))))
     assert ng.graph.load_snapshot(snapshot_id).connections.weight.sum() == 3.0

@@ -1,4 +1,4 @@
-"""Stores whose tokens and events are hard to cut, and a cluster of several processes."""
+"""Tokens and events that are hard to split into partitions, and a cluster of several processes."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ import pytest
 LIMITS = ((-np.inf, -np.inf, -np.inf), (np.inf, np.inf, np.inf))
 
 
-def same_set(found: pd.DataFrame, wanted: pd.DataFrame, key: str = "token_id") -> None:
-    """Compare rows whose order is not promised, with their dtypes."""
+def same_set(frame: pd.DataFrame, expected: pd.DataFrame, key: str = "token_id") -> None:
+    """Compare rows whose order is not defined, with their dtypes."""
     pd.testing.assert_frame_equal(
-        found.sort_values(key, ignore_index=True), wanted.sort_values(key, ignore_index=True)
+        frame.sort_values(key, ignore_index=True), expected.sort_values(key, ignore_index=True)
     )
 
 
 def whole(frame) -> pd.DataFrame:
-    """Compute a Dask frame here, in this thread."""
+    """Compute a Dask frame in this thread."""
     return frame.compute(scheduler="synchronous")
 
 
@@ -47,7 +47,7 @@ def random_tokens(seed: int, count: int) -> pd.DataFrame:
 
 
 def random_events(seed: int, count: int) -> pd.DataFrame:
-    """Events of few times and numbers, so that every cut falls among equals."""
+    """Return events of few times and numbers, so that every cut falls among equal ones."""
     random = np.random.default_rng(seed)
     numbers = random.integers(0, 3, count)
     return pd.DataFrame(
@@ -66,7 +66,7 @@ def random_events(seed: int, count: int) -> pd.DataFrame:
 
 @pytest.fixture(scope="module")
 def cluster():
-    """Two processes of two threads each."""
+    """A cluster of two processes with two threads each."""
     distributed = pytest.importorskip("distributed")
     with (
         distributed.LocalCluster(
@@ -79,7 +79,7 @@ def cluster():
 
 @pytest.fixture(autouse=True)
 def _nothing_stays_open():
-    """What a test read from may be a database that is dropped next."""
+    """Close the databases that a test read: they may be dropped next."""
     yield
     from ngdata._reading.dask_frames.connections import close_idle
 

@@ -1,4 +1,4 @@
-"""How workers come to the database: no secret shows, and what is missing is told."""
+"""How workers reach the database: no secret shows, and errors name what is missing."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ SECRET = "Sesame1:Sesame2"
 ESCAPED = "Sesame1%3ASesame2"
 
 
-def hidden(*texts):
+def assert_hidden(*texts):
     for text in texts:
         assert "sesame" not in str(text).lower(), text
 
 
 def with_secret(url: str) -> str:
-    """The embedded server asks the kernel who calls, and not for the password."""
+    """Add a password to a URL; the embedded server authenticates by user id and ignores it."""
     return url.replace("//ngdata@", f"//ngdata:{ESCAPED}@")
 
 
-def shown_by(frame) -> list[str]:
+def texts_of(frame) -> list[str]:
     return [
         repr(frame),
         frame._repr_html_(),
@@ -43,57 +43,57 @@ def shown_by(frame) -> list[str]:
     ]
 
 
-def test_no_password_shows(database_url):
+def test_no_password_is_shown(database_url):
     with ngdata.connect(with_secret(database_url)) as ng:
         ng.tokens.bulk_create(random_tokens(1, 40))
         frame = ng.tokens.to_dask(*LIMITS, npartitions=3)
         events = ng.experience.to_dask(npartitions=3)
-        hidden(*shown_by(frame), *shown_by(events), *shown_by(frame[["x"]] + 1))
+        assert_hidden(*texts_of(frame), *texts_of(events), *texts_of(frame[["x"]] + 1))
         assert len(whole(frame)) == 40
-        # It does travel, which the documentation says.
+        # The pickle holds it, as documented.
         assert b"Sesame1" in pickle.dumps(frame)
-        own = ng.tokens.to_dask(*LIMITS, npartitions=3, url="environment")
-        assert b"Sesame" not in pickle.dumps(own)
+        from_environment = ng.tokens.to_dask(*LIMITS, npartitions=3, url="environment")
+        assert b"Sesame" not in pickle.dumps(from_environment)
         assert b"Sesame" not in pickle.dumps(ng.tokens.find_in_region(*LIMITS))
 
 
-def test_no_password_in_an_error_of_a_task(ng, cluster):
+def test_no_password_is_in_the_error_of_a_task(ng, cluster):
     ng.tokens.bulk_create(random_tokens(1, 40))
     frame = ng.tokens.to_dask(*LIMITS, npartitions=2)
     reader = next(value for value in frame.dask.values()).func
     from ngdata._reading.dask_frames.access import Access
     from ngdata._reading.dask_frames.tasks import PartitionReader
 
-    gone = PartitionReader(
+    read = PartitionReader(
         Access.of(reader.access.settings, f"postgresql://me:{ESCAPED}@localhost:1/gone"),
         "call",
         None,
         consistent=False,
-        first="token_id",
+        default_column="token_id",
     )
     import dask.dataframe
 
-    broken = dask.dataframe.from_map(gone, frame.expr.operand("iterables")[0], meta=frame._meta)
+    broken = dask.dataframe.from_map(read, frame.expr.operand("iterables")[0], meta=frame._meta)
     with pytest.raises(DatabaseUnavailable, match="me@localhost:1/gone") as caught:
         broken.compute()
-    hidden(*traceback.format_exception(caught.value), repr(caught.value))
+    assert_hidden(*traceback.format_exception(caught.value), repr(caught.value))
     logs = cluster.get_worker_logs()
-    hidden(logs)
+    assert_hidden(logs)
     assert "gone" in str(logs)
 
 
-def test_another_database_of_the_same_kind(ng, database_url, new_database):
-    """A replica is one; what is asked about is what the workers will read."""
+def test_another_database_with_the_same_schema(ng, database_url, new_database):
+    """Such as a replica; planning reads the database that the workers will read."""
     from ngdata._store import migrate
 
     ng.tokens.bulk_create(random_tokens(1, 10))
     with new_database() as other:
         migrate.upgrade(other)
-        with ngdata.connect(other) as there:
-            there.tokens.bulk_create(random_tokens(2, 33))
+        with ngdata.connect(other) as other_client:
+            other_client.tokens.bulk_create(random_tokens(2, 33))
         frame = ng.tokens.to_dask(*LIMITS, npartitions=3, url=other, consistent=True)
         assert len(whole(frame)) == 33
-        # Planning used a connection of its own, and closed it.
+        # Planning opened a connection of its own, and closed it.
         assert backends(other, "datname = current_database()") == backends(
             other, "datname = current_database() AND application_name = 'ngdata'"
         )
@@ -102,26 +102,26 @@ def test_another_database_of_the_same_kind(ng, database_url, new_database):
 
 
 @pytest.mark.parametrize(
-    ("url", "error", "told"),
+    ("url", "error", "text"),
     [
         ("mysql://me:Sesame@there/db", ConfigError, "postgresql://"),
         ("postgresql://me:Sesame@localhost:1/db", DatabaseUnavailable, "me@localhost:1/db"),
         ("Sesame", ConfigError, "postgresql://"),
     ],
 )
-def test_addresses_that_lead_nowhere(ng, url, error, told):
-    with pytest.raises(error, match=told) as caught:
+def test_wrong_urls(ng, url, error, text):
+    with pytest.raises(error, match=text) as caught:
         ng.tokens.to_dask(*LIMITS, npartitions=2, url=url)
-    hidden(*traceback.format_exception(caught.value))
+    assert_hidden(*traceback.format_exception(caught.value))
 
 
-def test_a_database_without_our_schema(ng, empty_database):
+def test_a_database_without_a_schema(ng, empty_database):
     with pytest.raises(NGDataError, match="ngdata migrate"):
         ng.tokens.to_dask(*LIMITS, npartitions=2, url=empty_database)
     assert backends(empty_database, "datname = current_database()") == 0
 
 
-def test_settings_go_along(database_url):
+def test_the_settings_of_the_client_are_used(database_url):
     with ngdata.connect(database_url, application_name="far away", read_only=True) as ng:
         frame = ng.tokens.to_dask(*LIMITS, npartitions=1)
         whole(frame)
@@ -137,14 +137,14 @@ def test_without_dask(ng, monkeypatch):
         ng.tokens.to_dask(*LIMITS, npartitions=2)
 
 
-def test_dask_is_not_imported_before_it_is_needed():
+def test_dask_is_not_imported_with_ngdata():
     import subprocess
 
     code = "import sys, ngdata; sys.exit('dask' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
 
 
-def test_a_forked_child_opens_its_own(ng):
+def test_a_forked_child_opens_connections_of_its_own(ng):
     ng.tokens.bulk_create(random_tokens(1, 40))
     frame = ng.tokens.to_dask(*LIMITS, npartitions=2)
     assert len(whole(frame)) == 40
@@ -158,8 +158,8 @@ def test_a_forked_child_opens_its_own(ng):
     assert len(whole(frame)) == 40
 
 
-def test_a_cancelled_plan_leaves_nothing(database_url, execute):
-    """It waits for a lock when it is cancelled, and is gone from the server then."""
+def test_cancelled_planning_leaves_no_query(database_url, execute):
+    """It waits for a lock when it is cancelled; its query then ends on the server."""
     import adbc_driver_postgresql.dbapi as adbc
 
     async def run():
@@ -183,7 +183,7 @@ def test_a_cancelled_plan_leaves_nothing(database_url, execute):
 
 
 def test_an_idle_database_is_closed(ng, database_url, monkeypatch):
-    monkeypatch.setattr(connections, "_IDLE", 0.05)
+    monkeypatch.setattr(connections, "_IDLE_TIMEOUT", 0.05)
     with ngdata.connect(database_url, application_name="soon gone") as client:
         frame = client.tokens.to_dask(*LIMITS, npartitions=1)
     whole(frame)
@@ -192,11 +192,11 @@ def test_an_idle_database_is_closed(ng, database_url, monkeypatch):
             break
         asyncio.run(asyncio.sleep(0.02))
     else:
-        raise AssertionError("the connections are still there")
+        raise AssertionError("the connections are still open")
     whole(frame)
 
 
-def test_connections_that_were_killed_are_closed_all_the_same(new_database, execute):
+def test_terminated_connections_are_replaced_and_closed(new_database, execute):
     from ngdata._store import migrate
 
     with new_database() as url:

@@ -1,4 +1,4 @@
-"""What a write between `to_dask` and the reading of a partition does, whoever wrote, and is told."""
+"""Writes between `to_dask` and the read of a partition: any client's write is reported."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from ngdata._store import migrate
 from ngdata.errors import ConfigError, ConsistencyError
 from tests.scaling.conftest import LIMITS, random_events, random_tokens, sizes, whole
 
-# What psql would send.
+# Statements as psql would send them.
 WRITES = {
     "insert": "INSERT INTO tokens.tokens (coord_x, coord_y, coord_z) SELECT a, a, a"
     " FROM (SELECT array_fill(1::float8, ARRAY[8])) AS one (a)",
@@ -29,7 +29,7 @@ def tokens(ng):
 
 
 @pytest.mark.parametrize("write", WRITES)
-def test_whoever_wrote(ng, database_url, execute, tokens, write):
+def test_every_kind_of_write_is_noticed(ng, database_url, execute, tokens, write):
     frame = ng.tokens.to_dask(*LIMITS, npartitions=4, consistent=True)
     assert len(whole(frame)) == 40
     execute(database_url, WRITES[write])
@@ -39,7 +39,7 @@ def test_whoever_wrote(ng, database_url, execute, tokens, write):
     assert len(whole(again)) == ng.tokens.count_in_region(*LIMITS, cache="off")
 
 
-def test_what_was_rolled_back_is_no_write(ng, database_url, execute, tokens):
+def test_a_rolled_back_write_does_not_count(ng, database_url, execute, tokens):
     frame = ng.tokens.to_dask(*LIMITS, npartitions=2, consistent=True)
     execute(database_url, "BEGIN", WRITES["update"], "ROLLBACK")
     assert len(whole(frame)) == 40
@@ -52,7 +52,7 @@ def test_a_write_to_another_table_does_not_count(ng, tokens):
     assert len(whole(frame)) == 40
 
 
-def test_events(ng, tokens):
+def test_a_write_of_events(ng, tokens):
     ng.experience.bulk_create(random_events(2, 30))
     frame = ng.experience.to_dask(npartitions=3, consistent=True)
     ng.tokens.update(tokens[:1], weight=2.0)
@@ -62,7 +62,7 @@ def test_events(ng, tokens):
         whole(frame)
 
 
-def test_between_two_partitions(ng, tokens):
+def test_a_write_between_two_partitions(ng, tokens):
     frame = ng.tokens.to_dask(*LIMITS, npartitions=2, consistent=True)
     assert len(frame.partitions[0].compute(scheduler="synchronous")) == 20
     ng.tokens.update(tokens[:1], weight=2.0)
@@ -70,19 +70,19 @@ def test_between_two_partitions(ng, tokens):
         frame.partitions[1].compute(scheduler="synchronous")
 
 
-def test_not_consistent_is_each_partition_as_it_is_then(ng, tokens):
+def test_without_consistent_each_partition_is_of_its_own_time(ng, tokens):
     frame = ng.tokens.to_dask(*LIMITS, npartitions=4)
     more = ng.tokens.bulk_create({"x": [-1e9, 1e9], "y": [0.0, 1e9], "z": [0.0, 0.0]})
-    found = whole(frame)
-    assert set(found.token_id) == {*tokens, *more}
-    assert found.token_id.is_unique
+    result = whole(frame)
+    assert set(result.token_id) == {*tokens, *more}
+    assert result.token_id.is_unique
 
 
 def test_each_partition_carries_its_version(ng, tokens):
     frame = ng.tokens.to_dask(*LIMITS, npartitions=2)
     version = ng.tokens.find_in_region(*LIMITS).attrs["ngdata"]["version"]
-    found = whole(frame)
-    assert found.attrs["ngdata"] == {"source": "database", "version": version}
+    result = whole(frame)
+    assert result.attrs["ngdata"] == {"source": "database", "version": version}
     versions = frame.map_partitions(
         lambda part: part.attrs["ngdata"]["version"], meta=(None, object)
     )
@@ -96,17 +96,17 @@ def test_each_partition_carries_its_version(ng, tokens):
 
 
 def test_two_calls_are_two_reads(ng):
-    """Dask keeps results by name: one that was kept must not answer for a later call."""
+    """Dask keeps results by name; a kept one must not be the result of a later call."""
     ng.tokens.bulk_create(random_tokens(2, 10))
     first, second = (ng.tokens.to_dask(*LIMITS, npartitions=2) for _ in range(2))
     assert not set(first.__dask_keys__()) & set(second.__dask_keys__())
 
 
 @pytest.fixture
-def stranger(empty_database, execute):
-    """A user who may read the tokens, and not their versions."""
+def limited_url(empty_database, execute):
+    """The URL of a user who may read the tokens, but not their versions."""
     migrate.upgrade(empty_database)
-    name = f"stranger_{uuid.uuid4().hex}"
+    name = f"limited_{uuid.uuid4().hex}"
     execute(
         empty_database,
         f"CREATE ROLE {name}",
@@ -119,17 +119,17 @@ def stranger(empty_database, execute):
     execute(empty_database, f"DROP OWNED BY {name}", f"DROP ROLE {name}")
 
 
-def test_without_a_right_to_the_versions(stranger):
-    with ngdata.connect(stranger) as ng:
+def test_without_the_privilege_to_read_versions(limited_url):
+    with ngdata.connect(limited_url) as ng:
         frame = ng.tokens.to_dask(*LIMITS, npartitions=3)
-        found = whole(frame)
-        assert len(found) == 20
-        assert found.attrs["ngdata"]["version"] is None
+        result = whole(frame)
+        assert len(result) == 20
+        assert result.attrs["ngdata"]["version"] is None
         with pytest.raises(ConfigError, match=r"may not read tokens\.versions"):
             ng.tokens.to_dask(*LIMITS, npartitions=3, consistent=True)
 
 
-def test_where_a_trigger_is_off(empty_database, execute):
+def test_a_disabled_trigger(empty_database, execute):
     migrate.upgrade(empty_database)
     with ngdata.connect(empty_database) as ng:
         ng.tokens.bulk_create(random_tokens(4, 20))
@@ -138,5 +138,5 @@ def test_where_a_trigger_is_off(empty_database, execute):
         with pytest.raises(ConfigError, match="versions of the store"):
             ng.tokens.to_dask(*LIMITS, npartitions=2, consistent=True)
         with pytest.raises(ConsistencyError):
-            whole(frame)  # nothing tells any more that it is as it was
+            whole(frame)  # whether it is unchanged can no longer be known
         assert sizes(ng.tokens.to_dask(*LIMITS, npartitions=2)) == [10, 10]

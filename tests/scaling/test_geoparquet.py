@@ -1,4 +1,4 @@
-"""GeoParquet: what other tools read back is what the store holds, and a file is whole or not there."""
+"""GeoParquet: other tools read the rows of the store, and a file is complete or does not exist."""
 
 from __future__ import annotations
 
@@ -37,22 +37,22 @@ def filled(ng):
 def test_read_back_by_geopandas(filled, tmp_path):
     path = tmp_path / "tokens.parquet"
     box = ((-1, -15, 0), (1, 15, 1))
-    wanted = filled.tokens.find_in_region(*box, "cognitive")
-    assert filled.tokens.to_geoparquet(path, *box, "cognitive", chunk_rows=40) == len(wanted)
-    found = geopandas.read_parquet(path)
-    assert found.crs is None
-    assert found.has_z.all()
-    assert set(found.geom_type) == {"Point"}
-    points = shapely.get_coordinates(found.geometry, include_z=True)
-    assert points.tolist() == found[["x", "y", "z"]].to_numpy().tolist()
-    same_set(pd.DataFrame(found.drop(columns="geometry")), wanted)
+    expected = filled.tokens.find_in_region(*box, "cognitive")
+    assert filled.tokens.to_geoparquet(path, *box, "cognitive", chunk_rows=40) == len(expected)
+    result = geopandas.read_parquet(path)
+    assert result.crs is None
+    assert result.has_z.all()
+    assert set(result.geom_type) == {"Point"}
+    points = shapely.get_coordinates(result.geometry, include_z=True)
+    assert points.tolist() == result[["x", "y", "z"]].to_numpy().tolist()
+    same_set(pd.DataFrame(result.drop(columns="geometry")), expected)
 
 
-def test_metadata_are_those_of_the_specification(filled, tmp_path):
+def test_the_metadata_follow_the_specification(filled, tmp_path):
     path = tmp_path / "tokens.parquet"
     filled.tokens.to_geoparquet(path, *LIMITS, "cognitive", chunk_rows=100)
-    wanted = filled.tokens.find_in_region(*LIMITS, "cognitive")
-    low, high = (getattr(wanted[["x", "y", "z"]], how)().tolist() for how in ("min", "max"))
+    expected = filled.tokens.find_in_region(*LIMITS, "cognitive")
+    low, high = (getattr(expected[["x", "y", "z"]], name)().tolist() for name in ("min", "max"))
     assert metadata(path) == {
         "version": "1.1.0",
         "primary_column": "geometry",
@@ -73,30 +73,30 @@ def test_metadata_are_those_of_the_specification(filled, tmp_path):
     assert (column.physical_type, column.max_definition_level) == ("BYTE_ARRAY", 0)
 
 
-def test_as_geopandas_writes_points(filled, tmp_path):
-    """Its own writer makes the same bytes of a point, and the same of the column's metadata."""
-    path, theirs = tmp_path / "ours.parquet", tmp_path / "theirs.parquet"
+def test_points_are_the_bytes_that_geopandas_writes(filled, tmp_path):
+    """The writer of GeoPandas produces the same points, and the same metadata of their column."""
+    path, reference = tmp_path / "ours.parquet", tmp_path / "reference.parquet"
     filled.tokens.to_geoparquet(path, *LIMITS, "cognitive")
     frame = pq.read_table(path).to_pandas().drop(columns="geometry")
     geometry = geopandas.points_from_xy(frame.x, frame.y, frame.z)
-    geopandas.GeoDataFrame(frame, geometry=geometry).to_parquet(theirs, schema_version="1.1.0")
+    geopandas.GeoDataFrame(frame, geometry=geometry).to_parquet(reference, schema_version="1.1.0")
     assert pq.read_table(path)["geometry"].to_pylist() == (
-        pq.read_table(theirs)["geometry"].to_pylist()
+        pq.read_table(reference)["geometry"].to_pylist()
     )
-    ours, wanted = (metadata(p)["columns"]["geometry"] for p in (path, theirs))
-    # It leaves out the default of edges, and z of the box.
+    ours, expected = (metadata(p)["columns"]["geometry"] for p in (path, reference))
+    # GeoPandas omits the default of edges, and z in the box.
     for name in ("encoding", "geometry_types", "crs"):
-        assert ours[name] == wanted[name]
+        assert ours[name] == expected[name]
 
 
-def test_every_bit_of_a_coordinate(ng, tmp_path):
+def test_every_bit_of_a_coordinate_is_kept(ng, tmp_path):
     values = [-0.0, 5e-324, -1e37, 1e37, 0.1, math.nextafter(1, 2)]
     with_points(ng, [(v, -v, v / 3) for v in values])
     path = tmp_path / "bits.parquet"
     assert ng.tokens.to_geoparquet(path, *LIMITS) == len(values)
-    found = geopandas.read_parquet(path)
-    points = shapely.get_coordinates(found.geometry, include_z=True)
-    expected = found[["x", "y", "z"]].to_numpy()
+    result = geopandas.read_parquet(path)
+    points = shapely.get_coordinates(result.geometry, include_z=True)
+    expected = result[["x", "y", "z"]].to_numpy()
     assert points.tobytes() == expected.tobytes()
     assert sorted(map(math.copysign, [1] * 6, expected[:, 0])) == [-1, -1, 1, 1, 1, 1]
 
@@ -104,15 +104,15 @@ def test_every_bit_of_a_coordinate(ng, tmp_path):
 @pytest.mark.parametrize(
     "columns", [["token_id"], ["weight", "x"], ["timestamp", "z", "y", "x", "token_id"]], ids=str
 )
-def test_columns_that_are_wanted(filled, tmp_path, columns):
+def test_only_the_selected_columns_are_written(filled, tmp_path, columns):
     path = tmp_path / "some.parquet"
-    asked = {"token_type": "a", "columns": columns}
-    count = filled.tokens.to_geoparquet(path, *LIMITS, "cognitive", **asked)
+    options = {"token_type": "a", "columns": columns}
+    count = filled.tokens.to_geoparquet(path, *LIMITS, "cognitive", **options)
     assert pq.read_schema(path).names == [*columns, "geometry"]
-    found = geopandas.read_parquet(path)
-    wanted = filled.tokens.find_in_region(*LIMITS, "cognitive", **asked)
-    assert count == len(found) == len(wanted)
-    same_set(pd.DataFrame(found[columns]), wanted, columns[0])
+    result = geopandas.read_parquet(path)
+    expected = filled.tokens.find_in_region(*LIMITS, "cognitive", **options)
+    assert count == len(result) == len(expected)
+    same_set(pd.DataFrame(result[columns]), expected, columns[0])
 
 
 def test_a_whole_level(filled, tmp_path):
@@ -126,37 +126,37 @@ def test_a_whole_level(filled, tmp_path):
 def test_an_empty_region(ng, tmp_path):
     path = tmp_path / "none.parquet"
     assert ng.tokens.to_geoparquet(path, *LIMITS) == 0
-    found = geopandas.read_parquet(path)
-    assert found.empty
+    result = geopandas.read_parquet(path)
+    assert result.empty
     assert "bbox" not in metadata(path)["columns"]["geometry"]
-    wanted = ng.tokens.find_in_region(*LIMITS)
-    pd.testing.assert_frame_equal(pd.DataFrame(found.drop(columns="geometry")), wanted)
+    expected = ng.tokens.find_in_region(*LIMITS)
+    pd.testing.assert_frame_equal(pd.DataFrame(result.drop(columns="geometry")), expected)
 
 
 def test_a_frame_becomes_a_geodataframe(filled):
     frame = filled.tokens.find_in_region(*LIMITS, "cognitive")
-    found = geopandas.GeoDataFrame(
+    result = geopandas.GeoDataFrame(
         frame, geometry=geopandas.points_from_xy(frame.x, frame.y, frame.z)
     )
-    assert found.geometry.z.tolist() == frame.z.tolist()
-    assert found.crs is None
+    assert result.geometry.z.tolist() == frame.z.tolist()
+    assert result.crs is None
 
 
-def test_plain_parquet_readers_skip_what_they_need_not(filled, tmp_path):
-    """x, y and z are columns too, whose row groups say what they hold."""
+def test_plain_parquet_readers_can_skip_row_groups(filled, tmp_path):
+    """x, y and z are columns too, with statistics for each row group."""
     path = tmp_path / "tokens.parquet"
     filled.tokens.to_geoparquet(path, *LIMITS, "cognitive", chunk_rows=50)
     statistics = pq.ParquetFile(path).metadata.row_group(0).column(2).statistics
     assert statistics.has_min_max
-    found = pd.read_parquet(path, filters=[("x", ">=", 0.5), ("z", "==", 2.0)])
-    wanted = filled.tokens.find_in_region((0.5, -math.inf, 2), (math.inf, math.inf, 2), 4)
-    same_set(found.drop(columns="geometry"), wanted)
+    result = pd.read_parquet(path, filters=[("x", ">=", 0.5), ("z", "==", 2.0)])
+    expected = filled.tokens.find_in_region((0.5, -math.inf, 2), (math.inf, math.inf, 2), 4)
+    same_set(result.drop(columns="geometry"), expected)
 
 
-@pytest.mark.parametrize("how", ["str", "relative"])
-def test_paths(filled, tmp_path, monkeypatch, how):
+@pytest.mark.parametrize("kind", ["str", "relative"])
+def test_kinds_of_paths(filled, tmp_path, monkeypatch, kind):
     monkeypatch.chdir(tmp_path)
-    path = str(tmp_path / "a b.parquet") if how == "str" else "a b.parquet"
+    path = str(tmp_path / "a b.parquet") if kind == "str" else "a b.parquet"
     assert filled.tokens.to_geoparquet(path, *LIMITS, "cognitive") == 250
     mask = os.umask(0o022)
     os.umask(mask)
@@ -164,7 +164,7 @@ def test_paths(filled, tmp_path, monkeypatch, how):
     assert os.stat("a b.parquet").st_mode & 0o777 == 0o666 & ~mask
 
 
-def test_links_stay_and_rights_are_kept(filled, tmp_path):
+def test_links_and_permissions_are_kept(filled, tmp_path):
     file, link = tmp_path / "private.parquet", tmp_path / "link.parquet"
     file.write_bytes(b"old")
     file.chmod(0o600)
@@ -175,7 +175,7 @@ def test_links_stay_and_rights_are_kept(filled, tmp_path):
     assert len(pq.read_table(file)) == rows
 
 
-def test_what_is_no_file_is_left_alone(filled, tmp_path):
+def test_a_path_that_is_not_a_file_is_left_alone(filled, tmp_path):
     pipe = tmp_path / "pipe"
     os.mkfifo(pipe)
     with pytest.raises(InvalidQueryError, match="a pipe"):
@@ -185,7 +185,7 @@ def test_what_is_no_file_is_left_alone(filled, tmp_path):
         filled.tokens.to_geoparquet("x" * 300, *LIMITS)
 
 
-def test_a_file_that_is_there_is_replaced(filled, tmp_path):
+def test_an_existing_file_is_replaced(filled, tmp_path):
     path = tmp_path / "tokens.parquet"
     path.write_text("old")
     filled.tokens.to_geoparquet(path, *LIMITS, "cognitive")
@@ -194,7 +194,7 @@ def test_a_file_that_is_there_is_replaced(filled, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("arguments", "options", "told"),
+    ("arguments", "options", "text"),
     [
         (("missing/x.parquet", *LIMITS), {}, "missing/x.parquet' cannot: No such file"),
         ((".", *LIMITS), {}, "must name a file"),
@@ -213,14 +213,14 @@ def test_a_file_that_is_there_is_replaced(filled, tmp_path):
     ],
     ids=lambda value: repr(value)[:40],
 )
-def test_arguments_that_cannot_be(filled, tmp_path, monkeypatch, arguments, options, told):
+def test_invalid_arguments(filled, tmp_path, monkeypatch, arguments, options, text):
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(InvalidQueryError, match=told):
+    with pytest.raises(InvalidQueryError, match=text):
         filled.tokens.to_geoparquet(*arguments, **options)
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_cancelled_one_leaves_the_old_file(database_url, tmp_path):
+def test_a_cancelled_write_leaves_the_old_file(database_url, tmp_path):
     path = tmp_path / "tokens.parquet"
     path.write_text("old")
 
@@ -242,7 +242,7 @@ def test_a_cancelled_one_leaves_the_old_file(database_url, tmp_path):
     assert [p.name for p in tmp_path.iterdir()] == ["tokens.parquet"]
 
 
-def test_a_server_that_ends_the_query_leaves_no_file(ng, database_url, execute, tmp_path):
+def test_a_query_that_the_server_ends_leaves_no_file(ng, database_url, execute, tmp_path):
     ng.tokens.bulk_create(random_tokens(3, 5000))
     path = tmp_path / "tokens.parquet"
 
@@ -266,7 +266,7 @@ def test_a_server_that_ends_the_query_leaves_no_file(ng, database_url, execute, 
     if written is None and not path.exists():
         assert list(tmp_path.iterdir()) == []
     else:
-        assert len(geopandas.read_parquet(path)) == 5000  # all had been sent before
+        assert len(geopandas.read_parquet(path)) == 5000  # all rows were sent before
 
 
 def test_an_interrupted_script_leaves_no_file(database_url, ng, tmp_path):
@@ -286,13 +286,13 @@ def test_an_interrupted_script_leaves_no_file(database_url, ng, tmp_path):
             assert process.poll() is None
             time.sleep(0.005)
         process.send_signal(signal.SIGINT)
-        said, _ = process.communicate(timeout=60)
-    assert said.split() == ["interrupted", "20000"]
+        output, _ = process.communicate(timeout=60)
+    assert output.split() == ["interrupted", "20000"]
     assert list(tmp_path.iterdir()) == []
 
 
-def test_one_moment_only(ng, database_url, execute, tmp_path):
-    """A write in the middle is in the file whole or not at all: it is one query."""
+def test_a_file_shows_one_moment(ng, database_url, execute, tmp_path):
+    """A concurrent write is in the file completely or not at all: the read is one query."""
     ng.tokens.bulk_create(random_tokens(5, 3000).assign(flags=0))
     path = tmp_path / "tokens.parquet"
 

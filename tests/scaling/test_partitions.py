@@ -31,14 +31,14 @@ COORDINATES = st.sampled_from([*NEAR_ONE, -0.0, 0.0, 5e-324, -1e37, 1e37, 100_00
     points=st.lists(st.tuples(COORDINATES, COORDINATES, COORDINATES), min_size=1, max_size=25),
     npartitions=st.integers(1, 12),
 )
-def test_points_that_lie_on_the_cuts(ng, points, npartitions):
+def test_points_on_the_cuts(ng, points, npartitions):
     ng.tokens.delete(ng.tokens.find_in_region(*LIMITS, columns=["token_id"]).token_id)
     with_points(ng, points)
     box = ((0, -1e37, -1e37), (1e37, 1e37, 1e37))
-    wanted = ng.tokens.find_in_region(*box)
+    expected = ng.tokens.find_in_region(*box)
     frame = ng.tokens.to_dask(*box, npartitions=npartitions)
-    same_set(whole(frame), wanted)
-    assert frame.npartitions == max(1, min(npartitions, len(wanted)))
+    same_set(whole(frame), expected)
+    assert frame.npartitions == max(1, min(npartitions, len(expected)))
     assert max(sizes(frame)) - min(sizes(frame)) <= 1
 
 
@@ -49,8 +49,8 @@ def test_tokens_at_one_point(ng):
     assert set(sizes(frame)) == {142, 143}
 
 
-def test_a_cluster_of_tokens_is_cut_too(ng):
-    """By volume, all but the outliers would be in one partition."""
+def test_a_dense_cluster_of_tokens_is_split_too(ng):
+    """Split by volume, all but the outliers would be in one partition."""
     points = np.random.default_rng(1).normal(size=(500, 3)) * 1e-6
     with_points(ng, [*points, (1e6, 0, 0), (-1e6, 0, 0)])
     assert set(sizes(ng.tokens.to_dask(*LIMITS, npartitions=10))) == {50, 51}
@@ -63,16 +63,16 @@ def test_the_cut_is_across_the_widest_axis(ng, spread):
     frame = ng.tokens.to_dask(*LIMITS, npartitions=4)
     axis = "xyz"[int(np.argmax(spread))]
     lows, highs = (
-        frame.map_partitions(lambda part, how=how: getattr(part[axis], how)())
+        frame.map_partitions(lambda part, name=name: getattr(part[axis], name)())
         .compute(scheduler="synchronous")
         .tolist()
-        for how in ("min", "max")
+        for name in ("min", "max")
     )
     assert all(high <= low for high, low in zip(highs, lows[1:], strict=False))
 
 
 @pytest.mark.parametrize(
-    "asked",
+    "options",
     [
         {},
         {"token_type": "a"},
@@ -82,27 +82,27 @@ def test_the_cut_is_across_the_widest_axis(ng, spread):
     ],
     ids=str,
 )
-def test_as_find_in_region(ng, asked):
+def test_tokens_are_those_of_find_in_region(ng, options):
     ng.tokens.bulk_create(random_tokens(3, 600), level="motor")
     box = ((-1, -5, 0), (2, 15, 1))
-    wanted = ng.tokens.find_in_region(*box, "motor", **asked)
-    frame = ng.tokens.to_dask(*box, "motor", rows_per_partition=50, **asked)
-    assert 0 < len(wanted) < 600
-    assert frame.npartitions == math.ceil(len(wanted) / 50)
-    pd.testing.assert_series_equal(frame.dtypes, wanted.dtypes)
-    same_set(whole(frame), wanted)
+    expected = ng.tokens.find_in_region(*box, "motor", **options)
+    frame = ng.tokens.to_dask(*box, "motor", rows_per_partition=50, **options)
+    assert 0 < len(expected) < 600
+    assert frame.npartitions == math.ceil(len(expected) / 50)
+    pd.testing.assert_series_equal(frame.dtypes, expected.dtypes)
+    same_set(whole(frame), expected)
 
 
 @pytest.mark.parametrize(
-    "asked", [{"npartitions": 1}, {"npartitions": 7}, {"rows_per_partition": 11}], ids=str
+    "options", [{"npartitions": 1}, {"npartitions": 7}, {"rows_per_partition": 11}], ids=str
 )
-def test_as_get_events_and_in_its_order(ng, asked):
+def test_events_are_those_of_get_events_in_its_order(ng, options):
     ng.experience.bulk_create(random_events(4, 300))
     for window in ((None, None), (1000, 4000), (dt.datetime(1970, 1, 1, tzinfo=dt.UTC), 2000)):
-        wanted = ng.experience.get_events(*window, event_type="a")
-        frame = ng.experience.to_dask(*window, event_type="a", **asked)
-        pd.testing.assert_series_equal(frame.dtypes, wanted.dtypes)
-        pd.testing.assert_frame_equal(whole(frame).reset_index(drop=True), wanted)
+        expected = ng.experience.get_events(*window, event_type="a")
+        frame = ng.experience.to_dask(*window, event_type="a", **options)
+        pd.testing.assert_series_equal(frame.dtypes, expected.dtypes)
+        pd.testing.assert_frame_equal(whole(frame).reset_index(drop=True), expected)
         assert max(sizes(frame)) - min(sizes(frame)) <= 1
 
 
@@ -114,31 +114,31 @@ def test_events_of_tokens_and_trajectories(ng):
     here = ((0, 0, 0), (0.5, 0.5, 0.5))
     trajectory = events.trajectory_id[0]
     for filters in ({"token_ids": [token]}, {"trajectory_id": trajectory}, {"within": here}):
-        wanted = ng.experience.get_events(**filters)
+        expected = ng.experience.get_events(**filters)
         frame = ng.experience.to_dask(npartitions=4, **filters)
-        assert len(wanted) in (20, 60)
-        pd.testing.assert_frame_equal(whole(frame).reset_index(drop=True), wanted)
+        assert len(expected) in (20, 60)
+        pd.testing.assert_frame_equal(whole(frame).reset_index(drop=True), expected)
 
 
-def test_a_number_of_an_event_that_is_as_large_as_can_be(ng):
+def test_the_largest_and_smallest_numbers_of_events(ng):
     numbers = pd.array([2**63 - 1, None, -(2**63), 0] * 5, dtype="Int64")
     ng.experience.bulk_create({"event_type": "a", "timestamp": 0, "sequence_number": numbers})
-    wanted = ng.experience.get_events()
+    expected = ng.experience.get_events()
     frame = ng.experience.to_dask(npartitions=20)
-    pd.testing.assert_frame_equal(whole(frame).reset_index(drop=True), wanted)
+    pd.testing.assert_frame_equal(whole(frame).reset_index(drop=True), expected)
 
 
-def test_nothing_there(ng):
-    for frame, wanted in (
+def test_an_empty_store(ng):
+    for frame, expected in (
         (ng.tokens.to_dask(*LIMITS, npartitions=5), ng.tokens.find_in_region(*LIMITS)),
         (ng.experience.to_dask(rows_per_partition=5), ng.experience.get_events()),
     ):
         assert frame.npartitions == 1
-        pd.testing.assert_frame_equal(whole(frame), wanted)
-        pd.testing.assert_series_equal(frame.dtypes, wanted.dtypes)
+        pd.testing.assert_frame_equal(whole(frame), expected)
+        pd.testing.assert_series_equal(frame.dtypes, expected.dtypes)
 
 
-def test_a_partition_that_has_become_empty(ng):
+def test_a_partition_that_became_empty(ng):
     ids = with_points(ng, [(float(i), 0, 0) for i in range(10)])
     frame = ng.tokens.to_dask(*LIMITS, npartitions=5)
     ng.tokens.delete(ids[:2])
@@ -147,29 +147,30 @@ def test_a_partition_that_has_become_empty(ng):
     assert len(whole(frame)) == 8
 
 
-def test_only_the_columns_that_are_needed_are_read(ng, monkeypatch):
+def test_only_the_needed_columns_are_read(ng, monkeypatch):
     from ngdata._reading.dask_frames import tasks
 
-    sent = []
-    read = tasks.read_with_version
+    read_columns = []
+    read_with_version = tasks.read_with_version
     monkeypatch.setattr(
         tasks,
         "read_with_version",
-        lambda reader, query, told: (
-            sent.append([column.name for column in query.columns]) or read(reader, query, told)
+        lambda reader, query, with_version: (
+            read_columns.append([column.name for column in query.columns])
+            or read_with_version(reader, query, with_version)
         ),
     )
     ng.tokens.bulk_create(random_tokens(7, 30))
     ng.experience.bulk_create(random_events(7, 30))
     tokens = ng.tokens.to_dask(*LIMITS, npartitions=1)
     events = ng.experience.to_dask(npartitions=1)
-    one = ng.tokens.find_in_region(*LIMITS)
-    assert np.isclose(tokens.weight.sum().compute(scheduler="synchronous"), one.weight.sum())
+    frame = ng.tokens.find_in_region(*LIMITS)
+    assert np.isclose(tokens.weight.sum().compute(scheduler="synchronous"), frame.weight.sum())
     means = tokens.groupby("token_type").z.mean().compute(scheduler="synchronous")
-    assert means.sort_index().to_dict() == one.groupby("token_type").z.mean().to_dict()
+    assert means.sort_index().to_dict() == frame.groupby("token_type").z.mean().to_dict()
     assert whole(tokens[[]]).shape == (30, 0)
     assert len(whole(events[["reward"]])) == 30
-    assert [set(names) for names in sent] == [
+    assert [set(names) for names in read_columns] == [
         {"weight"},
         {"token_type", "z"},
         {"token_id"},
@@ -183,7 +184,7 @@ def test_dicts_stay_dicts(ng):
     assert states.map(type).eq(dict).all()
 
 
-def test_async_as_sync(database_url):
+def test_async_returns_the_same_as_sync(database_url):
     import asyncio
 
     import ngdata
@@ -200,12 +201,12 @@ def test_async_as_sync(database_url):
             )
 
     tokens, events, all_tokens, all_events = asyncio.run(run())
-    same_set(whole(tokens), all_tokens)  # the client is closed, and is not needed
+    same_set(whole(tokens), all_tokens)  # the client is closed by now, and not needed
     pd.testing.assert_frame_equal(whole(events).reset_index(drop=True), all_events)
 
 
 @pytest.mark.parametrize(
-    ("asked", "told"),
+    ("options", "text"),
     [
         ({}, "neither"),
         ({"npartitions": 2, "rows_per_partition": 2}, "both"),
@@ -218,16 +219,16 @@ def test_async_as_sync(database_url):
     ],
     ids=str,
 )
-def test_numbers_that_cannot_be(ng, asked, told):
+def test_invalid_numbers(ng, options, text):
     for make in (
-        lambda: ng.tokens.to_dask(*LIMITS, **asked),
-        lambda: ng.experience.to_dask(**asked),
+        lambda: ng.tokens.to_dask(*LIMITS, **options),
+        lambda: ng.experience.to_dask(**options),
     ):
-        with pytest.raises(InvalidQueryError, match=told):
+        with pytest.raises(InvalidQueryError, match=text):
             make()
 
 
-def test_other_arguments_that_cannot_be(ng):
+def test_other_invalid_arguments(ng):
     for arguments, options in (
         (((1, 1, 1), (0, 0, 0)), {}),
         (((0, 0, math.nan), (1, 1, 1)), {}),
@@ -243,7 +244,7 @@ def test_other_arguments_that_cannot_be(ng):
 
 
 def test_the_index_finds_each_partition(new_database, execute):
-    """Else each partition would read the whole region."""
+    """Otherwise each partition would read the whole region."""
     import ngdata
     from ngdata._client import explain
     from ngdata._store import migrate
@@ -266,7 +267,7 @@ def test_the_index_finds_each_partition(new_database, execute):
                 assert "Seq Scan" not in plan.text
 
 
-def test_explain_takes_them(ng, tmp_path):
+def test_explain_accepts_both_methods(ng, tmp_path):
     with_points(ng, [(1, 2, 3)] * 10)
     assert ng.explain(ng.tokens.to_dask, *LIMITS, npartitions=2).sql.startswith("SELECT")
     plan = ng.explain(ng.tokens.to_geoparquet, tmp_path / "x.parquet", *LIMITS)
@@ -275,7 +276,7 @@ def test_explain_takes_them(ng, tmp_path):
 
 
 def test_the_rows_are_counted_once(new_database, execute):
-    """The planner expects one row of a finite box, for which counting them again would be cheap."""
+    """The planner expects one row in a finite box, for which it would count them again."""
     import ngdata
     from ngdata._client import explain
     from ngdata._query import events, regions

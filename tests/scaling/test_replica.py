@@ -1,4 +1,4 @@
-"""A real standby: its versions are those of what it shows, however far behind it is."""
+"""A real standby: its versions are those of the rows it shows, however far it lags."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ hot_standby_feedback = on
 
 @dataclass
 class Node:
-    """One of the two servers; `start` it, ask it."""
+    """One of the two servers, to start and to query."""
 
     account: Account
     data: Path
@@ -42,10 +42,14 @@ class Node:
     def url(self) -> str:
         return f"postgresql://postgres@/store?host={self.sockets}&port=5432"
 
-    def control(self, what: str, *options: Any) -> None:
+    def control(self, command: str, *options: Any) -> None:
         program = find_postgres().bin / "pg_ctl"
-        done = self.account.run([program, what, "-w", "-D", self.data, *options])
-        assert done.returncode == 0, (done.stdout, done.stderr, self.account.tail(self.log))
+        process = self.account.run([program, command, "-w", "-D", self.data, *options])
+        assert process.returncode == 0, (
+            process.stdout,
+            process.stderr,
+            self.account.tail(self.log),
+        )
 
     @property
     def log(self) -> Path:
@@ -55,11 +59,11 @@ class Node:
         self.account.write(self.data / "postgresql.conf", SETTINGS.format(directory=self.sockets))
         self.control("start", "-l", self.log)
 
-    def ask(self, question: str, database: str = "store") -> Any:
+    def fetch(self, statement: str, database: str = "store") -> Any:
         url = self.url.replace("/store?", f"/{database}?")
         with adbc.connect(url, autocommit=True) as connection, connection.cursor() as cursor:
             cursor.adbc_statement.set_options(**{"adbc.postgresql.use_copy": "false"})
-            cursor.execute(question)
+            cursor.execute(statement)
             row = cursor.fetchone() if cursor.description else None
             return row[0] if row else None
 
@@ -80,13 +84,13 @@ def pair() -> Iterator[tuple[Node, Node]]:
         nodes.append(Node(account, top / name, sockets))
     primary, standby = nodes
     binaries = find_postgres().bin
-    done = account.run(
+    initdb = account.run(
         [
             *(binaries / "initdb", "-D", primary.data, "-U", "postgres", "--no-sync"),
             *("--auth=peer", "--encoding=UTF8", "--locale=C"),
         ]
     )
-    assert done.returncode == 0, done.stderr
+    assert initdb.returncode == 0, initdb.stderr
     import pwd
 
     users = {pwd.getpwuid(uid).pw_name for uid in (os.getuid(), account.uid)}
@@ -98,15 +102,15 @@ def pair() -> Iterator[tuple[Node, Node]]:
     try:
         primary.start()
         started.append(primary)
-        primary.ask("CREATE DATABASE store", "postgres")
+        primary.fetch("CREATE DATABASE store", "postgres")
         migrate.upgrade(primary.url)
-        done = account.run(
+        backup = account.run(
             [
                 *(binaries / "pg_basebackup", "-D", standby.data, "-R", "-X", "stream"),
                 *("--no-sync", "-c", "fast", "-h", primary.sockets, "-U", "postgres"),
             ]
         )
-        assert done.returncode == 0, done.stderr
+        assert backup.returncode == 0, backup.stderr
         standby.start()
         started.append(standby)
         yield primary, standby
@@ -120,14 +124,14 @@ def pair() -> Iterator[tuple[Node, Node]]:
 def until(condition: Callable[[], bool]) -> None:
     deadline = time.monotonic() + 60
     while not condition():
-        assert time.monotonic() < deadline, "the state did not come"
+        assert time.monotonic() < deadline, "the condition never held"
         time.sleep(0.05)
 
 
 def replayed(primary: Node, standby: Node) -> None:
-    """Wait until the standby has all that the primary has written until now."""
-    written = primary.ask("SELECT pg_current_wal_lsn()::text")
-    until(lambda: standby.ask(f"SELECT pg_last_wal_replay_lsn() >= '{written}'::pg_lsn") is True)
+    """Wait until the standby has replayed all that the primary has written so far."""
+    written = primary.fetch("SELECT pg_current_wal_lsn()::text")
+    until(lambda: standby.fetch(f"SELECT pg_last_wal_replay_lsn() >= '{written}'::pg_lsn") is True)
 
 
 def version(client: ngdata.Client) -> str:
@@ -136,55 +140,55 @@ def version(client: ngdata.Client) -> str:
 
 def test_partitions_from_a_replica(pair):
     primary, standby = pair
-    with ngdata.connect(primary.url) as ng, ngdata.connect(standby.url) as behind:
+    with ngdata.connect(primary.url) as ng, ngdata.connect(standby.url) as replica:
         ng.tokens.bulk_create(random_tokens(1, 100))
         replayed(primary, standby)
-        assert version(ng) == version(behind)
+        assert version(ng) == version(replica)
         frame = ng.tokens.to_dask(*LIMITS, npartitions=4, url=standby.url, consistent=True)
         assert len(whole(frame)) == 100
-        assert behind.health()["ok"]
-        standby.ask("SELECT pg_wal_replay_pause()")
+        assert replica.health()["ok"]
+        standby.fetch("SELECT pg_wal_replay_pause()")
         try:
             ids = ng.tokens.bulk_create(random_tokens(2, 11))
-            # What the standby shows has not changed, so it is consistent, and says so.
+            # The rows that the standby shows have not changed, so the frame is consistent.
             assert len(whole(frame)) == 100
-            assert len(behind.tokens.find_in_region(*LIMITS)) == 100
+            assert len(replica.tokens.find_in_region(*LIMITS)) == 100
             # The primary's version is not yet the standby's.
-            assert version(ng) != version(behind)
+            assert version(ng) != version(replica)
             assert ng.tokens.count_in_region(*LIMITS) == 111
         finally:
-            standby.ask("SELECT pg_wal_replay_resume()")
+            standby.fetch("SELECT pg_wal_replay_resume()")
         replayed(primary, standby)
         with pytest.raises(ConsistencyError):
             whole(frame)
-        # A cached answer of the standby is true or not by the standby's own version.
-        found = behind.tokens.find_in_region(*LIMITS)
-        assert set(ids) <= set(found.token_id)
-        assert version(ng) == version(behind)
+        # A cached answer of the standby is valid by the standby's own version.
+        frame = replica.tokens.find_in_region(*LIMITS)
+        assert set(ids) <= set(frame.token_id)
+        assert version(ng) == version(replica)
 
 
-def test_workers_that_are_behind_the_version_they_are_to_have(pair, monkeypatch):
-    """The frame is made on the primary, the workers read a standby which has not come so far."""
+def test_workers_on_a_standby_that_lags_behind_the_planned_version(pair, monkeypatch):
+    """The frame is planned on the primary; the workers read a standby that lags."""
     primary, standby = pair
     monkeypatch.setenv("NGDATA_DATABASE_URL", standby.url)
     with ngdata.connect(primary.url) as ng:
         ng.tokens.bulk_create(random_tokens(3, 5))
         replayed(primary, standby)
-        standby.ask("SELECT pg_wal_replay_pause()")
+        standby.fetch("SELECT pg_wal_replay_pause()")
         try:
             ng.tokens.bulk_create(random_tokens(4, 5))
             frame = ng.tokens.to_dask(*LIMITS, npartitions=2, url="environment", consistent=True)
             with pytest.raises(ConsistencyError):
                 whole(frame)
         finally:
-            standby.ask("SELECT pg_wal_replay_resume()")
+            standby.fetch("SELECT pg_wal_replay_resume()")
         replayed(primary, standby)
         assert len(whole(frame)) == ng.tokens.count_in_region(*LIMITS)
 
 
-def test_a_replica_takes_no_writes(pair):
+def test_a_replica_refuses_writes(pair):
     _, standby = pair
-    with ngdata.connect(standby.url) as behind:
+    with ngdata.connect(standby.url) as replica:
         with pytest.raises(ConfigError, match="may only read"):
-            behind.tokens.bulk_create(random_tokens(5, 5))
-        assert len(behind.tokens.find_nearest((0, 0, 0), k=3)) == 3
+            replica.tokens.bulk_create(random_tokens(5, 5))
+        assert len(replica.tokens.find_nearest((0, 0, 0), k=3)) == 3

@@ -1,9 +1,10 @@
-"""Answers that are still true: never a stale one, whoever wrote in between.
+"""Cached answers that are never stale, whichever program writes to the database.
 
-An answer is kept with the version of the relations that it was read from (`versions`), which every
-write renews.  It is given again only if the database's version is still that one.  It is kept in
-this process (`memory`) and in Redis (`shared`), as Arrow (`entry`); a region may also be answered
-out of a larger one that contains it (`containment`).  `reading` holds the order of things.
+An answer is kept with the version of the relations that it was read from (`versions`); every write
+renews that version.  The answer is returned again only while its version is the database's current
+one.  Answers are kept in this process (`memory_tier`) and in Redis (`redis_tier`), as Arrow
+(`codec`); a region may also be answered from a larger one that contains it (`containment`).
+`cached_reader` decides on the order of these.
 """
 
 from ngdata._reading.cache.cached_reader import CachedReader

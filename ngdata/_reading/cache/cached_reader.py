@@ -18,9 +18,9 @@ from ngdata._connections.threads import in_daemon_thread
 from ngdata._query.model import Query
 from ngdata._reading.answer import Answer
 from ngdata._reading.cache.codec import FORMAT
-from ngdata._reading.cache.containment import answered_by
-from ngdata._reading.cache.memory_tier import Memory
-from ngdata._reading.cache.redis_tier import Shared
+from ngdata._reading.cache.containment import contained_answer
+from ngdata._reading.cache.memory_tier import MemoryTier
+from ngdata._reading.cache.redis_tier import RedisTier
 from ngdata._reading.cache.single_flight import SingleFlight
 from ngdata._reading.cache.stats import CacheStats
 from ngdata._reading.cache.versions import Versions, version_of, version_sql
@@ -47,12 +47,12 @@ class CachedReader(DatabaseReader):
         self._mode: CacheMode = checked_mode(settings.cache)
         self._ttl = settings.default_ttl
         self.stats = CacheStats()
-        self.memory = Memory(settings.cache_bytes)
+        self.memory = MemoryTier(settings.cache_bytes)
         self.versions = Versions(database)
         self._single_flight: SingleFlight[Answer] = SingleFlight()
         self._opening = asyncio.Lock()
         self._has_versions: bool | None = None
-        self._shared: Shared | None = None
+        self._shared: RedisTier | None = None
         self._clear_count = 0
 
     async def open(self) -> bool:
@@ -61,7 +61,7 @@ class CachedReader(DatabaseReader):
             if self._has_versions is None:
                 identity = await self.versions.identity()
                 if identity is not None and self._settings.redis_url is not None:
-                    self._shared = Shared(
+                    self._shared = RedisTier(
                         self._settings.redis_url.get_secret_value(),
                         key_prefix(identity),
                         identity[1].encode(),
@@ -135,8 +135,8 @@ class CachedReader(DatabaseReader):
 
     async def _part(self, query: Query, outer: Query, answer: Answer) -> Answer | None:
         if answer.nbytes < _SMALL_BYTES:
-            return answered_by(query, outer, answer)
-        return await in_daemon_thread(lambda: answered_by(query, outer, answer))
+            return contained_answer(query, outer, answer)
+        return await in_daemon_thread(lambda: contained_answer(query, outer, answer))
 
     async def _from_redis(
         self, key: str, query: Query, version: str | None
@@ -178,7 +178,7 @@ class CachedReader(DatabaseReader):
     async def flush(self) -> None:
         """Wait until all answers that are being stored in Redis are stored."""
         if self._shared is not None:
-            await self._shared.stored(patience=5.0)
+            await self._shared.flush()
 
     def statistics(self) -> CacheStats:
         """Return the current numbers."""

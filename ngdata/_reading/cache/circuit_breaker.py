@@ -1,7 +1,7 @@
-"""What becomes of Redis when it fails: it is left alone for a moment, and that is told once.
+"""A circuit breaker for Redis: after a failure it is not used for a second, with one warning.
 
-That nothing can be read is one thing; that nothing can be written (no memory left, a replica) is
-another, in which what is there still helps.
+Reads and writes fail separately: while nothing can be written (out of memory, or a replica), the
+answers already stored are still of use.
 """
 
 from __future__ import annotations
@@ -9,49 +9,51 @@ from __future__ import annotations
 import contextlib
 import time
 import warnings
-from typing import Final
+from typing import Final, Literal, TypeAlias
 
 from ngdata.errors import CacheWarning
 
-__all__ = ["Outage"]
+__all__ = ["CircuitBreaker", "Operation"]
 
-# Seconds until it is tried again.
-_REST: Final = 1.0
+Operation: TypeAlias = Literal["read", "write"]
+
+# Seconds after a failure until the next try.
+_RETRY_DELAY: Final = 1.0
 
 
-class Outage:
-    """Whether reads and writes rest."""
+class CircuitBreaker:
+    """Whether Redis may be tried for reads and for writes; it is open after a failure."""
 
     def __init__(self) -> None:
-        self._failed: dict[str, float] = {}
-        self._warned = False
+        self._failure_times: dict[Operation, float] = {}
+        self._has_warned = False
 
-    def rests(self, kind: str) -> bool:
-        """Tell whether ``read`` or ``write`` is not to be tried now."""
-        failed = self._failed.get(kind)
-        return failed is not None and time.monotonic() < failed + _REST
+    def is_open(self, operation: Operation) -> bool:
+        """Return whether Redis must not be tried now."""
+        failure_time = self._failure_times.get(operation)
+        return failure_time is not None and time.monotonic() < failure_time + _RETRY_DELAY
 
-    def failed(self, kind: str, error: BaseException) -> None:
-        """Note a failure, and warn if it is the first."""
-        self._failed[kind] = time.monotonic()
-        if self._warned:
+    def record_failure(self, operation: Operation, error: BaseException) -> None:
+        """Open for an operation, and warn if this is the first failure since all was well."""
+        self._failure_times[operation] = time.monotonic()
+        if self._has_warned:
             return
-        self._warned = True
-        what = str(error) or type(error).__name__
-        # Where warnings are errors, this one must not become the read's.
+        self._has_warned = True
+        reason = str(error) or type(error).__name__
+        # If warnings are errors, this one must not fail the read.
         with contextlib.suppress(CacheWarning):
             warnings.warn(
-                f"Redis does not help at the moment ({what}); answers stay right and come from the "
-                "database, and Redis is tried again by itself",
+                f"Redis is unavailable ({reason}): reads use the database and stay correct; "
+                "retrying automatically",
                 CacheWarning,
                 stacklevel=2,
             )
 
-    def succeeded(self, kind: str, begun: float) -> None:
-        """Note a success of what was begun at a time of the monotonic clock."""
-        failed = self._failed.get(kind)
-        # A straggler from before the failure says nothing of now.
-        if failed is not None and begun > failed:
-            del self._failed[kind]
-        if not self._failed:
-            self._warned = False
+    def record_success(self, operation: Operation, started: float) -> None:
+        """Close for an operation that started at this time of the monotonic clock."""
+        failure_time = self._failure_times.get(operation)
+        # The success of an operation that started before the failure proves nothing about now.
+        if failure_time is not None and started > failure_time:
+            del self._failure_times[operation]
+        if not self._failure_times:
+            self._has_warned = False

@@ -1,35 +1,32 @@
 """An answer as bytes for Redis, which are believed only after they have been checked.
 
-The bytes are: a mark, a checksum of all that follows, a length, a head in JSON, the table as an
-Arrow IPC stream.  The head carries the answer's own key, so that one that belongs to another
-question is a miss (redis-py#2624, #2665: after a cancelled command the next reader got it).  The
-checksum is made with a secret of the database, so nobody else's bytes come as far as Arrow.
+The bytes are an `Envelope` around the table as an Arrow IPC stream.  The head holds the answer's
+own key, so an answer under the key of another question is a miss (redis-py#2624, #2665: after a
+cancelled command the next reader received its answer).  The checksum is made with a secret of the
+database, so bytes that others wrote are refused before Arrow parses them.
 """
 
 from __future__ import annotations
 
 import hmac
-import json
-import struct
 from typing import Any, Final
 
 import pyarrow as pa
 
+from ngdata._query.envelope import Envelope, FormatError, read_table, write_table
 from ngdata._query.model import Column, Kind
 from ngdata._reading.answer import Answer
 
-__all__ = ["FORMAT", "Refused", "decoded", "encoded"]
+__all__ = ["FORMAT", "decode", "encode"]
 
 FORMAT: Final = 1
 _MARK: Final = b"ngdata%d" % FORMAT
-_CHECKSUM_BYTES: Final = 32
-_LENGTH: Final = struct.Struct("<I")
-_MOST_HEAD_BYTES: Final = 1 << 16
+_HEAD: Final = {"key": str, "version": str, "made": float, "rows": int, "size": int}
 
-# Below, compressing costs more than the bytes it saves.
-_WORTH_COMPRESSING: Final = 1 << 15
+# For smaller tables, compressing costs more than the bytes it saves.
+_MIN_COMPRESSED_BYTES: Final = 1 << 15
 
-_ARROW: Final[dict[Kind, tuple[pa.DataType, ...]]] = {
+_ARROW_TYPES: Final[dict[Kind, tuple[pa.DataType, ...]]] = {
     Kind.TEXT: (pa.string(),),
     Kind.FLOAT: (pa.float64(),),
     Kind.INTEGER: (pa.int16(), pa.int32(), pa.int64()),
@@ -42,120 +39,68 @@ _ARROW: Final[dict[Kind, tuple[pa.DataType, ...]]] = {
 }
 
 
-class Refused(Exception):  # noqa: N818 - says why a value is a miss; never leaves the cache
-    """Bytes that are not the answer that was asked for."""
-
-
-def encoded(key: str, answer: Answer, secret: bytes) -> bytes:
-    """Write an answer as bytes; compressed where that pays."""
-    body = _stream(answer.table)
+def encode(key: str, answer: Answer, secret: bytes) -> bytes:
+    """Return an answer as bytes, compressed if that pays."""
+    body = write_table(answer.table)
     size, compression = len(body), None
-    if size >= _WORTH_COMPRESSING:
-        smaller = pa.compress(body, "lz4", asbytes=True)
-        if len(smaller) < 0.8 * size:
-            body, compression = smaller, "lz4"
-    head = json.dumps(
-        {
-            "key": key,
-            "version": answer.version,
-            "made": answer.read_at,
-            "rows": answer.table.num_rows,
-            "size": size,
-            "compression": compression,
-        }
-    ).encode()
-    rest = b"".join((_LENGTH.pack(len(head)), head, body))
-    return b"".join((_MARK, _checksum(rest, secret), rest))
+    if size >= _MIN_COMPRESSED_BYTES:
+        compressed = pa.compress(body, "lz4", asbytes=True)
+        if len(compressed) < 0.8 * size:
+            body, compression = compressed, "lz4"
+    head = {
+        "key": key,
+        "version": answer.version,
+        "made": answer.read_at,
+        "rows": answer.table.num_rows,
+        "size": size,
+        "compression": compression,
+    }
+    return _envelope(secret).seal(head, body)
 
 
-def _stream(table: pa.Table) -> bytes:
-    sink = pa.BufferOutputStream()
-    with pa.ipc.new_stream(sink, table.schema) as writer:
-        writer.write_table(table)
-    return bytes(sink.getvalue())
+def _envelope(secret: bytes) -> Envelope:
+    return Envelope(_MARK, lambda data: hmac.digest(secret, data, "sha256"))
 
 
-def _checksum(data: bytes | memoryview, secret: bytes) -> bytes:
-    return hmac.digest(secret, data, "sha256")
-
-
-def decoded(
-    key: str, value: Any, columns: tuple[Column, ...], secret: bytes, most_bytes: int
+def decode(
+    key: str, value: Any, columns: tuple[Column, ...], secret: bytes, max_bytes: int
 ) -> Answer:
-    """Read an answer from bytes that may be anything.
+    """Return the answer from bytes that may be anything.
 
     Parameters
     ----------
     key : str
-        The question.
+        The key of the question.
     value : object
-        As it came from Redis.
+        As received from Redis.
     columns : tuple of Column
-        What the answer must have.
+        The columns that the answer must have.
     secret : bytes
-        What it was encoded with.
-    most_bytes : int
-        The largest table that is made room for.
+        The one it was encoded with.
+    max_bytes : int
+        The largest table that memory is allocated for.
 
     Raises
     ------
-    Refused
-        If they are not that answer, whole and unaltered.
+    FormatError
+        They are not that answer, whole and unaltered.
     """
     if not isinstance(value, bytes):
-        raise Refused("it is no byte string")
-    view = memoryview(value)
-    start = len(_MARK) + _CHECKSUM_BYTES
-    if len(view) < start + _LENGTH.size or view[: len(_MARK)] != _MARK:
-        raise Refused("it is not in this format")
-    rest = view[start:]
-    if not hmac.compare_digest(view[len(_MARK) : start], _checksum(rest, secret)):
-        raise Refused("its checksum is wrong")
-    (length,) = _LENGTH.unpack_from(rest)
-    if length > min(_MOST_HEAD_BYTES, len(rest) - _LENGTH.size):
-        raise Refused("its head is too long")
-    head = _checked_head(bytes(rest[_LENGTH.size : _LENGTH.size + length]), key, most_bytes)
-    table = _checked_table(rest[_LENGTH.size + length :], head, columns)
+        raise FormatError("it is not a byte string")
+    head, body = _envelope(secret).open(value, _HEAD)
+    if head["key"] != key:
+        raise FormatError("it answers another question")
+    compression = head.get("compression")
+    if not 0 <= head["size"] <= max_bytes or compression not in (None, "lz4"):
+        raise FormatError("it is too large, or its compression is unknown")
+    table = read_table(body, head["size"], compression, lambda schema: _matches(schema, columns))
+    if table.num_rows != head["rows"]:
+        raise FormatError("its number of rows is not the one in its head")
     return Answer(table, columns, head["version"], head["made"])
 
 
-def _checked_head(text: bytes, key: str, most_bytes: int) -> dict[str, Any]:
-    try:
-        head = json.loads(text)
-    except ValueError:
-        raise Refused("its head is no JSON") from None
-    kinds = {"key": str, "version": str, "made": float, "rows": int, "size": int}
-    if not isinstance(head, dict) or any(
-        type(head.get(name)) is not kind for name, kind in kinds.items()
-    ):
-        raise Refused("its head lacks something")
-    if head["key"] != key:
-        raise Refused("it answers another question")
-    if not 0 <= head["size"] <= most_bytes or head.get("compression") not in (None, "lz4"):
-        raise Refused("it is too large, or compressed in an unknown way")
-    return head
-
-
-def _checked_table(body: memoryview, head: dict[str, Any], columns: tuple[Column, ...]) -> pa.Table:
-    buffer: Any = pa.py_buffer(body)
-    try:
-        if head["compression"] is not None:
-            buffer = pa.decompress(buffer, head["size"], head["compression"])
-        if buffer.size != head["size"]:
-            raise Refused("it is not as long as it says")
-        with pa.ipc.open_stream(buffer) as stream:
-            if not _fits(stream.schema, columns):
-                raise Refused("its columns are others")
-            table = stream.read_all()
-        table.validate(full=True)
-    except (pa.ArrowException, OSError, ValueError) as error:
-        raise Refused(f"it is no table: {error}") from None
-    if table.num_rows != head["rows"]:
-        raise Refused("it has not as many rows as it says")
-    return table
-
-
-def _fits(schema: pa.Schema, columns: tuple[Column, ...]) -> bool:
+def _matches(schema: pa.Schema, columns: tuple[Column, ...]) -> bool:
     return schema.names == [column.name for column in columns] and all(
-        kind in _ARROW[column.kind] for kind, column in zip(schema.types, columns, strict=True)
+        kind in _ARROW_TYPES[column.kind]
+        for kind, column in zip(schema.types, columns, strict=True)
     )

@@ -1,4 +1,4 @@
-"""The tier in this process: the answers used last, within a bound of bytes."""
+"""The tier in this process: the answers used last, within a limit of bytes."""
 
 from __future__ import annotations
 
@@ -9,81 +9,81 @@ from typing import Final
 from ngdata._query.model import Query
 from ngdata._reading.answer import Answer
 
-__all__ = ["Memory"]
+__all__ = ["MemoryTier"]
 
-# How many of a level's regions are looked at for one that contains another.
-_MOST_CANDIDATES: Final = 32
+# The number of regions of a level that are searched for one that contains another.
+_MAX_CANDIDATES: Final = 32
 
 
-class Memory:
-    """Answers by their question; the one used longest ago goes first.
+class MemoryTier:
+    """Answers by the key of their question; the least recently used is evicted first.
 
     Parameters
     ----------
-    most_bytes : int
+    max_bytes : int
     """
 
-    def __init__(self, most_bytes: int) -> None:
-        self.most_bytes = most_bytes
+    def __init__(self, max_bytes: int) -> None:
+        self.max_bytes = max_bytes
         self.nbytes = 0
-        self._kept: OrderedDict[str, tuple[Query, Answer]] = OrderedDict()
-        self._regions: dict[int, OrderedDict[str, None]] = {}
+        self._entries: OrderedDict[str, tuple[Query, Answer]] = OrderedDict()
+        self._region_keys: dict[int, OrderedDict[str, None]] = {}
 
     def __len__(self) -> int:
-        return len(self._kept)
+        return len(self._entries)
 
     def get(self, key: str) -> Answer | None:
-        """Give an answer, true or not."""
-        found = self._kept.get(key)
-        if found is None:
+        """Return an answer, up to date or not."""
+        entry = self._entries.get(key)
+        if entry is None:
             return None
-        self._use(key, found[0])
-        return found[1]
-
-    def put(self, key: str, query: Query, answer: Answer, is_part: bool = False) -> None:
-        """Keep an answer, unless it alone would fill a large part of the room.
-
-        One that is part of another region's answer is not looked into for others: that one is.
-        """
-        self.drop(key)
-        if answer.nbytes > self.most_bytes // 2:
-            return
-        self._kept[key] = query, answer
-        self.nbytes += answer.nbytes
-        if query.region is not None and not is_part:
-            candidates = self._regions.setdefault(query.region.box.level, OrderedDict())
-            candidates[key] = None
-            if len(candidates) > _MOST_CANDIDATES:
-                candidates.popitem(last=False)
-        while self.nbytes > self.most_bytes:
-            self.drop(next(iter(self._kept)))
-
-    def drop(self, key: str) -> None:
-        """Forget an answer."""
-        found = self._kept.pop(key, None)
-        if found is not None:
-            self.nbytes -= found[1].nbytes
-            self._candidates(found[0]).pop(key, None)
-
-    def regions(self, level: int) -> Iterator[tuple[str, Query, Answer]]:
-        """Give the regions of a level that were used last, the latest first."""
-        for key in reversed(list(self._regions.get(level, ()))):
-            if key in self._kept:
-                yield key, *self._kept[key]
-
-    def _use(self, key: str, query: Query) -> None:
-        self._kept.move_to_end(key)
+        query, answer = entry
+        self._entries.move_to_end(key)
         candidates = self._candidates(query)
         if key in candidates:
             candidates.move_to_end(key)
+        return answer
+
+    def put(self, key: str, query: Query, answer: Answer, is_part: bool = False) -> None:
+        """Keep an answer, unless it alone takes more than half of the limit.
+
+        An answer that is part of a larger region's is not a candidate for further regions: the
+        larger one is.
+        """
+        self.drop(key)
+        if answer.nbytes > self.max_bytes // 2:
+            return
+        self._entries[key] = query, answer
+        self.nbytes += answer.nbytes
+        if query.region is not None and not is_part:
+            candidates = self._region_keys.setdefault(query.region.box.level, OrderedDict())
+            candidates[key] = None
+            if len(candidates) > _MAX_CANDIDATES:
+                candidates.popitem(last=False)
+        while self.nbytes > self.max_bytes:
+            self.drop(next(iter(self._entries)))
+
+    def drop(self, key: str) -> None:
+        """Remove an answer, if it is there."""
+        entry = self._entries.pop(key, None)
+        if entry is not None:
+            query, answer = entry
+            self.nbytes -= answer.nbytes
+            self._candidates(query).pop(key, None)
+
+    def regions(self, level: int) -> Iterator[tuple[str, Query, Answer]]:
+        """Yield the regions of a level that were used last, the most recent first."""
+        for key in reversed(list(self._region_keys.get(level, ()))):
+            if key in self._entries:
+                yield key, *self._entries[key]
 
     def _candidates(self, query: Query) -> OrderedDict[str, None]:
         if query.region is None:
             return OrderedDict()
-        return self._regions.get(query.region.box.level, OrderedDict())
+        return self._region_keys.get(query.region.box.level, OrderedDict())
 
     def clear(self) -> None:
-        """Forget all."""
-        self._kept.clear()
-        self._regions.clear()
+        """Remove all answers."""
+        self._entries.clear()
+        self._region_keys.clear()
         self.nbytes = 0

@@ -1,7 +1,7 @@
-"""The tier in Redis, shared by all who read this database: a help, never a condition.
+"""The tier in Redis, shared by all readers of this database: an optimization, never a requirement.
 
-Whatever Redis does, a read waits for it a quarter of a second at most (`outage` has what follows).
-Its values are bytes from anywhere (`entry` checks them).
+A read waits for Redis a quarter of a second at most, whatever Redis does; `circuit_breaker` then
+decides when it is tried again.  Its values may come from any program, so `codec` checks them.
 """
 
 from __future__ import annotations
@@ -17,35 +17,43 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
 from ngdata._connections.threads import in_daemon_thread, uninterrupted
+from ngdata._query.envelope import FormatError
 from ngdata._query.model import Column
 from ngdata._reading.answer import Answer
-from ngdata._reading.cache.circuit_breaker import Outage
-from ngdata._reading.cache.codec import Refused, decoded, encoded
+from ngdata._reading.cache.circuit_breaker import CircuitBreaker, Operation
+from ngdata._reading.cache.codec import decode, encode
 from ngdata._reading.cache.stats import CacheStats
 
-__all__ = ["Shared"]
+__all__ = ["RedisTier"]
 
-PATIENCE: Final = 0.25
+# Seconds that a read waits for Redis.
+_READ_TIMEOUT: Final = 0.25
+_FLUSH_TIMEOUT: Final = 5.0
+_CLEAR_TIMEOUT: Final = 30.0
 
-# One value; larger answers are read again rather than carried over.
-MOST_BYTES: Final = 64 << 20
-# What may wait to be stored; beyond, answers are not stored.
-_MOST_PENDING: Final = 128 << 20
-# Below, the loop may wait for the check of a value.
+# For one value; a larger answer is read again rather than transferred.
+_MAX_VALUE_BYTES: Final = 64 << 20
+# For all answers that wait to be stored; further ones are not stored.
+_MAX_PENDING_BYTES: Final = 128 << 20
+# A smaller value is checked on the event loop.
 _SMALL_BYTES: Final = 1 << 20
 
-_MOST_CONNECTIONS: Final = 8
+_MAX_POINTER_BYTES: Final = 128
+_MAX_CONNECTIONS: Final = 8
 
 
-class Shared:
-    """Answers in Redis, under a prefix that tells this database, role, schema and format.
+class RedisTier:
+    """Answers in Redis, under a prefix for this database, role, schema and format.
+
+    An answer is stored under its question and version; under the question alone, a pointer names
+    the version that was stored last.
 
     Parameters
     ----------
     url : str
     prefix : str
     secret : bytes
-        Known to who may read the database: a value that was made without it is none of ours.
+        Only users who may read the database know it; values made without it are refused.
     ttl : int
         Seconds that an answer is kept.
     stats : CacheStats
@@ -56,57 +64,63 @@ class Shared:
         self._secret = secret
         self._ttl = ttl
         self._stats = stats
-        self._outage = Outage()
-        self._turns = asyncio.Semaphore(_MOST_CONNECTIONS)
+        self._circuit_breaker = CircuitBreaker()
+        self._connection_limit = asyncio.Semaphore(_MAX_CONNECTIONS)
         self._pending: dict[asyncio.Task[None], int] = {}
         self._client: redis.asyncio.Redis = redis.asyncio.from_url(
             url,
-            socket_timeout=PATIENCE,
-            socket_connect_timeout=PATIENCE,
+            socket_timeout=_READ_TIMEOUT,
+            socket_connect_timeout=_READ_TIMEOUT,
             retry=Retry(NoBackoff(), 0),
             health_check_interval=0,
         )
 
     async def get(self, question: str, version: str, columns: tuple[Column, ...]) -> Answer | None:
-        """Give the answer to a question at a version, if it is there and sound."""
+        """Return the answer to a question at a version, if it is there and valid."""
         key = f"{self._prefix}{question}:{version}"
-        return await self._sound(key, await self._read(lambda: self._client.get(key)), columns)
+        value = await self._read(lambda: self._client.get(key))
+        return await self._decode(key, value, columns)
 
     async def latest(self, question: str, columns: tuple[Column, ...]) -> Answer | None:
-        """Give the answer that was kept last, whatever the version is now."""
-        keys: list[str] = []
+        """Return the answer that was stored last, whatever the version is now."""
+        key = ""
 
-        async def both() -> Any:
-            pointer = await self._client.get(f"{self._prefix}{question}")
-            if not isinstance(pointer, bytes) or len(pointer) > 128 or not pointer.isalnum():
+        async def follow_pointer() -> Any:
+            nonlocal key
+            version = await self._client.get(f"{self._prefix}{question}")
+            if (
+                not isinstance(version, bytes)
+                or len(version) > _MAX_POINTER_BYTES
+                or not version.isalnum()
+            ):
                 return None
-            keys.append(f"{self._prefix}{question}:{pointer.decode()}")
-            return await self._client.get(keys[0])
+            key = f"{self._prefix}{question}:{version.decode()}"
+            return await self._client.get(key)
 
-        value = await self._read(both)
-        return await self._sound(keys[0], value, columns) if keys else None
+        value = await self._read(follow_pointer)
+        return await self._decode(key, value, columns)
 
     async def _read(self, command: Callable[[], Awaitable[Any]]) -> Any:
         try:
-            return await self._try("read", command)
+            return await self._run("read", command)
         except redis.ResponseError:
-            self._stats.refused_values += 1  # of another type; storing the answer replaces it
+            self._stats.refused_values += 1  # a value of another type; the next store replaces it
             return None
 
-    async def _sound(self, key: str, value: Any, columns: tuple[Column, ...]) -> Answer | None:
+    async def _decode(self, key: str, value: Any, columns: tuple[Column, ...]) -> Answer | None:
         if value is None:
             return None
 
-        def checked() -> Answer:
-            return decoded(key, value, columns, self._secret, MOST_BYTES)
+        def decode_value() -> Answer:
+            return decode(key, value, columns, self._secret, _MAX_VALUE_BYTES)
 
         try:
             if not isinstance(value, bytes) or len(value) < _SMALL_BYTES:
-                return checked()
-            return await in_daemon_thread(checked)
-        except Refused:
+                return decode_value()
+            return await in_daemon_thread(decode_value)
+        except FormatError:
             self._stats.refused_values += 1
-            # If it was another's answer, so would be all that follow on that connection.
+            # If the value belongs to another command, so do all later ones on its connection.
             with contextlib.suppress(redis.RedisError, OSError):
                 await self._client.connection_pool.disconnect(inuse_connections=False)
             return None
@@ -114,9 +128,9 @@ class Shared:
     def put(self, question: str, answer: Answer) -> None:
         """Store an answer, in the background."""
         size = answer.nbytes
-        if size > MOST_BYTES or sum(self._pending.values()) + size > _MOST_PENDING:
+        if size > _MAX_VALUE_BYTES or sum(self._pending.values()) + size > _MAX_PENDING_BYTES:
             return
-        if self._outage.rests("read") or self._outage.rests("write"):
+        if self._circuit_breaker.is_open("read") or self._circuit_breaker.is_open("write"):
             return
         task = asyncio.ensure_future(self._store(question, answer))
         self._pending[task] = size
@@ -124,80 +138,84 @@ class Shared:
 
     async def _store(self, question: str, answer: Answer) -> None:
         key = f"{self._prefix}{question}:{answer.version}"
-        value = await in_daemon_thread(lambda: encoded(key, answer, self._secret))
+        value = await in_daemon_thread(lambda: encode(key, answer, self._secret))
 
         async def store() -> None:
             async with self._client.pipeline(transaction=False) as commands:
                 commands.set(key, value, ex=self._ttl)
                 commands.set(f"{self._prefix}{question}", answer.version, ex=self._ttl)
-                # Raised there, an error would have the whole value in its text.
-                for found in await commands.execute(raise_on_error=False):
-                    if isinstance(found, Exception):
-                        raise found
+                # An error raised by `execute` would have the whole value in its text.
+                for reply in await commands.execute(raise_on_error=False):
+                    if isinstance(reply, Exception):
+                        raise reply
 
-        await self._try("write", store)
+        await self._run("write", store)
 
     async def clear(self) -> None:
-        """Delete what is stored under the prefix."""
-        await self.stored(patience=5.0)
+        """Delete all keys under the prefix."""
+        await self.flush()
 
-        async def clear() -> None:
-            found = [key async for key in self._client.scan_iter(f"{self._prefix}*", count=1000)]
-            for start in range(0, len(found), 1000):
-                await self._client.unlink(*found[start : start + 1000])
+        async def delete() -> None:
+            keys = [key async for key in self._client.scan_iter(f"{self._prefix}*", count=1000)]
+            for start in range(0, len(keys), 1000):
+                await self._client.unlink(*keys[start : start + 1000])
 
-        await self._try("write", clear, patience=30.0)
+        await self._run("write", delete, _CLEAR_TIMEOUT)
 
-    async def _try(
-        self, kind: str, command: Callable[[], Awaitable[Any]], patience: float = PATIENCE
+    async def _run(
+        self,
+        operation: Operation,
+        command: Callable[[], Awaitable[Any]],
+        timeout: float = _READ_TIMEOUT,
     ) -> Any:
-        """Run a command; None if Redis is not to be had, or rests.
+        """Run a command; return None if Redis fails, or must not be tried now.
 
-        In a task of its own, which nobody's cancellation ends in the middle: the connection would
-        be left with an answer that the next command takes for its own.
+        The command runs in a task of its own, which the caller's cancellation does not end halfway:
+        the next command on the connection would receive the answer to this one.
         """
-        if self._outage.rests(kind):
+        if self._circuit_breaker.is_open(operation):
             return None
-        begun = time.monotonic()
-        asked = False
+        started = time.monotonic()
+        is_sent = False
 
         async def run() -> Any:
-            nonlocal asked
-            async with asyncio.timeout(patience), self._turns:
-                asked = True
+            nonlocal is_sent
+            async with asyncio.timeout(timeout), self._connection_limit:
+                is_sent = True
                 return await command()
 
         task = asyncio.ensure_future(run())
         task.add_done_callback(lambda t: t.cancelled() or t.exception())
         try:
-            found = await asyncio.shield(task)
+            result = await asyncio.shield(task)
         except redis.ResponseError as error:
-            if kind == "read" and str(error).startswith("WRONGTYPE"):
+            if operation == "read" and str(error).startswith("WRONGTYPE"):
                 raise
-            self._failed(kind, error)
+            self._record_failure(operation, error)
             return None
-        # Whatever a server that is none of ours makes of the client.
+        # A server that is not Redis may cause any error in the client.
         except Exception as error:
-            if asked or not isinstance(error, TimeoutError):
-                self._failed(kind, error)
+            # A timeout while the connections were all in use is not a failure of Redis.
+            if is_sent or not isinstance(error, TimeoutError):
+                self._record_failure(operation, error)
             return None
-        self._outage.succeeded(kind, begun)
-        return found
+        self._circuit_breaker.record_success(operation, started)
+        return result
 
-    def _failed(self, kind: str, error: Exception) -> None:
+    def _record_failure(self, operation: Operation, error: Exception) -> None:
         self._stats.redis_errors += 1
-        self._outage.failed(kind, error)
+        self._circuit_breaker.record_failure(operation, error)
 
-    async def stored(self, patience: float) -> None:
-        """Give what waits to be stored a moment, and then give it up."""
-        waiting = list(self._pending)
-        if waiting:
-            _, late = await asyncio.wait(waiting, timeout=patience)
+    async def flush(self, timeout: float = _FLUSH_TIMEOUT) -> None:
+        """Wait until the pending answers are stored; cancel those that are not at the timeout."""
+        pending = list(self._pending)
+        if pending:
+            _, late = await asyncio.wait(pending, timeout=timeout)
             for task in late:
                 task.cancel()
 
     async def close(self) -> None:
         """Close the connections."""
-        await self.stored(patience=PATIENCE)
+        await self.flush(_READ_TIMEOUT)
         with contextlib.suppress(redis.RedisError, OSError):
             await uninterrupted(self._client.aclose())

@@ -1,4 +1,4 @@
-"""What the cache has done for one client, as numbers."""
+"""Statistics of one client's cache."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ class CacheStats:
     Attributes
     ----------
     memory_hits, redis_hits, region_hits : int
-        Answers out of this process, out of Redis, and out of a larger region's answer here.
+        Answers from this process, from Redis, and from a larger region's answer in this process.
     misses : int
         Answers read from the database.
     shared_reads : int
-        Answers that somebody else's read of the same question gave.
+        Answers from another caller's read of the same question, while it was running.
     stale_avoided : int
-        Answers that were there and no longer true.
+        Cached answers that were out of date, so they were not returned.
     bypassed : int
-        Reads with ``cache="off"``.
+        Reads that did not use the cache: with ``cache="off"``, or where no version can be known.
     entries, bytes : int
-        What this process holds now.
+        The answers that this process holds now, and their size.
     redis_errors, refused_values : int
-        Failures of Redis, and values in it that were not what was asked for.
+        Failures of Redis, and values in it that were not valid answers to the question.
     """
 
     memory_hits: int = 0
@@ -43,14 +43,14 @@ class CacheStats:
 
     @property
     def hits(self) -> int:
-        """Answers that were not read from the database."""
+        """The number of answers that were not read from the database."""
         return self.memory_hits + self.redis_hits + self.region_hits + self.shared_reads
 
     @property
     def hit_ratio(self) -> float:
-        """Hits among all reads that asked the cache; NaN before the first."""
-        asked = self.hits + self.misses
-        return self.hits / asked if asked else float("nan")
+        """The share of hits among all reads that used the cache; NaN before the first."""
+        reads = self.hits + self.misses
+        return self.hits / reads if reads else float("nan")
 
     def _repr_html_(self) -> str:
         rows = {**asdict(self), "hit_ratio": f"{self.hit_ratio:.1%}"}
@@ -58,5 +58,5 @@ class CacheStats:
         return f"<table>{cells}</table>"
 
     def copy(self) -> CacheStats:
-        """Give a copy that stays as it is."""
+        """Return a copy, which later reads do not change."""
         return CacheStats(**{f.name: getattr(self, f.name) for f in fields(self)})

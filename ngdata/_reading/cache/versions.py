@@ -1,6 +1,7 @@
-"""The version of relations: what a cached answer is true by.
+"""The version of relations: a cached answer is valid while the version it was read at is current.
 
-A hash over the nonces that a snapshot sees (see the migration that makes `tokens.versions`).
+A version is a hash over the nonces that a snapshot sees (see the migration that creates
+`tokens.versions`).
 """
 
 from __future__ import annotations
@@ -21,14 +22,14 @@ from ngdata._connections.driver_errors import DRIVER_ERRORS, is_lost_connection,
 from ngdata._connections.threads import uninterrupted
 from ngdata._query import literals as sql
 
-__all__ = ["Versions", "told_version_sql", "version_of", "version_sql"]
+__all__ = ["Versions", "tracked_version_sql", "version_of", "version_sql"]
 
 T = TypeVar("T")
 _Connection: TypeAlias = "asyncpg.Connection[Any]"
 
-# Which relations' triggers tell of every change, to a role that sees every row.  Not so where a
-# subscription changes rows, or a policy that may depend on anything chooses them.
-_TOLD: Final = """
+# The relations whose triggers track every change, for a role that sees every row.  A subscription
+# changes rows without these triggers, and a policy may select rows by anything.
+_TRACKED: Final = """
 SELECT r.name FROM unnest($1::text[]) AS r (name)
 WHERE has_table_privilege(r.name, 'SELECT') AND NOT row_security_active(r.name)
     AND EXISTS (SELECT FROM pg_trigger WHERE tgrelid = r.name::regclass
@@ -37,15 +38,15 @@ WHERE has_table_privilege(r.name, 'SELECT') AND NOT row_security_active(r.name)
         WHERE subdbid = (SELECT oid FROM pg_database WHERE datname = current_database()))
 """
 
-# Seconds until that is looked at again.
-_TOLD_FOR: Final = 1.0
+# Seconds for which the result is trusted.
+_TRACKED_TTL: Final = 1.0
 
-# Above, reading the nonces takes longer than it must, and a reader has them folded.
-_MANY_CHARACTERS: Final = 36 * 64
-_FOLD_AGAIN: Final = 10.0
+# Longer nonces are slow to read, so the reader folds them into few, at most this often in seconds.
+_MAX_NONCE_CHARACTERS: Final = 36 * 64
+_FOLD_INTERVAL: Final = 10.0
 
-# Two databases never share an answer, and neither do two roles, who may see different rows.  The
-# secret is for whoever may read the database alone.
+# No two databases share answers, nor do two roles, which may see different rows.  The secret is
+# known only to users who may read the database.
 _IDENTITY: Final = """
 SELECT concat_ws('/', (SELECT system_identifier FROM pg_control_system()),
     (SELECT oid FROM pg_database WHERE datname = current_database()), current_user),
@@ -56,7 +57,7 @@ SELECT concat_ws('/', (SELECT system_identifier FROM pg_control_system()),
 
 @functools.lru_cache
 def version_sql(relations: Sequence[str]) -> str:
-    """Give the query of the nonces; NULL if a relation has none: somebody has tampered with them."""
+    """Return the query of relations' nonces; NULL if one has none, as after tampering."""
     nonces = [
         "(SELECT string_agg(nonce::text, '' ORDER BY nonce) FROM tokens.versions"
         f" WHERE relation = {sql.text(relation)})"
@@ -66,49 +67,50 @@ def version_sql(relations: Sequence[str]) -> str:
 
 
 def version_of(nonces: str | None) -> str | None:
-    """Give the version that nonces make; None if there is none."""
+    """Return the version for nonces; None if there are none."""
     return None if nonces is None else hashlib.sha256(nonces.encode()).hexdigest()
 
 
-def told_version_sql(*relations: str) -> str:
-    """Give the query of relations' nonces, or NULL where nothing tells of every change."""
-    told = _TOLD.replace("$1::text[]", sql.text_array(relations))
+def tracked_version_sql(*relations: str) -> str:
+    """Return the query of relations' nonces; NULL unless every change of all of them is tracked."""
+    tracked = _TRACKED.replace("$1::text[]", sql.text_array(relations))
     return (
-        f"SELECT CASE WHEN (SELECT count(*) FROM ({told}) AS told) = {len(relations)}"
+        f"SELECT CASE WHEN (SELECT count(*) FROM ({tracked}) AS tracked) = {len(relations)}"
         f" THEN ({version_sql(relations)}) END"
     )
 
 
 class Versions:
-    """Asks for versions over a connection of its own, one question at a time."""
+    """Reads versions over a connection of its own, one at a time."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
-        self._turns = ConnectionLimit(1, database.pool_timeout, "versions")
+        self._limit = ConnectionLimit(1, database.pool_timeout, "versions")
         self._connection: _Connection | None = None
         self._prepared: dict[str, asyncpg.prepared_stmt.PreparedStatement[Any]] = {}
-        self._told: frozenset[str] = frozenset()
-        self._look_again: dict[str, float] = {}
-        self._fold_again = 0.0
-        self._closing = False
+        self._tracked: frozenset[str] = frozenset()
+        self._tracked_until: dict[str, float] = {}
+        self._next_fold = 0.0
+        self._is_closing = False
 
     async def current(self, relations: Sequence[str]) -> str | None:
-        """Read the version that a query beginning now would see; None if nothing can tell."""
+        """Return the version that a query starting now would see; None if it cannot be known."""
 
-        async def ask(connection: _Connection) -> str | None:
-            await self._look(connection, relations)
-            if not self._told.issuperset(relations):
+        async def read(connection: _Connection) -> str | None:
+            await self._refresh_tracked(connection, relations)
+            if not self._tracked.issuperset(relations):
                 return None
-            found = await self._nonces(connection, relations)
-            if found and len(found) > _MANY_CHARACTERS and time.monotonic() >= self._fold_again:
-                self._fold_again = time.monotonic() + _FOLD_AGAIN
-                # Who may only read goes on with many.
+            nonces = await self._nonces(connection, relations)
+            now = time.monotonic()
+            if nonces and len(nonces) > _MAX_NONCE_CHARACTERS and now >= self._next_fold:
+                self._next_fold = now + _FOLD_INTERVAL
+                # A role that may only read continues with many nonces.
                 with contextlib.suppress(asyncpg.PostgresError):
                     await connection.execute("SELECT tokens.fold_versions()")
-                    found = await self._nonces(connection, relations)
-            return version_of(found)
+                    nonces = await self._nonces(connection, relations)
+            return version_of(nonces)
 
-        return await self._ask(ask)
+        return await self._run(read)
 
     async def _nonces(self, connection: _Connection, relations: Sequence[str]) -> str | None:
         statement = version_sql(tuple(relations))
@@ -117,27 +119,27 @@ class Versions:
             return cast("str | None", await connection.fetchval(statement))
         prepared = self._prepared.get(statement)
         if prepared is None:
-            # Without a name, asyncpg would have it prepared anew each time.
+            # asyncpg prepares a statement without a name again for each use.
             name = f"ngdata_versions_{len(self._prepared)}"
             prepared = await connection.prepare(statement, name=name)
             self._prepared[statement] = prepared
         return cast("str | None", await prepared.fetchval())
 
-    async def _look(self, connection: _Connection, relations: Sequence[str]) -> None:
+    async def _refresh_tracked(self, connection: _Connection, relations: Sequence[str]) -> None:
         now = time.monotonic()
-        if all(now < self._look_again.get(relation, 0.0) for relation in relations):
+        if all(now < self._tracked_until.get(relation, 0.0) for relation in relations):
             return
-        rows = await connection.fetch(_TOLD, list(relations))
-        self._told = self._told.difference(relations) | {row[0] for row in rows}
-        self._look_again |= dict.fromkeys(relations, now + _TOLD_FOR)
+        rows = await connection.fetch(_TRACKED, list(relations))
+        self._tracked = self._tracked.difference(relations) | {row[0] for row in rows}
+        self._tracked_until |= dict.fromkeys(relations, now + _TRACKED_TTL)
 
     async def identity(self) -> tuple[str, str] | None:
-        """Read what tells this database and role from all others, and the database's secret.
+        """Return the identity of this database and role, unique among all, and the secret.
 
-        None if this role may not read the versions, or somebody has emptied them.
+        None if this role may not read the versions, or they have been deleted.
         """
 
-        async def ask(connection: _Connection) -> tuple[str, str] | None:
+        async def read(connection: _Connection) -> tuple[str, str] | None:
             try:
                 row = await connection.fetchrow(_IDENTITY)
             except asyncpg.InsufficientPrivilegeError:
@@ -145,68 +147,68 @@ class Versions:
             assert row is not None
             return None if row[1] is None else (row[0], row[1])
 
-        return await self._ask(ask)
+        return await self._run(read)
 
-    async def _ask(self, ask: Callable[[_Connection], Awaitable[T]]) -> T:
+    async def _run(self, read: Callable[[_Connection], Awaitable[T]]) -> T:
         with translated(self._database.where):
-            async with self._turns.acquire(), self._database.while_alive(self._cut):
+            async with self._limit.acquire(), self._database.while_alive(self._abort):
                 try:
-                    return await self._asked_again(ask)
+                    return await self._run_with_retry(read)
                 finally:
-                    if self._closing:
-                        await self._end()
+                    if self._is_closing:
+                        await self._close_connection()
 
-    async def _asked_again(self, ask: Callable[[_Connection], Awaitable[T]]) -> T:
+    async def _run_with_retry(self, read: Callable[[_Connection], Awaitable[T]]) -> T:
         try:
-            return await self._asked(ask)
+            return await self._run_once(read)
         except DRIVER_ERRORS as error:
-            self._drop()
-            # Lost while it lay idle, or the schema was made anew: tried once more.
+            self._discard()
+            # Retried once if the connection was lost while idle, or the schema was created again.
             if not (
                 isinstance(error, asyncpg.InvalidCachedStatementError) or is_lost_connection(error)
             ):
                 raise
         try:
-            return await self._asked(ask)
+            return await self._run_once(read)
         except DRIVER_ERRORS:
-            self._drop()
+            self._discard()
             raise
 
-    async def _asked(self, ask: Callable[[_Connection], Awaitable[T]]) -> T:
+    async def _run_once(self, read: Callable[[_Connection], Awaitable[T]]) -> T:
         if self._connection is None:
             await uninterrupted(self._connect())
             assert self._connection is not None
         try:
-            return await ask(self._connection)
+            return await read(self._connection)
         except asyncio.CancelledError:
-            # The answer to a cancelled question must not be taken for the next one's.
-            self._drop()
+            # Else the next read would receive the answer to the cancelled one.
+            self._discard()
             raise
 
     async def _connect(self) -> None:
-        # Kept before anybody can be cancelled: else it would be left open.
+        # Assigned here, where nothing can be cancelled: else the connection could be left open.
         self._connection = await self._database.connect()
 
-    def _cut(self) -> None:
+    def _abort(self) -> None:
         if self._connection is not None:
             self._connection.terminate()
 
-    def _drop(self) -> None:
-        self._cut()
+    def _discard(self) -> None:
+        self._abort()
         self._connection = None
         self._prepared.clear()
 
     async def close(self) -> None:
-        """Close the connection, once who asks now has been answered; nobody else asks any more."""
-        self._turns.close()
-        self._closing = True
-        if not self._turns.status(idle=0)["in_use"]:
-            await self._end()
+        """Refuse further reads, and close the connection when the running one ends."""
+        self._limit.close()
+        self._is_closing = True
+        if not self._limit.status(idle=0)["in_use"]:
+            await self._close_connection()
 
-    async def _end(self) -> None:
+    async def _close_connection(self) -> None:
         if self._connection is not None:
             try:
                 await uninterrupted(self._connection.close(timeout=2))
             except DRIVER_ERRORS:
-                self._cut()
+                self._abort()
             self._connection = None

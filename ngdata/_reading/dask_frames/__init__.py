@@ -1,4 +1,4 @@
-"""Answers in partitions, for Dask: made here, read by its workers, each over its own connection."""
+"""Answers in partitions, for Dask: planned here, read by its workers over their own connections."""
 
 from ngdata._reading.dask_frames.planning import DaskFrame, dask_frame
 

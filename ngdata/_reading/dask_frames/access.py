@@ -1,6 +1,6 @@
-"""How a worker comes to the database: an address that travels to it, or the worker's own.
+"""How a worker reaches the database: by settings that are sent to it, or by its own.
 
-The address has the password in it, so it shows nowhere but in the bytes that are sent.
+Settings hold the password; it shows nowhere but in the bytes that are sent.
 """
 
 from __future__ import annotations
@@ -12,13 +12,13 @@ from ngdata._config import postgres_url
 from ngdata._config.settings import Settings, load_settings
 from ngdata.errors import ConfigError
 
-__all__ = ["OWN", "Access"]
+__all__ = ["ENVIRONMENT", "Access"]
 
-OWN: Final = "environment"
-"""In place of a URL: the one that each worker's own environment names."""
+ENVIRONMENT: Final = "environment"
+"""Instead of a URL: the database that each worker's own environment names."""
 
-# What a worker has no use for stays here.
-_LEFT_OUT: Final = {
+# Settings that a worker does not use are not sent.
+_UNUSED_BY_WORKERS: Final = {
     "config": None,
     "redis_url": None,
     "redis_password": None,
@@ -30,19 +30,19 @@ _LEFT_OUT: Final = {
 
 @dataclass(frozen=True)
 class Access:
-    """A picklable way to a database, which shows no secret.
+    """Access to a database that can be pickled, and whose repr shows no secret.
 
     Attributes
     ----------
     settings : Settings or None
-        None: those of the process that asks.
+        None means the settings of the process that reads.
     """
 
     settings: Settings | None = field(repr=False)
 
     @classmethod
     def of(cls, settings: Settings, url: str | None = None) -> Self:
-        """Give the way to a client's own database, or to another one with the same settings.
+        """Return the access to a client's own database, or to another one with the same settings.
 
         Examples
         --------
@@ -51,7 +51,7 @@ class Access:
         >>> Access.of(load_settings(), "postgresql://me:secret@replica.example/neurograph")
         <Access to postgresql://me@replica.example/neurograph>
         """
-        if url == OWN:
+        if url == ENVIRONMENT:
             return cls(None)
         if url is not None:
             settings = load_settings(
@@ -64,32 +64,32 @@ class Access:
                 application_name=settings.application_name,
                 read_only=settings.read_only,
             )
-        return cls(settings.model_copy(update=_LEFT_OUT))
+        return cls(settings.model_copy(update=_UNUSED_BY_WORKERS))
 
     def resolved(self) -> Settings:
-        """Give the settings with a database's URL in them, here.
+        """Return the settings, with the URL of a database, in the process that reads.
 
         Raises
         ------
         ConfigError
-            This process was to name its database, and names none.
+            The environment of this process must name the database, and does not.
         """
         if self.settings is not None:
             return self.settings
         own = load_settings()
         if own.database_url is None:
             raise ConfigError(
-                "this worker was to take the database from its own environment, which names none; "
-                "set NGDATA_DATABASE_URL where the workers are started, or call to_dask without "
-                f"url={OWN!r}"
+                "the environment of this worker must name the database, and does not; set "
+                "NGDATA_DATABASE_URL where the workers are started, or call to_dask without "
+                f"url={ENVIRONMENT!r}"
             )
-        return own.model_copy(update=_LEFT_OUT)
+        return own.model_copy(update=_UNUSED_BY_WORKERS)
 
     def __repr__(self) -> str:
         url = None if self.settings is None else self.settings.database_url
         where = (
             postgres_url.without_password(url.get_secret_value())
             if url
-            else "what the environment names"
+            else "the environment's database"
         )
         return f"<Access to {where}>"

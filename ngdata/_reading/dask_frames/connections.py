@@ -1,7 +1,7 @@
-"""What a process that reads partitions keeps open: one database for each way to one.
+"""The databases that a process keeps open while it reads partitions: one for each `Access`.
 
-All threads of a worker share it, and its pool bounds them.  A minute after the last read it is
-closed, so that a cluster which has nothing to do holds no connections.
+All threads of a worker share a database, and its pool limits them.  It is closed a minute after the
+last read, so that an idle cluster holds no connections.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ from ngdata._connections.opening import open_database
 from ngdata._reading.dask_frames.access import Access
 from ngdata._reading.reader import DatabaseReader, Reader
 
-__all__ = ["close_idle", "lent_reader"]
+__all__ = ["acquire_reader", "close_idle"]
 
-# Seconds without a read, after which the connections are closed.
-_IDLE: Final = 60.0
+# Seconds after the last read until the connections are closed.
+_IDLE_TIMEOUT: Final = 60.0
 
 
-class _Kept:
-    """A database that is opened by the first who needs it, and closed when nobody has for long."""
+class _SharedDatabase:
+    """A database that opens when first acquired, and closes when it has not been used for long."""
 
     def __init__(self, access: Access) -> None:
         self._access = access
@@ -35,7 +35,7 @@ class _Kept:
         self._timer: threading.Timer | None = None
         self._users = 0
 
-    def take(self) -> Reader:
+    def acquire(self) -> Reader:
         with self._lock:
             if self._timer is not None:
                 self._timer.cancel()
@@ -46,15 +46,15 @@ class _Kept:
             self._users += 1
             return DatabaseReader(self._database)
 
-    def give_back(self) -> None:
+    def release(self) -> None:
         with self._lock:
             self._users -= 1
             if not self._users:
-                self._timer = threading.Timer(_IDLE, self.close)
+                self._timer = threading.Timer(_IDLE_TIMEOUT, self.close_if_idle)
                 self._timer.daemon = True
                 self._timer.start()
 
-    def close(self) -> None:
+    def close_if_idle(self) -> None:
         with self._lock:
             if self._users or self._database is None:
                 return
@@ -62,35 +62,35 @@ class _Kept:
             background_loop().run(self._stack.aclose())
 
 
-_kept: dict[Access, _Kept] = {}
+_databases: dict[Access, _SharedDatabase] = {}
 _lock = threading.Lock()
 
 
 @contextmanager
-def lent_reader(access: Access) -> Iterator[Reader]:
-    """Lend a reader, which is to be used on the background loop."""
+def acquire_reader(access: Access) -> Iterator[Reader]:
+    """Yield a reader, to be used on the background loop; its database is shared."""
     with _lock:
-        kept = _kept.setdefault(access, _Kept(access))
-    reader = kept.take()
+        database = _databases.setdefault(access, _SharedDatabase(access))
+    reader = database.acquire()
     try:
         yield reader
     finally:
-        kept.give_back()
+        database.release()
 
 
 def close_idle() -> None:
-    """Close now what nobody reads from."""
+    """Close the databases that are not in use now."""
     with _lock:
-        found = list(_kept.values())
-    for kept in found:
-        kept.close()
+        databases = list(_databases.values())
+    for database in databases:
+        database.close_if_idle()
 
 
 def _after_fork() -> None:
-    # The connections are the parent's, and another thread may have held the lock.
+    # The connections belong to the parent, and another of its threads may have held the lock.
     global _lock
     _lock = threading.Lock()
-    _kept.clear()
+    _databases.clear()
 
 
 os.register_at_fork(after_in_child=_after_fork)

@@ -1,6 +1,6 @@
-"""The making of a Dask frame: bounds and version are read, the partitions only when it is computed.
+"""Planning a Dask frame: bounds and version are read now, the partitions when it is computed.
 
-Dask is imported when the first frame is made.
+Dask is imported when the first frame is planned.
 """
 
 from __future__ import annotations
@@ -13,8 +13,9 @@ from ngdata._connections.opening import open_database
 from ngdata._connections.threads import in_daemon_thread
 from ngdata._query.model import Column, Kind, Query
 from ngdata._query.partitions import Split, head
-from ngdata._reading.dask_frames.access import OWN, Access
-from ngdata._reading.dask_frames.tasks import Part, PartitionReader, read_with_version
+from ngdata._reading.dask_frames.access import ENVIRONMENT, Access
+from ngdata._reading.dask_frames.tasks import Partition, PartitionReader, read_with_version
+from ngdata._reading.optional_imports import import_optional
 from ngdata._reading.reader import DatabaseReader, Reader
 from ngdata.errors import ConfigError
 
@@ -25,9 +26,9 @@ __all__ = ["DaskFrame", "dask_frame"]
 
 DaskFrame: TypeAlias = "dask.dataframe.DataFrame"
 
-_MAY_ASK: Final = Query(
-    "SELECT has_table_privilege('tokens.versions', 'SELECT') AS may",
-    (Column("may", Kind.BOOLEAN),),
+_MAY_READ_VERSIONS: Final = Query(
+    "SELECT has_table_privilege('tokens.versions', 'SELECT') AS may_read",
+    (Column("may_read", Kind.BOOLEAN),),
     (),
 )
 
@@ -35,7 +36,7 @@ _MAY_ASK: Final = Query(
 async def dask_frame(
     reader: Reader, database: Database, split: Split, name: str, consistent: bool, url: str | None
 ) -> DaskFrame:
-    """Make the frame of a read that is cut into parts.
+    """Return the Dask frame of a read that is split into partitions.
 
     Parameters
     ----------
@@ -43,51 +44,45 @@ async def dask_frame(
         The client's own.
     split : Split
     name : str
-        What Dask's displays call the tasks.
+        The name of the tasks in Dask's displays.
     consistent : bool
-        Whether the parts must be of one version.
+        Whether all partitions must be of one version.
     url : str or None
-        Where the workers read: where the client does (None), there, or where ``"environment"`` of
-        each says.
+        The database that the workers read: the client's (None), this one, or the one that each
+        worker's environment names (``"environment"``).
     """
-    library = await in_daemon_thread(_imported)
-    # Before all other reads, for `explain` to take.
+    dask_dataframe = await in_daemon_thread(
+        lambda: import_optional("dask.dataframe", "to_dask", "dask")
+    )
+    dask_config = import_optional("dask.config", "to_dask", "dask")
+    # The first read, because `explain` shows the first read.
     empty = await reader.frame(head(split.whole), "off")
     empty.attrs.clear()
     access = Access.of(database.settings, url)
-    if url is None or url == OWN:
+    if url is None or url == ENVIRONMENT:
         bounds, version = await _read_bounds(reader, split.bounds)
     else:
         async with open_database(access.resolved()) as other:
             bounds, version = await _read_bounds(DatabaseReader(other), split.bounds)
     if consistent and version is None:
         raise ConfigError(
-            "consistent=True needs the versions of the store, which are not to be had: this user "
-            "may not read tokens.versions, sees rows by a policy, or rows arrive by a subscription "
-            "that renews no version; leave consistent out, or connect as a user who may"
+            "consistent=True needs the versions of the store, which are not available: this user "
+            "may not read tokens.versions, sees only the rows of a policy, or rows arrive by a "
+            "subscription that renews no version; leave consistent out, or connect as a user "
+            "without these limits"
         )
     read = PartitionReader(access, uuid.uuid4().hex, version, consistent, empty.columns[0])
-    cut = split.parts(bounds)
-    parts = [Part(rows, number, len(cut)) for number, rows in enumerate(cut)]
-    # Dask would make text of all objects, dicts too; ids have pandas' own type of text already.
-    with library.config.set({"dataframe.convert-string": False}):
-        frame: DaskFrame = library.dataframe.from_map(
-            read, parts, meta=empty, label=f"ngdata-{name}"
+    parts = split.parts(bounds)
+    partitions = [Partition(rows, number, len(parts)) for number, rows in enumerate(parts)]
+    # Dask would convert all objects, dicts too, to text; ids have pandas' own text dtype already.
+    with dask_config.set({"dataframe.convert-string": False}):
+        frame: DaskFrame = dask_dataframe.from_map(
+            read, partitions, meta=empty, label=f"ngdata-{name}"
         )
     return frame
 
 
 async def _read_bounds(reader: Reader, bounds: Query) -> tuple[list[dict[Any, Any]], str | None]:
-    answer, _ = await reader.answer(_MAY_ASK, "off")
+    answer, _ = await reader.answer(_MAY_READ_VERSIONS, "off")
     frame, version = await read_with_version(reader, bounds, answer.table[0][0].as_py())
     return frame.to_dict("records"), version
-
-
-def _imported() -> Any:
-    try:
-        import dask.dataframe
-    except ImportError as error:
-        raise ConfigError(
-            f"to_dask needs Dask, which is not installed ({error}): pip install 'ngdata[dask]'"
-        ) from None
-    return dask

@@ -1,6 +1,6 @@
-"""What a Dask task does: read one partition, over this process's own connection.
+"""The tasks of a Dask frame: each reads one partition, over its own process's connections.
 
-Nothing is remembered from one task to the next; what is to be kept, Dask persists.
+Nothing is cached between tasks; Dask's `persist` keeps what should be kept.
 """
 
 from __future__ import annotations
@@ -13,26 +13,26 @@ import pandas as pd
 from ngdata._connections.background_loop import background_loop
 from ngdata._query.model import Query
 from ngdata._query.partitions import Rows
-from ngdata._reading.cache.versions import told_version_sql, version_of
+from ngdata._reading.cache.versions import tracked_version_sql, version_of
 from ngdata._reading.dask_frames.access import Access
-from ngdata._reading.dask_frames.connections import lent_reader
+from ngdata._reading.dask_frames.connections import acquire_reader
 from ngdata._reading.frames import to_frame
 from ngdata._reading.reader import Reader
 from ngdata.errors import ConsistencyError
 
-__all__ = ["Part", "PartitionReader", "read_with_version"]
+__all__ = ["Partition", "PartitionReader", "read_with_version"]
 
 
 @dataclass(frozen=True, slots=True, repr=False)
-class Part:
-    """One partition: which rows, and which it is, counted from 0, of how many."""
+class Partition:
+    """One partition: its rows, its number, counted from 0, and the number of all partitions."""
 
     rows: Rows
     number: int
-    of: int
+    count: int
 
     def __repr__(self) -> str:
-        return f"<partition {self.number} of {self.of}>"
+        return f"<partition {self.number} of {self.count}>"
 
 
 @dataclass(frozen=True, repr=False)
@@ -42,48 +42,49 @@ class PartitionReader:
     Attributes
     ----------
     access : Access
-    call : str
-        What tells the frames of one `to_dask` from those of another: else Dask would give what it
-        has kept of an earlier one.
+    call_id : str
+        Distinguishes the frames of different calls of `to_dask`: otherwise Dask would return the
+        results that it keeps of an earlier one.
     version : str or None
-        The one that the store had when the frame was made; None where nothing can tell.
+        The store's version when the frame was planned; None if it cannot be known.
     consistent : bool
         Whether every partition must have that version.
-    first : str
-        A column that there is.
+    default_column : str
+        The column to read if Dask needs none.
     """
 
     access: Access
-    call: str
+    call_id: str
     version: str | None
     consistent: bool
-    first: str
+    default_column: str
 
     def __dask_tokenize__(self) -> str:
-        """Name the call; else Dask would pickle all of it to make a name."""
-        return self.call
+        """Return the name of the call; Dask would pickle the whole reader to make one."""
+        return self.call_id
 
-    def __call__(self, part: Part, columns: Sequence[str]) -> pd.DataFrame:
-        """Read the columns that are needed of a partition.
+    def __call__(self, partition: Partition, columns: Sequence[str]) -> pd.DataFrame:
+        """Read these columns of a partition.
 
         Raises
         ------
         ConsistencyError
-            The store was written to since the frame was made.
+            The store was written to after the frame was planned.
         """
-        # Rows without columns cannot be sent; the first one stands for them.
-        query = part.rows.query(list(columns) or [self.first])
-        with lent_reader(self.access) as reader:
+        # Rows without any column cannot be sent, so one column is read to count them.
+        query = partition.rows.query(list(columns) or [self.default_column])
+        with acquire_reader(self.access) as reader:
             frame, version = background_loop().run(
                 read_with_version(reader, query, self.version is not None)
             )
         if self.consistent and version != self.version:
             raise ConsistencyError(
-                f"the store was written to after to_dask was called, and before partition "
-                f"{part.number} of {part.of} was read (version {self.version}, now {version}); call "
-                "to_dask again, or with consistent=False if partitions may be of different moments"
+                "the store was written to after to_dask was called and before partition "
+                f"{partition.number} of {partition.count} was read (version {self.version}, now "
+                f"{version}); call to_dask again, or with consistent=False if partitions may be of "
+                "different times"
             )
-        # The same for partitions of the same version, so that pandas keeps it where it joins them.
+        # Equal for partitions of the same version, so that pandas keeps it when it joins them.
         frame.attrs["ngdata"] = {"source": "database", "version": version}
         return frame[list(columns)]
 
@@ -92,11 +93,11 @@ class PartitionReader:
 
 
 async def read_with_version(
-    reader: Reader, query: Query, versioned: bool
+    reader: Reader, query: Query, with_version: bool
 ) -> tuple[pd.DataFrame, str | None]:
-    """Read an answer and the version that it is true by, in one snapshot."""
-    if not versioned:
+    """Read an answer and, if `with_version`, the version that its snapshot sees."""
+    if not with_version:
         answer, _ = await reader.answer(query, "off")
         return to_frame(answer.table, query.columns), None
-    frame, nonces = await reader.frame_and_nonces(query, told_version_sql(*query.relations))
+    frame, nonces = await reader.frame_and_nonces(query, tracked_version_sql(*query.relations))
     return frame, version_of(nonces)
