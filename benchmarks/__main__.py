@@ -4,8 +4,8 @@
     python -m benchmarks reads large --home DIR      some, keeping the store for the next time
     python -m benchmarks --print                     without touching the docs
 
-Each gives its part of the page, between two comments that bear its name; all else on the page is
-written by hand, and stays.
+Each writes its part of the page, between two comments with its name; everything else on the page is
+written by hand and is not changed.
 """
 
 from __future__ import annotations
@@ -32,13 +32,13 @@ _PAGE: Final = "performance.md"
 Part = Callable[[argparse.Namespace, Path], str]
 
 
-def _machine(given: argparse.Namespace, docs: Path) -> str:
+def _machine(options: argparse.Namespace, docs: Path) -> str:
     asked = (
         "SELECT split_part(current_setting('server_version'), ' ', 1), extversion"
         " FROM pg_extension WHERE extname = 'postgis'"
     )
     with (
-        store.server(given.home) as addresses,
+        store.server(options.home) as addresses,
         adbc.connect(addresses.database_url) as connection,
         connection.cursor() as cursor,
     ):
@@ -51,52 +51,52 @@ def _machine(given: argparse.Namespace, docs: Path) -> str:
     return (
         f"{os.cpu_count()} cores, PostgreSQL {server}, PostGIS {postgis}, Python"
         f" {platform.python_version()}, {versions}; client and server share the cores, over a unix"
-        f" socket. A store of {given.tokens:,} tokens."
+        f" socket. A store of {options.tokens:,} tokens."
     )
 
 
-def _reads(given: argparse.Namespace, docs: Path) -> str:
-    found = reads.main(given.tokens, given.home)
-    rows, taken = found.regions[max(found.regions)]
-    plots.bars(rows, taken, docs / "performance-reads.png")
-    return f"{reads.tables(found)}\n\n![Reads of {rows:,} rows](performance-reads.png)"
+def _reads(options: argparse.Namespace, docs: Path) -> str:
+    results = reads.main(options.tokens, options.home)
+    rows, timings = results.regions[max(results.regions)]
+    plots.bars(rows, timings, docs / "performance-reads.png")
+    return f"{reads.tables(results)}\n\n![Reads of {rows:,} rows](performance-reads.png)"
 
 
-def _large(given: argparse.Namespace, docs: Path) -> str:
-    found = large.main(given.tokens, given.home)
-    plots.large_bars(found, docs / "performance-large.png")
-    return f"{large.tables(found)}\n\n![Large reads](performance-large.png)"
+def _large(options: argparse.Namespace, docs: Path) -> str:
+    results = large.main(options.tokens, options.home)
+    plots.large_bars(results, docs / "performance-large.png")
+    return f"{large.tables(results)}\n\n![Large reads](performance-large.png)"
 
 
-def _memory(given: argparse.Namespace, docs: Path) -> str:
-    return memory.main(given.tokens, 5 * given.tokens, given.home)
+def _memory(options: argparse.Namespace, docs: Path) -> str:
+    return memory.main(options.tokens, 5 * options.tokens, options.home)
 
 
-def _concurrency(given: argparse.Namespace, docs: Path) -> str:
-    return concurrency.main(given.tokens, given.home)
+def _concurrency(options: argparse.Namespace, docs: Path) -> str:
+    return concurrency.main(options.tokens, options.home)
 
 
-def _cache(given: argparse.Namespace, docs: Path) -> str:
-    sizes = tuple(rows for rows in (1, 1_000, 8_000, 100_000) if rows <= given.tokens)
-    # Its rows lie in a row, and it counts on them alone.
+def _cache(options: argparse.Namespace, docs: Path) -> str:
+    sizes = tuple(rows for rows in (1, 1_000, 8_000, 100_000) if rows <= options.tokens)
+    # Its tokens are on one line, and it needs a store without others.
     with store.server() as addresses:
-        found: str = cache.table(asyncio.run(cache.run(addresses, sizes, turns=200)))
-    print(found)
-    return found
+        results: str = cache.table(asyncio.run(cache.run(addresses, sizes, turns=200)))
+    print(results)
+    return results
 
 
-def _writes(given: argparse.Namespace, docs: Path) -> str:
-    # On servers of its own, which are durable.
-    found = writes.main(given.tokens, min(50_000, given.tokens), min(200_000, given.tokens))
-    print(found)
-    return found
+def _writes(options: argparse.Namespace, docs: Path) -> str:
+    # On separate servers, which are durable.
+    results = writes.main(options.tokens, min(50_000, options.tokens), min(200_000, options.tokens))
+    print(results)
+    return results
 
 
-def _versions(given: argparse.Namespace, docs: Path) -> str:
+def _versions(options: argparse.Namespace, docs: Path) -> str:
     with store.server() as addresses:
-        found = versions.table(asyncio.run(versions.run(addresses.database_url, 100_000)))
-    print(found)
-    return found
+        results = versions.table(asyncio.run(versions.run(addresses.database_url, 100_000)))
+    print(results)
+    return results
 
 
 PARTS: Final[dict[str, Part]] = {
@@ -112,7 +112,7 @@ PARTS: Final[dict[str, Part]] = {
 
 
 def replaced(page: str, name: str, text: str) -> str:
-    """Put a part into the page, between its two comments."""
+    """Return the page with a part replaced, between its two comments."""
     begin, end = f"<!-- {name}: written by make bench -->", f"<!-- end of {name} -->"
     pattern = re.compile(f"{re.escape(begin)}\n.*?{re.escape(end)}", re.DOTALL)
     if len(pattern.findall(page)) != 1:
@@ -121,33 +121,33 @@ def replaced(page: str, name: str, text: str) -> str:
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Run what is asked for, each after the other."""
+    """Run the named parts, one after the other."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("parts", nargs="*", help=f"of {', '.join(PARTS)}; all by default")
     parser.add_argument("--tokens", type=int, default=1_000_000)
-    parser.add_argument("--home", help="keeps what is filled between runs")
+    parser.add_argument("--home", help="keep the filled store here between runs")
     parser.add_argument("--docs", type=Path, default=_DOCS)
     parser.add_argument("--print", action="store_true", help="leave the docs as they are")
-    given: Any = parser.parse_args(arguments)
-    unknown = set(given.parts) - set(PARTS)
+    options: Any = parser.parse_args(arguments)
+    unknown = set(options.parts) - set(PARTS)
     if unknown:
-        parser.error(f"there is no {', '.join(sorted(unknown))}, only {', '.join(PARTS)}")
+        parser.error(f"unknown part {', '.join(sorted(unknown))}; the parts are {', '.join(PARTS)}")
     with tempfile.TemporaryDirectory(prefix="ngdata-bench-") as temporary:
-        given.home = given.home or temporary
+        options.home = options.home or temporary
         try:
-            for name in given.parts or PARTS:
+            for name in options.parts or PARTS:
                 print(f"\n{name}", flush=True)
-                if given.print:
-                    PARTS[name](given, Path(temporary))
+                if options.print:
+                    PARTS[name](options, Path(temporary))
                     continue
-                text = PARTS[name](given, given.docs)
-                # After each: one that fails later loses nothing of those before.
-                page = given.docs / _PAGE
+                text = PARTS[name](options, options.docs)
+                # After each part, so that a later failure keeps the earlier results.
+                page = options.docs / _PAGE
                 page.write_text(replaced(page.read_text(), name, text))
         finally:
-            _local.down(Path(given.home))
+            _local.down(Path(options.home))
 
 
 if __name__ == "__main__":

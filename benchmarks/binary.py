@@ -18,20 +18,20 @@ _REPEATS: Final = 5
 
 
 def records(count: int) -> np.ndarray:
-    """Make records, half of whose levels are undefined."""
+    """Return records, half of whose levels are undefined."""
     random = np.random.default_rng(0)
-    made = np.zeros(count, TOKEN)
-    made["coordinates"] = random.integers(-32768, 32767, (count, 8, 3))
-    made["coordinates"][random.random((count, 8)) < 0.5] = 127
-    made["id"] = np.arange(count)
-    made["flags"] = random.integers(0, 2**16, count)
-    made["weight"] = random.random(count)
-    made["timestamp"] = random.integers(0, 2**32, count)
-    return made
+    rows = np.zeros(count, TOKEN)
+    rows["coordinates"] = random.integers(-32768, 32767, (count, 8, 3))
+    rows["coordinates"][random.random((count, 8)) < 0.5] = 127
+    rows["id"] = np.arange(count)
+    rows["flags"] = random.integers(0, 2**16, count)
+    rows["weight"] = random.random(count)
+    rows["timestamp"] = random.integers(0, 2**32, count)
+    return rows
 
 
 def best(work: Callable[[], Any]) -> float:
-    """Give the seconds of the quickest of several runs."""
+    """Return the seconds of the fastest of several runs."""
     times = []
     for _ in range(_REPEATS):
         began = time.perf_counter()

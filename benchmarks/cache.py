@@ -1,4 +1,4 @@
-"""What an answer costs, cold and out of each tier, beside what people write by hand; one table.
+"""Compare a cold read, each cache tier, and handwritten caches; one table.
 
 Run it with numbers of rows, by default 1, 1,000, 8,000 and 100,000.  Each turn measures every way
 once, one after the other, as a notebook's cells do: nothing is repeated until it is warm, the round
@@ -20,7 +20,7 @@ import pandas as pd
 import redis.asyncio
 
 import ngdata
-from benchmarks.measure import Taken, Way, alternate
+from benchmarks.measure import Timings, Way, alternate
 from benchmarks.store import server
 from ngdata import _local
 
@@ -28,8 +28,8 @@ _ROWS: Final = (1, 1_000, 8_000, 100_000)
 
 
 @dataclass
-class Measured(Taken):
-    """What each way took, of how many rows."""
+class Measured(Timings):
+    """The timings of each method, and the number of rows."""
 
     rows: int = 0
 
@@ -37,7 +37,7 @@ class Measured(Taken):
 async def ways_of(
     client: ngdata.AsyncClient, plain: redis.asyncio.Redis, round_trip: Way, rows: int
 ) -> dict[str, Way]:
-    """Give the ways to the answer of one region; all but the round trip give the same frame."""
+    """Return the methods to read one region; all but the round trip return the same frame."""
     box = ((0, 0, 0), (rows - 1, 0, 0))
 
     async def read(cache: Any = None) -> pd.DataFrame:
@@ -48,15 +48,15 @@ async def ways_of(
         return await read()
 
     async def unpickled() -> pd.DataFrame:
-        found: pd.DataFrame = pickle.loads(await plain.get(f"pickle:{rows}"))
-        return found
+        frame: pd.DataFrame = pickle.loads(await plain.get(f"pickle:{rows}"))
+        return frame
 
     async def one_entity() -> pd.DataFrame:
         return pd.DataFrame([json.loads(await plain.get("json"))])
 
     frame = await read("off")
     await plain.set(f"pickle:{rows}", pickle.dumps(frame), ex=3600)
-    found: dict[str, Way] = {
+    results: dict[str, Way] = {
         "round trip": round_trip,
         "cold": lambda: read("off"),
         "Redis hit": out_of_redis,
@@ -66,12 +66,12 @@ async def ways_of(
     }
     if rows == 1:
         await plain.set("json", json.dumps(frame.iloc[0].to_dict(), default=str), ex=3600)
-        found["JSON in Redis"] = one_entity
-    return found
+        results["JSON in Redis"] = one_entity
+    return results
 
 
 async def answers_agree(client: ngdata.AsyncClient, ways: dict[str, Way]) -> None:
-    """Compare the frames of all ways, and see that each came from where it is said to."""
+    """Check that all methods return the same frame, each from the expected source."""
     cold = (await ways["cold"]()).sort_values("token_id", ignore_index=True)
     await client._reader.flush()
     for name, source in {
@@ -80,14 +80,14 @@ async def answers_agree(client: ngdata.AsyncClient, ways: dict[str, Way]) -> Non
         "ttl hit": "memory",
         "pickle in Redis": "database",
     }.items():
-        found = await ways[name]()
-        assert found.attrs["ngdata"]["source"] == source, (name, found.attrs)
-        pd.testing.assert_frame_equal(found.sort_values("token_id", ignore_index=True), cold)
+        frame = await ways[name]()
+        assert frame.attrs["ngdata"]["source"] == source, (name, frame.attrs)
+        pd.testing.assert_frame_equal(frame.sort_values("token_id", ignore_index=True), cold)
 
 
 async def run(addresses: _local.Addresses, sizes: tuple[int, ...], turns: int) -> list[Measured]:
     """Fill a store, and measure each size."""
-    found = []
+    results = []
     connection = await asyncpg.connect(addresses.database_url)
     # Large answers in Redis can take longer than a read may wait for them.
     plain = redis.asyncio.Redis.from_url(addresses.redis_url)
@@ -102,21 +102,21 @@ async def run(addresses: _local.Addresses, sizes: tuple[int, ...], turns: int) -
                 ways = await ways_of(client, plain, lambda: connection.fetchval("SELECT 1"), rows)
                 await ways["in-process hit"]()
                 await answers_agree(client, ways)
-                taken = await alternate(ways, max(5, turns // (1 + rows // 10_000)))
-                found.append(Measured(taken.seconds, rows))
+                timings = await alternate(ways, max(5, turns // (1 + rows // 10_000)))
+                results.append(Measured(timings.seconds, rows))
         finally:
             await connection.close()
             await plain.aclose()
-    return found
+    return results
 
 
-def table(found: list[Measured]) -> str:
-    """Write what was measured as Markdown: milliseconds, and ratios."""
+def table(results: list[Measured]) -> str:
+    """Return the results as Markdown: milliseconds, and ratios."""
     lines = [
         "| rows | way | ms | round trips | cold read / this |",
         "|---:|---|---:|---:|---:|",
     ]
-    for one in found:
+    for one in results:
         trip, cold = one.median("round trip"), one.median("cold")
         for way in one.seconds:
             took = one.median(way)
@@ -127,7 +127,7 @@ def table(found: list[Measured]) -> str:
 
 
 def main() -> None:
-    """Measure on servers of its own, and print."""
+    """Measure on separate servers, and print."""
     sizes = tuple(map(int, sys.argv[1:])) or _ROWS
     with server() as addresses:
         print(table(asyncio.run(run(addresses, sizes, turns=200))))

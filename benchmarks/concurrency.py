@@ -2,7 +2,7 @@
 
 What is reported are reads a second and how long the slowest took; what is checked is that each
 answer has as many rows as it had when read alone, that the server never saw more connections than
-the pool allows, and that no reader waited for ever.
+the pool allows, and that every reader made progress.
 
     python -m benchmarks.concurrency --tokens 1000000
 """
@@ -87,27 +87,27 @@ class _Watch:
 
 
 def _regions(tokens: int, count: int) -> list[tuple[tuple[Any, Any], int]]:
-    """Give regions of mixed sizes at random places, each with the rows that it is for."""
+    """Return regions of mixed sizes at random positions, each with its expected number of rows."""
     random = np.random.default_rng(0)
-    found = []
+    regions = []
     for rows in random.choice([n for n in _SIZES if n <= tokens], count):
         edge = store.side(int(rows))
         low = random.random(3) * max(0.0, store.side(tokens) - edge)
-        found.append(((tuple(low), tuple(low + edge)), int(rows)))
-    return found
+        regions.append(((tuple(low), tuple(low + edge)), int(rows)))
+    return regions
 
 
 def _crowd(
-    taken: list[list[tuple[float, int]]], seconds: float, connections: int, limit: int
+    timings: list[list[tuple[float, int]]], seconds: float, connections: int, limit: int
 ) -> Crowd:
     # One writing connection opens the client, another asks for versions.
     assert connections <= limit + 2, f"{connections} connections of at most {limit} for reads"
-    counts = [len(reader) for reader in taken]
+    counts = [len(reader) for reader in timings]
     assert min(counts) > 0, "a reader got no answer at all"
-    times = np.array([took for reader in taken for took, _ in reader]) * 1000
+    times = np.array([took for reader in timings for took, _ in reader]) * 1000
     return Crowd(
         reads=len(times),
-        rows=sum(rows for reader in taken for _, rows in reader),
+        rows=sum(rows for reader in timings for _, rows in reader),
         seconds=seconds,
         p50=float(np.percentile(times, 50)),
         p99=float(np.percentile(times, 99)),
@@ -120,13 +120,13 @@ def _crowd(
 async def with_tasks(
     url: str, tokens: int, readers: int = 32, seconds: float = 5.0, pool: int = 8
 ) -> Crowd:
-    """Read in so many tasks of one async client, for a time."""
+    """Read in concurrent tasks of one async client, for some seconds."""
     asked = _regions(tokens, 64)
     async with await ngdata.connect_async(
         url, cache="off", pool_max_size=pool, application_name=_NAME
     ) as ang:
         expected = [len(await ang.tokens.find_in_region(*box)) for box, _ in asked]
-        taken: list[list[tuple[float, int]]] = [[] for _ in range(readers)]
+        timings: list[list[tuple[float, int]]] = [[] for _ in range(readers)]
         began = time.perf_counter()
 
         async def read(reader: int) -> None:
@@ -135,23 +135,23 @@ async def with_tasks(
                 box, _ = asked[turn % len(asked)]
                 start = time.perf_counter()
                 frame = await ang.tokens.find_in_region(*box)
-                taken[reader].append((time.perf_counter() - start, len(frame)))
+                timings[reader].append((time.perf_counter() - start, len(frame)))
                 assert len(frame) == expected[turn % len(asked)]
                 turn += 7
 
         with _Watch(url) as watch:
             await asyncio.gather(*map(read, range(readers)))
-        return _crowd(taken, time.perf_counter() - began, watch.most, pool)
+        return _crowd(timings, time.perf_counter() - began, watch.most, pool)
 
 
 def with_threads(
     url: str, tokens: int, readers: int = 8, seconds: float = 5.0, pool: int = 8
 ) -> Crowd:
-    """Read in so many threads with one sync client, for a time."""
+    """Read in concurrent threads with one sync client, for some seconds."""
     asked = _regions(tokens, 64)
     with ngdata.connect(url, cache="off", pool_max_size=pool, application_name=_NAME) as ng:
         expected = [len(ng.tokens.find_in_region(*box)) for box, _ in asked]
-        taken: list[list[tuple[float, int]]] = [[] for _ in range(readers)]
+        timings: list[list[tuple[float, int]]] = [[] for _ in range(readers)]
         began = time.perf_counter()
 
         def read(reader: int) -> None:
@@ -160,17 +160,17 @@ def with_threads(
                 box, _ = asked[turn % len(asked)]
                 start = time.perf_counter()
                 frame = ng.tokens.find_in_region(*box)
-                taken[reader].append((time.perf_counter() - start, len(frame)))
+                timings[reader].append((time.perf_counter() - start, len(frame)))
                 assert len(frame) == expected[turn % len(asked)]
                 turn += 7
 
         with _Watch(url) as watch, ThreadPoolExecutor(readers) as threads:
             list(threads.map(read, range(readers)))
-        return _crowd(taken, time.perf_counter() - began, watch.most, pool)
+        return _crowd(timings, time.perf_counter() - began, watch.most, pool)
 
 
-def tables(found: dict[str, Crowd]) -> str:
-    """Write what was measured as Markdown."""
+def tables(results: dict[str, Crowd]) -> str:
+    """Return the results as Markdown."""
     lines = [
         "| readers | reads/s | rows/s | median, ms | p99, ms | slowest, ms | connections"
         " | fewest reads of a reader, of the mean |",
@@ -180,21 +180,21 @@ def tables(found: dict[str, Crowd]) -> str:
         f"| {name} | {one.reads / one.seconds:.0f} | {one.rows / one.seconds:,.0f}"
         f" | {one.p50:.0f} | {one.p99:.0f} | {one.slowest:.0f} | {one.connections}"
         f" | {one.slowest_reader:.2f} |"
-        for name, one in found.items()
+        for name, one in results.items()
     ]
     return "\n".join(lines)
 
 
 def main(tokens: int = 1_000_000, home: str | None = None, seconds: float = 10.0) -> str:
-    """Measure on servers of its own, and print."""
+    """Measure on separate servers, print the table, and return it."""
     with store.server(home) as addresses:
         url = store.filled(addresses.database_url, tokens)
-        found = {
+        results = {
             "1 task": asyncio.run(with_tasks(url, tokens, 1, seconds)),
             "32 tasks": asyncio.run(with_tasks(url, tokens, 32, seconds)),
             "8 threads": with_threads(url, tokens, 8, seconds),
         }
-    text = tables(found)
+    text = tables(results)
     print(text)
     return text
 
@@ -202,6 +202,6 @@ def main(tokens: int = 1_000_000, home: str | None = None, seconds: float = 10.0
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--tokens", type=int, default=1_000_000)
-    parser.add_argument("--home", help="keeps what is filled between runs")
-    given = parser.parse_args()
-    main(given.tokens, given.home)
+    parser.add_argument("--home", help="keep the filled store here between runs")
+    arguments = parser.parse_args()
+    main(arguments.tokens, arguments.home)

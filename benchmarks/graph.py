@@ -6,10 +6,9 @@ cycles), `union` keeps none and leaves it to UNION to drop what comes twice at o
 in DISTINCT ON, for the least depth.  A join by OR was the quickest way to write either; over a UNION
 ALL of both ends the planner scans the table.
 
-All run on one server in one run, in turns, with medians told, and every answer is compared equal
-before any time is told.  ngdata reads without its cache.  `answer` is the time to read the finished
+All run on one server, in turns; medians are reported, after all answers were found equal.  ngdata reads without its cache.  `answer` is the time to read the finished
 answer, out of a table of its own, as ngdata reads: what no search can be quicker than.  A usual query
-that takes longer than `--patience` is ended, and its time given as more than that.
+that takes longer than `--patience` is cancelled, and its time is reported as more than that.
 
 The graphs, each with a tenth of its connections bidirectional, of two types and with random weights:
 
@@ -84,7 +83,7 @@ _RMAT: Final = (0.57, 0.19, 0.19, 0.05)
 
 
 def ends(kind: str, tokens: int, count: int) -> tuple[np.ndarray, np.ndarray]:
-    """Choose what is connected, by number."""
+    """Return the sources and targets of connections, as token numbers."""
     rng = np.random.default_rng(0)
     if kind == "local":
         sources = rng.integers(0, tokens, count)
@@ -92,21 +91,21 @@ def ends(kind: str, tokens: int, count: int) -> tuple[np.ndarray, np.ndarray]:
         return sources, (sources + steps) % tokens
     if kind == "uniform":
         return rng.integers(0, tokens, count), rng.integers(0, tokens, count)
-    found = np.empty((2, 0), np.int64)
-    while found.shape[1] < count:
+    ends = np.empty((2, 0), np.int64)
+    while ends.shape[1] < count:
         # A quadrant of the matrix for each bit of both numbers.
         quadrants = rng.choice(4, ((tokens - 1).bit_length(), count), p=_RMAT)
         both = np.zeros((2, count), np.int64)
         for quadrant in quadrants:
             both = both * 2 + np.stack([quadrant // 2, quadrant % 2])
-        found = np.concatenate([found, both[:, (both < tokens).all(axis=0)]], axis=1)
+        ends = np.concatenate([ends, both[:, (both < tokens).all(axis=0)]], axis=1)
     # Else a small number would mean many connections, and its token be one of the first rows.
     names = rng.permutation(tokens)
-    return names[found[0, :count]], names[found[1, :count]]
+    return names[ends[0, :count]], names[ends[1, :count]]
 
 
 def fill(ng: Any, kind: str, ids: pd.Series, connections: int) -> list[str]:
-    """Connect tokens, and give ten of those that have connections."""
+    """Connect tokens, and return ten of those that have connections."""
     sources, targets = ends(kind, len(ids), connections)
     rng = np.random.default_rng(2)
     ng.graph.bulk_create(
@@ -122,8 +121,8 @@ def fill(ng: Any, kind: str, ids: pd.Series, connections: int) -> list[str]:
         progress=False,
     )
     known = ids[np.unique(np.concatenate([sources, targets]))]
-    found: list[str] = known.sample(STARTS, random_state=3).tolist()
-    return found
+    starts: list[str] = known.sample(STARTS, random_state=3).tolist()
+    return starts
 
 
 def run(url: str, statement: str) -> None:
@@ -138,7 +137,7 @@ def run(url: str, statement: str) -> None:
 
 
 def milliseconds(ways: dict[str, Callable[[], Any]], repeats: int) -> dict[str, float]:
-    """Take each way in turn, several times, and give the medians; a slow one is not taken again."""
+    """Run the methods in turn, several times, and return medians; a slow one is not repeated."""
     times: dict[str, list[float]] = {name: [] for name in ways}
     for _ in range(repeats):
         for name, way in ways.items():
@@ -146,7 +145,7 @@ def milliseconds(ways: dict[str, Callable[[], Any]], repeats: int) -> dict[str, 
                 began = time.perf_counter()
                 way()
                 times[name].append((time.perf_counter() - began) * 1000)
-    return {name: median(taken) for name, taken in times.items()}
+    return {name: median(timings) for name, timings in times.items()}
 
 
 def compare(
@@ -175,7 +174,7 @@ def compare(
             for form in FORMS:
                 connection.exec_driver_sql(f"SET LOCAL statement_timeout = '{patience}s'")
                 try:
-                    wanted = usual(form)
+                    expected = usual(form)
                 except pd.errors.DatabaseError as error:
                     cause = getattr(error.__cause__, "orig", None)
                     if not isinstance(cause, psycopg.errors.QueryCanceled):
@@ -183,9 +182,9 @@ def compare(
                     continue
                 finally:
                     connection.rollback()
-                wanted = wanted.astype({"depth": "int32"}).sort_values(keys, ignore_index=True)
-                found = answer.sort_values(keys, ignore_index=True)[wanted.columns]
-                pd.testing.assert_frame_equal(found, wanted, check_dtype=False)
+                expected = expected.astype({"depth": "int32"}).sort_values(keys, ignore_index=True)
+                actual = answer.sort_values(keys, ignore_index=True)[expected.columns]
+                pd.testing.assert_frame_equal(actual, expected, check_dtype=False)
                 ways[form] = lambda form=form, usual=usual: usual(form)
 
             with arrow.cursor() as cursor:
@@ -196,14 +195,14 @@ def compare(
                     cursor.execute("SELECT * FROM answer")
                     return cursor.fetch_arrow_table().to_pandas(split_blocks=True)
 
-            taken = milliseconds({**ways, "ngdata": ours, "answer": alone}, repeats)
+            timings = milliseconds({**ways, "ngdata": ours, "answer": alone}, repeats)
             slow = dict.fromkeys(FORMS.keys() - ways.keys(), patience * 1000.0)
             more = {name: ">" if name in slow else "" for name in (*FORMS, "ngdata", "answer")}
-            taken |= slow
+            timings |= slow
             rows.append(
                 {"direction": direction, "rows": len(answer)}
-                | {f"{name} ms": f"{sign}{taken[name]:.1f}" for name, sign in more.items()}
-                | {f"x {n}": f"{more[n]}{taken[n] / taken['ngdata']:.1f}" for n in FORMS}
+                | {f"{name} ms": f"{sign}{timings[name]:.1f}" for name, sign in more.items()}
+                | {f"x {n}": f"{more[n]}{timings[n] / timings['ngdata']:.1f}" for n in FORMS}
             )
     engine.dispose()
     return rows
@@ -212,9 +211,9 @@ def compare(
 def snapshot(ng: Any, url: str) -> None:
     """Store the graph that is there, load it, and compare it with the store."""
     began = time.perf_counter()
-    made = ng.graph.create_snapshot("benchmark")
+    snapshot_id = ng.graph.create_snapshot("benchmark")
     stored = time.perf_counter()
-    loaded = ng.graph.load_snapshot(made, cache="off")
+    loaded = ng.graph.load_snapshot(snapshot_id, cache="off")
     done = time.perf_counter()
     key = "connection_id"
     pd.testing.assert_frame_equal(
@@ -239,7 +238,7 @@ def main(arguments: list[str] | None = None) -> pd.DataFrame:
     parser.add_argument("--repeats", type=int, default=15)
     parser.add_argument("--patience", type=int, default=60, help="seconds for a usual query")
     parser.add_argument("--snapshot", action="store_true", help="store and load the first graph")
-    wanted = parser.parse_args(arguments)
+    options = parser.parse_args(arguments)
     home = os.environ["NGDATA_HOME"] = tempfile.mkdtemp(prefix="ngdata benchmark ")
     import ngdata
     from ngdata import _local
@@ -248,17 +247,17 @@ def main(arguments: list[str] | None = None) -> pd.DataFrame:
     try:
         url = _local.up(durable=False).database_url
         with ngdata.connect(url) as ng:
-            points = np.random.default_rng(1).uniform(0, 1000, (wanted.tokens, 3))
+            points = np.random.default_rng(1).uniform(0, 1000, (options.tokens, 3))
             ids = ng.tokens.bulk_create(pd.DataFrame(points, columns=list("xyz")), progress=False)
-            for number, kind in enumerate(wanted.graphs):
-                starts = fill(ng, kind, ids, wanted.connections)
+            for number, kind in enumerate(options.graphs):
+                starts = fill(ng, kind, ids, options.connections)
                 # As a running server has them: statistics, and pages known to be visible to all.
                 run(url, "VACUUM ANALYZE")
                 measured += [
                     {"graph": kind, **row}
-                    for row in compare(ng, url, starts, wanted.repeats, wanted.patience)
+                    for row in compare(ng, url, starts, options.repeats, options.patience)
                 ]
-                if wanted.snapshot and not number:
+                if options.snapshot and not number:
                     snapshot(ng, url)
                 run(url, "TRUNCATE graph.connections")
     finally:

@@ -1,4 +1,4 @@
-"""A region of a million rows: over one connection and over several, beside the one-stream floor.
+"""A region of a million rows: over one connection and over several, compared with the one-stream floor.
 
 python -m benchmarks.large --tokens 1000000
 """
@@ -16,7 +16,7 @@ import pandas as pd
 import ngdata
 from benchmarks import store
 from benchmarks.floor import Drain
-from benchmarks.measure import Taken, Way, alternate
+from benchmarks.measure import Timings, Way, alternate
 from benchmarks.peers import plain_sql
 from benchmarks.reads import FLOOR, SENT
 from ngdata._query import regions
@@ -32,9 +32,9 @@ ALONE: Final = "ngdata, one connection"
 
 async def measured(
     url: str, tokens: int, sizes: tuple[int, ...], turns: int = 7
-) -> dict[int, tuple[int, Taken]]:
-    """Measure on a store that is filled."""
-    found = {}
+) -> dict[int, tuple[int, Timings]]:
+    """Measure on a filled store."""
+    results = {}
     async with await ngdata.connect_async(url, cache="off") as ang:
         for rows in sizes:
             corners = store.box(rows, tokens)
@@ -60,38 +60,38 @@ async def measured(
                     for frame in (await alone(), await together())
                 ]
                 pd.testing.assert_frame_equal(one, several, check_exact=True)
-                found[rows] = (len(one), await alternate(ways, turns))
-    return found
+                results[rows] = (len(one), await alternate(ways, turns))
+    return results
 
 
-def tables(found: dict[int, tuple[int, Taken]]) -> str:
-    """Write what was measured as Markdown."""
+def tables(results: dict[int, tuple[int, Timings]]) -> str:
+    """Return the results as Markdown."""
     lines = [
         "| rows | way | ms | times the floor | times what ngdata sends |",
         "|---:|---|---:|---:|---:|",
     ]
-    for rows, taken in found.values():
+    for rows, timings in results.values():
         lines += [
-            f"| {rows:,} | {way} | {taken.median(way):.0f} | {taken.ratio(way, FLOOR):.2f}"
-            f" | {taken.ratio(way, SENT):.2f} |"
-            for way in taken.seconds
+            f"| {rows:,} | {way} | {timings.median(way):.0f} | {timings.ratio(way, FLOOR):.2f}"
+            f" | {timings.ratio(way, SENT):.2f} |"
+            for way in timings.seconds
         ]
     return "\n".join(lines)
 
 
-def main(tokens: int = 1_000_000, home: str | None = None) -> dict[int, tuple[int, Taken]]:
-    """Measure on servers of its own, and print."""
+def main(tokens: int = 1_000_000, home: str | None = None) -> dict[int, tuple[int, Timings]]:
+    """Measure on separate servers, print the table, and return the results."""
     sizes = (tokens // 10, 3 * tokens // 10, tokens)
     with store.server(home) as addresses:
         url = store.filled(addresses.database_url, tokens)
-        found = asyncio.run(measured(url, tokens, sizes))
-    print(tables(found))
-    return found
+        results = asyncio.run(measured(url, tokens, sizes))
+    print(tables(results))
+    return results
 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--tokens", type=int, default=1_000_000)
-    parser.add_argument("--home", help="keeps what is filled between runs")
-    given = parser.parse_args()
-    main(given.tokens, given.home)
+    parser.add_argument("--home", help="keep the filled store here between runs")
+    arguments = parser.parse_args()
+    main(arguments.tokens, arguments.home)

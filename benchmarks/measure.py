@@ -1,4 +1,4 @@
-"""Contestants side by side: each once in every turn, and the middle of what they took."""
+"""Compare methods: each runs once in every turn, and the median time counts."""
 
 from __future__ import annotations
 
@@ -10,30 +10,30 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-__all__ = ["Taken", "Way", "alternate", "turns_for"]
+__all__ = ["Timings", "Way", "alternate", "turns_for"]
 
 Way = Callable[[], Any] | Callable[[], Awaitable[Any]]
 
 
 @dataclass
-class Taken:
-    """The seconds that each way took, by its name."""
+class Timings:
+    """The seconds of each method, by its name."""
 
     seconds: dict[str, list[float]] = field(default_factory=dict)
 
     def median(self, way: str) -> float:
-        """Give the middle one, in milliseconds."""
+        """Return the median time, in milliseconds."""
         return statistics.median(self.seconds[way]) * 1000
 
     def ratio(self, way: str, floor: str) -> float:
-        """Give how many times as long as the floor a way took."""
+        """Return the time of a method as a multiple of the floor."""
         return self.median(way) / self.median(floor)
 
 
-async def alternate(ways: Mapping[str, Way], turns: int) -> Taken:
-    """Take each way once in every turn, so that what disturbs the machine disturbs all."""
-    taken = Taken({name: [] for name in ways})
-    # What is there already is not looked through again at each collection.
+async def alternate(ways: Mapping[str, Way], turns: int) -> Timings:
+    """Run each method once in every turn, so that other load affects all of them alike."""
+    timings = Timings({name: [] for name in ways})
+    # Existing objects are not scanned again at each collection.
     gc.collect()
     gc.freeze()
     for _ in range(turns):
@@ -42,11 +42,11 @@ async def alternate(ways: Mapping[str, Way], turns: int) -> Taken:
             answer = way()
             if inspect.isawaitable(answer):
                 answer = await answer
-            taken.seconds[name].append(time.perf_counter() - began)
+            timings.seconds[name].append(time.perf_counter() - began)
             del answer
-    return taken
+    return timings
 
 
-def turns_for(rows: int, most: int = 30) -> int:
-    """Give how many turns are worth their time."""
-    return max(5, min(most, 500_000 // max(rows, 1)))
+def turns_for(rows: int, limit: int = 30) -> int:
+    """Return the number of turns that is worth its time."""
+    return max(5, min(limit, 500_000 // max(rows, 1)))

@@ -1,7 +1,7 @@
-"""What reads take of memory: a frame's peak, and an iteration's however long it is.
+"""Measure the memory of reads: the peak of one frame, and of an iteration of any length.
 
-Each read runs in a process of its own, which tells its peak resident memory over what it had before
-the read, and when the first frame came.
+Each read runs in a process of its own, which reports its peak resident memory over that before the
+read, and when the first frame came.
 
     python -m benchmarks.memory --tokens 1000000 --rows 5000000
 """
@@ -63,7 +63,7 @@ with ngdata.connect(url, **options) as ng:
 
 @dataclass
 class Memory:
-    """What a read took.
+    """The memory and time of a read.
 
     Attributes
     ----------
@@ -105,20 +105,20 @@ def iterated(url: str, chunk_rows: int = 100_000) -> Memory:
 
 
 def crowded(url: str, rows: int) -> str:
-    """Make a database whose level 0 has so many rows, by COPY of what another has."""
+    """Create a database whose level 0 has `rows` rows, and return its URL."""
     name = f"crowded_{rows}"
-    found = url.replace("/ngdata?", f"/{name}?")
+    target = url.replace("/ngdata?", f"/{name}?")
     with adbc.connect(url, autocommit=True) as connection, connection.cursor() as cursor:
         cursor.execute(f"SELECT count(*) FROM pg_database WHERE datname = '{name}'")
         if cursor.fetchone()[0]:
-            return found
+            return target
         cursor.executescript(f"CREATE DATABASE {name}")
     from ngdata._store import migrate
 
-    migrate.upgrade(found)
+    migrate.upgrade(target)
     side = store.side(rows)
-    with adbc.connect(found, autocommit=True) as connection, connection.cursor() as cursor:
-        # The triggers would take an hour, and what is read is the index alone.
+    with adbc.connect(target, autocommit=True) as connection, connection.cursor() as cursor:
+        # The triggers would take an hour, and only the index is read.
         cursor.executescript(
             "INSERT INTO tokens.spatial_index SELECT gen_random_uuid(), 0,"
             f" ST_MakePoint(random() * {side}, random() * {side}, random() * {side}),"
@@ -126,11 +126,11 @@ def crowded(url: str, rows: int) -> str:
             f" FROM generate_series(1, {rows}) ORDER BY 3"
         )
         cursor.executescript("VACUUM ANALYZE tokens.spatial_index")
-    return found
+    return target
 
 
 def tables(whole: dict[str, Memory], parts: Memory) -> str:
-    """Write what was measured as Markdown."""
+    """Return the results as Markdown."""
     mega = 1e6
     lines = [
         "| read | rows | frame, MB | peak over idle, MB | times the frame |",
@@ -153,7 +153,7 @@ def tables(whole: dict[str, Memory], parts: Memory) -> str:
 
 
 def main(tokens: int = 1_000_000, rows: int = 5_000_000, home: str | None = None) -> str:
-    """Measure on servers of its own, and print."""
+    """Measure on separate servers, print the table, and return it."""
     with store.server(home) as addresses:
         url = store.filled(addresses.database_url, tokens)
         whole = {cache: read_whole(url, cache) for cache in ("off", "strict")}
@@ -166,6 +166,6 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--tokens", type=int, default=1_000_000)
     parser.add_argument("--rows", type=int, default=5_000_000)
-    parser.add_argument("--home", help="keeps what is filled between runs")
-    given = parser.parse_args()
-    main(given.tokens, given.rows, given.home)
+    parser.add_argument("--home", help="keep the filled store here between runs")
+    arguments = parser.parse_args()
+    main(arguments.tokens, arguments.rows, arguments.home)

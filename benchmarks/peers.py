@@ -1,4 +1,4 @@
-"""What people read the same region with: one function each, to what they go on to work with."""
+"""Other libraries that read the same region: one method each, returning what a caller works with."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def _where(box: Box) -> str:
 
 
 def plain_sql(box: Box) -> str:
-    """Write the query as one writes it: ids as text, x, y, z and the attributes."""
+    """Return the query as usually written by hand: ids as text, x, y, z and the attributes."""
     return (
         "SELECT token_id::text AS token_id, ST_X(geom) AS x, ST_Y(geom) AS y, ST_Z(geom) AS z,"
         f" {_ATTRIBUTES} FROM tokens.spatial_index WHERE {_where(box)}"
@@ -59,8 +59,8 @@ class Peers:
             f"SELECT token_id::text AS token_id, geom, {_ATTRIBUTES} FROM tokens.spatial_index"
             f" WHERE {_where(box)}"
         )
-        found: pd.DataFrame = geopandas.read_postgis(sa.text(statement), self._connection)
-        return found
+        frame: pd.DataFrame = geopandas.read_postgis(sa.text(statement), self._connection)
+        return frame
 
     def read_sql(self, box: Box) -> pd.DataFrame:
         """pandas.read_sql, SQLAlchemy and psycopg."""
@@ -73,15 +73,15 @@ class Peers:
 
     def connectorx(self, box: Box) -> pd.DataFrame:
         """connectorx.read_sql."""
-        found: pd.DataFrame = connectorx.read_sql(self._connectorx, plain_sql(box))
-        return found
+        frame: pd.DataFrame = connectorx.read_sql(self._connectorx, plain_sql(box))
+        return frame
 
     def adbc(self, box: Box) -> pd.DataFrame:
         """ADBC as it is, Arrow to pandas."""
         with self._adbc.cursor() as cursor:
             cursor.execute(plain_sql(box))
-            found: pd.DataFrame = cursor.fetch_arrow_table().to_pandas()
-            return found
+            frame: pd.DataFrame = cursor.fetch_arrow_table().to_pandas()
+            return frame
 
     def entities(self, box: Box) -> list[TokenModel]:
         """ORM objects filtered on array columns, as in NeuroGraph OS."""

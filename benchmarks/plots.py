@@ -1,4 +1,4 @@
-"""What was measured, as pictures for docs/performance.md."""
+"""The results as pictures for docs/performance.md."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import matplotlib as mpl
 mpl.use("Agg")
 from matplotlib import pyplot as plt
 
-from benchmarks.measure import Taken
+from benchmarks.measure import Timings
 
 __all__ = ["bars", "large_bars"]
 
@@ -27,11 +27,11 @@ def _colour(way: str) -> str:
     )
 
 
-def bars(rows: int, taken: Taken, path: Path) -> None:
-    """Draw what each way to one region took, on a logarithmic scale."""
-    ways = list(taken.seconds)
+def bars(rows: int, timings: Timings, path: Path) -> None:
+    """Draw the time of each method for one region, on a logarithmic scale."""
+    ways = list(timings.seconds)
     figure, axes = _axes(0.35 * len(ways) + 1)
-    values = [taken.median(way) for way in ways]
+    values = [timings.median(way) for way in ways]
     drawn = axes.barh(ways, values, color=[_colour(way) for way in ways])
     axes.bar_label(drawn, [f" {value:.3g}" for value in values])
     axes.set_xscale("log")
@@ -41,15 +41,15 @@ def bars(rows: int, taken: Taken, path: Path) -> None:
     plt.close(figure)
 
 
-def large_bars(found: dict[int, tuple[int, Taken]], path: Path) -> None:
-    """Draw how many times the one-stream floor each way took, by the size of the answer."""
-    sizes = [rows for rows, _ in found.values()]
-    ways = list(next(iter(found.values()))[1].seconds)
+def large_bars(results: dict[int, tuple[int, Timings]], path: Path) -> None:
+    """Draw each method's time as a multiple of the one-stream floor, by the size of the answer."""
+    sizes = [rows for rows, _ in results.values()]
+    ways = list(next(iter(results.values()))[1].seconds)
     figure, axes = _axes(3.6)
     width = 0.8 / len(ways)
     colours = ("tab:grey", "lightgrey", "lightskyblue", "tab:blue")
     for place, (way, colour) in enumerate(zip(ways, colours, strict=True)):
-        values = [taken.ratio(way, ways[0]) for _, taken in found.values()]
+        values = [timings.ratio(way, ways[0]) for _, timings in results.values()]
         at = [n + (place - (len(ways) - 1) / 2) * width for n in range(len(sizes))]
         axes.bar_label(
             axes.bar(at, values, width, label=way, color=colour),

@@ -1,4 +1,4 @@
-"""A region to a finished frame, beside peers and the floor; the nearest; and how time grows.
+"""Compare reads of a region with other libraries and the floor; the nearest; and how time grows.
 
 python -m benchmarks.reads --tokens 1000000
 """
@@ -19,7 +19,7 @@ import pandas as pd
 import ngdata
 from benchmarks import store
 from benchmarks.floor import Drain
-from benchmarks.measure import Taken, Way, alternate, turns_for
+from benchmarks.measure import Timings, Way, alternate, turns_for
 from benchmarks.peers import Peers, plain_sql
 from ngdata._query import regions
 from ngdata._query.filters import TokenFilter
@@ -36,23 +36,23 @@ GROWTH_ROWS: Final = 1_000
 
 @dataclass
 class Reads:
-    """What was measured.
+    """The results.
 
     Attributes
     ----------
-    regions : dict of int to (int, Taken)
+    regions : dict of int to (int, Timings)
         By the rows asked for: how many came, and what each way took.
-    nearest : Taken
+    nearest : Timings
     nearest_server : float
         Milliseconds that the server itself planned and executed the nearest.
-    growth : dict of int to (int, Taken)
+    growth : dict of int to (int, Timings)
         The same region of 1,000 rows, by the tokens of the store.
     """
 
-    regions: dict[int, tuple[int, Taken]]
-    nearest: Taken
+    regions: dict[int, tuple[int, Timings]]
+    nearest: Timings
     nearest_server: float
-    growth: dict[int, tuple[int, Taken]]
+    growth: dict[int, tuple[int, Timings]]
 
 
 def _ways(ang: ngdata.AsyncClient, peers: Peers, drain: Drain, box: Box) -> dict[str, Way]:
@@ -78,8 +78,8 @@ def _ways(ang: ngdata.AsyncClient, peers: Peers, drain: Drain, box: Box) -> dict
 
 
 async def answers_agree(ways: dict[str, Way]) -> int:
-    """Compare the rows of all ways, bit by bit; give how many there are."""
-    found: dict[str, pd.DataFrame] = {}
+    """Check that all methods return the same rows, bit by bit; return their number."""
+    frames: dict[str, pd.DataFrame] = {}
     for name, way in ways.items():
         answer: Any = way()
         if asyncio.iscoroutine(answer):
@@ -96,13 +96,13 @@ async def answers_agree(ways: dict[str, Way]) -> int:
             places = answer.geometry
             answer = answer.assign(x=places.x, y=places.y, z=places.z)
         frame = pd.DataFrame(answer)[["token_id", "x", "y", "z"]].astype({"token_id": str})
-        found[name] = frame.sort_values("token_id", ignore_index=True)
-    for name, frame in found.items():
-        pd.testing.assert_frame_equal(frame, found[COLD], check_exact=True, obj=name)
-    return len(found[COLD])
+        frames[name] = frame.sort_values("token_id", ignore_index=True)
+    for name, frame in frames.items():
+        pd.testing.assert_frame_equal(frame, frames[COLD], check_exact=True, obj=name)
+    return len(frames[COLD])
 
 
-async def _region(url: str, box: Box, turns: int) -> tuple[int, Taken]:
+async def _region(url: str, box: Box, turns: int) -> tuple[int, Timings]:
     records = await asyncpg.connect(url)
     peers = Peers(url, records)
     try:
@@ -116,13 +116,15 @@ async def _region(url: str, box: Box, turns: int) -> tuple[int, Taken]:
         await records.close()
 
 
-async def _growing(url: str, box: Box, turns: int) -> tuple[int, Taken]:
+async def _growing(url: str, box: Box, turns: int) -> tuple[int, Timings]:
     async with await ngdata.connect_async(url, cache="off") as ang:
         read = partial(ang.tokens.find_in_region, box.low, box.high)
         return len(await read()), await alternate({COLD: read}, turns)
 
 
-async def _nearest(url: str, point: tuple[float, float, float], turns: int) -> tuple[Taken, float]:
+async def _nearest(
+    url: str, point: tuple[float, float, float], turns: int
+) -> tuple[Timings, float]:
     statement = regions.nearest(point, 10, 0, TokenFilter()).sql
     connection = await asyncpg.connect(url)
     trip = await connection.prepare("SELECT 1")
@@ -154,9 +156,9 @@ async def _nearest(url: str, point: tuple[float, float, float], turns: int) -> t
 
 
 async def measured(
-    url: str, tokens: int, sizes: tuple[int, ...], smaller: str | None = None, most: int = 30
+    url: str, tokens: int, sizes: tuple[int, ...], smaller: str | None = None, limit: int = 30
 ) -> Reads:
-    """Measure on a store that is filled; `smaller` is one with a tenth of the tokens.
+    """Measure on a filled store; `smaller` is one with a tenth of the tokens.
 
     Parameters
     ----------
@@ -167,34 +169,34 @@ async def measured(
         Rows of the regions.
     smaller : str, optional
         The URL of a store with a tenth of the tokens.
-    most : int
-        Turns, at most.
+    limit : int
+        The largest number of turns.
     """
     middle = store.side(tokens) / 2
-    found = {
-        rows: await _region(url, Box.of(*store.box(rows, tokens), 0), turns_for(rows * 5, most))
+    by_rows = {
+        rows: await _region(url, Box.of(*store.box(rows, tokens), 0), turns_for(rows * 5, limit))
         for rows in sizes
     }
-    nearest, server = await _nearest(url, (middle, middle, middle), most)
-    growth: dict[int, tuple[int, Taken]] = {}
+    nearest, server = await _nearest(url, (middle, middle, middle), limit)
+    growth: dict[int, tuple[int, Timings]] = {}
     if smaller is not None:
         box = Box.of(*store.box(GROWTH_ROWS, tokens), 0)
         for count, where in ((tokens // 10, smaller), (tokens, url)):
-            growth[count] = await _growing(where, box, most)
-    return Reads(found, nearest, server, growth)
+            growth[count] = await _growing(where, box, limit)
+    return Reads(by_rows, nearest, server, growth)
 
 
 def tables(reads: Reads) -> str:
-    """Write what was measured as Markdown."""
+    """Return the results as Markdown."""
     lines = [
         "| rows | way | ms | times the floor | times what ngdata sends |",
         "|---:|---|---:|---:|---:|",
     ]
-    for rows, taken in reads.regions.values():
+    for rows, timings in reads.regions.values():
         lines += [
-            f"| {rows:,} | {way} | {taken.median(way):.2f} | {taken.ratio(way, FLOOR):.2f}"
-            f" | {taken.ratio(way, SENT):.2f} |"
-            for way in taken.seconds
+            f"| {rows:,} | {way} | {timings.median(way):.2f} | {timings.ratio(way, FLOOR):.2f}"
+            f" | {timings.ratio(way, SENT):.2f} |"
+            for way in timings.seconds
         ]
     trip = reads.nearest.median("round trip")
     lines += [
@@ -212,14 +214,14 @@ def tables(reads: Reads) -> str:
         lines += ["", "One region in stores of different sizes:", ""]
         lines += ["| tokens | rows | ms |", "|---:|---:|---:|"]
         lines += [
-            f"| {tokens:,} | {rows:,} | {taken.median(COLD):.2f} |"
-            for tokens, (rows, taken) in reads.growth.items()
+            f"| {tokens:,} | {rows:,} | {timings.median(COLD):.2f} |"
+            for tokens, (rows, timings) in reads.growth.items()
         ]
     return "\n".join(lines)
 
 
 def main(tokens: int = 1_000_000, home: str | None = None) -> Reads:
-    """Measure on servers of its own, and print."""
+    """Measure on separate servers, print the tables, and return the results."""
     sizes = tuple(rows for rows in (1_000, 8_000, 100_000) if rows <= tokens)
     with store.server(home) as addresses:
         url = store.filled(addresses.database_url, tokens)
@@ -232,6 +234,6 @@ def main(tokens: int = 1_000_000, home: str | None = None) -> Reads:
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--tokens", type=int, default=1_000_000)
-    parser.add_argument("--home", help="keeps what is filled between runs")
-    given = parser.parse_args()
-    main(given.tokens, given.home)
+    parser.add_argument("--home", help="keep the filled store here between runs")
+    arguments = parser.parse_args()
+    main(arguments.tokens, arguments.home)

@@ -1,6 +1,6 @@
-"""What a region costs in partitions and as a file, beside one frame and what people write by hand.
+"""Compare partitions and files of a region with one frame and with handwritten code.
 
-``python -m benchmarks.scaling --tokens 1000000`` makes a store, takes each way once in each turn,
+``python -m benchmarks.scaling --tokens 1000000`` fills a store, runs each method once in each turn,
 one after the other, and prints medians.  Dask's ways run on two worker processes, whose start is
 not counted; where rows end up in workers, they are counted there and stay there.
 """
@@ -32,18 +32,18 @@ Way = Callable[[], Any]
 
 @dataclass
 class Measured:
-    """The seconds that each way took, by its name, and how many rows there were."""
+    """The seconds of each method, by its name, and the number of rows."""
 
     rows: int
     seconds: dict[str, list[float]] = field(default_factory=dict)
 
     def median(self, way: str) -> float:
-        """Give the middle one."""
+        """Return the median, in seconds."""
         return statistics.median(self.seconds[way])
 
 
 def fingerprint(frame: pd.DataFrame) -> pd.DataFrame:
-    """Give what frames of the same rows have in common, whatever their order and partitions."""
+    """Return a hash of the rows that does not depend on their order or partitions."""
     plain = frame[_COLUMNS].astype({"token_id": object, "token_type": object})
     hashes = pd.util.hash_pandas_object(plain, index=False).to_numpy()
     return pd.DataFrame({"rows": [len(frame)], "hash": [int(hashes.sum() % 2**63)]})
@@ -55,7 +55,7 @@ def total(prints: pd.DataFrame) -> tuple[int, int]:
 
 
 def by_hand(url: str, partitions: int) -> Any:
-    """Give the usual Dask frame of a query: cut by equal steps of a column, read by SQLAlchemy."""
+    """Return the usual Dask frame of a query: cut by equal steps of a column, read by SQLAlchemy."""
     index = sa.table(
         "spatial_index",
         *(sa.column(c) for c in ("token_id", "geom", "token_type", "weight", "level")),
@@ -96,7 +96,7 @@ def as_file_by_hand(url: str, path: Path) -> None:
 def ways_of(
     ng: ngdata.Client, url: str, tokens: int, partitions: int, folder: Path
 ) -> dict[str, Way]:
-    """Give the ways to all tokens of level 0."""
+    """Return the methods to read all tokens of level 0."""
     corners = box(tokens, tokens)
 
     def in_partitions() -> Any:
@@ -118,7 +118,7 @@ def ways_of(
 
 
 def answers_agree(ng: ngdata.Client, url: str, tokens: int, partitions: int, folder: Path) -> None:
-    """Raise unless all ways give the same rows, and ours partitions of one size."""
+    """Raise unless all methods return the same rows, and our partitions have equal sizes."""
     corners = box(tokens, tokens)
     wanted = total(fingerprint(ng.tokens.find_in_region(*corners)))
     ours = ng.tokens.to_dask(*corners, npartitions=partitions).map_partitions(fingerprint).compute()
@@ -135,8 +135,8 @@ def answers_agree(ng: ngdata.Client, url: str, tokens: int, partitions: int, fol
 
 
 def run(url: str, tokens: int, partitions: int, turns: int, processes: bool = True) -> Measured:
-    """Measure every way in a store that is filled."""
-    found = Measured(tokens)
+    """Measure every method on a filled store."""
+    results = Measured(tokens)
     with (
         tempfile.TemporaryDirectory() as folder,
         LocalCluster(
@@ -150,32 +150,32 @@ def run(url: str, tokens: int, partitions: int, turns: int, processes: bool = Tr
             for name, way in ways.items():
                 started = time.perf_counter()
                 way()
-                found.seconds.setdefault(name, []).append(time.perf_counter() - started)
+                results.seconds.setdefault(name, []).append(time.perf_counter() - started)
         answers_agree(ng, url, tokens, partitions, Path(folder))
-    return found
+    return results
 
 
-def table(found: Measured) -> str:
-    """Write what was measured as Markdown."""
+def table(results: Measured) -> str:
+    """Return the results as Markdown."""
     lines = ["| rows | way | s | find_in_region / this |", "|---:|---|---:|---:|"]
-    one = found.median("find_in_region")
-    for way in found.seconds:
-        took = found.median(way)
-        lines.append(f"| {found.rows:,} | {way} | {took:.2f} | {one / took:.2f} |")
+    one = results.median("find_in_region")
+    for way in results.seconds:
+        took = results.median(way)
+        lines.append(f"| {results.rows:,} | {way} | {took:.2f} | {one / took:.2f} |")
     return "\n".join(lines)
 
 
 def main() -> None:
-    """Measure on servers of its own, and print."""
+    """Measure on separate servers, and print."""
     options = argparse.ArgumentParser(description=__doc__)
     options.add_argument("--tokens", type=int, default=1_000_000)
     options.add_argument("--partitions", type=int, default=16)
     options.add_argument("--turns", type=int, default=3)
     options.add_argument("--home", help="where the servers' data are kept for the next time")
-    given = options.parse_args()
-    with server(given.home) as addresses:
-        url = filled(addresses.database_url, given.tokens, 0, 0)
-        print(table(run(url, given.tokens, given.partitions, given.turns)))
+    arguments = options.parse_args()
+    with server(arguments.home) as addresses:
+        url = filled(addresses.database_url, arguments.tokens, 0, 0)
+        print(table(run(url, arguments.tokens, arguments.partitions, arguments.turns)))
 
 
 if __name__ == "__main__":

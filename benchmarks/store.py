@@ -33,7 +33,7 @@ _BEGIN: Final = 1_700_000_000_000
 
 @contextmanager
 def server(home: str | os.PathLike[str] | None = None, *, durable: bool = False) -> Iterator[Any]:
-    """Run embedded servers of one's own; in a `home` that is given, what they hold is kept."""
+    """Run separate embedded servers; with a `home`, their data are kept."""
     with contextlib.ExitStack() as stack:
         place = home or stack.enter_context(tempfile.TemporaryDirectory(prefix="ngdata-bench-"))
         before = os.environ.get("NGDATA_HOME")
@@ -49,18 +49,18 @@ def server(home: str | os.PathLike[str] | None = None, *, durable: bool = False)
 
 
 def side(tokens: int) -> float:
-    """Give the side of the cube that a store of so many tokens fills."""
+    """Return the side of the cube that a store of `tokens` tokens fills."""
     return float(tokens ** (1 / 3))
 
 
 def box(rows: int, tokens: int) -> tuple[tuple[float, float, float], tuple[float, float, float]]:
-    """Give the corners of a region of about so many rows: a cube at the origin, or all there is."""
+    """Return the corners of a region of about `rows` rows: a cube at the origin, or the whole store."""
     edge = side(min(rows, tokens)) if rows < tokens else side(tokens) + 1
     return (0.0, 0.0, 0.0), (edge, edge, edge)
 
 
 def token_ids(first: int, count: int, kind: int = 0) -> list[str]:
-    """Give the ids of the tokens, connections (`kind` 1) or events (2) numbered from `first`."""
+    """Return the ids of the tokens, connections (`kind` 1) or events (2) numbered from `first`."""
     # Mixed, as random ids are: in order they would load into a B-tree as no store's do.
     numbers = np.arange(first + 1, first + 1 + count, dtype=np.uint64)
     high = (numbers + np.uint64(kind << 40)) * np.uint64(0x9E3779B97F4A7C15)
@@ -78,33 +78,33 @@ def filled(
     connections: int | None = None,
     events: int | None = None,
 ) -> str:
-    """Make a database with a store in it, unless the server has it already, and give its URL.
+    """Create a database with a store, unless the server has it already, and return its URL.
 
     Parameters
     ----------
     url : str
         Of any database of the server.
     tokens, connections, events : int
-        How many; as many connections and events as tokens, if not said.
+        How many; by default as many connections and events as tokens.
     """
     connections = tokens if connections is None else connections
     events = tokens if events is None else events
     name = f"store_{tokens}_{connections}_{events}"
-    found = url.replace("/ngdata?", f"/{name}?")
+    store_url = url.replace("/ngdata?", f"/{name}?")
     if _ask(url, f"SELECT count(*) FROM pg_database WHERE datname = '{name}'"):
         if (
             _ask(
-                found,
+                store_url,
                 "SELECT shobj_description(oid, 'pg_database') FROM pg_database"
                 f" WHERE datname = '{name}'",
             )
             == "filled"
         ):
-            return found
+            return store_url
         _do(url, f"DROP DATABASE {name} WITH (FORCE)")
     _do(url, f"CREATE DATABASE {name}")
-    migrate.upgrade(found)
-    with ngdata.connect(found) as ng:
+    migrate.upgrade(store_url)
+    with ngdata.connect(store_url) as ng:
         for first in range(0, tokens, _PART):
             count = min(_PART, tokens - first)
             frame, coords = _tokens(first, count, tokens)
@@ -115,8 +115,8 @@ def filled(
         for first in range(0, events, _PART):
             frame = _events(first, min(_PART, events - first), tokens)
             ng.experience.bulk_create(frame, progress=False)
-    _do(found, "VACUUM ANALYZE", "CHECKPOINT", f"COMMENT ON DATABASE {name} IS 'filled'")
-    return found
+    _do(store_url, "VACUUM ANALYZE", "CHECKPOINT", f"COMMENT ON DATABASE {name} IS 'filled'")
+    return store_url
 
 
 def _tokens(first: int, count: int, tokens: int) -> tuple[pd.DataFrame, np.ndarray]:

@@ -92,7 +92,7 @@ async def read(connection: asyncpg.Connection[Any]) -> float:
 
 async def run(url: str, writes: int) -> list[Measured]:
     """Measure each number of sessions on a table that is small again."""
-    found = []
+    results = []
     async with opened(url) as connection:
         await connection.execute(_TOKEN)
         for sessions in _SESSIONS:
@@ -109,12 +109,12 @@ async def run(url: str, writes: int) -> list[Measured]:
             await connection.execute(
                 "ALTER TABLE graph.connections ENABLE ALWAYS TRIGGER renew_version"
             )
-            found.append(Measured(sessions, with_trigger, without, pages, nonces, read_took))
-    return found
+            results.append(Measured(sessions, with_trigger, without, pages, nonces, read_took))
+    return results
 
 
-def table(found: list[Measured]) -> str:
-    """Write what was measured as Markdown."""
+def table(results: list[Measured]) -> str:
+    """Return the results as Markdown."""
     lines = [
         "| sessions | µs per write | without the trigger | pages after | rows after | read, ms |",
         "|---:|---:|---:|---:|---:|---:|",
@@ -122,7 +122,7 @@ def table(found: list[Measured]) -> str:
     lines += [
         f"| {one.sessions} | {one.with_trigger:.0f} | {one.without_trigger:.0f} | {one.pages} "
         f"| {one.nonces} | {one.read:.3f} |"
-        for one in found
+        for one in results
     ]
     return "\n".join(lines)
 

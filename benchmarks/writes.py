@@ -5,7 +5,7 @@ indexes and triggers, in the quicker of its two forms: text is what psql sends, 
 The layer that ngdata replaces wrote entities by `add_all`: here into a table of its own, with the
 same columns and no index but the key.  The server is durable; the store is filled first.
 
-Each turn takes every way once, one after the other, each with ids of its own and after a checkpoint,
+Each turn runs every method once, one after the other, each with its own ids and after a checkpoint,
 so that each has the same full pages to write.  The figures are medians: of the time that went by, and
 of the processors' time of client and server together, which other work on the machine disturbs less.
 """
@@ -72,26 +72,26 @@ class LayerToken(Base):
 
 @dataclass
 class Measured:
-    """The seconds that each way took, and those of processors, by its name."""
+    """The elapsed and processor seconds of each method, by its name."""
 
     what: str
     rows: int
     seconds: dict[str, list[tuple[float, float]]] = field(default_factory=dict)
 
     def medians(self, way: str) -> tuple[float, float]:
-        """Give the middle ones."""
+        """Return the medians."""
         gone, busy = zip(*self.seconds[way], strict=True)
         return statistics.median(gone), statistics.median(busy)
 
     @property
     def floor(self) -> tuple[float, float]:
-        """Give the quicker form of COPY, or the first way where none is."""
+        """Return the times of the faster form of COPY, or of the first method without one."""
         ways = [way for way in self.seconds if way.startswith("COPY")] or [*self.seconds][:1]
         gone, busy = zip(*map(self.medians, ways), strict=True)
         return min(gone), min(busy)
 
     async def take(self, name: str, way: Way, connection: asyncpg.Connection[Any]) -> None:
-        """Take a way once, after a checkpoint."""
+        """Run a method once, after a checkpoint."""
         await connection.execute("CHECKPOINT")
         backends = [
             psutil.Process(row[0])
@@ -194,7 +194,7 @@ class Benchmark:
         return self._ids.iloc[self._random.integers(0, len(self._ids), rows)].array
 
     async def token_ways(self, rows: int, levels: int) -> dict[str, Way]:
-        """Give the ways to write the same tokens."""
+        """Return the methods to write the same tokens."""
         frame, coords = self.tokens(rows, levels)
 
         def identified() -> pa.Table:
@@ -223,18 +223,18 @@ class Benchmark:
         }
 
     async def connection_ways(self, rows: int) -> dict[str, Way]:
-        """Give the ways to write the same connections."""
+        """Return the methods to write the same connections."""
         frame = self.connections(rows)
         return await self._floors(graph.RELATION, lambda: graph.check_frame(frame)) | {
             "ngdata": lambda: self._client.graph.bulk_create(frame, progress=False)
         }
 
     async def event_ways(self, rows: int) -> dict[str, Way]:
-        """Give the ways to write the same events."""
+        """Return the methods to write the same events."""
         frame = self.events(rows)
 
         def anew() -> pd.DataFrame:
-            # Trajectories that are there already would be changed, not made.
+            # Trajectories that are there already would be changed, not ids.
             return frame.assign(trajectory_id=_trajectories(rows))
 
         ours = anew()
@@ -280,7 +280,7 @@ class Benchmark:
     async def measure(
         self, what: str, rows: int, turns: int, ways_of: Callable[[], Awaitable[dict[str, Way]]]
     ) -> Measured:
-        """Take each way once in every turn, and see that all wrote the same."""
+        """Run each method once in every turn, and check that all wrote the same."""
         measured = Measured(what, rows)
         for turn in range(turns):
             ways = await ways_of()
@@ -298,24 +298,24 @@ class Benchmark:
         return measured
 
     async def _written(self, since: dt.datetime, *, entities: bool) -> tuple[Any, ...]:
-        """Sum up what was written since a time, but for the ids that were made."""
+        """Return a checksum of the rows written since a time, without their new ids."""
         if entities:
             return tuple(await self._connection.fetchrow(_SUM.format(_TOKEN, "layer_tokens")))
         for relation, what in _COPIED.items():
             new = f"{relation} WHERE created_at >= $1"
-            found = await self._connection.fetchrow(_SUM.format(what, new), since)
-            if found[0]:
-                return tuple(found)
+            results = await self._connection.fetchrow(_SUM.format(what, new), since)
+            if results[0]:
+                return tuple(results)
         return (0, None)
 
     async def derived(self) -> int:
-        """Count what is wrong in the spatial index."""
+        """Return the number of errors in the spatial index."""
         return sum([(await compare_level(self._connection, level)).wrong for level in range(8)])
 
 
 def _trajectories(rows: int) -> Any:
-    made = fields.new_ids(rows // 200 + 1).to_pandas().astype("str")
-    return made.iloc[np.arange(rows) // 200].array
+    ids = fields.new_ids(rows // 200 + 1).to_pandas().astype("str")
+    return ids.iloc[np.arange(rows) // 200].array
 
 
 async def measured_initial(url: str, rows: int, turns: int) -> Measured:
@@ -337,8 +337,8 @@ async def measured_initial(url: str, rows: int, turns: int) -> Measured:
                         connection,
                     )
                     for level in range(8):
-                        found = await compare_level(connection, level)
-                        assert (found.points, found.wrong) == (rows, 0), found
+                        results = await compare_level(connection, level)
+                        assert (results.points, results.wrong) == (rows, 0), results
     finally:
         await connection.close()
     measured.seconds = {name: measured.seconds[name] for name in ways}
@@ -357,7 +357,7 @@ async def run(url: str, store: int, rows: int, turns: int) -> list[Measured]:
         async with await ngdata.connect_async(url) as client:
             benchmark = Benchmark(client, connection, engine)
             await benchmark.fill(store)
-            found = [
+            results = [
                 await benchmark.measure(
                     f"tokens, {levels} level{'s' * (levels > 1)}",
                     rows,
@@ -366,26 +366,26 @@ async def run(url: str, store: int, rows: int, turns: int) -> list[Measured]:
                 )
                 for levels in (1, 8)
             ]
-            found += [
+            results += [
                 await benchmark.measure(
                     "connections", rows, turns, lambda: benchmark.connection_ways(rows)
                 ),
                 await benchmark.measure("events", rows, turns, lambda: benchmark.event_ways(rows)),
             ]
             assert await benchmark.derived() == 0
-            return found
+            return results
     finally:
         await connection.close()
         await engine.dispose()
 
 
-def table(found: list[Measured]) -> str:
-    """Write what was measured as Markdown; floor / this, by both kinds of time."""
+def table(results: list[Measured]) -> str:
+    """Return the results as Markdown; floor / this, by both kinds of time."""
     lines = [
         "| what | rows | way | s | rows/s | floor / this | CPU s | floor / this |",
         "|---|---:|---|---:|---:|---:|---:|---:|",
     ]
-    for one in found:
+    for one in results:
         least = one.floor
         for way in one.seconds:
             gone, busy = one.medians(way)
@@ -397,15 +397,15 @@ def table(found: list[Measured]) -> str:
 
 
 def main(store: int = 1_000_000, rows: int = 50_000, initial: int = 200_000, turns: int = 5) -> str:
-    """Measure on servers of its own, and give the table."""
+    """Measure on separate servers, and return the table."""
     with server(durable=True) as addresses:
         url = addresses.database_url
-        found = asyncio.run(run(url, store, rows, turns))
+        results = asyncio.run(run(url, store, rows, turns))
         asyncio.run(_new_database(url))
         other = url.replace("/ngdata?", "/initial?")
         migrate.upgrade(other)
-        found.append(asyncio.run(measured_initial(other, initial, max(1, turns // 2))))
-    return table(found)
+        results.append(asyncio.run(measured_initial(other, initial, max(1, turns // 2))))
+    return table(results)
 
 
 async def _new_database(url: str) -> None:

@@ -30,7 +30,7 @@ REACH = np.array([1.0, 50.0, 0.3])
 
 
 def drive(environment: gymnasium.Env, policy: np.ndarray, seed: int) -> Iterator[dict[str, Any]]:
-    """Drive one episode; gives an event per decision."""
+    """Drive one episode, and yield an event per decision."""
     state, _ = environment.reset(seed=seed)
     over = False
     while not over:
@@ -75,7 +75,7 @@ def learn(ng: ngdata.Client, seed: int = 2) -> None:
 
 
 def learning_curve(ng: ngdata.Client) -> pd.DataFrame:
-    """Read the curve back: by generation, how long the episodes were and what they brought."""
+    """Read the curve back: by generation, the length and the return of the episodes."""
     episodes = ng.experience.list_trajectories(start=START, event_type="decision", ended=True)
     episodes["generation"] = episodes.metadata.str["generation"].astype(int)
     return episodes.groupby("generation").agg(
@@ -87,7 +87,7 @@ def learning_curve(ng: ngdata.Client) -> pd.DataFrame:
 
 
 def main() -> None:
-    """Learn, and print the curve and the way of the last car."""
+    """Learn, and print the curve and the trajectory of the last car."""
     with ngdata.connect() as ng:
         learn(ng)
         print(learning_curve(ng).round(1))

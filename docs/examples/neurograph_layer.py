@@ -2,7 +2,7 @@
 
     cd docs/examples && python neurograph_layer.py
 
-It reads `database.yaml` beside it, and takes away again what it writes.
+It reads `database.yaml` in its folder, and deletes what it writes.
 """
 
 # ruff: noqa: S105, S106 - the type of a token is no password
@@ -17,7 +17,7 @@ from ngdata.repositories import ConfigLoader, DatabaseFactory, RepositoryFactory
 
 
 async def tokens_and_connections() -> None:
-    """Two tokens, the connection between them, and what is around them."""
+    """Create two tokens and a connection, and read what is near them."""
     config = ConfigLoader().load("database.yaml")
     db_manager = await DatabaseFactory.create_database_manager(config["database"])
     redis_manager = DatabaseFactory.create_redis_manager(config["database"])
@@ -56,8 +56,8 @@ async def tokens_and_connections() -> None:
 
         again = await token_repo.get_by_id(first.id, use_cache=True)
         print(f"got a token of type {again.token_type} with {again.metadata}")
-        for found in await graph_repo.get_neighbors(first.id, direction="outgoing"):
-            print(f"neighbor by {found.connection_type}, weight {found.weight}")
+        for neighbor in await graph_repo.get_neighbors(first.id, direction="outgoing"):
+            print(f"neighbor by {neighbor.connection_type}, weight {neighbor.weight}")
         for level in (0, 1):
             region = await token_repo.find_in_region(
                 min_coords=(0.9, 0.0, 0.0), max_coords=(1.1, 0.0, 0.0), level=level
@@ -66,7 +66,7 @@ async def tokens_and_connections() -> None:
         degree = await graph_repo.get_degree(first.id)
         print(f"in {degree['in_degree']}, out {degree['out_degree']}, all {degree['total_degree']}")
 
-    # The session is over, and its entities are still whole.
+    # Entities remain usable after the session.
     print(f"connected {connection.source_id == first.id}, seen by the pool:")
     print(db_manager.engine.pool.status())
 
@@ -81,14 +81,14 @@ async def tokens_and_connections() -> None:
 
 
 async def many_tokens() -> None:
-    """A thousand at once."""
+    """Create a thousand tokens at once."""
     config = ConfigLoader().load("database.yaml")
     db_manager = await DatabaseFactory.create_database_manager(config["database"])
     async with db_manager.session() as session:
         token_repo = RepositoryFactory.create_token_repository(
             session, config=config["repositories"]["token"]
         )
-        made = await token_repo.bulk_create(
+        created = await token_repo.bulk_create(
             [
                 TokenModel(
                     coord_x=[float(n)] * 8,
@@ -100,22 +100,22 @@ async def many_tokens() -> None:
                 for n in range(1000)
             ]
         )
-        found = await token_repo.find_by_type("bulk example")
-        print(f"made {len(made)}, found {len(found)}")
-        # A session is SQLAlchemy's own, and takes its statements too.
+        tokens = await token_repo.find_by_type("bulk example")
+        print(f"made {len(created)}, found {len(tokens)}")
+        # The session is SQLAlchemy's, so it executes its statements too.
         await session.execute(delete(TokenModel).where(TokenModel.token_type == "bulk example"))
     await DatabaseFactory.close_all()
 
 
 async def events() -> None:
-    """What happened last."""
+    """Record events, and read the last ones."""
     config = ConfigLoader().load("database.yaml")
     db_manager = await DatabaseFactory.create_database_manager(config["database"])
     async with db_manager.session() as session:
         exp_repo = RepositoryFactory.create_experience_repository(
             session, config=config["repositories"]["experience"]
         )
-        made = [
+        events = [
             await exp_repo.create_event(
                 event_type="example",
                 timestamp=int(time.time() * 1000) + n,
@@ -128,7 +128,7 @@ async def events() -> None:
         ]
         recent = await exp_repo.get_recent_events(count=3)
         print(f"rewards of the last three events: {[event.reward for event in recent]}")
-        for event in made:
+        for event in events:
             await exp_repo.delete(event.id)
     await DatabaseFactory.close_all()
 

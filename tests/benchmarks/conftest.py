@@ -1,4 +1,4 @@
-"""A small store, filled as the benchmarks fill theirs."""
+"""A small store, filled like those of the benchmarks."""
 
 from __future__ import annotations
 
@@ -11,5 +11,5 @@ TOKENS = 3000
 
 @pytest.fixture(scope="session")
 def small_store(server):
-    """Its URL; the server's end is its end."""
+    """Return the URL of a small store, which is removed with the server."""
     return store.filled(server.database_url, TOKENS, 500, 500)

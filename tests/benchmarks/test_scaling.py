@@ -1,4 +1,4 @@
-"""The benchmark of partitions and files at a small size: its ways agree, and its table is whole."""
+"""The benchmark of partitions and files at a small size: its methods agree, and its table is complete."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from ngdata._reading.dask_frames.connections import close_idle
 
 
 @pytest.mark.filterwarnings("ignore::FutureWarning")
-def test_all_ways_give_the_same_answer(server):
+def test_all_methods_return_the_same_answer(server):
     url = filled(server.database_url, 2000, 0, 0)
     lines = scaling.table(scaling.run(url, 2000, partitions=5, turns=1)).splitlines()
     close_idle()

@@ -1,4 +1,4 @@
-"""The seeded store: as many rows as it says, the same ones every time, and filled once."""
+"""The seeded store: the requested number of rows, the same rows every time, filled once."""
 
 import uuid
 
@@ -12,7 +12,7 @@ from tests.conftest import execute
 WHOLE = ((-np.inf,) * 3, (np.inf,) * 3)
 
 
-def test_it_holds_what_it_says(small_store):
+def test_it_has_the_requested_rows(small_store):
     with ngdata.connect(small_store) as ng:
         counts = [ng.tokens.count_in_region(*WHOLE, level) for level in range(8)]
     assert counts == [TOKENS] + [TOKENS // 10] * 7
@@ -20,7 +20,7 @@ def test_it_holds_what_it_says(small_store):
     assert [execute(small_store, f"SELECT count(*) FROM {t}")[0][0] for t in tables] == [500, 500]
 
 
-def test_it_is_the_same_again(small_store, server):
+def test_it_is_reproducible(small_store, server):
     read = "SELECT md5(string_agg(t::text, '' ORDER BY id)) FROM (SELECT id, coord_x, coord_y,"
     read += ' coord_z, token_type, weight, flags, "timestamp" FROM tokens.tokens LIMIT 1000) AS t'
     before = execute(small_store, read)
@@ -34,14 +34,14 @@ def test_it_is_the_same_again(small_store, server):
     assert execute(small_store, read) == before
 
 
-def test_ids_differ_and_are_ids():
+def test_ids_are_unique_and_valid():
     ids = [*store.token_ids(0, 5000), *store.token_ids(0, 5000, 1), *store.token_ids(0, 5000, 2)]
     assert len(set(ids)) == len(ids)
     assert all(str(uuid.UUID(i)) == i for i in ids[::97])
     assert store.token_ids(100, 5) == store.token_ids(0, 105)[100:]
 
 
-def test_a_region_has_about_as_many_rows_as_it_is_for(small_store):
+def test_a_region_has_about_the_requested_rows(small_store):
     with ngdata.connect(small_store) as ng:
         assert 60 < ng.tokens.count_in_region(*store.box(100, TOKENS)) < 150
         assert ng.tokens.count_in_region(*store.box(TOKENS, TOKENS)) == TOKENS

@@ -1,4 +1,4 @@
-"""The benchmark of writes at a small size: all ways write the same, and its table is whole."""
+"""The benchmark of writes at a small size: all methods write the same rows, and its table is complete."""
 
 import asyncio
 import importlib.util
@@ -13,16 +13,16 @@ def load():
     path = ROOT / "benchmarks" / "writes.py"
     spec = importlib.util.spec_from_file_location("writes_benchmark", path)
     module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module  # where dataclasses looks for it
+    sys.modules[spec.name] = module  # dataclasses looks it up there
     spec.loader.exec_module(module)
     return module
 
 
-def test_all_ways_write_the_same(empty_database):
+def test_all_methods_write_the_same(empty_database):
     migrate.upgrade(empty_database)
     benchmark = load()
-    found = asyncio.run(benchmark.run(empty_database, store=200, rows=40, turns=2))
-    lines = benchmark.table(found).splitlines()
+    results = asyncio.run(benchmark.run(empty_database, store=200, rows=40, turns=2))
+    lines = benchmark.table(results).splitlines()
     assert len(lines) == 2 + 4 + 4 + 3 + 3
     for line in lines[2:]:
         assert re.fullmatch(r"\| [\w, ]+ \| 40 \| [\w, ]+( \| [\d.,]+){5} \|", line), line
@@ -31,5 +31,5 @@ def test_all_ways_write_the_same(empty_database):
 def test_an_initial_load_writes_the_same(empty_database):
     migrate.upgrade(empty_database)
     benchmark = load()
-    found = asyncio.run(benchmark.measured_initial(empty_database, rows=40, turns=1))
-    assert list(found.seconds) == ["ngdata", "ngdata, initial=True"]
+    results = asyncio.run(benchmark.measured_initial(empty_database, rows=40, turns=1))
+    assert list(results.seconds) == ["ngdata", "ngdata, initial=True"]

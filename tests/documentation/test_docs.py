@@ -1,4 +1,4 @@
-"""What is written about ngdata is true: examples run, names exist, twins and pages are complete."""
+"""Documentation is correct: examples run, names exist, both clients and all pages are complete."""
 
 import ast
 import asyncio
@@ -33,10 +33,10 @@ from ngdata.admin.cli import app
 
 ROOT = Path(__file__).parents[2]
 PACKAGE = ROOT / "ngdata"
-PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").glob("*.md"))]
 
-# Their examples await at the top level; the sync classes carry the same ones.
-AWAITING = {
+# Examples here use await at the top level; the sync classes have the same ones without it.
+ASYNC_MODULES = {
     "ngdata._client.tokens",
     "ngdata._client.graph",
     "ngdata._client.experience",
@@ -47,29 +47,29 @@ AWAITING = {
 # The doctest finder finds what has a public path there too.
 AWAITING_NAMES = ("ngdata.AsyncClient", "ngdata.connect_async")
 
-TWINS = [
+PAIRS = [
     (ngdata.AsyncClient, ngdata.Client),
     (AsyncTokens, Tokens),
     (AsyncGraph, Graph),
     (AsyncExperience, Experience),
     (AsyncCache, Cache),
 ]
-# A sync client opens itself when it is made.
+# The sync client connects in its constructor.
 ASYNC_ONLY = {"AsyncClient.open"}
 
 
 def public(cls: type) -> dict[str, object]:
-    found = {name for name in dir(cls) if not name.startswith("_")}
-    return {name: getattr(cls, name) for name in sorted(found)}
+    names = sorted(name for name in dir(cls) if not name.startswith("_"))
+    return {name: getattr(cls, name) for name in names}
 
 
-def spelled(cls: type, name: str) -> str:
+def qualified(cls: type, name: str) -> str:
     return f"{cls.__name__}.{name}"
 
 
 METHODS = [
-    pytest.param(method, id=spelled(cls, name))
-    for pair in TWINS
+    pytest.param(method, id=qualified(cls, name))
+    for pair in PAIRS
     for cls in pair
     for name, method in public(cls).items()
 ]
@@ -82,29 +82,29 @@ FUNCTIONS = [
 
 
 def modules_with_examples() -> list[str]:
-    names = [found.name for found in pkgutil.walk_packages(ngdata.__path__, "ngdata.")]
+    names = [module.name for module in pkgutil.walk_packages(ngdata.__path__, "ngdata.")]
     return [
         name
         for name in ("ngdata", *names)
-        if name not in AWAITING and examples_of(importlib.import_module(name), {})
+        if name not in ASYNC_MODULES and examples_of(importlib.import_module(name), {})
     ]
 
 
 def examples_of(module: object, globs: dict[str, object]) -> list[doctest.DocTest]:
-    found = doctest.DocTestFinder(exclude_empty=True).find(module, globs=globs)
-    return [t for t in found if t.examples and not t.name.startswith(AWAITING_NAMES)]
+    tests = doctest.DocTestFinder(exclude_empty=True).find(module, globs=globs)
+    return [t for t in tests if t.examples and not t.name.startswith(AWAITING_NAMES)]
 
 
 def run_example(test: doctest.DocTest) -> None:
-    said: list[str] = []
+    failures: list[str] = []
     with pd.option_context("display.width", 100, "display.max_columns", None):
-        doctest.DocTestRunner().run(test, out=said.append)
-    assert not said, "".join(said)
+        doctest.DocTestRunner().run(test, out=failures.append)
+    assert not failures, "".join(failures)
 
 
 @pytest.fixture(scope="module")
 def store(server):
-    """A store of the examples' own: they load the sample, and write to it."""
+    """Open a store for examples only: they load the sample and write to it."""
     name = f"examples_{uuid.uuid4().hex}"
     url = server.database_url.replace("/ngdata?", f"/{name}?")
     execute(server.database_url, f"CREATE DATABASE {name}")
@@ -138,28 +138,28 @@ def fenced(page: Path, language: str) -> str:
 
 @pytest.mark.parametrize("page", [p for p in PAGES if ">>>" in p.read_text()], ids=lambda p: p.name)
 def test_examples_of_pages(empty_database, monkeypatch, page):
-    # A new one, as a reader's is: what other tests' rows left in the statistics changes plans.
+    # A new database, like a reader's: statistics left by other tests would change plans.
     migrate.upgrade(empty_database)
     monkeypatch.setenv("NGDATA_DATABASE_URL", empty_database)
     run_example(doctest.DocTestParser().get_doctest(fenced(page, "python"), {}, page.name, None, 0))
 
 
-def test_all_python_on_pages_is_run():
+def test_every_python_block_of_a_page_runs():
     for page in PAGES:
         blocks = re.findall(r"^```python\n(.*?)^```", page.read_text(), re.M | re.S)
         assert all(block.startswith(">>> ") for block in blocks), page
 
 
-def test_the_rights_that_the_readme_grants_are_enough(store):
+def test_grants_in_readme_are_sufficient(store):
     url = store._wrapped._settings.database_url.get_secret_value()
     role = f"reader_{uuid.uuid4().hex}"
-    reading, writing = re.findall(
+    read_grant, write_grant = re.findall(
         r"^```sql\n(.*?)^```", (ROOT / "README.md").read_text(), re.M | re.S
     )
     as_role = f"{url}&options=-c%20role%3D{role}"
     point = {"x": [5.0], "y": [5.0], "z": [5.0]}
     execute(url, f"CREATE ROLE {role}")
-    execute(url, reading.replace("TO ada", f"TO {role}"))
+    execute(url, read_grant.replace("TO ada", f"TO {role}"))
     with ngdata.connect(as_role) as ng:
         near = ng.tokens.find_nearest((0, 0, 0), k=2)
         assert len(ng.tokens.get(near.token_id)) == 2
@@ -167,14 +167,14 @@ def test_the_rights_that_the_readme_grants_are_enough(store):
         assert "event_id" in ng.experience.get_events(limit=1)
         with pytest.raises(errors.NGDataError, match="permission denied"):
             ng.tokens.bulk_create(point)
-    execute(url, writing.replace("TO ada", f"TO {role}"))
+    execute(url, write_grant.replace("TO ada", f"TO {role}"))
     with ngdata.connect(as_role) as ng:
-        made = ng.tokens.bulk_create(point)
-        ng.tokens.update(made, weight=2.0)
-        ng.graph.create_connection(made[0], made[0])
-        ng.experience.create_event("seen", token_id=made[0], trajectory_id=uuid.uuid4())
+        ids = ng.tokens.bulk_create(point)
+        ng.tokens.update(ids, weight=2.0)
+        ng.graph.create_connection(ids[0], ids[0])
+        ng.experience.create_event("seen", token_id=ids[0], trajectory_id=uuid.uuid4())
         assert ng.tokens.find_in_region((5, 5, 5), (5, 5, 5)).weight.tolist() == [2.0]
-        assert ng.tokens.delete(made) == 1
+        assert ng.tokens.delete(ids) == 1
     execute(url, f"DROP OWNED BY {role}; DROP ROLE {role}")
 
 
@@ -185,18 +185,18 @@ def test_docstrings_are_complete(function):
     sections = dict(re.findall(r"^(\w+)\n-+\n(.*?)(?=^\w+\n-+\n|\Z)", text, re.M | re.S))
     assert ">>> " in sections["Examples"]
     signature = inspect.signature(function)
-    named = {
+    documented = {
         n.strip("* ")
         for line in re.findall(r"^(\S.*?)(?: :|$)", sections.get("Parameters", ""), re.M)
         for n in line.split(",")
     }
     parameters = set(signature.parameters) - {"self"}
-    assert named == parameters
+    assert documented == parameters
     if signature.return_annotation not in (None, "None"):
         assert {"Returns", "Yields"} & set(sections) or "Self" in str(signature.return_annotation)
 
 
-def test_sync_classes_are_as_generated():
+def test_sync_classes_are_up_to_date():
     path = ROOT / "scripts" / "generate_sync.py"
     spec = importlib.util.spec_from_file_location("generate_sync", path)
     generator = importlib.util.module_from_spec(spec)
@@ -206,23 +206,23 @@ def test_sync_classes_are_as_generated():
         *("client.py", "connect.py", "tokens.py", "graph.py", "experience.py", "cache.py")
     }
     for file, text in written.items():
-        assert file.read_text() == text, f"{file.name} is old; run scripts/generate_sync.py"
+        assert file.read_text() == text, f"{file.name} is out of date; run scripts/generate_sync.py"
 
 
-@pytest.mark.parametrize("pair", TWINS, ids=lambda pair: pair[1].__name__)
-def test_twins_have_the_same_methods(pair):
-    ours, theirs = public(pair[0]), public(pair[1])
-    for name in [n for n in ours if spelled(pair[0], n) in ASYNC_ONLY]:
-        del ours[name]
-    assert set(ours) == set(theirs)
-    for name, method in ours.items():
-        asynchronous, sync = inspect.signature(method), inspect.signature(theirs[name])
+@pytest.mark.parametrize("pair", PAIRS, ids=lambda pair: pair[1].__name__)
+def test_both_clients_have_the_same_methods(pair):
+    async_methods, sync_methods = public(pair[0]), public(pair[1])
+    for name in [n for n in async_methods if qualified(pair[0], n) in ASYNC_ONLY]:
+        del async_methods[name]
+    assert set(async_methods) == set(sync_methods)
+    for name, method in async_methods.items():
+        asynchronous, sync = inspect.signature(method), inspect.signature(sync_methods[name])
         assert list(asynchronous.parameters.values()) == list(sync.parameters.values()), name
-        given = re.sub(
+        returned = re.sub(
             r"^AsyncGenerator\[(.*), None\]$", r"Iterator[\1]", asynchronous.return_annotation
         )
-        assert given == sync.return_annotation, name
-        assert not inspect.iscoroutinefunction(theirs[name])
+        assert returned == sync.return_annotation, name
+        assert not inspect.iscoroutinefunction(sync_methods[name])
 
 
 def test_public_names_show_the_public_path():
@@ -248,45 +248,81 @@ def test_exported_names():
 
 def test_pages_name_every_public_name():
     text = "".join(page.read_text() for page in PAGES)
-    names = {name for _, cls in TWINS for name in public(cls)} | set(errors.__all__)
+    names = {name for _, cls in PAIRS for name in public(cls)} | set(errors.__all__)
     names |= {"connect", "connect_async", *datasets.__all__} - {"load_celegans_async"}
     assert [name for name in sorted(names) if not re.search(rf"\b{name}\b", text)] == []
 
 
-def test_readme_names_commands_that_exist():
+def test_readme_lists_every_command_and_no_other():
     text = (ROOT / "README.md").read_text()
     commands = set(typer.main.get_command(app).commands)
-    assert set(re.findall(r"(?:`|^)ngdata (\w+)", text, re.M)) <= commands
-    assert all(f"`{command}`" in text or f"`ngdata {command}`" in text for command in commands)
+    assert set(re.findall(r"(?:`|^)ngdata ([a-z-]+)(?:`|$)", text, re.M)) <= commands
+    assert set(re.findall(r"^\| `ngdata ([\w-]+)` \|", text, re.M)) == commands
     targets = re.findall(r"^(\w+):", (ROOT / "Makefile").read_text(), re.M)
     assert set(re.findall(r"\bmake (\w+) +#", text)) == {"demo", "test"} <= set(targets)
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
-def test_links_lead_somewhere(page):
+def test_links_resolve(page):
     for target in re.findall(r"\]\((?!https?:)([^)#]+)", page.read_text()):
         assert (page.parent / target).exists(), target
 
 
-def test_architecture_names_every_module_and_no_other():
-    rows = re.findall(
-        r"^\| (`.+?) \| (.+) \|$", (ROOT / "docs" / "architecture.md").read_text(), re.M
-    )
-    named = set()
-    for subject, content in rows:
-        for name in re.findall(r"`([\w/.]+)`", subject):
-            if name.endswith("/"):
-                named |= {name + inner for inner in re.findall(r"`(\w+\.py)`", content)}
-            else:
-                named.add(name)
-    there = {p.relative_to(PACKAGE).as_posix() for p in PACKAGE.rglob("*.py")}
-    assert named == {path for path in there if not path.endswith("__init__.py")}
+ARCHITECTURE = (ROOT / "docs" / "architecture.md").read_text()
+ROOMS = re.findall(r"^\| `(\w+/)` \| (.+) \|$", ARCHITECTURE, re.M)
+STEPS = re.findall(r"^\| \d+ \| `(\S+)` \| `(\S+)` \|", ARCHITECTURE, re.M)
 
 
-def test_every_module_says_what_it_holds():
+def test_architecture_has_a_row_for_every_package():
+    packages = {f"{path.parent.name}/" for path in PACKAGE.glob("*/__init__.py")}
+    assert sorted(room for room, _ in ROOMS) == sorted(packages)
+
+
+@pytest.mark.parametrize(("room", "files"), ROOMS, ids=[room for room, _ in ROOMS])
+def test_architecture_names_every_module_and_no_other(room, files):
+    modules = {p.relative_to(PACKAGE / room).as_posix() for p in (PACKAGE / room).rglob("*.py")}
+    named = re.findall(r"`([\w/]+\.py)`", files)
+    assert sorted(named) == sorted(name for name in modules if not name.endswith("__init__.py"))
+
+
+def test_paths_in_architecture_exist():
+    text = re.sub(r"^\| `\w+/` \|.*$", "", ARCHITECTURE, flags=re.M)
+    for path in re.findall(r"`([\w/]+(?:\.\w+|/))`", text):
+        if "/" in path:
+            assert (PACKAGE / path).exists() or (ROOT / path).exists(), path
+
+
+@pytest.mark.parametrize(("path", "name"), STEPS)
+def test_steps_in_architecture_exist(path, name):
+    scope = ast.parse((PACKAGE / path).read_text()).body
+    for part in name.split("."):
+        nodes = [node for node in scope if getattr(node, "name", None) == part]
+        assert nodes, f"{path} has no {name}"
+        scope = getattr(nodes[0], "body", [])
+
+
+def test_architecture_follows_one_read_and_one_write():
+    assert len(STEPS) > 20
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_paths_on_pages_exist(page):
+    folders = "ngdata|migrations|tests|docs|scripts|benchmarks|notebooks"
+    paths = re.findall(rf"`((?:{folders})/[\w./]*)`", page.read_text())
+    missing = [path for path in paths if not (ROOT / path).exists() and "NNNN" not in path]
+    assert not missing
+
+
+def test_versions_agree():
+    version = re.escape(ngdata.__version__)
+    assert re.search(rf'^version = "{version}"$', (ROOT / "pyproject.toml").read_text(), re.M)
+    assert re.search(rf"^version: {version}$", (ROOT / "CITATION.cff").read_text(), re.M)
+
+
+def test_every_module_has_a_docstring():
     for path in PACKAGE.rglob("*.py"):
         assert ast.get_docstring(ast.parse(path.read_text())), path
 
 
-def test_tab_offers_what_is_public():
+def test_dir_lists_public_names():
     assert dir(ngdata) == sorted([*ngdata.__all__, "__version__"])

@@ -1,4 +1,4 @@
-"""The floors of the package: an import runs down, never up, and never in a circle."""
+"""The layers of the package: imports run down, never up, and never in a cycle."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ MODULES = {module_name(path): path for path in PACKAGE.rglob("*.py")}
 
 
 def imports(name: str) -> Iterator[str]:
-    """Yield the modules of ngdata that a module imports anywhere, also for types alone."""
+    """Yield the modules of ngdata that a module imports, including imports for types only."""
     for node in ast.walk(ast.parse(MODULES[name].read_text())):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names if alias.name in MODULES)
@@ -70,9 +70,9 @@ def test_every_room_has_a_floor():
 def test_imports_run_down(name):
     for imported in ARROWS[name]:
         assert imported != "ngdata", f"{name} imports the whole package"
-        here, there = room(name), room(imported)
-        assert here == there or FLOOR[here] < FLOOR[there], f"{name} imports {imported}"
+        importer, target = room(name), room(imported)
+        assert importer == target or FLOOR[importer] < FLOOR[target], f"{name} imports {imported}"
 
 
-def test_no_modules_import_each_other():
+def test_imports_have_no_cycle():
     TopologicalSorter(ARROWS).prepare()
