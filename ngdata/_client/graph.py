@@ -249,7 +249,7 @@ class AsyncGraph(Namespace):
         Returns
         -------
         pandas.DataFrame or None
-            None if there is no path.  Else a row per step: ``step`` (int32, from 1), ``source_id``
+            None if no path exists.  Else a row per step: ``step`` (int32, from 1), ``source_id``
             and ``target_id`` in the direction of the path, ``connection_id``, ``connection_type``
             (str), ``weight`` (float64); no rows from a token to itself.  Of several shortest paths
             it is one, always the same while the graph does not change.

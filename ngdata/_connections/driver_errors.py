@@ -46,7 +46,7 @@ _BY_SQLSTATE: Final[dict[str, tuple[type[NGDataError], str]]] = {
     "25P03": (DatabaseUnavailable, "the server ended an idle transaction; try again"),
     "25006": (ConfigError, "this connection may only read"),
     "28": (ConfigError, "the server does not let this user in; check user and password"),
-    "3D000": (ConfigError, "there is no such database on the server; create it, or check the URL"),
+    "3D000": (ConfigError, "the server has no such database; create it, or check the URL"),
     "3F000": (SchemaVersionError, "the database lacks ngdata's schema; run `ngdata migrate`"),
     "40": (NGDataError, "in conflict with another writer; nothing was written, try again"),
     "42501": (ConfigError, "this user lacks a right; ask the owner of the database for it"),

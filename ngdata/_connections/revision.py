@@ -16,7 +16,7 @@ VERSION_TABLE: Final = "tokens.alembic_version"
 
 
 async def read_revision(connection: asyncpg.Connection[Any]) -> str | None:
-    """Read the schema's revision; return None if there is no schema."""
+    """Read the schema's revision; return None without a schema."""
     if await connection.fetchval("SELECT to_regclass($1)", VERSION_TABLE) is None:
         return None
     revision: str | None = await connection.fetchval(f"SELECT version_num FROM {VERSION_TABLE}")

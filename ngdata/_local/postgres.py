@@ -1,7 +1,7 @@
 """The embedded PostgreSQL: create its data directory, start it, stop it.
 
 It listens on a unix socket only and accepts, as its superuser `ngdata`, the owner and the servers'
-user, whom the kernel identifies (peer): there is no password that could leak.
+user, whom the kernel identifies (peer): no password can leak.
 """
 
 from __future__ import annotations

@@ -56,7 +56,7 @@ def as_dataframe(frame: Frame, required: Sequence[str], optional: Sequence[str])
         if name not in known:
             hint = did_you_mean(name, known)
             raise InvalidQueryError(
-                f"there is no column {name!r} to write, only {', '.join(known)}{hint}"
+                f"unknown column {name!r}; the columns to write are {', '.join(known)}{hint}"
             )
     if not dataframe.columns.is_unique:
         raise InvalidQueryError(

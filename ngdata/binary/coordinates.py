@@ -5,7 +5,7 @@ coordinate that is read back differs by at most half a step, 0.5 / scale.  Two d
 
 - ``python``: 127 on all three axes of a level means that the token is undefined there, and the
   temporal z is in thousandths;
-- ``rust``: there is no such mark, a level that was never set is zeros, and the temporal z is in
+- ``rust``: has no such mark; a level that was never set is zeros, and the temporal z is in
   hundredths.  So zeros are read as the point (0, 0, 0), and an undefined level is written as zeros.
 """
 

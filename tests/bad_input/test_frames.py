@@ -114,15 +114,15 @@ def test_json_nested_too_deeply(ng, ids):
 @pytest.mark.parametrize(
     ("frame", "match"),
     [
-        (POINTS | {"wieght": [1, 1, 1]}, "no column 'wieght'.*did you mean 'weight'"),
-        (POINTS | {"level": [0, 0, 0]}, "no column 'level' to write, only x, y, z, token_id"),
-        (POINTS | {0: [0, 0, 0]}, "no column 0 to write"),
+        (POINTS | {"wieght": [1, 1, 1]}, "unknown column 'wieght'.*did you mean 'weight'"),
+        (POINTS | {"level": [0, 0, 0]}, "unknown column 'level'; the columns to write are x, y, z, token_id"),
+        (POINTS | {0: [0, 0, 0]}, "unknown column 0; the columns to write"),
         ({"x": [1]}, "the frame lacks the column y, z"),
         ({"x": [1], "y": [1, 2], "z": [1]}, "the columns do not form a frame"),
         ({"x": 1, "y": 1, "z": 1}, "the columns do not form a frame"),
         ({"x": np.zeros((2, 2)), "y": [1, 2], "z": [1, 2]}, "the columns do not form a frame"),
         (pd.DataFrame([[1, 2, 3, 4]], columns=[*"xyzx"]), "two columns of one name: x, y, z, x"),
-        (pd.DataFrame([[1, 2, 3]]), "no column 0 to write"),
+        (pd.DataFrame([[1, 2, 3]]), "unknown column 0; the columns to write"),
         (pd.Series([1.0], name="x"), "not Series"),
         (pa.array([1.0]), "DoubleArray|cannot be read as a frame"),
         ([(0, 0, 0)], "not list"),
@@ -192,7 +192,7 @@ def test_coords_of_one_token(ng, ids, coords, match):
 
 
 def test_coords_together_with_points(ng, ids):
-    with refused("no column 'x' to write, only token_id"):
+    with refused("unknown column 'x'; the columns to write are token_id"):
         ng.tokens.bulk_create(POINTS, coords=np.zeros((3, 8, 3)))
 
 
@@ -255,7 +255,7 @@ def test_dangling_ends(ng, ids):
         ("bidirectional", "yes", "bidirectional in row 1 must be True or False, not 'yes'"),
         ("connection_type", 1, "connection_type in row 1 must be text, not 1"),
         ("metadata", [], r"metadata in row 1 must be a dict, not \[\]"),
-        ("kind", "a", "no column 'kind' to write"),
+        ("kind", "a", "unknown column 'kind'; the columns"),
     ],
 )
 def test_columns_of_connections(ng, ids, name, value, match):
@@ -285,7 +285,7 @@ def test_columns_of_connections(ng, ids, name, value, match):
         ("state_before", "s", "state_before in row 1 must be a dict, not 's'"),
         ("state_after", {"a": math.nan}, "state_after in row 1 cannot be written as JSON"),
         ("action", ["go"], r"action in row 1 must be a dict, not \['go'\]"),
-        ("agent", "me", "no column 'agent' to write"),
+        ("agent", "me", "unknown column 'agent'; the columns"),
     ],
 )
 def test_columns_of_events(ng, ids, name, value, match):

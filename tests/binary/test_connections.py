@@ -113,7 +113,7 @@ def test_the_error_for_truncated_data_counts_the_records():
             "source_id in row 1 is .* not the id",
         ),
         ("source_id", "nothing", r"source_id in row 1 must be a UUID, .* not 'nothing'"),
-        ("weight", 1, "there is no column 'weight'"),
+        ("weight", 1, "unknown column 'weight'"),
     ],
 )
 def test_a_value_out_of_range_is_refused_with_its_row(column, value, message):

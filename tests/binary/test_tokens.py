@@ -315,7 +315,7 @@ def test_a_level_that_is_half_defined_is_refused():
             "6e676461-7461-8000-8000-0000000000ff",
             "token_id in row 1 is that of .* 0xff",
         ),
-        ("colour", 1, "there is no column 'colour'"),
+        ("colour", 1, "unknown column 'colour'"),
     ],
 )
 def test_a_value_out_of_range_is_refused_with_its_row(column, value, message):
