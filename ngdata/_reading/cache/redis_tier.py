@@ -166,9 +166,11 @@ class RedisTier:
         self,
         operation: Operation,
         command: Callable[[], Awaitable[Any]],
-        timeout: float = _READ_TIMEOUT,
+        timeout: float | None = None,
     ) -> Any:
         """Run a command; return None if Redis fails, or must not be tried now.
+
+        `timeout` is `_READ_TIMEOUT` by default.
 
         The command runs in a task of its own, which the caller's cancellation does not end halfway:
         the next command on the connection would receive the answer to this one.
@@ -180,7 +182,8 @@ class RedisTier:
 
         async def run() -> Any:
             nonlocal is_sent
-            async with asyncio.timeout(timeout), self._connection_limit:
+            limit = _READ_TIMEOUT if timeout is None else timeout
+            async with asyncio.timeout(limit), self._connection_limit:
                 is_sent = True
                 return await command()
 
