@@ -32,13 +32,12 @@ def wrongs(url: str, **more: object) -> list[Finding]:
 
 
 @pytest.fixture
-def own(empty_database: str) -> str:
+def own(migrated_database: str) -> str:
     """A database to spoil, with a few tokens."""
-    migrate.upgrade(empty_database)
-    with ngdata.connect(empty_database) as ng:
+    with ngdata.connect(migrated_database) as ng:
         for n in range(5):
             ng.tokens.create({0: (n, n, n), 3: (1.0, 2.0, -0.0)})
-    return empty_database
+    return migrated_database
 
 
 def test_a_store_that_is_well(own, server):

@@ -463,16 +463,15 @@ def test_where_nothing_can_tell_nothing_is_given_again(database_url, spoil, mend
     run(main())
 
 
-def test_the_schema_made_anew_under_an_open_client(empty_database):
+def test_the_schema_made_anew_under_an_open_client(migrated_database):
     from ngdata._store import migrate
 
-    migrate.upgrade(empty_database)
-    with ngdata.connect(empty_database) as ng:
+    with ngdata.connect(migrated_database) as ng:
         ng.tokens.create({0: (0, 0, 0)})
         box = ((-1, -1, -1), (1, 1, 1))
         assert len(ng.tokens.find_in_region(*box)) == 1
-        migrate.downgrade(empty_database, "0005")
-        migrate.upgrade(empty_database)
+        migrate.downgrade(migrated_database, "0005")
+        migrate.upgrade(migrated_database)
         assert len(ng.tokens.find_in_region(*box)) == 1
         ng.tokens.create({0: (0, 0, 0)})
         assert len(ng.tokens.find_in_region(*box)) == 2

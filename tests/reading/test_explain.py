@@ -8,7 +8,6 @@ import pandas as pd
 import pytest
 
 import ngdata
-from ngdata._store import migrate
 from ngdata.errors import InvalidQueryError
 
 COUNT = 100_000
@@ -26,10 +25,9 @@ BOXES = {
 
 
 @pytest.fixture(scope="module")
-def url(new_database):
+def url(new_migrated_database):
     """A database of this module's own: the statistics of other tests' data outlive a TRUNCATE."""
-    with new_database() as made:
-        migrate.upgrade(made)
+    with new_migrated_database() as made:
         yield made
 
 

@@ -82,13 +82,10 @@ def test_no_password_in_an_error_of_a_task(ng, cluster):
     assert "gone" in str(logs)
 
 
-def test_another_database_of_the_same_kind(ng, database_url, new_database):
+def test_another_database_of_the_same_kind(ng, database_url, new_migrated_database):
     """A replica is one; what is asked about is what the workers will read."""
-    from ngdata._store import migrate
-
     ng.tokens.bulk_create(random_tokens(1, 10))
-    with new_database() as other:
-        migrate.upgrade(other)
+    with new_migrated_database() as other:
         with ngdata.connect(other) as there:
             there.tokens.bulk_create(random_tokens(2, 33))
         frame = ng.tokens.to_dask(*LIMITS, npartitions=3, url=other, consistent=True)
@@ -196,11 +193,8 @@ def test_an_idle_database_is_closed(ng, database_url, monkeypatch):
     whole(frame)
 
 
-def test_connections_that_were_killed_are_closed_all_the_same(new_database, execute):
-    from ngdata._store import migrate
-
-    with new_database() as url:
-        migrate.upgrade(url)
+def test_connections_that_were_killed_are_closed_all_the_same(new_migrated_database, execute):
+    with new_migrated_database() as url:
         with ngdata.connect(url) as ng:
             frame = ng.tokens.to_dask(*LIMITS, npartitions=1)
         assert whole(frame).empty

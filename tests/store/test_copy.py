@@ -128,11 +128,8 @@ def test_no_bar_for_what_is_quick(ng, in_parts, capsys):
     assert any("250/250" in line for line in shown(capsys))
 
 
-def test_the_first_load_has_a_second_bar(empty_database, capsys):
-    from ngdata._store import migrate
-
-    migrate.upgrade(empty_database)
-    with ngdata.connect(empty_database) as ng:
+def test_the_first_load_has_a_second_bar(migrated_database, capsys):
+    with ngdata.connect(migrated_database) as ng:
         ng.tokens.bulk_create({}, coords=points(50), initial=True, progress=True)
     lines = shown(capsys)
     assert any("spatial index: 100%" in line and "26.0/26.0" in line for line in lines), lines
