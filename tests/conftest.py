@@ -106,6 +106,13 @@ def pytest_configure_node(node: Any) -> None:
     node.workerinput["homes"] = str(node.config.stash[_HOMES])
 
 
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers() -> int:
+    """Run three workers on two cores: a test waits for servers half of its time."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return max(2, (cores or 1) * 3 // 2)
+
+
 def pytest_unconfigure(config: pytest.Config) -> None:
     """Stop the servers; the main process also stops those of a worker that crashed."""
     _local.down()
