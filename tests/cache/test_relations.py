@@ -6,7 +6,7 @@ import json
 import asyncpg
 import pytest
 
-from tests.cache.test_isolation import BOX, MOMENT, READS, RUN, filled  # noqa: F401
+from tests.cache.test_isolation import BOX, MOMENT, READS, RUN, filled, store  # noqa: F401
 
 # What a plan does not show, since a function reads it.
 INSIDE = {"shortest_path": {"graph.connections"}}
@@ -70,13 +70,13 @@ async def plan_of(url, query):
 
 
 @pytest.mark.parametrize("read", [*READS, *FILTERED])
-def test_what_a_read_depends_on_is_named(filled, asked, database_url, read):  # noqa: F811
+def test_what_a_read_depends_on_is_named(filled, asked, store, read):  # noqa: F811
     ng, ids = filled
     asked.clear()
     (READS | FILTERED)[read](ng, ids)
     # One query, so all of it is of one moment; but to load a snapshot, the test looks for one first.
     assert len(asked) == (2 if read == "graph.load_snapshot" else 1)
     for query in asked:
-        read_by_plan = relations_of(asyncio.run(plan_of(database_url, query)))
+        read_by_plan = relations_of(asyncio.run(plan_of(store[0], query)))
         assert read_by_plan
         assert read_by_plan <= set(query.relations)

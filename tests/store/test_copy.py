@@ -29,12 +29,12 @@ def in_parts(monkeypatch):
 
 @pytest.fixture
 def slow(database_url):
-    """A server on which each statement that writes takes a second and a half."""
+    """A server on which each statement that writes takes a second."""
     tables = ("tokens.tokens", "graph.connections", "experience.experience_events")
     execute(
         database_url,
         "CREATE FUNCTION public.wait() RETURNS trigger LANGUAGE plpgsql AS"
-        " $$ BEGIN PERFORM pg_sleep(1.5); RETURN NULL; END $$",
+        " $$ BEGIN PERFORM pg_sleep(1); RETURN NULL; END $$",
         *(
             f"CREATE TRIGGER wait BEFORE INSERT ON {table}"
             " FOR EACH STATEMENT EXECUTE FUNCTION public.wait()"
@@ -115,7 +115,7 @@ def test_a_bar_while_one_statement_takes_its_time(ng, slow, database_url, capsys
     execute(
         database_url,
         "CREATE OR REPLACE FUNCTION public.wait() RETURNS trigger LANGUAGE plpgsql AS"
-        " $$ BEGIN PERFORM pg_sleep(4); RETURN NULL; END $$",
+        " $$ BEGIN PERFORM pg_sleep(3); RETURN NULL; END $$",
     )
     WRITES["tokens"](ng, None)
     assert any("0.00/250" in line for line in shown(capsys))
