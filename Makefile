@@ -18,7 +18,7 @@ demo: system .venv/.run
 
 # Tests run in several processes, each with servers of its own; WORKERS=0 runs them in one.
 WORKERS ?= auto
-PYTEST := $(RUN) pytest -n $(WORKERS) --dist worksteal
+PYTEST := $(RUN) pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 
 # `system` also installs what only tests need.
 test check: WANTED := --for-tests

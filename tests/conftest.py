@@ -53,33 +53,57 @@ _MEMORY = Path("/dev/shm")
 _ROOM = 6 << 30
 
 # Files whose tests start servers, clusters, kernels or interpreters of their own, or move much
-# data. `make check` leaves them out, `make test` runs them.
+# data: `make check` leaves them out. `make test` starts them first, the longest before the others,
+# so that no process is left with a long one at the end.
 SLOW = (
-    "access",
-    "admin/test_backup.py",
-    "admin/test_doctor.py",
-    "admin/test_optimize.py",
-    "benchmarks",
-    "binary/test_loading.py",
-    "cache/test_containment.py",
+    "sample/test_notebooks.py",
+    "faults/test_server.py",
     "cache/test_redis_faults.py",
-    "cache/test_strict.py",
-    "cache/test_versions.py",
-    "config/test_compose.py",
-    "documentation/test_docs.py",
-    "embedded",
-    "faults",
-    "graph/test_benchmark.py",
-    "properties/test_nearness.py",
-    "properties/test_parallel.py",
-    "properties/test_regions.py",
-    "reading/test_memory.py",
-    "reading/test_parallel.py",
-    "repositories/test_example.py",
-    "sample",
-    "scaling",
-    "schema/test_schema.py",
     "store/test_copy.py",
+    "admin/test_doctor.py",
+    "cache/test_versions.py",
+    "cache/test_strict.py",
+    "faults/test_local_crash.py",
+    "schema/test_schema.py",
+    "embedded/test_local.py",
+    "access/test_roles.py",
+    "reading/test_parallel.py",
+    "faults/test_interrupt.py",
+    "documentation/test_docs.py",
+    "scaling/test_partitions.py",
+    "faults/test_jupyter.py",
+    "store/test_initial.py",
+    "admin/test_optimize.py",
+    "cache/test_containment.py",
+    "embedded/test_local_access.py",
+    "benchmarks/test_reads.py",
+    "scaling/test_access.py",
+    "binary/test_loading.py",
+    "access/test_secrets.py",
+    "scaling/test_geoparquet.py",
+    "admin/test_backup.py",
+    "sample/test_demo.py",
+    "faults/test_pgbouncer.py",
+    "faults/test_processes.py",
+    "graph/test_benchmark.py",
+    "sample/test_datasets.py",
+    "scaling/test_consistency.py",
+    "scaling/test_cluster.py",
+    "reading/test_memory.py",
+    "repositories/test_example.py",
+    "properties/test_regions.py",
+    "admin/test_cli.py",
+    "repositories/test_cache.py",
+    "scaling/test_replica.py",
+    "properties/test_nearness.py",
+    "config/test_compose.py",
+    "access/test_tls.py",
+    "access/test_troubleshooting.py",
+    "properties/test_parallel.py",
+    "benchmarks/test_scaling.py",
+    "benchmarks/test_store.py",
+    "benchmarks/test_writes.py",
+    "faults/test_deadlock.py",
 )
 
 
@@ -122,12 +146,18 @@ def pytest_unconfigure(config: pytest.Config) -> None:
         shutil.rmtree(parent, ignore_errors=True)
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark the slow tests."""
-    places = {ROOT / "tests" / name for name in SLOW}
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Mark the slow tests; with several workers, put them first."""
+    order = {ROOT / "tests" / name: place for place, name in enumerate(SLOW)}
+    if missing := [path.name for path in order if not path.is_file()]:
+        raise pytest.UsageError(
+            f"SLOW in tests/conftest.py names files that do not exist: {missing}"
+        )
     for item in items:
-        if not places.isdisjoint((item.path, item.path.parent)):
+        if item.path in order:
             item.add_marker("slow")
+    if hasattr(config, "workerinput"):
+        items.sort(key=lambda item: order.get(item.path, len(order)))
 
 
 def execute(url: str, *statements: str) -> list[Any]:
