@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Iterator
 
 import pytest
 from typer.testing import CliRunner
@@ -31,13 +32,24 @@ def wrongs(url: str, **more: object) -> list[Finding]:
     return [finding for finding in looked_at(url, **more) if finding.state == "wrong"]
 
 
+def filled(url: str) -> str:
+    with ngdata.connect(url) as ng:
+        for n in range(5):
+            ng.tokens.create({0: (n, n, n), 3: (1.0, 2.0, -0.0)})
+    return url
+
+
 @pytest.fixture
 def own(migrated_database: str) -> str:
     """A database to spoil, with a few tokens."""
-    with ngdata.connect(migrated_database) as ng:
-        for n in range(5):
-            ng.tokens.create({0: (n, n, n), 3: (1.0, 2.0, -0.0)})
-    return migrated_database
+    return filled(migrated_database)
+
+
+@pytest.fixture(scope="module")
+def put_right(new_migrated_database) -> Iterator[str]:
+    """The same for several tests, each of which checks that it is put right at its end."""
+    with new_migrated_database() as url:
+        yield filled(url)
 
 
 def test_a_store_that_is_well(own, server):
@@ -66,19 +78,19 @@ def test_it_knows_every_trigger(own):
 
 
 @pytest.mark.parametrize("place_and_name", sorted(catalog.ALWAYS | catalog.OTHER))
-def test_a_trigger_that_does_not_fire(own, place_and_name):
+def test_a_trigger_that_does_not_fire(put_right, place_and_name):
     place, name = place_and_name
     states = ["DISABLE TRIGGER"]
     # What pg_restore --disable-triggers leaves behind.
     states += ["ENABLE TRIGGER"] if place_and_name in catalog.ALWAYS else []
     for state in states:
-        execute(own, f"ALTER TABLE {place} {state} {name}")
-        [found] = wrongs(own)
+        execute(put_right, f"ALTER TABLE {place} {state} {name}")
+        [found] = wrongs(put_right)
         assert found.check == "triggers"
         assert name in found.found
         assert found.advice is not None
-        execute(own, found.advice.partition(";")[0])
-        assert wrongs(own) == []
+        execute(put_right, found.advice.partition(";")[0])
+        assert wrongs(put_right) == []
 
 
 def test_a_trigger_that_is_lost(own):
