@@ -1,6 +1,8 @@
-# make demo: from a bare machine to frames of real neurons.  make test: everything that is checked.
+# make demo:  from a bare machine to frames of real neurons
+# make test:  every check and every test
+# make check: style, types and the tests that need only one pair of servers, while you work
 #
-# Both install what is missing (scripts/install-system-packages) and a virtual environment, pinned
+# Each installs what is missing (scripts/install-system-packages) and a virtual environment, pinned
 # by hash; when nothing has changed since, that takes a moment.
 
 PYTHON ?= python3
@@ -8,16 +10,23 @@ RUN := .venv/bin/python -m
 INSTALL := $(RUN) pip install --quiet --disable-pip-version-check
 EDITABLE := $(INSTALL) --no-deps --no-build-isolation --editable .
 
-.PHONY: bench demo test lint format requirements clean system
+.PHONY: bench check demo test lint format requirements clean system
 
 demo: system .venv/.run
 	@.venv/bin/ngdata demo
 	@echo; echo "The servers stay up: \`.venv/bin/ngdata down\` stops them. README.md goes on from here."
 
-# Reaches all that it needs, so `system` knows.
-test: WANTED := --for-tests
+# Tests run in several processes, each with servers of its own; WORKERS=0 runs them in one.
+WORKERS ?= auto
+PYTEST := $(RUN) pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder
+
+# `system` also installs what only tests need.
+test check: WANTED := --for-tests
 test: lint
-	$(RUN) pytest
+	$(PYTEST)
+
+check: lint
+	$(PYTEST) -m "not slow"
 
 lint: system .venv/.dev
 	$(RUN) ruff check .

@@ -1,6 +1,9 @@
-"""Real servers for every test: the embedded ones, started by the code that users start them with.
+"""Servers and stores for every test: the embedded ones, started by the code that users start them with.
 
-They live in a temporary home and do without fsync; nothing else is different.
+Tests are grouped by subject, not by module: tests/README.md has one line per folder. Each pytest
+process, with pytest-xdist each worker, has a home and servers of its own, so a test that counts
+the server's connections counts its own. They live in a temporary home and do without fsync;
+nothing else is different.
 """
 
 from __future__ import annotations
@@ -16,15 +19,16 @@ from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
 
-import adbc_driver_postgresql.dbapi as adbc
+import psycopg
 import pytest
 from hypothesis import HealthCheck, settings
+from psycopg.types.string import TextLoader
 
 import ngdata
 from ngdata import _local
-from ngdata._store import migrate
 
 ROOT = Path(__file__).resolve().parent.parent
+TEMPLATE = "ngdata_template"
 TABLES = (
     "tokens.tokens, graph.connections, graph.graph_snapshots,"
     " experience.experience_events, experience.experience_trajectories"
@@ -40,49 +44,165 @@ settings.register_profile(
 )
 settings.load_profile("ngdata")
 
+_HOMES = pytest.StashKey[Path]()
 
-def pytest_configure() -> None:
-    """No setting of the machine reaches a test, and the embedded default is the temporary one."""
+
+# Where each process's home is made, and how much room that needs: creating and removing the files
+# of tables is several times faster in memory.
+_MEMORY = Path("/dev/shm")
+_ROOM = 6 << 30
+
+# Files whose tests start servers, clusters, kernels or interpreters of their own, or move much
+# data: `make check` leaves them out. `make test` starts them first, the longest before the others,
+# so that no process is left with a long one at the end.
+SLOW = (
+    "sample/test_notebooks.py",
+    "faults/test_server.py",
+    "cache/test_redis_faults.py",
+    "store/test_copy.py",
+    "admin/test_doctor.py",
+    "cache/test_versions.py",
+    "cache/test_strict.py",
+    "faults/test_local_crash.py",
+    "schema/test_schema.py",
+    "embedded/test_local.py",
+    "access/test_roles.py",
+    "reading/test_parallel.py",
+    "faults/test_interrupt.py",
+    "documentation/test_docs.py",
+    "scaling/test_partitions.py",
+    "faults/test_jupyter.py",
+    "store/test_initial.py",
+    "admin/test_optimize.py",
+    "cache/test_containment.py",
+    "embedded/test_local_access.py",
+    "benchmarks/test_reads.py",
+    "scaling/test_access.py",
+    "binary/test_loading.py",
+    "access/test_secrets.py",
+    "scaling/test_geoparquet.py",
+    "admin/test_backup.py",
+    "sample/test_demo.py",
+    "faults/test_pgbouncer.py",
+    "faults/test_processes.py",
+    "graph/test_benchmark.py",
+    "sample/test_datasets.py",
+    "scaling/test_consistency.py",
+    "scaling/test_cluster.py",
+    "reading/test_memory.py",
+    "repositories/test_example.py",
+    "properties/test_regions.py",
+    "admin/test_cli.py",
+    "repositories/test_cache.py",
+    "scaling/test_replica.py",
+    "properties/test_nearness.py",
+    "config/test_compose.py",
+    "access/test_tls.py",
+    "access/test_troubleshooting.py",
+    "properties/test_parallel.py",
+    "benchmarks/test_scaling.py",
+    "benchmarks/test_store.py",
+    "benchmarks/test_writes.py",
+    "faults/test_deadlock.py",
+)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Keep the machine's settings away from the tests, and make this process's home."""
     for name in list(os.environ):
         if name.startswith(("NGDATA_", "POSTGRES_", "REDIS_", "PG")):
             del os.environ[name]
     # A shell's background job ignores interrupts, and so would its children, which tests send them.
     signal.signal(signal.SIGINT, signal.default_int_handler)
-    os.environ["NGDATA_HOME"] = tempfile.mkdtemp(prefix="ngdata tests ")
+    parent = getattr(config, "workerinput", {}).get("homes")
+    if parent is None:
+        roomy = os.access(_MEMORY, os.W_OK) and shutil.disk_usage(_MEMORY).free > _ROOM
+        parent = tempfile.mkdtemp(prefix="ngdata tests ", dir=_MEMORY if roomy else None)
+        # The servers' account goes through it.
+        Path(parent).chmod(0o711)
+        config.stash[_HOMES] = Path(parent)
+    os.environ["NGDATA_HOME"] = tempfile.mkdtemp(prefix="home ", dir=parent)
 
 
-def pytest_unconfigure() -> None:
+@pytest.hookimpl(optionalhook=True)
+def pytest_configure_node(node: Any) -> None:
+    """Tell an xdist worker where homes are made."""
+    node.workerinput["homes"] = str(node.config.stash[_HOMES])
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers() -> int:
+    """Run three workers on two cores: a test waits for servers half of its time."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return max(2, (cores or 1) * 3 // 2)
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    """Stop the servers; the main process also stops those of a worker that crashed."""
     _local.down()
-    shutil.rmtree(os.environ["NGDATA_HOME"], ignore_errors=True)
+    if (parent := config.stash.get(_HOMES, None)) is not None:
+        for home in parent.iterdir():
+            _local.down(home)
+        shutil.rmtree(parent, ignore_errors=True)
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Mark the slow tests; with several workers, put them first."""
+    order = {ROOT / "tests" / name: place for place, name in enumerate(SLOW)}
+    if missing := [path.name for path in order if not path.is_file()]:
+        raise pytest.UsageError(
+            f"SLOW in tests/conftest.py names files that do not exist: {missing}"
+        )
+    for item in items:
+        if item.path in order:
+            item.add_marker("slow")
+    if hasattr(config, "workerinput"):
+        items.sort(key=lambda item: order.get(item.path, len(order)))
 
 
 def execute(url: str, *statements: str) -> list[Any]:
-    """Run statements in a database, outside of ngdata, and give the last one's rows."""
+    """Run statements in a database, outside of ngdata, and return the last one's rows."""
     rows: list[Any] = []
-    with adbc.connect(url, autocommit=True) as connection, connection.cursor() as cursor:
-        cursor.adbc_statement.set_options(**{"adbc.postgresql.use_copy": "false"})
+    with psycopg.connect(url, autocommit=True) as connection:
+        for name in ("json", "jsonb", "numeric"):
+            connection.adapters.register_loader(name, TextLoader)
         for statement in statements:
-            cursor.execute(statement)
+            cursor = connection.execute(statement)  # type: ignore[call-overload]
             rows = cursor.fetchall() if cursor.description else []
     return rows
 
 
+def empty(url: str) -> None:
+    """Empty every table of a store, unless nothing was written to any."""
+    written = execute(
+        url,
+        "SELECT 1 FROM pg_class WHERE relkind = 'r' AND relname NOT IN ('alembic_version', 'versions')"
+        " AND relnamespace = ANY (ARRAY['tokens', 'graph', 'experience']::regnamespace[])"
+        " AND pg_relation_size(oid) > 0",
+    )
+    if written:
+        execute(url, f"TRUNCATE {TABLES}")
+
+
 @pytest.fixture(scope="session")
 def server() -> _local.Addresses:
-    """The servers of this run, migrated to head."""
-    return _local.up(durable=False)
+    """The servers of this process, with a migrated database and one to copy."""
+    addresses = _local.up(durable=False)
+    # A copy takes a fifth of the time that the migrations take.
+    execute(addresses.database_url, f"CREATE DATABASE {TEMPLATE} TEMPLATE ngdata")
+    return addresses
 
 
 @pytest.fixture
 def database_url(server: _local.Addresses) -> str:
     """The shared database, with every table empty."""
-    execute(server.database_url, f"TRUNCATE {TABLES}")
+    empty(server.database_url)
     return server.database_url
 
 
 @pytest.fixture(scope="session")
 def new_database(server: _local.Addresses) -> Callable[[], AbstractContextManager[str]]:
-    """Make a database without our schema, and drop it at the end."""
+    """Create a database without our schema, and drop it at the end."""
     return lambda: _database(server.database_url)
 
 
@@ -90,6 +210,21 @@ def new_database(server: _local.Addresses) -> Callable[[], AbstractContextManage
 def empty_database(new_database: Callable[[], AbstractContextManager[str]]) -> Iterator[str]:
     """A database without our schema."""
     with new_database() as url:
+        yield url
+
+
+@pytest.fixture(scope="session")
+def new_migrated_database(server: _local.Addresses) -> Callable[[], AbstractContextManager[str]]:
+    """Create a database with our schema and no rows, and drop it at the end."""
+    return lambda: _database(server.database_url, TEMPLATE)
+
+
+@pytest.fixture
+def migrated_database(
+    new_migrated_database: Callable[[], AbstractContextManager[str]],
+) -> Iterator[str]:
+    """A database of the test's own, with our schema and no rows."""
+    with new_migrated_database() as url:
         yield url
 
 
@@ -101,21 +236,21 @@ def ng(database_url: str) -> Iterator[ngdata.Client]:
 
 
 @pytest.fixture(scope="session")
-def celegans(server: _local.Addresses) -> Iterator[ngdata.Client]:
+def celegans(
+    new_migrated_database: Callable[[], AbstractContextManager[str]],
+) -> Iterator[ngdata.Client]:
     """A sync client of a store of its own that holds the sample; for reading."""
     from ngdata.datasets import load_celegans
 
-    with _database(server.database_url) as url:
-        migrate.upgrade(url)
-        with ngdata.connect(url) as client:
-            load_celegans(client)
-            yield client
+    with new_migrated_database() as url, ngdata.connect(url) as client:
+        load_celegans(client)
+        yield client
 
 
 @contextmanager
-def _database(url: str) -> Iterator[str]:
+def _database(url: str, template: str = "template1") -> Iterator[str]:
     name = f"test_{uuid.uuid4().hex}"
-    execute(url, f"CREATE DATABASE {name}")
+    execute(url, f"CREATE DATABASE {name} TEMPLATE {template} STRATEGY FILE_COPY")
     try:
         yield url.replace("/ngdata?", f"/{name}?")
     finally:
@@ -143,4 +278,4 @@ def run(work: Any) -> Any:
     return asyncio.run(work)
 
 
-__all__ = ["ROOT", "backends", "execute", "run"]
+__all__ = ["ROOT", "backends", "empty", "execute", "run"]

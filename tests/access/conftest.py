@@ -12,12 +12,12 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlencode
 
-import adbc_driver_postgresql.dbapi as adbc
 import pytest
 
 from ngdata._local.account import Account, account_for
 from ngdata._local.binaries import find_postgres
 from ngdata._store import migrate
+from tests.conftest import execute
 
 PASSWORD = "open sesame/ä:@"
 
@@ -104,16 +104,7 @@ class Server:
 
     def run(self, *statements: str, database: str = "store") -> list[Any]:
         """Run statements as superuser, each by itself, and give the last one's rows."""
-        rows: list[Any] = []
-        with (
-            adbc.connect(self.url(database=database), autocommit=True) as connection,
-            connection.cursor() as cursor,
-        ):
-            cursor.adbc_statement.set_options(**{"adbc.postgresql.use_copy": "false"})
-            for statement in statements:
-                cursor.execute(statement)
-                rows = cursor.fetchall() if cursor.description else []
-        return rows
+        return execute(self.url(database=database), *statements)
 
     def use(self, certificate: Path | None) -> None:
         """Go on with another certificate, which has its key beside it, or without TLS."""

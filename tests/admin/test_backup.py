@@ -124,32 +124,30 @@ def test_without_the_derived_index(filled, empty_database, tmp_path):
     assert contents(empty_database) == contents(filled)
 
 
-def test_tokens_alone_into_a_migrated_database(filled, empty_database, tmp_path):
+def test_tokens_alone_into_a_migrated_database(filled, migrated_database, tmp_path):
     """There the triggers exist before the data, and derive the index as rows are restored."""
     dump = tmp_path / "store.dump"
     tool("pg_dump", filled, "--format=custom", *SCHEMAS, DERIVED, f"--file={dump}")
-    migrate.upgrade(empty_database)
     only = ["--data-only", "--schema=tokens", "--table=tokens", "--exit-on-error"]
-    tool("pg_restore", f"--dbname={empty_database}", *only, dump)
-    assert problems(empty_database) == []
-    before, after = contents(filled), contents(empty_database)
+    tool("pg_restore", f"--dbname={migrated_database}", *only, dump)
+    assert problems(migrated_database) == []
+    before, after = contents(filled), contents(migrated_database)
     for table in ("tokens.tokens", "tokens.spatial_index"):
         assert after[table] == before[table]
 
 
-def test_disabled_triggers_are_not_restored_as_they_were(filled, empty_database, tmp_path):
+def test_disabled_triggers_are_not_restored_as_they_were(filled, migrated_database, tmp_path):
     """pg_restore --disable-triggers enables them again, but not as ALWAYS; the doctor detects it."""
     dump = tmp_path / "store.dump"
     tool("pg_dump", filled, "--format=custom", *SCHEMAS, DERIVED, f"--file={dump}")
-    migrate.upgrade(empty_database)
-    execute(empty_database, "DELETE FROM tokens.alembic_version")
+    execute(migrated_database, "DELETE FROM tokens.alembic_version")
     options = ["--data-only", "--disable-triggers", "--exit-on-error"]
-    tool("pg_restore", f"--dbname={empty_database}", *options, dump)
-    findings = problems(empty_database)
+    tool("pg_restore", f"--dbname={migrated_database}", *options, dump)
+    findings = problems(migrated_database)
     assert [f.check for f in findings] == ["triggers"] * 13 + ["spatial index"]
     for finding in findings[:-1]:
         assert finding.advice is not None
-        execute(empty_database, finding.advice.partition(";")[0])
-    reindex(load_settings(database_url=empty_database))
-    assert problems(empty_database) == []
-    assert contents(empty_database) == contents(filled)
+        execute(migrated_database, finding.advice.partition(";")[0])
+    reindex(load_settings(database_url=migrated_database))
+    assert problems(migrated_database) == []
+    assert contents(migrated_database) == contents(filled)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Iterator
 
 import pytest
 from typer.testing import CliRunner
@@ -31,14 +32,24 @@ def problems(url: str, **more: object) -> list[Finding]:
     return [finding for finding in findings_of(url, **more) if finding.state == "wrong"]
 
 
-@pytest.fixture
-def own(empty_database: str) -> str:
-    """A database of its own that a test may damage, with a few tokens."""
-    migrate.upgrade(empty_database)
-    with ngdata.connect(empty_database) as ng:
+def fill(url: str) -> str:
+    with ngdata.connect(url) as ng:
         for n in range(5):
             ng.tokens.create({0: (n, n, n), 3: (1.0, 2.0, -0.0)})
-    return empty_database
+    return url
+
+
+@pytest.fixture
+def own(migrated_database: str) -> str:
+    """A database of its own that a test may damage, with a few tokens."""
+    return fill(migrated_database)
+
+
+@pytest.fixture(scope="module")
+def repaired(new_migrated_database) -> Iterator[str]:
+    """The same for several tests, each of which checks at its end that nothing is wrong any more."""
+    with new_migrated_database() as url:
+        yield fill(url)
 
 
 def test_a_healthy_store(own, server):
@@ -67,19 +78,19 @@ def test_it_knows_every_trigger(own):
 
 
 @pytest.mark.parametrize("place_and_name", sorted(catalog.ALWAYS | catalog.OTHER))
-def test_a_trigger_that_does_not_fire(own, place_and_name):
+def test_a_trigger_that_does_not_fire(repaired, place_and_name):
     place, name = place_and_name
     states = ["DISABLE TRIGGER"]
     # The state after pg_restore --disable-triggers.
     states += ["ENABLE TRIGGER"] if place_and_name in catalog.ALWAYS else []
     for state in states:
-        execute(own, f"ALTER TABLE {place} {state} {name}")
-        [finding] = problems(own)
+        execute(repaired, f"ALTER TABLE {place} {state} {name}")
+        [finding] = problems(repaired)
         assert finding.check == "triggers"
         assert name in finding.observed
         assert finding.advice is not None
-        execute(own, finding.advice.partition(";")[0])
-        assert problems(own) == []
+        execute(repaired, finding.advice.partition(";")[0])
+        assert problems(repaired) == []
 
 
 def test_a_missing_trigger(own):

@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 
 import ngdata
 from ngdata._config.settings import load_settings
-from ngdata._store import migrate, owner_locks
+from ngdata._store import owner_locks
 from ngdata.admin import cli
 from ngdata.admin.optimize import optimize
 from ngdata.errors import ConfigError, NGDataError
@@ -29,9 +29,8 @@ LOCKED = "SELECT 1 FROM pg_locks WHERE mode = 'AccessExclusiveLock' AND granted"
 
 
 @pytest.fixture
-def url(empty_database):
-    migrate.upgrade(empty_database)
-    return empty_database
+def url(migrated_database):
+    return migrated_database
 
 
 def settings(url):

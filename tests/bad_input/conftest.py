@@ -2,10 +2,10 @@
 
 import math
 
-import adbc_driver_postgresql.dbapi as adbc
 import pytest
 
 import ngdata
+from tests.conftest import empty
 
 POINTS = {"x": [0.0, 1.0, 2.0], "y": [0.0, 1.0, 2.0], "z": [0.0, 1.0, 2.0]}
 
@@ -13,9 +13,7 @@ POINTS = {"x": [0.0, 1.0, 2.0], "y": [0.0, 1.0, 2.0], "z": [0.0, 1.0, 2.0]}
 @pytest.fixture(scope="module")
 def small_store(server):
     """A client and the ids of three tokens, with one connection and one event."""
-    tables = "tokens.tokens, graph.connections, experience.experience_events"
-    with adbc.connect(server.database_url, autocommit=True) as connection:
-        connection.execute(f"TRUNCATE {tables}, experience.experience_trajectories").close()
+    empty(server.database_url)
     with ngdata.connect(server.database_url) as client:
         ids = client.tokens.bulk_create(POINTS).tolist()
         client.graph.create_connection(ids[0], ids[1])

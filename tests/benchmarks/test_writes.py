@@ -5,7 +5,6 @@ import importlib.util
 import re
 import sys
 
-from ngdata._store import migrate
 from tests.conftest import ROOT
 
 
@@ -18,18 +17,16 @@ def load():
     return module
 
 
-def test_all_methods_write_the_same(empty_database):
-    migrate.upgrade(empty_database)
+def test_all_methods_write_the_same(migrated_database):
     benchmark = load()
-    results = asyncio.run(benchmark.run(empty_database, store=200, rows=40, turns=2))
+    results = asyncio.run(benchmark.run(migrated_database, store=200, rows=40, turns=2))
     lines = benchmark.table(results).splitlines()
     assert len(lines) == 2 + 4 + 4 + 3 + 3
     for line in lines[2:]:
         assert re.fullmatch(r"\| [\w, ]+ \| 40 \| [\w, ]+( \| [\d.,]+){5} \|", line), line
 
 
-def test_an_initial_load_writes_the_same(empty_database):
-    migrate.upgrade(empty_database)
+def test_an_initial_load_writes_the_same(migrated_database):
     benchmark = load()
-    results = asyncio.run(benchmark.measured_initial(empty_database, rows=40, turns=1))
+    results = asyncio.run(benchmark.measured_initial(migrated_database, rows=40, turns=1))
     assert list(results.seconds) == ["ngdata", "ngdata, initial=True"]

@@ -5,13 +5,11 @@ import re
 
 from benchmarks import cache, versions
 from ngdata import _local
-from ngdata._store import migrate
 from tests.conftest import execute
 
 
-def test_all_ways_return_the_same_answer(server, empty_database):
-    migrate.upgrade(empty_database)
-    addresses = _local.Addresses(empty_database, server.redis_url)
+def test_all_ways_return_the_same_answer(server, migrated_database):
+    addresses = _local.Addresses(migrated_database, server.redis_url)
     results = asyncio.run(cache.run(addresses, (1, 50), turns=5))
     lines = cache.table(results).splitlines()
     assert len(lines) == 2 + 7 + 6
@@ -19,11 +17,10 @@ def test_all_ways_return_the_same_answer(server, empty_database):
         assert re.fullmatch(r"\| [\d,]+ \| [\w -]+ \| [\d.]+ \| [\d.]+ \| [\d.]+ \|", line), line
 
 
-def test_the_rows_of_all_writers_remain(empty_database):
-    migrate.upgrade(empty_database)
-    results = asyncio.run(versions.run(empty_database, 80))
+def test_the_rows_of_all_writers_remain(migrated_database):
+    results = asyncio.run(versions.run(migrated_database, 80))
     assert [result.sessions for result in results] == [1, 4, 8]
-    rows = execute(empty_database, "SELECT count(*) FROM graph.connections")
+    rows = execute(migrated_database, "SELECT count(*) FROM graph.connections")
     assert rows == [(2 * 80,)]  # with the trigger, and without
     lines = versions.table(results).splitlines()
     for line in lines[2:]:

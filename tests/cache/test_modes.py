@@ -10,7 +10,6 @@ import ngdata
 from ngdata._connections.revision import HEAD
 from ngdata._reading.cache import CacheStats
 from ngdata._reading.cache.codec import FORMAT
-from ngdata._store import migrate
 from ngdata.errors import InvalidQueryError, NGDataError
 from tests.cache.conftest import eventually, outsider, points, run, same
 
@@ -200,16 +199,17 @@ def test_a_read_that_runs_during_a_clear_is_not_kept(database_url):
 # --------------------------------------------------------------------- which clients share answers
 
 
-def test_two_databases_share_nothing(server, database_url, empty_database, own_redis):
+def test_two_databases_share_nothing(server, database_url, migrated_database, own_redis):
     """The second is a copy with the same nonces and the same secret."""
-    migrate.upgrade(empty_database)
 
     async def main():
         async with (
             await ngdata.connect_async(database_url, redis_url=own_redis.url, cache="ttl") as one,
-            await ngdata.connect_async(empty_database, redis_url=own_redis.url, cache="ttl") as two,
+            await ngdata.connect_async(
+                migrated_database, redis_url=own_redis.url, cache="ttl"
+            ) as two,
             outsider(database_url) as first,
-            outsider(empty_database) as second,
+            outsider(migrated_database) as second,
         ):
             await one.tokens.create({0: (0, 0, 0)})
             await second.execute("DELETE FROM tokens.versions")

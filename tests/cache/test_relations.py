@@ -6,7 +6,7 @@ import json
 import asyncpg
 import pytest
 
-from tests.cache.test_isolation import BOX, MOMENT, READS, RUN, filled  # noqa: F401
+from tests.cache.test_isolation import BOX, MOMENT, READS, RUN, filled, store  # noqa: F401
 
 # Relations that a plan does not show, because a function reads them.
 INSIDE = {"shortest_path": {"graph.connections"}}
@@ -70,13 +70,13 @@ async def plan_of(url, query):
 
 
 @pytest.mark.parametrize("read", [*READS, *FILTERED])
-def test_every_relation_of_a_read_is_named(filled, sent_queries, database_url, read):  # noqa: F811
+def test_every_relation_of_a_read_is_named(filled, sent_queries, store, read):  # noqa: F811
     ng, ids = filled
     sent_queries.clear()
     (READS | FILTERED)[read](ng, ids)
     # One query, so all rows are of one moment; load_snapshot comes after a list of snapshots.
     assert len(sent_queries) == (2 if read == "graph.load_snapshot" else 1)
     for query in sent_queries:
-        read_by_plan = relations_of(asyncio.run(plan_of(database_url, query)))
+        read_by_plan = relations_of(asyncio.run(plan_of(store[0], query)))
         assert read_by_plan
         assert read_by_plan <= set(query.relations)

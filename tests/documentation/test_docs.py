@@ -137,10 +137,9 @@ def fenced(page: Path, language: str) -> str:
 
 
 @pytest.mark.parametrize("page", [p for p in PAGES if ">>>" in p.read_text()], ids=lambda p: p.name)
-def test_examples_of_pages(empty_database, monkeypatch, page):
+def test_examples_of_pages(migrated_database, monkeypatch, page):
     # A new database, like a reader's: statistics left by other tests would change plans.
-    migrate.upgrade(empty_database)
-    monkeypatch.setenv("NGDATA_DATABASE_URL", empty_database)
+    monkeypatch.setenv("NGDATA_DATABASE_URL", migrated_database)
     run_example(doctest.DocTestParser().get_doctest(fenced(page, "python"), {}, page.name, None, 0))
 
 

@@ -1,11 +1,11 @@
 """A store of random experience and the same rows as frames, for comparison with pandas."""
 
-import adbc_driver_postgresql.dbapi as adbc
 import numpy as np
 import pandas as pd
 import pytest
 
 import ngdata
+from tests.conftest import empty
 
 ZERO = pd.Timestamp("1969-12-31T23:00Z")
 TOKENS, EVENTS = 40, 400
@@ -13,9 +13,7 @@ TOKENS, EVENTS = 40, 400
 
 @pytest.fixture(scope="module")
 def store(server):
-    tables = "tokens.tokens, graph.connections, experience.experience_events"
-    with adbc.connect(server.database_url, autocommit=True) as connection:
-        connection.execute(f"TRUNCATE {tables}, experience.experience_trajectories").close()
+    empty(server.database_url)
     with ngdata.connect(server.database_url) as client:
         yield client
 

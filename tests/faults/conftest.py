@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 
-import adbc_driver_postgresql.dbapi as adbc
+import psycopg
 import pytest
 
 OURS = "backend_type = 'client backend' AND application_name = 'ngdata'"
@@ -19,12 +19,12 @@ class Server:
 
     def __init__(self, url: str) -> None:
         self.url = url
-        self._connection = adbc.connect(url + "&application_name=observer", autocommit=True)
+        self._connection = psycopg.connect(url + "&application_name=observer", autocommit=True)
 
     def count(self, condition: str) -> int:
-        with self._connection.cursor() as cursor:
-            cursor.execute(f"SELECT count(*) FROM pg_stat_activity WHERE {OURS} AND {condition}")
-            return cursor.fetchone()[0]
+        counted = f"SELECT count(*) FROM pg_stat_activity WHERE {OURS} AND {condition}"
+        [(count,)] = self._connection.execute(counted).fetchall()
+        return count
 
     def busy(self) -> int:
         """Return the number of our backends that run a statement or have a transaction open."""
@@ -43,9 +43,8 @@ class Server:
     @contextmanager
     def locked(self, table: str, mode: str = "ACCESS EXCLUSIVE") -> Iterator[None]:
         """Hold a lock during the body, so that statements on the table block."""
-        with adbc.connect(self.url + "&application_name=holder") as holder:
-            with holder.cursor() as cursor:
-                cursor.execute(f"LOCK TABLE {table} IN {mode} MODE")
+        with psycopg.connect(self.url + "&application_name=holder") as holder:
+            holder.execute(f"LOCK TABLE {table} IN {mode} MODE")
             yield
             holder.rollback()
 

@@ -1,21 +1,19 @@
 """A store per module, emptied once, with a small random graph of all kinds of connections."""
 
-import adbc_driver_postgresql.dbapi as adbc
 import networkx as nx
 import numpy as np
 import pandas as pd
 import pytest
 
 import ngdata
+from tests.conftest import empty
 
 NODES = 18
 
 
 @pytest.fixture(scope="module")
 def store(server):
-    tables = "tokens.tokens, graph.connections, graph.graph_snapshots"
-    with adbc.connect(server.database_url, autocommit=True) as connection:
-        connection.execute(f"TRUNCATE {tables}, experience.experience_events").close()
+    empty(server.database_url)
     with ngdata.connect(server.database_url) as client:
         yield client
 

@@ -7,16 +7,14 @@ import pandas as pd
 import pytest
 
 import ngdata
-from ngdata._store import migrate
 
 LAYERS = 8
 
 
 @pytest.fixture
-def ng(empty_database):
+def ng(migrated_database):
     """A database of its own: statistics of other tests' rows change the plans."""
-    migrate.upgrade(empty_database)
-    with ngdata.connect(empty_database) as client:
+    with ngdata.connect(migrated_database) as client:
         yield client
 
 

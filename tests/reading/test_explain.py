@@ -10,7 +10,6 @@ import pytest
 
 import ngdata
 from ngdata._client import experience, graph, tokens
-from ngdata._store import migrate
 from ngdata.errors import InvalidQueryError
 
 COUNT = 100_000
@@ -28,10 +27,9 @@ BOXES = {
 
 
 @pytest.fixture(scope="module")
-def url(new_database):
+def url(new_migrated_database):
     """Yield a database of this module's own: statistics of other tests' data outlive a TRUNCATE."""
-    with new_database() as address:
-        migrate.upgrade(address)
+    with new_migrated_database() as address:
         yield address
 
 

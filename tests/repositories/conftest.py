@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
-import adbc_driver_postgresql.dbapi as adbc
+import psycopg
 import pytest
 
 from ngdata import _local
@@ -23,6 +23,7 @@ from ngdata.repositories import (
     TokenModel,
     TokenRepository,
 )
+from tests.conftest import execute
 
 ZEROS = [0.0] * 8
 
@@ -118,9 +119,7 @@ class Outside:
         self._url = url
 
     def rows(self, statement: str) -> list[Any]:
-        with adbc.connect(self._url, autocommit=True) as connection, connection.cursor() as cursor:
-            cursor.execute(statement)
-            return cursor.fetchall() if cursor.description else []
+        return execute(self._url, statement)
 
     def one(self, statement: str) -> Any:
         return self.rows(statement)[0][0]
@@ -144,9 +143,8 @@ class Outside:
     @contextmanager
     def locked(self, table: str) -> Iterator[None]:
         """Hold a lock, so that whoever needs the table hangs."""
-        with adbc.connect(self._url) as holder:
-            with holder.cursor() as cursor:
-                cursor.execute(f"LOCK TABLE {table} IN ACCESS EXCLUSIVE MODE")
+        with psycopg.connect(self._url) as holder:
+            holder.execute(f"LOCK TABLE {table} IN ACCESS EXCLUSIVE MODE")
             yield
             holder.rollback()
 

@@ -82,13 +82,10 @@ def test_no_password_is_in_the_error_of_a_task(ng, cluster):
     assert "gone" in str(logs)
 
 
-def test_another_database_with_the_same_schema(ng, database_url, new_database):
+def test_another_database_with_the_same_schema(ng, database_url, new_migrated_database):
     """Such as a replica; planning reads the database that the workers will read."""
-    from ngdata._store import migrate
-
     ng.tokens.bulk_create(random_tokens(1, 10))
-    with new_database() as other:
-        migrate.upgrade(other)
+    with new_migrated_database() as other:
         with ngdata.connect(other) as other_client:
             other_client.tokens.bulk_create(random_tokens(2, 33))
         frame = ng.tokens.to_dask(*LIMITS, npartitions=3, url=other, consistent=True)
@@ -196,11 +193,8 @@ def test_an_idle_database_is_closed(ng, database_url, monkeypatch):
     whole(frame)
 
 
-def test_terminated_connections_are_replaced_and_closed(new_database, execute):
-    from ngdata._store import migrate
-
-    with new_database() as url:
-        migrate.upgrade(url)
+def test_terminated_connections_are_replaced_and_closed(new_migrated_database, execute):
+    with new_migrated_database() as url:
         with ngdata.connect(url) as ng:
             frame = ng.tokens.to_dask(*LIMITS, npartitions=1)
         assert whole(frame).empty

@@ -8,7 +8,6 @@ import pandas as pd
 import pytest
 
 import ngdata
-from ngdata._store import migrate
 from ngdata.errors import ConfigError, ConsistencyError
 from tests.scaling.conftest import LIMITS, random_events, random_tokens, sizes, whole
 
@@ -103,20 +102,19 @@ def test_two_calls_are_two_reads(ng):
 
 
 @pytest.fixture
-def limited_url(empty_database, execute):
+def limited_url(migrated_database, execute):
     """The URL of a user who may read the tokens, but not their versions."""
-    migrate.upgrade(empty_database)
     name = f"limited_{uuid.uuid4().hex}"
     execute(
-        empty_database,
+        migrated_database,
         f"CREATE ROLE {name}",
         f"GRANT USAGE ON SCHEMA tokens TO {name}",
         f"GRANT SELECT ON tokens.spatial_index, tokens.alembic_version TO {name}",
     )
-    with ngdata.connect(empty_database) as owner:
+    with ngdata.connect(migrated_database) as owner:
         owner.tokens.bulk_create(random_tokens(3, 20))
-    yield f"{empty_database}&options=-c%20role%3D{name}"
-    execute(empty_database, f"DROP OWNED BY {name}", f"DROP ROLE {name}")
+    yield f"{migrated_database}&options=-c%20role%3D{name}"
+    execute(migrated_database, f"DROP OWNED BY {name}", f"DROP ROLE {name}")
 
 
 def test_without_the_privilege_to_read_versions(limited_url):
@@ -129,12 +127,11 @@ def test_without_the_privilege_to_read_versions(limited_url):
             ng.tokens.to_dask(*LIMITS, npartitions=3, consistent=True)
 
 
-def test_a_disabled_trigger(empty_database, execute):
-    migrate.upgrade(empty_database)
-    with ngdata.connect(empty_database) as ng:
+def test_a_disabled_trigger(migrated_database, execute):
+    with ngdata.connect(migrated_database) as ng:
         ng.tokens.bulk_create(random_tokens(4, 20))
         frame = ng.tokens.to_dask(*LIMITS, npartitions=2, consistent=True)
-        execute(empty_database, "ALTER TABLE tokens.spatial_index DISABLE TRIGGER renew_version")
+        execute(migrated_database, "ALTER TABLE tokens.spatial_index DISABLE TRIGGER renew_version")
         with pytest.raises(ConfigError, match="versions of the store"):
             ng.tokens.to_dask(*LIMITS, npartitions=2, consistent=True)
         with pytest.raises(ConsistencyError):

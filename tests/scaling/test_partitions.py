@@ -243,28 +243,25 @@ def test_other_invalid_arguments(ng):
             ng.experience.to_dask(*window, npartitions=2)
 
 
-def test_the_index_finds_each_partition(new_database, execute):
+def test_the_index_finds_each_partition(new_migrated_database, execute):
     """Otherwise each partition would read the whole region."""
     import ngdata
     from ngdata._client import explain
-    from ngdata._store import migrate
 
-    with new_database() as url:
-        migrate.upgrade(url)
-        with ngdata.connect(url) as ng:
-            ng.tokens.bulk_create(random_tokens(10, 20_000))
-            times = np.arange(20_000) * 1000
-            ng.experience.bulk_create({"event_type": "a", "timestamp": times})
-            execute(url, "ANALYZE")
-            tokens = ng.tokens.to_dask(*LIMITS, npartitions=20)
-            events = ng.experience.to_dask(npartitions=20)
-            for frame, index in ((tokens, "&&&"), (events, "ix_experience_events_timestamp")):
-                part, columns = frame.expr.operand("iterables")[0][7], list(frame.columns)
-                plan = ng._loop.run(
-                    explain.plan_of(ng._wrapped._database, part.rows.query(columns), analyze=False)
-                )
-                assert index in plan.text
-                assert "Seq Scan" not in plan.text
+    with new_migrated_database() as url, ngdata.connect(url) as ng:
+        ng.tokens.bulk_create(random_tokens(10, 20_000))
+        times = np.arange(20_000) * 1000
+        ng.experience.bulk_create({"event_type": "a", "timestamp": times})
+        execute(url, "ANALYZE")
+        tokens = ng.tokens.to_dask(*LIMITS, npartitions=20)
+        events = ng.experience.to_dask(npartitions=20)
+        for frame, index in ((tokens, "&&&"), (events, "ix_experience_events_timestamp")):
+            part, columns = frame.expr.operand("iterables")[0][7], list(frame.columns)
+            plan = ng._loop.run(
+                explain.plan_of(ng._wrapped._database, part.rows.query(columns), analyze=False)
+            )
+            assert index in plan.text
+            assert "Seq Scan" not in plan.text
 
 
 def test_explain_accepts_both_methods(ng, tmp_path):
@@ -275,7 +272,7 @@ def test_explain_accepts_both_methods(ng, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_the_rows_are_counted_once(new_database, execute):
+def test_the_rows_are_counted_once(new_migrated_database, execute):
     """The planner expects one row in a finite box, for which it would count them again."""
     import ngdata
     from ngdata._client import explain
@@ -283,22 +280,19 @@ def test_the_rows_are_counted_once(new_database, execute):
     from ngdata._query.filters import TokenFilter
     from ngdata._query.partitions import PartCount, event_split, region_split
     from ngdata._query.space import Box
-    from ngdata._store import migrate
 
     box = Box.of((-100, -100, -100), (100, 100, 100), 0)
-    with new_database() as url:
-        migrate.upgrade(url)
-        with ngdata.connect(url) as ng:
-            ng.tokens.bulk_create(random_tokens(11, 5000))
-            ng.experience.bulk_create(random_events(11, 5000))
-            execute(url, "ANALYZE")
-            assert regions.count(box, TokenFilter()).sql.count("ST_X") == 2
-            for split in (
-                region_split(box, TokenFilter(), None, PartCount(8)),
-                event_split(events.window(events.EventFilter(0, 10**12)), PartCount(8)),
-            ):
-                work = explain.plan_of(ng._wrapped._database, split.bounds, analyze=True)
-                plan = ng._loop.run(work).text
-                aggregates = [line for line in plan.splitlines() if "Aggregate" in line]
-                assert aggregates
-                assert all("loops=1)" in line for line in aggregates), plan
+    with new_migrated_database() as url, ngdata.connect(url) as ng:
+        ng.tokens.bulk_create(random_tokens(11, 5000))
+        ng.experience.bulk_create(random_events(11, 5000))
+        execute(url, "ANALYZE")
+        assert regions.count(box, TokenFilter()).sql.count("ST_X") == 2
+        for split in (
+            region_split(box, TokenFilter(), None, PartCount(8)),
+            event_split(events.window(events.EventFilter(0, 10**12)), PartCount(8)),
+        ):
+            work = explain.plan_of(ng._wrapped._database, split.bounds, analyze=True)
+            plan = ng._loop.run(work).text
+            aggregates = [line for line in plan.splitlines() if "Aggregate" in line]
+            assert aggregates
+            assert all("loops=1)" in line for line in aggregates), plan

@@ -29,12 +29,12 @@ def in_parts(monkeypatch):
 
 @pytest.fixture
 def slow(database_url):
-    """A server on which each statement that writes takes a second and a half."""
+    """A server on which each statement that writes takes a second."""
     tables = ("tokens.tokens", "graph.connections", "experience.experience_events")
     execute(
         database_url,
         "CREATE FUNCTION public.wait() RETURNS trigger LANGUAGE plpgsql AS"
-        " $$ BEGIN PERFORM pg_sleep(1.5); RETURN NULL; END $$",
+        " $$ BEGIN PERFORM pg_sleep(1); RETURN NULL; END $$",
         *(
             f"CREATE TRIGGER wait BEFORE INSERT ON {table}"
             " FOR EACH STATEMENT EXECUTE FUNCTION public.wait()"
@@ -115,7 +115,7 @@ def test_a_bar_is_shown_during_a_long_statement(ng, slow, database_url, capsys):
     execute(
         database_url,
         "CREATE OR REPLACE FUNCTION public.wait() RETURNS trigger LANGUAGE plpgsql AS"
-        " $$ BEGIN PERFORM pg_sleep(4); RETURN NULL; END $$",
+        " $$ BEGIN PERFORM pg_sleep(3); RETURN NULL; END $$",
     )
     WRITES["tokens"](ng, None)
     assert any("0.00/250" in line for line in shown(capsys))
@@ -128,11 +128,8 @@ def test_no_bar_for_a_short_write(ng, in_parts, capsys):
     assert any("250/250" in line for line in shown(capsys))
 
 
-def test_the_first_load_has_a_second_bar(empty_database, capsys):
-    from ngdata._store import migrate
-
-    migrate.upgrade(empty_database)
-    with ngdata.connect(empty_database) as ng:
+def test_the_first_load_has_a_second_bar(migrated_database, capsys):
+    with ngdata.connect(migrated_database) as ng:
         ng.tokens.bulk_create({}, coords=points(50), initial=True, progress=True)
     lines = shown(capsys)
     assert any("spatial index: 100%" in line and "26.0/26.0" in line for line in lines), lines

@@ -10,7 +10,7 @@ import pytest
 from typer.testing import CliRunner
 
 import ngdata
-from ngdata._store import migrate, owner_locks
+from ngdata._store import owner_locks
 from ngdata.admin import cli
 from ngdata.binary import encode_tokens
 from ngdata.binary.loading import load_records
@@ -37,9 +37,8 @@ WHERE x.indrelid::regclass::text LIKE 'tokens.%' ORDER BY 1
 
 
 @pytest.fixture
-def url(empty_database):
-    migrate.upgrade(empty_database)
-    return empty_database
+def url(migrated_database):
+    return migrated_database
 
 
 def frame(rows):
