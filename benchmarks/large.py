@@ -20,8 +20,8 @@ from benchmarks.measure import Timings, Way, alternate
 from benchmarks.peers import plain_sql
 from benchmarks.reads import FLOOR, SENT
 from ngdata._query import regions
+from ngdata._query.boxes import Box
 from ngdata._query.filters import TokenFilter
-from ngdata._query.space import Box
 from ngdata._reading import parallel
 
 __all__ = ["main", "measured", "tables"]

@@ -12,9 +12,9 @@ import pandas as pd
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
+from ngdata._query.boxes import Box
 from ngdata._query.filters import TokenFilter
 from ngdata._query.regions import region
-from ngdata._query.space import Box
 from ngdata.repositories import TokenModel
 
 __all__ = ["Peers", "plain_sql"]

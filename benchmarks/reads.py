@@ -22,8 +22,8 @@ from benchmarks.floor import Drain
 from benchmarks.measure import Timings, Way, alternate, turns_for
 from benchmarks.peers import Peers, plain_sql
 from ngdata._query import regions
+from ngdata._query.boxes import Box
 from ngdata._query.filters import TokenFilter
-from ngdata._query.space import Box
 
 __all__ = ["Reads", "main", "measured"]
 

@@ -35,7 +35,7 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 import ngdata
 from benchmarks.store import server
 from ngdata._store import copy, experience, fields, graph, migrate, tokens
-from ngdata._store.spatial_index import compare_level
+from ngdata._store.index_repair import compare_level
 
 Way = Callable[[], Awaitable[Any]]
 

@@ -17,10 +17,10 @@ from ngdata._arguments.numbers import as_float
 from ngdata._arguments.times import Time, as_utc
 from ngdata._client.namespace import Namespace, as_series
 from ngdata._query import events, joins, trajectories
+from ngdata._query.boxes import Box, Window
 from ngdata._query.events import EventFilter
 from ngdata._query.filters import TokenFilter
 from ngdata._query.partitions import PartCount, event_split
-from ngdata._query.space import Box, Window
 from ngdata._reading.dask_frames import DaskFrame, dask_frame
 from ngdata._reading.flatten import flatten_dicts
 from ngdata._reading.reader import CacheMode, MaxRows

@@ -17,8 +17,8 @@ from ngdata._client.subgraph import Subgraph
 from ngdata._connections.threads import in_daemon_thread
 from ngdata._query import edges, literals, neighbors, paths
 from ngdata._query import snapshots as snapshot_reads
+from ngdata._query.boxes import Box, Window
 from ngdata._query.neighbors import Direction
-from ngdata._query.space import Box, Window
 from ngdata._reading.reader import CacheMode, MaxRows
 from ngdata._store import graph as store
 from ngdata._store.input_frames import Frame

@@ -18,9 +18,9 @@ from ngdata._arguments.suggestions import checked_word
 from ngdata._arguments.times import Time
 from ngdata._client.namespace import Namespace, as_series
 from ngdata._query import regions
+from ngdata._query.boxes import Box
 from ngdata._query.filters import TokenFilter
 from ngdata._query.partitions import PartCount, region_split
-from ngdata._query.space import Box
 from ngdata._query.tokens import by_id
 from ngdata._reading import geoparquet
 from ngdata._reading.dask_frames import DaskFrame, dask_frame

@@ -15,7 +15,6 @@ from typing import Annotated, Any
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, ValidationError
 
 from ngdata._config import postgres_url, redis_url, tls
-from ngdata._config.file import from_mapping, load_config_file
 from ngdata._config.sources import (
     Source,
     Sources,
@@ -25,6 +24,7 @@ from ngdata._config.sources import (
     read_variables,
 )
 from ngdata._config.url import URL
+from ngdata._config.yaml_file import from_mapping, load_config_file
 from ngdata.errors import ConfigError
 
 __all__ = ["ServerParts", "Settings", "load_settings", "resolve_settings"]

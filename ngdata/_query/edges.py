@@ -7,9 +7,9 @@ from typing import Final
 
 from ngdata._arguments.suggestions import checked_word
 from ngdata._query import literals as sql
+from ngdata._query.boxes import SPATIAL_INDEX, Box
 from ngdata._query.filters import any_of, at_least, row_limit, where_clause
 from ngdata._query.model import Column, Kind, Query
-from ngdata._query.space import SPATIAL_INDEX, Box
 
 __all__ = ["COLUMNS", "CONNECTIONS", "all_arcs", "edges"]
 

@@ -10,9 +10,9 @@ from typing import Final
 from ngdata._arguments.numbers import positive
 from ngdata._arguments.times import EPOCH, MICROSECOND, Time, first_microsecond
 from ngdata._query import literals as sql
+from ngdata._query.boxes import SPATIAL_INDEX, Box
 from ngdata._query.filters import any_of, row_limit, where_clause
 from ngdata._query.model import MISSING_ID, Column, Kind, Query, select_list
-from ngdata._query.space import SPATIAL_INDEX, Box
 from ngdata.errors import InvalidQueryError
 
 __all__ = [

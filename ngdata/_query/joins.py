@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime as dt
 
 from ngdata._arguments.levels import Level, level_index
+from ngdata._query.boxes import SPATIAL_INDEX, Box
 from ngdata._query.events import EVENTS, ORDER, REWARD_SUMS, EventFilter, in_region, time_step
 from ngdata._query.filters import TokenFilter, row_limit, where_clause
 from ngdata._query.model import (
@@ -16,7 +17,6 @@ from ngdata._query.model import (
     requested,
     select_list,
 )
-from ngdata._query.space import SPATIAL_INDEX, Box
 from ngdata._query.trajectories import TRAJECTORIES
 
 __all__ = ["activity", "mean_position"]

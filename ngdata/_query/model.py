@@ -14,8 +14,8 @@ from typing import Final
 from ngdata._arguments.numbers import as_list
 from ngdata._arguments.suggestions import did_you_mean
 from ngdata._query import literals as sql
+from ngdata._query.boxes import Box
 from ngdata._query.filters import TokenFilter
-from ngdata._query.space import Box
 from ngdata.errors import InvalidQueryError
 
 __all__ = [

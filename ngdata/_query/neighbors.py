@@ -9,6 +9,7 @@ from ngdata._arguments.levels import Level, level_index
 from ngdata._arguments.numbers import as_integer, non_negative, positive
 from ngdata._arguments.suggestions import checked_word
 from ngdata._query import literals as sql
+from ngdata._query.boxes import SPATIAL_INDEX
 from ngdata._query.edges import CONNECTIONS
 from ngdata._query.filters import any_of, at_least, row_limit, where_clause
 from ngdata._query.model import (
@@ -20,7 +21,6 @@ from ngdata._query.model import (
     requested,
     select_list,
 )
-from ngdata._query.space import SPATIAL_INDEX
 
 __all__ = ["Direction", "checked_direction", "degree", "neighbors", "subgraph"]
 

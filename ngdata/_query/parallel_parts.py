@@ -14,10 +14,10 @@ from typing import Final
 
 import numpy as np
 
+from ngdata._query.boxes import SPATIAL_INDEX, Box, search_box, with_coordinate
 from ngdata._query.filters import TokenFilter, where_clause
 from ngdata._query.model import Query, Region
 from ngdata._query.regions import region as region_query
-from ngdata._query.space import SPATIAL_INDEX, Box, search_box, with_coordinate
 
 __all__ = ["estimate_sql", "sample_sql", "size_sql", "slabs", "sweeps"]
 

@@ -14,9 +14,9 @@ from typing import Any, Final, Protocol, TypeAlias
 from ngdata._arguments.numbers import positive
 from ngdata._query import literals as sql
 from ngdata._query import regions
+from ngdata._query.boxes import SPATIAL_INDEX, Box, with_coordinate
 from ngdata._query.filters import TokenFilter, where_clause
 from ngdata._query.model import Column, Kind, Query, select_list
-from ngdata._query.space import SPATIAL_INDEX, Box, with_coordinate
 from ngdata.errors import InvalidQueryError
 
 __all__ = ["PartCount", "Rows", "Split", "event_split", "head", "region_split"]

@@ -12,9 +12,9 @@ import numpy as np
 from ngdata._arguments.levels import Level, level_index
 from ngdata._arguments.numbers import non_negative, positive
 from ngdata._query import literals as sql
+from ngdata._query.boxes import SPATIAL_INDEX, Box, Point, as_point, point_sql, search_box
 from ngdata._query.filters import TokenFilter, row_limit, where_clause
 from ngdata._query.model import Column, Kind, Query, Region, choose
-from ngdata._query.space import SPATIAL_INDEX, Box, Point, as_point, point_sql, search_box
 from ngdata._query.wire_format import compact
 from ngdata.errors import InvalidQueryError
 

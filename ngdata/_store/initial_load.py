@@ -15,8 +15,8 @@ import asyncpg
 
 from ngdata._arguments.levels import LEVELS
 from ngdata._store.copy import progress_bar
+from ngdata._store.index_repair import fill_level
 from ngdata._store.owner_locks import lock_tables, require_owner
-from ngdata._store.spatial_index import fill_level
 from ngdata.errors import InvalidQueryError
 
 __all__ = ["deferred_spatial_index"]

@@ -15,7 +15,7 @@ import asyncpg
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from ngdata._arguments.envelope import Envelope, FormatError, read_table, write_table
+from ngdata._arguments.checked_bytes import Envelope, FormatError, read_table, write_table
 from ngdata.errors import NGDataError, ResultTooLarge
 
 __all__ = ["CONNECTIONS", "TOKENS", "GraphMetrics", "decode", "encode", "insert_snapshot"]

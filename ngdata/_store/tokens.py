@@ -13,7 +13,7 @@ import pyarrow as pa
 
 from ngdata._arguments.levels import LEVELS, level_index
 from ngdata._arguments.numbers import is_number
-from ngdata._query.space import MAX_COORDINATE, as_point, unmasked
+from ngdata._query.boxes import MAX_COORDINATE, as_point, unmasked
 from ngdata._store.fields import TOKENS
 from ngdata._store.input_frames import Frame, as_dataframe
 from ngdata._store.value_types import Number, first_true, invalid_value, short_repr

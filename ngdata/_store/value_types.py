@@ -27,7 +27,7 @@ from ngdata._arguments.ids import CANONICAL, canonical_id, canonical_ids
 from ngdata._arguments.json_text import json_text
 from ngdata._arguments.numbers import as_float, is_number
 from ngdata._arguments.times import as_utc, is_missing
-from ngdata._query.space import MAX_COORDINATE
+from ngdata._query.boxes import MAX_COORDINATE
 from ngdata.errors import InvalidQueryError
 
 __all__ = [

@@ -25,9 +25,9 @@ from ngdata._connections.database import Database
 from ngdata._connections.opening import open_database
 from ngdata._connections.threads import in_daemon_thread
 from ngdata._local.fallback import resolve_servers
+from ngdata._query.boxes import Box
 from ngdata._query.filters import TokenFilter
 from ngdata._query.regions import region
-from ngdata._query.space import Box
 from ngdata._store.owner_locks import lock_tables, require_owner
 
 __all__ = ["Optimized", "optimize"]

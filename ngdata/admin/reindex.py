@@ -21,8 +21,8 @@ from ngdata._connections.background_loop import background_loop
 from ngdata._connections.opening import open_database
 from ngdata._connections.threads import in_daemon_thread
 from ngdata._local.fallback import resolve_servers
+from ngdata._store.index_repair import repair_level
 from ngdata._store.owner_locks import lock_tables, require_owner
-from ngdata._store.spatial_index import repair_level
 
 __all__ = ["Reindexed", "reindex"]
 

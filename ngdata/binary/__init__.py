@@ -20,7 +20,7 @@ from ngdata.binary.coordinates import Dialect
 from ngdata.binary.events import decode_events, encode_events, event_rows
 from ngdata.binary.flags import CONNECTION_FLAGS, EVENT_FLAGS, TOKEN_FLAGS, flag_names
 from ngdata.binary.ids import record_ids, token_ids
-from ngdata.binary.layout import CONNECTION, EVENT, TOKEN, as_records
+from ngdata.binary.record_layout import CONNECTION, EVENT, TOKEN, as_records
 from ngdata.binary.tokens import decode_tokens, encode_tokens, token_rows
 
 __all__ = [

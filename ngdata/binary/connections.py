@@ -11,7 +11,7 @@ from ngdata._store.input_frames import Frame, as_dataframe
 from ngdata.binary import fields
 from ngdata.binary import ids as uuids
 from ngdata.binary.flags import CONNECTION_FLAGS
-from ngdata.binary.layout import CONNECTION, Records, as_records, check_records
+from ngdata.binary.record_layout import CONNECTION, Records, as_records, check_records
 
 __all__ = ["connection_rows", "decode_connections", "encode_connections"]
 

@@ -11,7 +11,7 @@ from ngdata._store.input_frames import Frame, as_dataframe
 from ngdata._store.value_types import Number, first_true
 from ngdata.binary import fields
 from ngdata.binary import ids as uuids
-from ngdata.binary.layout import EVENT, Records, as_records, check_records
+from ngdata.binary.record_layout import EVENT, Records, as_records, check_records
 from ngdata.errors import InvalidQueryError
 
 __all__ = ["decode_events", "encode_events", "event_rows"]

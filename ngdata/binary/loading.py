@@ -30,7 +30,14 @@ from ngdata.binary.connections import connection_rows, decode_connections
 from ngdata.binary.coordinates import Dialect, check_dialect
 from ngdata.binary.events import decode_events, event_rows
 from ngdata.binary.flags import Kind
-from ngdata.binary.layout import CONNECTION, EVENT, TOKEN, check_records, storable, truncation_error
+from ngdata.binary.record_layout import (
+    CONNECTION,
+    EVENT,
+    TOKEN,
+    check_records,
+    storable,
+    truncation_error,
+)
 from ngdata.binary.tokens import decode_tokens, has_conflicting_type, token_rows
 from ngdata.errors import IntegrityError, InvalidQueryError
 

@@ -18,7 +18,7 @@ from ngdata.binary import fields
 from ngdata.binary import ids as uuids
 from ngdata.binary.coordinates import Dialect, decode_coordinates, encode_coordinates
 from ngdata.binary.flags import entity_types
-from ngdata.binary.layout import TOKEN, Records, as_records, check_records
+from ngdata.binary.record_layout import TOKEN, Records, as_records, check_records
 from ngdata.errors import InvalidQueryError
 
 __all__ = ["decode_tokens", "encode_tokens", "has_conflicting_type", "token_rows"]

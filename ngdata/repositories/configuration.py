@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from ngdata._config.file import from_mapping, load_config_file
 from ngdata._config.settings import Settings, resolve_settings
+from ngdata._config.yaml_file import from_mapping, load_config_file
 
 __all__ = ["ConfigLoader", "settings_from"]
 

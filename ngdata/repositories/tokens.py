@@ -15,9 +15,9 @@ from ngdata._arguments.numbers import as_float
 from ngdata._arguments.times import is_missing
 from ngdata._query import literals as sql
 from ngdata._query import regions
+from ngdata._query.boxes import Box, as_point
 from ngdata._query.filters import TokenFilter
 from ngdata._query.model import Query
-from ngdata._query.space import Box, as_point
 from ngdata._reading.cache.versions import version_of
 from ngdata._store.models import TokenModel
 from ngdata.errors import InvalidQueryError

@@ -21,8 +21,8 @@ from IPython.core.formatters import DisplayFormatter
 
 import ngdata
 from ngdata._config import postgres_url
-from ngdata._config.file import load_config_file
 from ngdata._config.settings import load_settings
+from ngdata._config.yaml_file import load_config_file
 from ngdata._store import migrate
 from ngdata.errors import ConfigError, DatabaseUnavailable, NGDataError
 

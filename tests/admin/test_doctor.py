@@ -14,7 +14,7 @@ from ngdata._config.settings import load_settings
 from ngdata._connections import revision
 from ngdata._store import migrate
 from ngdata.admin import cli
-from ngdata.admin.doctor import Finding, catalog, examine, machine
+from ngdata.admin.doctor import Finding, examine, machine_checks, schema_checks
 from ngdata.admin.reindex import reindex
 from tests.conftest import execute
 from tests.faults.conftest import wait_until
@@ -74,15 +74,15 @@ def test_it_knows_every_trigger(own):
         " ON c.oid = tgrelid JOIN pg_namespace AS n ON n.oid = relnamespace"
         " WHERE NOT tgisinternal AND n.nspname IN ('tokens', 'graph', 'experience')",
     )
-    assert set(rows) == catalog.ALWAYS | catalog.OTHER
+    assert set(rows) == schema_checks.ALWAYS | schema_checks.OTHER
 
 
-@pytest.mark.parametrize("place_and_name", sorted(catalog.ALWAYS | catalog.OTHER))
+@pytest.mark.parametrize("place_and_name", sorted(schema_checks.ALWAYS | schema_checks.OTHER))
 def test_a_trigger_that_does_not_fire(repaired, place_and_name):
     place, name = place_and_name
     states = ["DISABLE TRIGGER"]
     # The state after pg_restore --disable-triggers.
-    states += ["ENABLE TRIGGER"] if place_and_name in catalog.ALWAYS else []
+    states += ["ENABLE TRIGGER"] if place_and_name in schema_checks.ALWAYS else []
     for state in states:
         execute(repaired, f"ALTER TABLE {place} {state} {name}")
         [finding] = problems(repaired)
@@ -276,7 +276,7 @@ def test_the_embedded_servers(server, database_url):
 
 
 def test_too_little_disk_space_is_wrong(server, monkeypatch):
-    monkeypatch.setattr(machine, "_MIN_FREE_BYTES", 1 << 80)
+    monkeypatch.setattr(machine_checks, "_MIN_FREE_BYTES", 1 << 80)
     assert [f.check for f in examine() if f.state == "wrong"] == ["disk"]
 
 

@@ -15,7 +15,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ngdata._arguments.envelope import FormatError
+from ngdata._arguments.checked_bytes import FormatError
 from ngdata._query.model import Column, Kind
 from ngdata._reading.answer import Answer
 from ngdata._reading.cache import codec

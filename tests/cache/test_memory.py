@@ -4,9 +4,9 @@ import pyarrow as pa
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ngdata._query.boxes import Box
 from ngdata._query.filters import TokenFilter
 from ngdata._query.model import Column, Kind, Query, Region
-from ngdata._query.space import Box
 from ngdata._reading.answer import Answer
 from ngdata._reading.cache.memory_tier import MemoryTier
 

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ngdata._config.file import from_mapping, load_config_file
 from ngdata._config.interpolation import ReferenceProblem, interpolate, is_reference
+from ngdata._config.yaml_file import from_mapping, load_config_file
 from ngdata.errors import ConfigError
 
 # The file of NeuroGraph OS, without its comments.

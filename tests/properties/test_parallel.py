@@ -9,10 +9,10 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from ngdata._query.boxes import Box
 from ngdata._query.filters import TokenFilter
 from ngdata._query.parallel_parts import slabs, sweeps
 from ngdata._query.regions import region
-from ngdata._query.space import Box
 from ngdata._reading import parallel
 from tests.properties.test_regions import CLOUDS, boxes
 

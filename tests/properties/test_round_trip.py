@@ -279,7 +279,7 @@ def test_maps_of_arrow_are_dicts(store):
     assert result == [{"a": 1, "b": None}, None]
 
     twice = pa.array([[("a", 1), ("a", 2)], None], kind)
-    with pytest.raises(InvalidQueryError, match=r"a map makes no dict: .*'a'"):
+    with pytest.raises(InvalidQueryError, match=r"a map cannot become a dict: .*'a'"):
         store.tokens.bulk_create(pa.table(columns | {"metadata": twice}))
 
 

@@ -11,10 +11,10 @@ import pyarrow as pa
 import pytest
 
 from ngdata._connections.arrow_session import joined
+from ngdata._query.boxes import Box
 from ngdata._query.filters import TokenFilter
 from ngdata._query.model import Column, Form, Kind, Query, Sent
 from ngdata._query.regions import region
-from ngdata._query.space import Box
 from ngdata._reading.wire_format import unpack_batch
 
 WHOLE = ((-np.inf,) * 3, (np.inf,) * 3)

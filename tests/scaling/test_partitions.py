@@ -277,9 +277,9 @@ def test_the_rows_are_counted_once(new_migrated_database, execute):
     import ngdata
     from ngdata._client import explain
     from ngdata._query import events, regions
+    from ngdata._query.boxes import Box
     from ngdata._query.filters import TokenFilter
     from ngdata._query.partitions import PartCount, event_split, region_split
-    from ngdata._query.space import Box
 
     box = Box.of((-100, -100, -100), (100, 100, 100), 0)
     with new_migrated_database() as url, ngdata.connect(url) as ng:

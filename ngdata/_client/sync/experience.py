@@ -17,7 +17,7 @@ from ngdata._arguments.levels import Level
 from ngdata._arguments.times import Time
 from ngdata._client.experience import AsyncExperience
 from ngdata._client.sync.base import SyncWrapper
-from ngdata._query.space import Window
+from ngdata._query.boxes import Window
 from ngdata._reading.dask_frames import DaskFrame
 from ngdata._reading.reader import CacheMode, MaxRows
 from ngdata._store.input_frames import Frame

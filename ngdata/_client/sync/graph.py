@@ -16,8 +16,8 @@ from ngdata._client.graph import AsyncGraph
 from ngdata._client.snapshots import Snapshot
 from ngdata._client.subgraph import Subgraph
 from ngdata._client.sync.base import SyncWrapper
+from ngdata._query.boxes import Window
 from ngdata._query.neighbors import Direction
-from ngdata._query.space import Window
 from ngdata._reading.reader import CacheMode, MaxRows
 from ngdata._store.input_frames import Frame
 

@@ -13,7 +13,7 @@ from typing import Any, Final
 
 import pyarrow as pa
 
-from ngdata._arguments.envelope import Envelope, FormatError, read_table, write_table
+from ngdata._arguments.checked_bytes import Envelope, FormatError, read_table, write_table
 from ngdata._query.model import Column, Kind
 from ngdata._reading.answer import Answer
 

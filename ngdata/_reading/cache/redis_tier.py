@@ -16,7 +16,7 @@ import redis.asyncio
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
-from ngdata._arguments.envelope import FormatError
+from ngdata._arguments.checked_bytes import FormatError
 from ngdata._connections.threads import in_daemon_thread, uninterrupted
 from ngdata._query.model import Column
 from ngdata._reading.answer import Answer

@@ -17,7 +17,7 @@ from ngdata._connections.background_loop import background_loop
 from ngdata._connections.database import Database
 from ngdata._connections.opening import open_database
 from ngdata._connections.threads import in_daemon_thread
-from ngdata.admin.doctor import catalog, contents, machine
+from ngdata.admin.doctor import content_checks, machine_checks, schema_checks
 from ngdata.admin.doctor.finding import Finding, note, ok, wrong
 from ngdata.errors import NGDataError
 
@@ -26,12 +26,12 @@ __all__ = ["examine"]
 _Check = Callable[["asyncpg.Connection[Any]"], Awaitable[list[Finding]]]
 
 _CHECKS: Final[dict[str, _Check]] = {
-    "triggers": catalog.triggers,
-    "indexes": catalog.indexes,
-    "spatial index": contents.spatial_index,
-    "replication": contents.replication,
-    "statistics": contents.statistics,
-    "size": contents.size,
+    "triggers": schema_checks.triggers,
+    "indexes": schema_checks.indexes,
+    "spatial index": content_checks.spatial_index,
+    "replication": content_checks.replication,
+    "statistics": content_checks.statistics,
+    "size": content_checks.size,
 }
 
 _OLDEST_POSTGRESQL: Final = 14
@@ -67,7 +67,7 @@ def examine(
 async def _examine(settings: Settings, on_check: Callable[[str], None]) -> list[Finding]:
     on_check("programs")
     embedded = settings.database_url is None
-    findings = [await in_daemon_thread(lambda: machine.programs(needed=embedded))]
+    findings = [await in_daemon_thread(lambda: machine_checks.programs(needed=embedded))]
     if embedded:
         status = await in_daemon_thread(_local.status)
         if status.addresses is None or status.directory is None:
@@ -77,7 +77,7 @@ async def _examine(settings: Settings, on_check: Callable[[str], None]) -> list[
             advice = "run `ngdata up`, then `ngdata doctor` again"
             return [*findings, wrong("database", observed, advice)]
         directory = status.directory
-        findings.append(await in_daemon_thread(lambda: machine.disk(directory)))
+        findings.append(await in_daemon_thread(lambda: machine_checks.disk(directory)))
         settings = settings.model_copy(
             update={
                 "database_url": SecretStr(status.addresses.database_url),

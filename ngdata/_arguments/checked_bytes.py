@@ -41,7 +41,7 @@ class Envelope:
     Examples
     --------
     >>> from hashlib import sha256
-    >>> from ngdata._arguments.envelope import Envelope
+    >>> from ngdata._arguments.checked_bytes import Envelope
     >>> envelope = Envelope(b"example 1", lambda data: sha256(data).digest())
     >>> head, body = envelope.open(envelope.seal({"rows": 2}, b"the ", b"body"), {"rows": int})
     >>> head, bytes(body)

@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from ngdata._query.boxes import Box, as_point, search_box
 from ngdata._query.filters import TokenFilter
 from ngdata._query.regions import within_radius
-from ngdata._query.space import Box, as_point, search_box
 
 NUMBERS = st.floats(allow_nan=False)
 

@@ -141,7 +141,7 @@ def load_config_file(
     Examples
     --------
     >>> import pathlib
-    >>> from ngdata._config.file import load_config_file
+    >>> from ngdata._config.yaml_file import load_config_file
     >>> file = pathlib.Path("database.yaml")
     >>> _ = file.write_text("database: {postgres: {host: 'db.${ZONE:eu}.example'}}")
     >>> load_config_file(file)["database"]["postgres"]["host"]
@@ -183,7 +183,7 @@ def from_mapping(database: Mapping[str, Any], name: str = "the configuration") -
 
     Examples
     --------
-    >>> from ngdata._config.file import from_mapping
+    >>> from ngdata._config.yaml_file import from_mapping
     >>> from_mapping({"postgres": {"pool": {"max_size": 8}}})["pool_max_size"].label
     'database.postgres.pool.max_size in the configuration'
     """

@@ -7,7 +7,7 @@ from typing import Any
 import asyncpg
 
 from ngdata._arguments.levels import LEVELS
-from ngdata._store.spatial_index import compare_level
+from ngdata._store.index_repair import compare_level
 from ngdata.admin.doctor.finding import Finding, note, ok, wrong
 
 __all__ = ["replication", "size", "spatial_index", "statistics"]
