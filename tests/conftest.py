@@ -105,6 +105,7 @@ SLOW = (
     "benchmarks/test_writes.py",
     "faults/test_deadlock.py",
 )
+ORDER = {ROOT / "tests" / name: place for place, name in enumerate(SLOW)}
 
 
 def pytest_configure(config: pytest.Config) -> None:
