@@ -105,6 +105,7 @@ SLOW = (
     "benchmarks/test_writes.py",
     "faults/test_deadlock.py",
 )
+ORDER = {ROOT / "tests" / name: place for place, name in enumerate(SLOW)}
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -131,10 +132,10 @@ def pytest_configure_node(node: Any) -> None:
 
 
 @pytest.hookimpl(optionalhook=True)
-def pytest_xdist_auto_num_workers() -> int:
-    """Run three workers on two cores: a test waits for servers half of its time."""
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
+    """Run three workers on two cores: a slow test waits for servers half of its time."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    return max(2, (cores or 1) * 3 // 2)
+    return max(2, (cores or 1) if config.option.markexpr == "not slow" else (cores or 1) * 3 // 2)
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:

@@ -319,10 +319,11 @@ def test_concurrent_writers_of_the_same_tokens(database_url):
     assert indexed(database_url) == derived(database_url)
 
 
-def test_the_cost_depends_on_the_rows_written_and_not_on_the_store(database_url):
-    # As after autovacuum: the partitions have statistics, the partitioned table has none.
+def test_the_cost_depends_on_the_rows_written_and_not_on_the_store(migrated_database):
+    # A database of its own: statistics of other rows change the plans.  As after autovacuum, the
+    # partitions have statistics and the partitioned table has none.
     psql(
-        database_url,
+        migrated_database,
         """
         INSERT INTO tokens.tokens (id, coord_x, coord_y, coord_z)
         SELECT gen_random_uuid(), c, c, c FROM (
@@ -332,14 +333,14 @@ def test_the_cost_depends_on_the_rows_written_and_not_on_the_store(database_url)
         """,
     )
     some = "(SELECT id FROM tokens.tokens ORDER BY id LIMIT 200)"
-    ids = [row["id"] for row in fetch(database_url, some)]
+    ids = [row["id"] for row in fetch(migrated_database, some)]
     read = """
         SELECT sum(seq_tup_read + idx_tup_fetch) FROM pg_stat_xact_user_tables
         WHERE schemaname = 'tokens'
     """
 
     async def rows_read(statement):
-        connection = await asyncpg.connect(database_url)
+        connection = await asyncpg.connect(migrated_database)
         try:
             async with connection.transaction():
                 await connection.execute(f"{statement} WHERE id = ANY ($1)", ids)
