@@ -125,7 +125,10 @@ class Postgres:
         pid = self._recorded_pid()
         if pid is None or not works_in(self.data, pid, "postgres"):
             return None
-        return psutil.Process(pid)
+        try:
+            return psutil.Process(pid)
+        except psutil.NoSuchProcess:
+            return None  # it ended just now
 
     def stop(self) -> bool:
         """Stop the server if it runs, rolling back open transactions; return whether it ran."""

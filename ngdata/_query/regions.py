@@ -202,7 +202,8 @@ def _edges(low: float, high: float, n: int) -> np.ndarray:
         )
     if low == high:
         low, high = low - 0.5, high + 0.5
-    return np.linspace(low, high, n + 1)
+    # Among the smallest float64 numbers, rounded steps add up to more than the whole.
+    return np.minimum(np.linspace(low, high, n + 1), high)
 
 
 def _below(value: float) -> float:

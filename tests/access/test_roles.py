@@ -11,6 +11,7 @@ from contextlib import ExitStack, contextmanager
 import adbc_driver_postgresql.dbapi as adbc
 import numpy as np
 import pandas as pd
+import psycopg
 import pytest
 
 import ngdata
@@ -295,7 +296,7 @@ def test_access_changes(tcp_server):
         ("postgres", "analyst", "postgres owns the tables"),
         ("ngdata_analyst", "reader", "writer, analyst or none, not 'reader'"),
     ):
-        with pytest.raises(adbc.Error, match=match):
+        with pytest.raises(psycopg.Error, match=match):
             grant(role, access)
 
 
