@@ -187,6 +187,8 @@ class Number(ValueType):
             number = float(value)
         except OverflowError:
             number = math.inf
+        except ValueError:  # a signaling NaN of Decimal
+            number = math.nan
         if math.isnan(number):
             raise InvalidQueryError(
                 f"{name} must be a number, not nan; leave it out for its default"
