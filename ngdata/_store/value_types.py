@@ -339,7 +339,8 @@ class Time(ValueType):
         """Return a column of times in UTC."""
         if values.dtype.kind == "f":
             # pandas turns a column of integers with gaps into one of floats.
-            numbers = [int(v) if v == v // 1 else v for v in values.fillna(np.nan).tolist()]
+            floats = values.to_numpy(np.float64, na_value=np.nan).tolist()
+            numbers = [int(v) if v == v // 1 else v for v in floats]
             values = pd.Series(numbers, dtype=object)
         if (
             isinstance(values.dtype, pd.DatetimeTZDtype)

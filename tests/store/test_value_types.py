@@ -98,6 +98,13 @@ def test_a_missing_value_becomes_the_default():
             value_type.check_column(missing, "c", required=True)
 
 
+@pytest.mark.parametrize("dtype", ["float64", "Float64", "double[pyarrow]", "Int64"])
+def test_milliseconds_with_gaps_of_every_dtype(dtype):
+    milliseconds = pd.Series([1_577_836_800_000, None], dtype=dtype)
+    times = Time().check_column(milliseconds, "t", EPOCH)
+    assert times.to_pylist() == [dt.datetime(2020, 1, 1, tzinfo=dt.UTC), EPOCH]
+
+
 @pytest.mark.parametrize(
     ("values", "dtype", "row"),
     [
