@@ -61,7 +61,7 @@ def short_repr(value: object) -> str:
     plain = value.item() if isinstance(value, np.generic) else value
     try:
         text = repr(plain)
-    except (ValueError, RecursionError):
+    except (ValueError, RecursionError, NotImplementedError):  # the last: a Timestamp of year 20000
         return f"a {type(value).__name__} too large to show"
     return text if len(text) <= 200 else text[:200] + "..."
 
