@@ -115,7 +115,10 @@ def test_json_nested_too_deeply(ng, ids):
     ("frame", "match"),
     [
         (POINTS | {"wieght": [1, 1, 1]}, "unknown column 'wieght'.*did you mean 'weight'"),
-        (POINTS | {"level": [0, 0, 0]}, "unknown column 'level'; the columns to write are x, y, z, token_id"),
+        (
+            POINTS | {"level": [0, 0, 0]},
+            "unknown column 'level'; the columns to write are x, y, z, token_id",
+        ),
         (POINTS | {0: [0, 0, 0]}, "unknown column 0; the columns to write"),
         ({"x": [1]}, "the frame lacks the column y, z"),
         ({"x": [1], "y": [1, 2], "z": [1]}, "the columns do not form a frame"),
