@@ -22,6 +22,7 @@ from ngdata._connections.opening import open_database
 from ngdata._connections.threads import in_daemon_thread
 from ngdata._local.fallback import resolve_servers
 from ngdata._reading.cache import CachedReader
+from ngdata._reading.reader import checked_mode
 from ngdata.errors import InvalidQueryError
 
 __all__ = ["AsyncClient"]
@@ -77,6 +78,8 @@ class AsyncClient:
         >>> ang = await ngdata.AsyncClient.open(load_settings(pool_max_size=4))
         """
         settings = await in_daemon_thread(lambda: resolve_servers(settings))
+        # A bad mode is reported even if the server does not answer.
+        checked_mode(settings.cache)
         async with AsyncExitStack() as stack:
             database = await stack.enter_async_context(open_database(settings))
             reader = CachedReader(database, settings)

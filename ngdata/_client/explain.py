@@ -16,7 +16,7 @@ import pandas as pd
 from ngdata._client.namespace import Namespace
 from ngdata._connections.database import Database
 from ngdata._query.model import Query
-from ngdata._reading.reader import CacheMode, MaxRows
+from ngdata._reading.reader import CacheMode, MaxRows, checked_max_rows
 from ngdata.errors import InvalidQueryError
 
 __all__ = ["Plan", "plan_of", "query_of"]
@@ -69,6 +69,7 @@ class _QueryRecorder:
     async def frame(
         self, query: Query, cache: CacheMode | None = None, max_rows: MaxRows = ...
     ) -> NoReturn:
+        checked_max_rows(max_rows)
         raise _Recorded(query)
 
     async def answer(

@@ -29,7 +29,14 @@ from ngdata._reading.frames import to_frame
 from ngdata._reading.wire_format import unpack_batch
 from ngdata.errors import InvalidQueryError, NotFoundError, ResultTooLarge
 
-__all__ = ["CacheMode", "DatabaseReader", "MaxRows", "Reader", "checked_mode"]
+__all__ = [
+    "CacheMode",
+    "DatabaseReader",
+    "MaxRows",
+    "Reader",
+    "checked_max_rows",
+    "checked_mode",
+]
 
 T = TypeVar("T")
 
@@ -49,6 +56,12 @@ def checked_mode(mode: Any) -> CacheMode:
         raise InvalidQueryError(f"cache must be 'strict', 'ttl' or 'off', not {mode!r}")
     checked: CacheMode = mode
     return checked
+
+
+def checked_max_rows(max_rows: MaxRows, default: int | None = None) -> int | None:
+    """Return how many rows an answer may have, checked; `default` is the client's limit."""
+    limit = default if isinstance(max_rows, EllipsisType) else max_rows
+    return None if limit is None else positive(limit, "max_rows", 2**63 - 1)
 
 
 class Reader(Protocol):
@@ -99,7 +112,8 @@ class DatabaseReader:
     ) -> pd.DataFrame:
         """Read a whole answer as a frame that the caller owns."""
         started = time.perf_counter()
-        answer, source = await self.answer(query, cache, self._limit(max_rows))
+        limit = checked_max_rows(max_rows, self.max_rows)
+        answer, source = await self.answer(query, cache, limit)
         if answer.nbytes < _SMALL_BYTES or answer.is_shareable:
             frame = answer.frame()
         else:
@@ -112,13 +126,9 @@ class DatabaseReader:
         }
         return frame
 
-    def _limit(self, max_rows: MaxRows) -> int | None:
-        limit = self.max_rows if isinstance(max_rows, EllipsisType) else max_rows
-        return None if limit is None else positive(limit, "max_rows", 2**63 - 1)
-
     def check_size(self, count: int, max_rows: MaxRows) -> None:
         """Raise if an answer that is not made yet would have more rows than allowed."""
-        limit = self._limit(max_rows)
+        limit = checked_max_rows(max_rows, self.max_rows)
         if limit is not None and count > limit:
             raise _too_large(count, limit)
 

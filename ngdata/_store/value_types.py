@@ -61,7 +61,7 @@ def short_repr(value: object) -> str:
     plain = value.item() if isinstance(value, np.generic) else value
     try:
         text = repr(plain)
-    except (ValueError, RecursionError):
+    except (ValueError, RecursionError, NotImplementedError):  # the last: a Timestamp of year 20000
         return f"a {type(value).__name__} too large to show"
     return text if len(text) <= 200 else text[:200] + "..."
 
@@ -187,6 +187,8 @@ class Number(ValueType):
             number = float(value)
         except OverflowError:
             number = math.inf
+        except ValueError:  # a signaling NaN of Decimal
+            number = math.nan
         if math.isnan(number):
             raise InvalidQueryError(
                 f"{name} must be a number, not nan; leave it out for its default"
@@ -337,7 +339,8 @@ class Time(ValueType):
         """Return a column of times in UTC."""
         if values.dtype.kind == "f":
             # pandas turns a column of integers with gaps into one of floats.
-            numbers = [int(v) if v == v // 1 else v for v in values.fillna(np.nan).tolist()]
+            floats = values.to_numpy(np.float64, na_value=np.nan).tolist()
+            numbers = [int(v) if v == v // 1 else v for v in floats]
             values = pd.Series(numbers, dtype=object)
         if (
             isinstance(values.dtype, pd.DatetimeTZDtype)

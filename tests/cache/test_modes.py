@@ -50,6 +50,11 @@ def test_another_mode_is_refused(ng, database_url, mode):
         ngdata.connect(database_url, cache=mode)
 
 
+def test_another_mode_is_refused_before_the_server_is_contacted():
+    with pytest.raises(InvalidQueryError, match="cache must be 'strict', 'ttl' or 'off', not"):
+        ngdata.connect("postgresql://ngdata@127.0.0.1:1/ngdata", cache="sometimes")
+
+
 def test_the_mode_can_come_from_the_environment(database_url, monkeypatch):
     monkeypatch.setenv("NGDATA_CACHE", "off")
     monkeypatch.setenv("NGDATA_CACHE_BYTES", "0")

@@ -150,6 +150,9 @@ def test_reading_everything_may_use_any_plan(ng):
 def test_calls_that_cannot_be_explained(ng):
     with pytest.raises(InvalidQueryError, match="swapped"):
         ng.explain(ng.tokens.find_in_region, (1, 1, 1), (0, 0, 0))
+    for max_rows in (0, True, 1.5, "none"):
+        with pytest.raises(InvalidQueryError, match="max_rows must be an integer from 1"):
+            ng.explain(ng.tokens.find_in_region, (0, 0, 0), (1, 1, 1), max_rows=max_rows)
     line = {"x": [0.0], "y": [0.0], "z": [0.0]}
     for write, *arguments in (
         (ng.tokens.delete, []),

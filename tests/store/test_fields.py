@@ -1,6 +1,7 @@
 """The field tables: one rule per field for frames, rows and entities, and the same as the models."""
 
 import math
+from decimal import Decimal
 
 import numpy as np
 import pandas as pd
@@ -114,6 +115,12 @@ def test_a_missing_value_of_a_row(missing):
     assert row["binary_data"].to_pylist() == [None]
     with pytest.raises(InvalidQueryError, match="event_type in row 0 must be given"):
         EVENTS.check_row({"event_type": missing})
+
+
+@pytest.mark.parametrize("nan", [math.nan, np.float32("nan"), Decimal("NaN"), Decimal("sNaN")])
+def test_nan_is_no_number_for_an_entity(nan):
+    with pytest.raises(InvalidQueryError, match="weight must be a number, not nan"):
+        ConnectionModel(weight=nan)
 
 
 @pytest.mark.parametrize("nan", [math.nan, np.float64("nan"), np.float32("nan")])

@@ -98,6 +98,13 @@ def test_a_missing_value_becomes_the_default():
             value_type.check_column(missing, "c", required=True)
 
 
+@pytest.mark.parametrize("dtype", ["float64", "Float64", "double[pyarrow]", "Int64"])
+def test_milliseconds_with_gaps_of_every_dtype(dtype):
+    milliseconds = pd.Series([1_577_836_800_000, None], dtype=dtype)
+    times = Time().check_column(milliseconds, "t", EPOCH)
+    assert times.to_pylist() == [dt.datetime(2020, 1, 1, tzinfo=dt.UTC), EPOCH]
+
+
 @pytest.mark.parametrize(
     ("values", "dtype", "row"),
     [
@@ -159,8 +166,12 @@ def test_a_column_is_not_changed_by_its_check():
         (np.float64(1.5), "1.5"),
         ("x" * 500, "'" + "x" * 199 + "..."),
         (10**5000, "a int too large to show"),
+        (
+            pd.Timestamp(np.datetime64("20000-01-01", "s"), tz="UTC"),
+            "a Timestamp too large to show",
+        ),
     ],
-    ids=["plain", "long", "too large"],
+    ids=["plain", "long", "too large", "too late"],
 )
 def test_values_in_errors(value, text):
     assert short_repr(value) == text
