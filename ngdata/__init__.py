@@ -9,8 +9,6 @@ True
 >>> ng.close()
 """
 
-from types import ModuleType
-
 from ngdata import errors
 from ngdata._client.async_client import AsyncClient
 from ngdata._client.connect import connect_async
@@ -23,8 +21,9 @@ __version__ = "0.1.0"
 
 # Help and tracebacks show the path that users import, not the module that defines it.
 for _name in __all__:
-    if not isinstance(globals()[_name], ModuleType):
+    if hasattr(globals()[_name], "__module__"):  # not so for a module
         globals()[_name].__module__ = __name__
+del _name
 
 
 def __dir__() -> list[str]:

@@ -107,7 +107,7 @@ def canonical_ids(values: object, name: str = "ids") -> list[str]:
             f"{name} is a whole table; pass the column that holds the ids, such as frame['token_id']"
         )
     if not isinstance(values, Iterable) or isinstance(values, bytes):
-        raise InvalidQueryError(f"{name} must be an id or a sequence of ids, not {values!r}")
+        raise InvalidQueryError(f"{name} must be a UUID or a sequence of UUIDs, not {values!r}")
     items = _as_list(values)
     if items and isinstance(items[0], str):
         # Text is checked all at once; each id is checked alone only if some are not canonical.

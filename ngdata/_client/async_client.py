@@ -178,8 +178,9 @@ class AsyncClient:
         owner = getattr(owner, "_wrapped", owner)  # a method of the sync client
         name = getattr(read, "__name__", "")
         if not isinstance(owner, Namespace) or name.startswith("_"):
+            read_name = getattr(read, "__qualname__", f"a {type(read).__name__}")
             raise InvalidQueryError(
-                f"explain needs a reading method of this client, not {read!r}; for example "
+                f"explain needs a reading method of this client, not {read_name}; for example "
                 "ng.explain(ng.tokens.find_in_region, (0, 0, 0), (1, 1, 1))"
             )
         query = await plans.query_of(owner, name, args, options)

@@ -13,6 +13,9 @@ class AsyncCache:
     def __init__(self, reader: CachedReader) -> None:
         self._reader = reader
 
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} of {self._reader.where}>"
+
     async def stats(self) -> CacheStats:
         """Return the statistics of this client's cache.
 

@@ -85,7 +85,7 @@ class EventFilter:
         high = None if self.end is None else first_microsecond(self.end, "end")
         if low is not None and high is not None and low > high:
             raise InvalidQueryError(
-                f"start must not be after end, but {self.start!r} is after {self.end!r}; "
+                f"start must not be after end, but {self.start!s} is after {self.end!s}; "
                 "are the two swapped?"
             )
         if low is not None:

@@ -107,6 +107,11 @@ class DatabaseReader:
     def __init__(self, database: Database) -> None:
         self._database = database
 
+    @property
+    def where(self) -> str:
+        """The address of the database, without its password."""
+        return self._database.where
+
     async def frame(
         self, query: Query, cache: CacheMode | None = None, max_rows: MaxRows = ...
     ) -> pd.DataFrame:

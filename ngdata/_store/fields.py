@@ -91,9 +91,9 @@ class Field:
     def check(self, value: Any) -> Any:
         """Return a single value in the form that is written, or the default if it is missing."""
         if not self.type.is_missing(value):
-            return self.type.check(value, self.name, row=0)
+            return self.type.check(value, self.name)
         if self.required:
-            raise invalid_value(self.name, 0, value, "given")
+            raise invalid_value(self.name, None, value, "given")
         return self._default()
 
     def check_column(self, values: pd.Series[Any]) -> pa.Array:
@@ -161,7 +161,7 @@ class FieldTable:
         Raises
         ------
         InvalidQueryError
-            The first bad value; errors call the row row 0.
+            The first bad value.
         """
         key = Field(self.key, Uuid(), default=lambda: new_ids(1)[0].as_py())
         columns = {"id": pa.array([key.check(values.get(self.key))], key.type.arrow)}

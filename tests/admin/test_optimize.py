@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 import time
+import uuid
 
 import asyncpg
 import numpy as np
@@ -38,13 +39,15 @@ def settings(url):
 
 
 def scattered(url, rows=4000, times=5):
-    """Write tokens in several loads, each of which sorts its own rows only."""
+    """Write tokens in several loads, each of which sorts its own rows only; the same on each run."""
     random = np.random.default_rng(9)
     with ngdata.connect(url) as client:
         for _ in range(times):
             coords = random.uniform(0, 100, (rows // times, 8, 3))
             coords[:, 3:7] = np.nan
-            client.tokens.bulk_create({"weight": random.random(len(coords))}, coords=coords)
+            ids = [uuid.UUID(bytes=random.bytes(16)) for _ in coords]
+            weights = random.random(len(coords))
+            client.tokens.bulk_create({"token_id": ids, "weight": weights}, coords=coords)
     mixed = "UPDATE tokens.tokens SET weight = weight + 1 WHERE id IN"
     execute(url, f"{mixed} (SELECT id FROM tokens.tokens ORDER BY id LIMIT {rows // 2})")
 

@@ -198,13 +198,13 @@ def test_ids(ng, ids, value):
     ):
         with refused(r"\[1\] must be a UUID, as text or uuid.UUID, not "):
             call([ids[0], value])
-    with refused("target_id in row 0 "):
+    with refused("target_id must be "):
         ng.graph.create_connection(ids[0], value)
     if value is not None:
         with refused("trajectory_id must be"):
             ng.experience.get_events(trajectory_id=value)
         if value == value:
-            with refused("token_id in row 0 must be"):
+            with refused("token_id must be"):
                 ng.tokens.create({}, token_id=value)
 
 

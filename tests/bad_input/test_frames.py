@@ -95,7 +95,7 @@ def test_columns_of_tokens(ng, ids, name, value, match):
         ng.tokens.bulk_create(frame)
     if name in "xyz":
         return
-    alone = match.replace("in row 1", "in row 0")
+    alone = match.replace(" in row 1", "")
     with refused(alone):
         ng.tokens.create({0: ONE}, **{name: value})
     if name != "token_id":
@@ -107,7 +107,7 @@ def test_json_nested_too_deeply(ng, ids):
     deep = {}
     for _ in range(100_000):
         deep = {"a": deep}
-    with refused("metadata in row 0 cannot be written as JSON .*recursion.*too large to show"):
+    with refused("metadata cannot be written as JSON .*recursion.*too large to show"):
         ng.tokens.create({}, metadata=deep)
 
 

@@ -140,11 +140,9 @@ def test_missing_trajectories(ng):
         assert caught.value.missing == (MISSING,)
         with pytest.raises(InvalidQueryError, match="must be a UUID"):
             call("x")
-    with pytest.raises(
-        InvalidQueryError, match=r"trajectory_id in row 0 must be a UUID, .* not 'x'"
-    ):
+    with pytest.raises(InvalidQueryError, match=r"trajectory_id must be a UUID, .* not 'x'"):
         ng.experience.start_trajectory("x")
-    with pytest.raises(InvalidQueryError, match="metadata in row 0 must be a dict"):
+    with pytest.raises(InvalidQueryError, match="metadata must be a dict"):
         ng.experience.start_trajectory(metadata=[1])
     assert ng.experience.list_trajectories().empty
 

@@ -113,7 +113,7 @@ def test_a_missing_value_of_a_row(missing):
     assert len(row["id"][0].as_py()) == 36
     assert row["flags"].to_pylist() == [0]
     assert row["binary_data"].to_pylist() == [None]
-    with pytest.raises(InvalidQueryError, match="event_type in row 0 must be given"):
+    with pytest.raises(InvalidQueryError, match="event_type must be given"):
         EVENTS.check_row({"event_type": missing})
 
 
