@@ -127,7 +127,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_configure_node(node: Any) -> None:
-    """Tell an xdist worker where homes are made."""
+    """Pass the directory of the homes to an xdist worker."""
     node.workerinput["homes"] = str(node.config.stash[_HOMES])
 
 
