@@ -38,7 +38,7 @@ def settings(url):
     return load_settings(database_url=url)
 
 
-def scattered(url, rows=4000, times=5):
+def scattered(url, rows=4000, times=20):
     """Write tokens in several loads, each of which sorts its own rows only; the same on each run."""
     random = np.random.default_rng(9)
     with ngdata.connect(url) as client:

@@ -130,8 +130,9 @@ def test_a_long_chain(store):
     store.tokens.delete(ids)
 
 
-def test_the_path_is_the_same_each_time(store, tokens):
-    a, b, c, d = tokens[:4]
+def test_the_path_is_the_same_each_time(store):
+    ids = store.tokens.bulk_create({axis: [0.0] * 4 for axis in "xyz"}).tolist()
+    a, b, c, d = ids
     kind = {"connection_type": "diamond"}
     connection_ids = store.graph.bulk_create(
         {"source_id": [a, a, b, c], "target_id": [b, c, d, d], "connection_type": ["diamond"] * 4}
@@ -141,6 +142,7 @@ def test_the_path_is_the_same_each_time(store, tokens):
     }
     assert len(paths) == 1
     assert len(set(connection_ids) & set(paths.pop())) == 2
+    store.tokens.delete(ids)
 
 
 def test_missing_ends(store, tokens):
