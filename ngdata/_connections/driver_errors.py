@@ -31,6 +31,8 @@ DRIVER_ERRORS: Final = (
     adbc_driver_manager.Error,
     asyncpg.PostgresError,
     asyncpg.InterfaceError,
+    # What asyncpg raises if the server has announced its end and the connection is not yet closed.
+    asyncpg.InternalClientError,
     sqlalchemy.exc.SQLAlchemyError,
     OSError,
     # What asyncpg raises when connecting takes too long.
@@ -74,7 +76,11 @@ def is_lost_connection(error: BaseException) -> bool:
     if code is None:
         # If TLS fails, it fails on the next connection too.
         return _tls_failure(error) is None and isinstance(
-            error, adbc_driver_manager.OperationalError | OSError | asyncpg.InterfaceError
+            error,
+            adbc_driver_manager.OperationalError
+            | OSError
+            | asyncpg.InterfaceError
+            | asyncpg.InternalClientError,
         )
     if code[:2] == "08":
         return _tls_failure(error) is None
