@@ -77,7 +77,7 @@ class _QueryRecorder:
     ) -> NoReturn:
         raise _Recorded(query)
 
-    async def frame_and_nonces(self, query: Query, nonces: str) -> NoReturn:
+    async def frame_and_version(self, query: Query, version: str) -> NoReturn:
         raise _Recorded(query)
 
     async def frames(self, query: Query, rows: int) -> AsyncGenerator[pd.DataFrame, None]:

@@ -80,10 +80,12 @@ class Reader(Protocol):
     ) -> tuple[Answer, str]:
         """Read a whole answer, and return it with where it came from."""
 
-    async def frame_and_nonces(self, query: Query, nonces: str) -> tuple[pd.DataFrame, str | None]:
-        """Read from the database a whole answer and, in the same snapshot, its nonces.
+    async def frame_and_version(
+        self, query: Query, version: str
+    ) -> tuple[pd.DataFrame, str | None]:
+        """Read from the database a whole answer and, in the same snapshot, its version.
 
-        The statement for the nonces is from `ngdata._reading.cache.versions`.
+        The statement for the version is from `ngdata._reading.cache.versions`.
         """
 
     def frames(self, query: Query, rows: int) -> AsyncGenerator[pd.DataFrame, None]:
@@ -175,9 +177,11 @@ class DatabaseReader:
         )
         return int(table[0][0].as_py())
 
-    async def frame_and_nonces(self, query: Query, nonces: str) -> tuple[pd.DataFrame, str | None]:
-        """Read from the database a whole answer and, in the same snapshot, its nonces."""
-        table, text = await self._table(query, nonces)
+    async def frame_and_version(
+        self, query: Query, version: str
+    ) -> tuple[pd.DataFrame, str | None]:
+        """Read from the database a whole answer and, in the same snapshot, its version."""
+        table, text = await self._table(query, version)
         return await in_daemon_thread(lambda: to_frame(table, query.columns)), text
 
     async def _table(

@@ -1,4 +1,4 @@
-"""The six tables as SQLAlchemy models, and the table that triggers maintain for the cache.
+"""The six tables as SQLAlchemy models, and the tables behind the cache.
 
 Partitions, triggers and functions, which a model cannot express, are in the migrations alone;
 ``alembic check`` and a catalog test keep models and migrations equal, and ``tests/store/test_fields.py``
@@ -327,11 +327,17 @@ class EventModel(Entity, Base):
     created_at: Mapped[dt.datetime] = mapped_column(server_default=_NOW)
 
 
-# Not a model: its rows have no key, and only triggers write them.
+# Not models: their rows have no key, and only triggers and migrations write them.
 Table(
     "versions",
     Base.metadata,
     Column("relation", Text(), nullable=False),
     Column("nonce", Uuid(), nullable=False, server_default=_GENERATED),
+    schema="tokens",
+)
+Table(
+    "secrets",
+    Base.metadata,
+    Column("secret", BYTEA(), nullable=False),
     schema="tokens",
 )

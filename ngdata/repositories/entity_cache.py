@@ -29,7 +29,7 @@ from ngdata._reading.cache.cached_reader import digest, key_prefix
 from ngdata._reading.cache.memory_tier import MemoryTier
 from ngdata._reading.cache.redis_tier import RedisTier
 from ngdata._reading.cache.stats import CacheStats
-from ngdata._reading.cache.versions import Versions, tracked_version_sql
+from ngdata._reading.cache.versions import Identity, Versions, seen_by, version_sql
 from ngdata.errors import NGDataError
 from ngdata.repositories.redis import RedisManager
 
@@ -50,7 +50,7 @@ class EntityCache:
     def __init__(self, database: Database, settings: Settings) -> None:
         self._database = database
         self._enabled = settings.cache != "off"
-        self._identity: tuple[str, str] | None = None
+        self._identity: Identity | None = None
         self._is_open = False
         self._shared: dict[RedisManager, RedisTier | None] = {}
         self.memory = MemoryTier(settings.cache_bytes)
@@ -69,16 +69,26 @@ class EntityCache:
             return False
         if isinstance(redis, RedisManager) and redis not in self._shared:
             self._shared[redis] = None
-            prefix, secret = key_prefix(self._identity), self._identity[1].encode()
+            name, secret = self._identity
+            if secret is None:
+                return True
             with contextlib.suppress(NGDataError):  # no Redis is configured
                 url = await in_daemon_thread(redis.url)
                 ttl = redis.get_ttl("token")
-                self._shared[redis] = RedisTier(url, prefix, secret, ttl, self.stats)
+                self._shared[redis] = RedisTier(
+                    url, key_prefix(name), secret.encode(), ttl, self.stats
+                )
         return True
 
     def version_sql(self, model: type[Any]) -> str:
-        """Return the query of the version that a session sees; NULL means that it has none."""
-        return tracked_version_sql(model.__table__.fullname)
+        """Return the query of the text that `version_of` reads."""
+        return version_sql((model.__table__.fullname,))
+
+    def version_of(self, text: str | None) -> str | None:
+        """Return the version that a session sees; None if it has none, or reads as another role."""
+        seen = seen_by(text)
+        is_own = self._identity is not None and seen.identity == self._identity.name
+        return seen.version if is_own else None
 
     async def find(
         self, model: type[Any], key: uuid.UUID, version: str | None, redis: RedisManager | None

@@ -18,7 +18,6 @@ from ngdata._query import regions
 from ngdata._query.boxes import Box, as_point
 from ngdata._query.filters import TokenFilter
 from ngdata._query.model import Query
-from ngdata._reading.cache.versions import version_of
 from ngdata._store.models import TokenModel
 from ngdata.errors import InvalidQueryError
 from ngdata.repositories.base import Repository
@@ -72,7 +71,7 @@ class TokenRepository(Repository[TokenModel]):
         )
         async with self._exclusive():
             await self.session.flush()
-            version = version_of(await self.session.scalar(select(version_column)))
+            version = cache.version_of(await self.session.scalar(select(version_column)))
             cached = await cache.find(self.model, key, version, self.redis)
             if cached is not None:
                 return await self.session.merge(cached, load=False)
@@ -80,7 +79,7 @@ class TokenRepository(Repository[TokenModel]):
         if not rows:
             return None
         token: TokenModel = rows[0][0]
-        cache.put(token, version_of(rows[0][1]), self.redis)
+        cache.put(token, cache.version_of(rows[0][1]), self.redis)
         return token
 
     async def find_in_region(

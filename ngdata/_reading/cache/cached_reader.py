@@ -23,7 +23,7 @@ from ngdata._reading.cache.memory_tier import MemoryTier
 from ngdata._reading.cache.redis_tier import RedisTier
 from ngdata._reading.cache.single_flight import SingleFlight
 from ngdata._reading.cache.stats import CacheStats
-from ngdata._reading.cache.versions import Versions, version_of, version_sql
+from ngdata._reading.cache.versions import Identity, Versions, seen_by, version_sql
 from ngdata._reading.reader import CacheMode, DatabaseReader, checked_mode
 
 __all__ = ["CachedReader", "digest", "key_prefix"]
@@ -51,25 +51,40 @@ class CachedReader(DatabaseReader):
         self.versions = Versions(database)
         self._single_flight: SingleFlight[Answer] = SingleFlight()
         self._opening = asyncio.Lock()
-        self._has_versions: bool | None = None
+        self._identity: Identity | None = None
+        self._is_open = False
         self._shared: RedisTier | None = None
         self._clear_count = 0
 
     async def open(self) -> bool:
-        """Read the database's identity; return False if this role cannot read its versions."""
+        """Read who reads; return False if this role may not read versions."""
+        if not self._is_open:
+            await self._open_for(await self.versions.identity())
+        return self._identity is not None
+
+    async def _open_for(self, identity: Identity | None) -> None:
+        """Use the answers of this identity from now on, and no longer those of another."""
         async with self._opening:
-            if self._has_versions is None:
-                identity = await self.versions.identity()
-                if identity is not None and self._settings.redis_url is not None:
-                    self._shared = RedisTier(
-                        self._settings.redis_url.get_secret_value(),
-                        key_prefix(identity),
-                        identity[1].encode(),
-                        self._ttl,
-                        self.stats,
-                    )
-                self._has_versions = identity is not None
-        return self._has_versions
+            if self._is_open and identity == self._identity:
+                return
+            self._is_open = False
+            self.memory.clear()
+            self._single_flight.clear()
+            if self._shared is not None:
+                await self._shared.close()
+                self._shared = None
+            self._identity = identity
+            url = self._settings.redis_url
+            # A dump may leave the secrets out; answers are then shared within this process only.
+            if identity is not None and identity.secret is not None and url is not None:
+                self._shared = RedisTier(
+                    url.get_secret_value(),
+                    key_prefix(identity.name),
+                    identity.secret.encode(),
+                    self._ttl,
+                    self.stats,
+                )
+            self._is_open = True
 
     async def _answer(
         self, query: Query, mode: CacheMode | None, max_rows: int | None
@@ -78,10 +93,12 @@ class CachedReader(DatabaseReader):
         self._database.arrow.check_caller()
         mode = self._mode if mode is None else checked_mode(mode)
         version = None
-        if mode != "off" and not (self._has_versions or await self.open()):
-            mode = "off"
         if mode == "strict":
-            version = await self.versions.current(query.relations)
+            identity, version = await self.versions.current(query.relations)
+            if identity != self._identity or not self._is_open:
+                await self._open_for(identity)
+        elif mode == "ttl" and not await self.open():
+            mode = "off"
         if mode == "off" or (mode == "strict" and version is None):
             self.stats.bypassed += 1
             return await super()._answer(query, mode, max_rows)
@@ -157,11 +174,17 @@ class CachedReader(DatabaseReader):
 
     async def _read_and_keep(self, key: str, query: Query, max_rows: int | None) -> Answer:
         """Read version and rows in one snapshot, and keep them together."""
-        read_at, clear_count = time.time(), self._clear_count
-        table, nonces = await self._table(query, version_sql(query.relations), max_rows)
-        version = version_of(nonces)
-        answer = Answer(table, query.columns, version or "", read_at)
-        if version is not None and clear_count == self._clear_count:
+        read_at, clear_count, identity = time.time(), self._clear_count, self._identity
+        table, text = await self._table(query, version_sql(query.relations), max_rows)
+        seen = seen_by(text)
+        answer = Answer(table, query.columns, seen.version or "", read_at)
+        if (
+            # The connection that read the rows may be another role's, or another server's.
+            identity is not None
+            and identity.name == seen.identity
+            and identity == self._identity
+            and clear_count == self._clear_count
+        ):
             self.memory.put(key, query, answer)
             if self._shared is not None:
                 self._shared.put(key, answer)
@@ -192,9 +215,9 @@ class CachedReader(DatabaseReader):
         await self.versions.close()
 
 
-def key_prefix(identity: tuple[str, str]) -> str:
+def key_prefix(identity: str) -> str:
     """Return the prefix of a database's and role's keys; other versions of ngdata use others."""
-    return f"ngdata:{FORMAT}:{HEAD}:{digest(identity[0])}:"
+    return f"ngdata:{FORMAT}:{HEAD}:{digest(identity)}:"
 
 
 def digest(*parts: str) -> str:

@@ -1,7 +1,7 @@
 """The version of relations: a cached answer is valid while the version it was read at is current.
 
-A version is a hash over the nonces that a snapshot sees (see the migration that creates
-`tokens.versions`).
+A version is a hash over the nonces and the structure that a snapshot sees; the migrations that create
+`tokens.versions` and `tokens.current_version` explain both.
 """
 
 from __future__ import annotations
@@ -9,10 +9,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
-import hashlib
 import time
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Any, Final, TypeAlias, TypeVar, cast
+from typing import Any, Final, NamedTuple, TypeAlias, TypeVar, cast
 
 import asyncpg
 
@@ -22,62 +21,70 @@ from ngdata._connections.driver_errors import DRIVER_ERRORS, is_lost_connection,
 from ngdata._connections.threads import uninterrupted
 from ngdata._query import literals as sql
 
-__all__ = ["Versions", "tracked_version_sql", "version_of", "version_sql"]
+__all__ = ["Identity", "Seen", "Versions", "seen_by", "version_sql"]
 
 T = TypeVar("T")
 _Connection: TypeAlias = "asyncpg.Connection[Any]"
 
-# The relations whose triggers track every change, for a role that sees every row.  A subscription
-# changes rows without these triggers, and a policy may select rows by anything.
-_TRACKED: Final = """
-SELECT r.name FROM unnest($1::text[]) AS r (name)
-WHERE has_table_privilege(r.name, 'SELECT') AND NOT row_security_active(r.name)
-    AND EXISTS (SELECT FROM pg_trigger WHERE tgrelid = r.name::regclass
-        AND tgname = 'renew_version' AND tgenabled = 'A')
-    AND NOT EXISTS (SELECT FROM pg_subscription
-        WHERE subdbid = (SELECT oid FROM pg_database WHERE datname = current_database()))
+_IDENTITY: Final = """
+SELECT tokens.reader_identity(), tokens.redis_secret(),
+    has_table_privilege('tokens.versions', 'SELECT')
 """
 
-# Seconds for which the result is trusted.
-_TRACKED_TTL: Final = 1.0
+# While the snapshot is that of the last call, nothing was committed since, and its version holds.  A
+# standby's snapshot does not list the transactions in progress, so there the version is read again.
+_CURRENT: Final = """
+SELECT s.snapshot, CASE WHEN (s.snapshot = $2) IS NOT TRUE THEN tokens.current_version($1) END
+FROM (SELECT CASE WHEN NOT pg_is_in_recovery() THEN pg_current_snapshot()::text END) AS s (snapshot)
+"""
 
-# Longer nonces are slow to read, so the reader folds them into few, at most this often in seconds.
-_MAX_NONCE_CHARACTERS: Final = 36 * 64
+# More nonces of a relation are slow to read, so the reader folds them into few, at most this often in
+# seconds.
+_MAX_NONCES: Final = 24
 _FOLD_INTERVAL: Final = 10.0
 
-# No two databases share answers, nor do two roles, which may see different rows.  The secret is
-# known only to users who may read the database.
-_IDENTITY: Final = """
-SELECT concat_ws('/', (SELECT system_identifier FROM pg_control_system()),
-    (SELECT oid FROM pg_database WHERE datname = current_database()), current_user),
-    (SELECT string_agg(nonce::text, '' ORDER BY nonce) FROM tokens.versions
-        WHERE relation = 'redis')
-"""
+
+class Identity(NamedTuple):
+    """Who reads: no two databases have the same name here, nor do two roles.
+
+    Attributes
+    ----------
+    name : str
+    secret : str or None
+        Known only to this role, and to the owner of the schema.
+    """
+
+    name: str
+    secret: str | None
+
+
+class Seen(NamedTuple):
+    """What a snapshot sees: the reader's `Identity.name`, and the version; None if unknown."""
+
+    identity: str | None
+    version: str | None
 
 
 @functools.lru_cache
 def version_sql(relations: Sequence[str]) -> str:
-    """Return the query of relations' nonces; NULL if one has none, as after tampering."""
-    nonces = [
-        "(SELECT string_agg(nonce::text, '' ORDER BY nonce) FROM tokens.versions"
-        f" WHERE relation = {sql.text(relation)})"
-        for relation in relations
-    ]
-    return f"SELECT {' || '.join(nonces)}"
-
-
-def version_of(nonces: str | None) -> str | None:
-    """Return the version for nonces; None if there are none."""
-    return None if nonces is None else hashlib.sha256(nonces.encode()).hexdigest()
-
-
-def tracked_version_sql(*relations: str) -> str:
-    """Return the query of relations' nonces; NULL unless every change of all of them is tracked."""
-    tracked = _TRACKED.replace("$1::text[]", sql.text_array(relations))
+    """Return the query of the text that `seen_by` reads, for the snapshot that it runs in."""
     return (
-        f"SELECT CASE WHEN (SELECT count(*) FROM ({tracked}) AS tracked) = {len(relations)}"
-        f" THEN ({version_sql(relations)}) END"
+        "SELECT tokens.reader_identity() || ' ' ||"
+        f" tokens.current_version({sql.text_array(relations)})"
     )
+
+
+def seen_by(text: str | None) -> Seen:
+    """Return what the snapshot saw whose `version_sql` returned this text."""
+    if text is None:
+        return Seen(None, None)
+    identity, _, version = text.partition(" ")
+    return Seen(identity, version)
+
+
+def _nonces(version: str | None) -> int:
+    """Return the number of nonces, which `tokens.current_version` appends to the hash."""
+    return 0 if version is None else int(version.rpartition("n")[2])
 
 
 class Versions:
@@ -87,65 +94,60 @@ class Versions:
         self._database = database
         self._limit = ConnectionLimit(1, database.pool_timeout, "versions")
         self._connection: _Connection | None = None
-        self._prepared: dict[str, asyncpg.prepared_stmt.PreparedStatement[Any]] = {}
-        self._tracked: frozenset[str] = frozenset()
-        self._tracked_until: dict[str, float] = {}
+        self._statement: asyncpg.prepared_stmt.PreparedStatement[Any] | None = None
+        self._identity: Identity | None = None
+        # The snapshot that was seen last, and the version in it.
+        self._last: dict[tuple[str, ...], tuple[str, str | None]] = {}
         self._next_fold = 0.0
         self._is_closing = False
 
-    async def current(self, relations: Sequence[str]) -> str | None:
-        """Return the version that a query starting now would see; None if it cannot be known."""
+    async def current(self, relations: tuple[str, ...]) -> tuple[Identity | None, str | None]:
+        """Return who this connection reads as, and the version that a query starting now would see.
 
-        async def read(connection: _Connection) -> str | None:
-            await self._refresh_tracked(connection, relations)
-            if not self._tracked.issuperset(relations):
-                return None
-            nonces = await self._nonces(connection, relations)
+        Both are None if this role may not read versions; the version, if a change could go
+        unnoticed.
+        """
+
+        async def read(connection: _Connection) -> tuple[Identity | None, str | None]:
+            if self._identity is None:
+                return None, None
+            version = await self._version(connection, relations)
             now = time.monotonic()
-            if nonces and len(nonces) > _MAX_NONCE_CHARACTERS and now >= self._next_fold:
+            if _nonces(version) > _MAX_NONCES * len(relations) and now >= self._next_fold:
                 self._next_fold = now + _FOLD_INTERVAL
                 # A role that may only read continues with many nonces.
                 with contextlib.suppress(asyncpg.PostgresError):
                     await connection.execute("SELECT tokens.fold_versions()")
-                    nonces = await self._nonces(connection, relations)
-            return version_of(nonces)
+                    version = await self._version(connection, relations)
+            return self._identity, version
 
         return await self._run(read)
 
-    async def _nonces(self, connection: _Connection, relations: Sequence[str]) -> str | None:
-        statement = version_sql(tuple(relations))
+    async def _version(self, connection: _Connection, relations: tuple[str, ...]) -> str | None:
         if self._database.arrow.behind_pooler:
             # The next transaction may be on another connection of the server.
-            return cast("str | None", await connection.fetchval(statement))
-        prepared = self._prepared.get(statement)
-        if prepared is None:
-            # asyncpg prepares a statement without a name again for each use.
-            name = f"ngdata_versions_{len(self._prepared)}"
-            prepared = await connection.prepare(statement, name=name)
-            self._prepared[statement] = prepared
-        return cast("str | None", await prepared.fetchval())
-
-    async def _refresh_tracked(self, connection: _Connection, relations: Sequence[str]) -> None:
-        now = time.monotonic()
-        if all(now < self._tracked_until.get(relation, 0.0) for relation in relations):
-            return
-        rows = await connection.fetch(_TRACKED, list(relations))
-        self._tracked = self._tracked.difference(relations) | {row[0] for row in rows}
-        self._tracked_until |= dict.fromkeys(relations, now + _TRACKED_TTL)
-
-    async def identity(self) -> tuple[str, str] | None:
-        """Return the identity of this database and role, unique among all, and the secret.
-
-        None if this role may not read the versions, or they have been deleted.
-        """
-
-        async def read(connection: _Connection) -> tuple[str, str] | None:
-            try:
-                row = await connection.fetchrow(_IDENTITY)
-            except asyncpg.InsufficientPrivilegeError:
-                return None
+            row = await connection.fetchrow(_CURRENT, relations, None)
             assert row is not None
-            return None if row[1] is None else (row[0], row[1])
+            return cast("str | None", row[1])
+        if self._statement is None:
+            # asyncpg prepares a statement without a name again for each use.
+            self._statement = await connection.prepare(_CURRENT, name="ngdata_versions")
+        last = self._last.get(relations)
+        row = await self._statement.fetchrow(relations, None if last is None else last[0])
+        assert row is not None
+        snapshot: str | None = row[0]
+        version: str | None = row[1]
+        if last is not None and snapshot == last[0]:
+            return last[1]
+        if snapshot is not None:
+            self._last[relations] = snapshot, version
+        return version
+
+    async def identity(self) -> Identity | None:
+        """Return who this connection reads as; None if this role may not read versions."""
+
+        async def read(_: _Connection) -> Identity | None:
+            return self._identity
 
         return await self._run(read)
 
@@ -188,6 +190,8 @@ class Versions:
     async def _connect(self) -> None:
         # Assigned here, where nothing can be cancelled: else the connection could be left open.
         self._connection = await self._database.connect()
+        # It may be another server, or another role, than that of the connection before.
+        self._identity = await _read_identity(self._connection)
 
     def _abort(self) -> None:
         if self._connection is not None:
@@ -196,7 +200,8 @@ class Versions:
     def _discard(self) -> None:
         self._abort()
         self._connection = None
-        self._prepared.clear()
+        self._statement = None
+        self._last.clear()
 
     async def close(self) -> None:
         """Refuse further reads, and close the connection when the running one ends."""
@@ -212,3 +217,13 @@ class Versions:
             except DRIVER_ERRORS:
                 self._abort()
             self._connection = None
+
+
+async def _read_identity(connection: _Connection) -> Identity | None:
+    try:
+        row = await connection.fetchrow(_IDENTITY)
+    except asyncpg.InsufficientPrivilegeError:
+        return None
+    assert row is not None
+    name, secret, is_reader = row
+    return Identity(name, secret) if is_reader else None

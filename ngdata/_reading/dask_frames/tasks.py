@@ -13,7 +13,7 @@ import pandas as pd
 from ngdata._connections.background_loop import background_loop
 from ngdata._query.model import Query
 from ngdata._query.partitions import Rows
-from ngdata._reading.cache.versions import tracked_version_sql, version_of
+from ngdata._reading.cache.versions import seen_by, version_sql
 from ngdata._reading.dask_frames.access import Access
 from ngdata._reading.dask_frames.connections import acquire_reader
 from ngdata._reading.frames import to_frame
@@ -99,5 +99,5 @@ async def read_with_version(
     if not with_version:
         answer, _ = await reader.answer(query, "off")
         return to_frame(answer.table, query.columns), None
-    frame, nonces = await reader.frame_and_nonces(query, tracked_version_sql(*query.relations))
-    return frame, version_of(nonces)
+    frame, text = await reader.frame_and_version(query, version_sql(query.relations))
+    return frame, seen_by(text).version
