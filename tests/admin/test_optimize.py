@@ -76,14 +76,15 @@ def test_an_empty_store_is_not_changed(url):
     assert state(url) == before
 
 
-def test_cached_results_stay_valid(url):
+def test_results_are_the_same_and_cached_again(url):
     scattered(url, 1000)
     with ngdata.connect(url) as client:
         first = client.tokens.find_in_region(*EVERYTHING)
         optimize(settings(url))
-        again = client.tokens.find_in_region(*EVERYTHING)
-        assert again.attrs["ngdata"]["source"] == "memory"
-        assert again.attrs["ngdata"]["version"] == first.attrs["ngdata"]["version"]
+        # CLUSTER rewrites the table, which renews its version.
+        for source in ("database", "memory"):
+            again = client.tokens.find_in_region(*EVERYTHING)
+            assert again.attrs["ngdata"]["source"] == source
         uncached = client.tokens.find_in_region(*EVERYTHING, cache="off")
         by_id = [f.sort_values("token_id", ignore_index=True) for f in (first, again, uncached)]
         pd.testing.assert_frame_equal(by_id[0], by_id[1])

@@ -104,7 +104,7 @@ def test_a_hit_sends_the_version_query_alone(cached, token):
                 with statements(manager) as sent:
                     await tokens.get_by_id(key)
                 assert len(sent) == expected
-        assert "tokens.versions" in sent[0]
+        assert "tokens.current_version" in sent[0]
         assert "coord_x" not in sent[0]
 
     cached(go)
