@@ -1,0 +1,64 @@
+"""Opens connections of libpq, in ADBC, and explains what only libpq refuses."""
+
+from __future__ import annotations
+
+import os
+import re
+from dataclasses import replace
+from typing import Final
+
+import adbc_driver_postgresql.dbapi as adbc
+
+from ngdata._config.driver_arguments import RECENT_PARAMETERS, SENT_BY_LIBPQ
+from ngdata._config.postgres_url import without_password
+from ngdata._config.url import URL
+from ngdata._connections.driver_errors import sqlstate_of
+from ngdata.errors import ConfigError
+
+__all__ = ["connect_libpq"]
+
+_UNKNOWN: Final = re.compile(r'invalid URI query parameter: "(\w+)"')
+
+# The server's refusal of a setting, by SQLSTATE.
+_BAD_SETTING: Final = ("22023", "42704", "55P02")
+
+
+def connect_libpq(uri: str) -> adbc.Connection:
+    """Open a connection, which commits each statement.
+
+    Parameters
+    ----------
+    uri : str
+        From `ngdata._config.driver_arguments.libpq_url`.
+
+    Raises
+    ------
+    ConfigError
+        The environment has a variable that libpq always uses, with a value that cannot be used.
+    """
+    while True:
+        try:
+            return adbc.connect(uri, autocommit=True)
+        except adbc.Error as error:
+            unknown = _UNKNOWN.search(str(error))
+            if unknown is None or unknown[1] not in RECENT_PARAMETERS:
+                raise _explained(error, uri) from None
+            uri = _without_parameter(uri, unknown[1])
+
+
+def _without_parameter(uri: str, name: str) -> str:
+    parts = URL.parse(uri)
+    return str(replace(parts, query={k: v for k, v in parts.query.items() if k != name}))
+
+
+def _explained(error: Exception, uri: str) -> Exception:
+    variables = [name for name in SENT_BY_LIBPQ if os.environ.get(name)]
+    is_service = "service" in str(error) and "PGSERVICE" in variables
+    if is_service or (variables and sqlstate_of(error) in _BAD_SETTING):
+        names = "PGSERVICE" if is_service else " or ".join(set(variables) - {"PGSERVICE"})
+        text = str(error).split("failed: ")[-1].strip()
+        return ConfigError(
+            f"{without_password(uri)} cannot be reached, because {names} in the environment cannot "
+            f"be used ({text}); unset it: ngdata does not need it"
+        )
+    return error
