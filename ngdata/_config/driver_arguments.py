@@ -21,6 +21,7 @@ from typing import Any, Final
 from urllib.parse import quote, unquote
 
 from ngdata._config import tls
+from ngdata._config.password_file import password_in
 from ngdata._config.postgres_url import without_password
 from ngdata._config.url import URL
 from ngdata.errors import ConfigError
@@ -127,8 +128,16 @@ _KNOWN: Final = (
 # ADBC looks up the types by name when it connects, before it can send any setting.
 _STARTUP: Final = "-c quote_all_identifiers=off -c search_path=pg_catalog"
 
-SENT_BY_LIBPQ: Final = ("PGDATESTYLE", "PGGEQO", "PGSERVICE", "PGTZ")
-"""The environment's variables that can stop libpq from connecting, though not asyncpg."""
+SENT_BY_LIBPQ: Final = {
+    "PGDATESTYLE": '"DateStyle"',
+    "PGGEQO": '"geqo"',
+    "PGSERVICE": "service",
+    "PGTZ": '"TimeZone"',
+}
+"""The environment's variables that can stop libpq from connecting, though not asyncpg.
+
+Each with what the error contains then, in any language; an error on connecting has no SQLSTATE.
+"""
 
 LIBPQ_ENVIRONMENT: Final = frozenset(
     {
@@ -222,18 +231,23 @@ def _completed(url: str, name: str) -> URL:
             f"{without_password(url)} has an empty name among its hosts; write each as host:5432"
         )
     query = _FIXED | {"application_name": name} | query | _tls(query, names)
-    query.setdefault("passfile", os.environ.get("PGPASSFILE") or _at_home(".pgpass"))
     if hosts:
-        query |= {"host": hosts, "port": ports}
+        listed = _one_each(ports, names)
+        query |= {"host": hosts, "port": ",".join(listed)}
     else:
-        parts = replace(parts, hosts=_with_ports(parts.hosts, ports))
+        parts = replace(parts, hosts=_with_ports(parts.hosts, _one_each(ports, names)))
+        listed = [host.rpartition(":")[2] for host in parts.hosts.split(",")]
+    file = query.get("passfile") or os.environ.get("PGPASSFILE") or _at_home(".pgpass")
+    if password is None:
+        password = password_in(file, names, listed, unquote(database), user)
+    query["passfile"] = _NO_FILE
     completed = URL(parts.scheme, parts.hosts, f"/{database}", user, password, query)
     try:
         str(completed)
     except UnicodeEncodeError:
         raise ConfigError(
-            f"{without_password(url)} cannot be completed: a variable of the environment that "
-            "begins with PG is not UTF-8; correct it, or unset it"
+            f"{without_password(url)} cannot be completed: the password file, or a variable of the "
+            "environment that begins with PG, is not UTF-8; correct it"
         ) from None
     return completed
 
@@ -264,24 +278,29 @@ def _default_host(port: str) -> str:
 
 
 def _names(hosts: str) -> list[str]:
+    """Return the hosts of a URL without their ports."""
     return [unquote(re.sub(r":[0-9]*$", "", host)) for host in hosts.split(",")]
 
 
-def _with_ports(hosts: str, ports: str) -> str:
-    """Return the hosts of a URL, each with its port."""
-    listed = hosts.split(",")
-    defaults = ports.split(",")
-    if len(defaults) == 1:
-        defaults *= len(listed)
-    if len(defaults) != len(listed):
+def _one_each(ports: str, hosts: list[str]) -> list[str]:
+    """Return one port for each host."""
+    listed = ports.split(",")
+    if len(listed) == 1:
+        return listed * len(hosts)
+    if len(listed) != len(hosts):
         raise ConfigError(
-            f"the database URL has {len(listed)} hosts and {len(defaults)} ports; write each port "
-            "after its host, as in host:5432"
+            f"the database URL has {len(hosts)} hosts and {len(listed)} ports; write each port after "
+            "its host, as in host:5432"
         )
+    return listed
+
+
+def _with_ports(hosts: str, ports: list[str]) -> str:
+    """Return the hosts of a URL, each with its port."""
     # After the brackets of an IPv6 address, if there are any.
     return ",".join(
         host if host.rpartition("]")[2].partition(":")[2] else f"{host.removesuffix(':')}:{port}"
-        for host, port in zip(listed, defaults, strict=True)
+        for host, port in zip(hosts.split(","), ports, strict=True)
     )
 
 

@@ -12,15 +12,11 @@ import adbc_driver_postgresql.dbapi as adbc
 from ngdata._config.driver_arguments import RECENT_PARAMETERS, SENT_BY_LIBPQ
 from ngdata._config.postgres_url import without_password
 from ngdata._config.url import URL
-from ngdata._connections.driver_errors import sqlstate_of
 from ngdata.errors import ConfigError
 
 __all__ = ["connect_libpq"]
 
 _UNKNOWN: Final = re.compile(r'invalid URI query parameter: "(\w+)"')
-
-# The server's refusal of a setting, by SQLSTATE.
-_BAD_SETTING: Final = ("22023", "42704", "55P02")
 
 
 def connect_libpq(uri: str) -> adbc.Connection:
@@ -52,13 +48,11 @@ def _without_parameter(uri: str, name: str) -> str:
 
 
 def _explained(error: Exception, uri: str) -> Exception:
-    variables = [name for name in SENT_BY_LIBPQ if os.environ.get(name)]
-    is_service = "service" in str(error) and "PGSERVICE" in variables
-    if is_service or (variables and sqlstate_of(error) in _BAD_SETTING):
-        names = "PGSERVICE" if is_service else " or ".join(set(variables) - {"PGSERVICE"})
-        text = str(error).split("failed: ")[-1].strip()
-        return ConfigError(
-            f"{without_password(uri)} cannot be reached, because {names} in the environment cannot "
-            f"be used ({text}); unset it: ngdata does not need it"
-        )
+    text = str(error).split("failed: ")[-1].strip()
+    for variable, mark in SENT_BY_LIBPQ.items():
+        if os.environ.get(variable) and mark in text:
+            return ConfigError(
+                f"{without_password(uri)} cannot be reached, because {variable} in the environment "
+                f"cannot be used ({text}); correct it, or unset it: ngdata does not need it"
+            )
     return error
