@@ -96,8 +96,14 @@ async def open_session_of(connection: asyncpg.Connection[Any]) -> bool:
     Raises
     ------
     ConfigError
-        A pooler is in between, and the server is set to answer in a way that reads cannot understand.
+        The database's encoding is SQL_ASCII.  Or a pooler is in between, and the server is set to
+        answer in a way that reads cannot understand.
     """
+    if getattr(connection.get_settings(), "server_encoding", None) == "SQL_ASCII":
+        raise ConfigError(
+            "the database has the encoding SQL_ASCII, which stores the bytes of any encoding, so a "
+            "text may not be what was written; create the database with ENCODING 'UTF8'"
+        )
     # A pooler reports process ids of its own; only a server reports those of its backends.
     same_pid = f"pg_catalog.pg_backend_pid() OPERATOR(pg_catalog.=) {connection.get_server_pid()}"
     if await connection.execute(f"SELECT WHERE {same_pid}") == "SELECT 0":

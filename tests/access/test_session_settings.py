@@ -345,6 +345,33 @@ def test_files_sessions_maintenance_and_migrations(store, monkeypatch, tmp_path,
     execute(store, f"DELETE FROM tokens.tokens WHERE id <> ALL ('{{{','.join(IDS)}}}')")
 
 
+def test_foreign_keys_cannot_be_switched_off(tcp_server):
+    """Only a superuser could set it for a database, and only one may set it back."""
+    tcp_server.run("CREATE ROLE ordinary LOGIN PASSWORD 'ordinary' IN ROLE ngdata_writer")
+    tcp_server.run("ALTER ROLE ordinary SET session_replication_role = replica")
+    try:
+        with pytest.raises(ConfigError, match="session_replication_role"):
+            ngdata.connect(tcp_server.url("ordinary", "ordinary"))
+        tcp_server.run("ALTER ROLE ordinary RESET session_replication_role")
+        with ngdata.connect(tcp_server.url("ordinary", "ordinary")) as ng:
+            assert ng.health()["ok"]
+    finally:
+        tcp_server.run("DROP ROLE ordinary")
+
+
+def test_a_database_without_an_encoding_is_refused(server):
+    name = "ascii_only"
+    execute(server.database_url, f"CREATE DATABASE {name} TEMPLATE template0 ENCODING 'SQL_ASCII'")
+    try:
+        url = server.database_url.replace("/ngdata?", f"/{name}?")
+        for refused in (migrate.upgrade, ngdata.connect):
+            with pytest.raises(ConfigError, match="ENCODING 'UTF8'"):
+                refused(url)
+        assert execute(url, "SELECT to_regnamespace('tokens')") == [(None,)]
+    finally:
+        execute(server.database_url, f"DROP DATABASE {name}")
+
+
 # ----------------------------------------------------------------------------------------------- roles
 
 
