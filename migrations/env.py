@@ -19,8 +19,10 @@ from alembic import context
 from sqlalchemy import Connection, NullPool, text
 
 from ngdata._config import postgres_url
+from ngdata._config.driver_arguments import asyncpg_arguments
 from ngdata._config.settings import load_settings
 from ngdata._connections.database import engine_of
+from ngdata._connections.session_settings import SET_LOCAL, open_session_of
 from ngdata._store.models import Base
 
 _SCHEMAS = {table.schema for table in Base.metadata.tables.values()}
@@ -68,6 +70,8 @@ def run_online(connection: Connection) -> None:
     """Run the SQL, after any other migrator has committed."""
     configure(connection=connection)
     with context.begin_transaction():
+        # Behind a pooler, no connection has them.
+        connection.exec_driver_sql(SET_LOCAL)
         # Whatever the user's search_path, PostGIS types are then compared without their schema.
         connection.execute(
             text(
@@ -103,10 +107,18 @@ def database_url() -> str:
 
 async def connect_and_run(url: str) -> None:
     """Connect as the client does, to any URL that libpq accepts, and run the migrations."""
-    arguments = postgres_url.asyncpg_arguments(
-        postgres_url.normalize(url), {}, 10.0, "ngdata migrate"
-    )
-    engine = engine_of(lambda: asyncpg.connect(**arguments), poolclass=NullPool)
+    arguments = asyncpg_arguments(postgres_url.normalize(url), {}, 10.0, "ngdata migrate")
+
+    async def connected() -> Any:
+        connection = await asyncpg.connect(**arguments)
+        try:
+            await open_session_of(connection)
+        except BaseException:
+            connection.terminate()
+            raise
+        return connection
+
+    engine = engine_of(connected, poolclass=NullPool)
     async with engine.connect() as connection:
         await connection.run_sync(run_online)
     await engine.dispose()

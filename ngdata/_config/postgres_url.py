@@ -1,7 +1,6 @@
-"""The URL of a database: normalized, shown without its password, and prepared for each driver.
+"""The URL of a database: normalized, and shown without its password.
 
-Both drivers get the same libpq URL, so that host, socket path, TLS and failover mean the same to
-both; parameters that `asyncpg` does not know become server settings, or are left out.
+`ngdata._config.driver_arguments` prepares it for each driver.
 """
 
 from __future__ import annotations
@@ -9,7 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any, Final
+from typing import Final
 from urllib.parse import quote
 
 from ngdata._config import tls
@@ -17,9 +16,7 @@ from ngdata._config.url import URL, scheme_of
 from ngdata.errors import ConfigError
 
 __all__ = [
-    "asyncpg_arguments",
     "compose",
-    "libpq_url",
     "normalize",
     "split_password",
     "with_parameters",
@@ -28,32 +25,13 @@ __all__ = [
 
 _SCHEMES: Final = ("postgresql", "postgres")
 
-# libpq's own parameters, which asyncpg would send to the server as settings.
-_LIBPQ_ONLY: Final = frozenset(
-    {
-        "channel_binding",
-        "connect_timeout",
-        "fallback_application_name",
-        "gssencmode",
-        "keepalives",
-        "keepalives_count",
-        "keepalives_idle",
-        "keepalives_interval",
-        "load_balance_hosts",
-        "require_auth",
-        "sslcertmode",
-        "sslcompression",
-        "sslsni",
-        "tcp_user_timeout",
-    }
-)
-
 
 def normalize(url: str) -> str:
     """Check a PostgreSQL URL, and return it in a form that means the same to both drivers.
 
-    SQLAlchemy's form is accepted too.  A user or password in the query wins, as in libpq, and moves
-    to the front.  `ngdata._config.tls.normalize` checks the TLS parameters.
+    SQLAlchemy's form is accepted too.  A user, password, host, port or database in the query wins, as
+    in libpq; asyncpg would prefer those at the front, and connect elsewhere.
+    `ngdata._config.tls.normalize` checks the TLS parameters.
 
     Raises
     ------
@@ -77,9 +55,24 @@ def normalize(url: str) -> str:
     parts = URL.parse(f"postgresql://{rest}")
     query = dict(parts.query)
     user, password = query.pop("user", parts.user), query.pop("password", parts.password)
+    if "service" in query:
+        raise ConfigError(
+            "a database URL may not name a service; write the service's host, port, user and "
+            "database into the URL"
+        )
+    path, hosts = parts.path, parts.hosts
+    if database := query.pop("dbname", ""):
+        path = f"/{quote(database, safe='')}"
+    if hosts and query.get("host"):
+        ports = [host.rpartition("]")[2].partition(":")[2] for host in hosts.split(",")]
+        if any(ports):
+            query.setdefault("port", ",".join(ports))
+        hosts = ""
+    elif hosts and query.get("port"):
+        hosts = ",".join(re.sub(r":[0-9]*$", "", host) for host in hosts.split(","))
     tls_parameters = tls.normalize(query)
     query = {name: value for name, value in query.items() if name not in tls.FIELDS}
-    return str(replace(parts, user=user, password=password, query=query | tls_parameters))
+    return str(URL(parts.scheme, hosts, path, user, password, query | tls_parameters))
 
 
 def with_parameters(url: str, parameters: Mapping[str, str]) -> str:
@@ -148,33 +141,3 @@ def split_password(url: str) -> tuple[str, str | None]:
     query = dict(parts.query)
     password = query.pop("password", parts.password)
     return str(replace(parts, password=None, query=query)), password
-
-
-def libpq_url(url: str, settings: dict[str, str], connect_timeout: float, name: str) -> str:
-    """Return the URL for libpq, with the session's settings after the URL's own options."""
-    parts = URL.parse(url)
-    query = dict(parts.query)
-    options = " ".join(f"-c {key}={value}" for key, value in settings.items())
-    # PgBouncer refuses a connection with this parameter, even an empty one.
-    if options:
-        query["options"] = f"{query.get('options', '')} {options}".strip()
-    query.setdefault("application_name", name)
-    # libpq accepts whole seconds only, and treats 1 as 2.
-    query.setdefault("connect_timeout", str(max(2, round(connect_timeout))))
-    return str(replace(parts, query=query))
-
-
-def asyncpg_arguments(
-    url: str, settings: dict[str, str], connect_timeout: float, name: str
-) -> dict[str, Any]:
-    """Return the arguments for `asyncpg.connect`."""
-    parts = URL.parse(url)
-    query = {key: value for key, value in parts.query.items() if key not in _LIBPQ_ONLY}
-    query.setdefault("application_name", name)
-    return {
-        "dsn": str(replace(parts, query=query)),
-        "server_settings": settings,
-        "timeout": connect_timeout,
-        # Statements are then unnamed; through a pooler, names of several clients could collide.
-        "statement_cache_size": 0,
-    }

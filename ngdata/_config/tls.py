@@ -15,7 +15,7 @@ from typing import Final, Literal, get_args
 
 from ngdata.errors import ConfigError
 
-__all__ = ["FIELDS", "Mode", "explain_failure", "normalize"]
+__all__ = ["FIELDS", "Mode", "explain_failure", "normalize", "readable"]
 
 Mode = Literal["disable", "allow", "prefer", "require", "verify-ca", "verify-full"]
 
@@ -120,8 +120,9 @@ def _root_certificate(mode: str | None, file: str | None) -> str | None:
         file = _system_file()
     if file is None:
         # The default of both drivers, which differ in how they find the home directory.
-        default = Path(os.environ.get("PGSSLROOTCERT") or "~/.postgresql/root.crt").expanduser()
-        if mode == "require" and not default.exists():
+        named = os.environ.get("PGSSLROOTCERT")
+        default = Path(named or "~/.postgresql/root.crt").expanduser()
+        if mode == "require" and not named and not default.exists():
             return None
         if not default.exists():
             raise ConfigError(
@@ -129,7 +130,7 @@ def _root_certificate(mode: str | None, file: str | None) -> str | None:
                 "ssl_root_cert to the file with the authority's certificate, or to `system`"
             )
         file = str(default)
-    path = _readable("ssl_root_cert", file)
+    path = readable("ssl_root_cert", file)
     try:
         ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(path)
     except ssl.SSLError:
@@ -158,8 +159,8 @@ def _client_certificate(values: Mapping[str, str], password: str) -> dict[str, s
         raise ConfigError(
             f"{present} has no effect without {missing}; if one file holds both, set both to it"
         )
-    certificate = _readable("ssl_cert", values["sslcert"])
-    key = _readable("ssl_key", values["sslkey"])
+    certificate = readable("ssl_cert", values["sslcert"])
+    key = readable("ssl_key", values["sslkey"])
     status = Path(key).stat()
     # libpq's own rule: only a file of root may be readable by a group.
     if status.st_mode & (0o077 if status.st_uid == os.geteuid() != 0 else 0o037):
@@ -174,8 +175,20 @@ def _client_certificate(values: Mapping[str, str], password: str) -> dict[str, s
     return {"sslcert": certificate, "sslkey": key}
 
 
-def _readable(setting: str, file: str) -> str:
-    """Return the absolute path of a file that can be read."""
+def readable(setting: str, file: str) -> str:
+    """Return the absolute path of a file that can be read.
+
+    Raises
+    ------
+    ConfigError
+        It cannot; the error names the setting.
+
+    Examples
+    --------
+    >>> from ngdata._config.tls import readable
+    >>> readable("ssl_cert", "/dev/null")
+    '/dev/null'
+    """
     path = Path(file).expanduser().absolute()
     try:
         path.open("rb").close()

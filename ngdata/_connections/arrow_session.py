@@ -18,6 +18,11 @@ from typing import Any, Final, NamedTuple, TypeAlias
 import adbc_driver_postgresql.dbapi as adbc
 import pyarrow as pa
 
+from ngdata._config.driver_arguments import without_options
+from ngdata._connections.libpq import connect_libpq
+from ngdata._connections.session_settings import SET_LOCAL, SET_SESSION, WATCHED_SESSION
+from ngdata.errors import ConfigError
+
 __all__ = [
     "ArrowSession",
     "Snapshot",
@@ -27,12 +32,6 @@ __all__ = [
     "batch_reader",
     "joined",
 ]
-
-# Where the server supports it, a backend then notices within a second that its client is gone.
-_NOTICE_LOST_CLIENTS: Final = """
-SELECT CASE WHEN current_setting('server_version_num')::int >= 150000
-            THEN set_config('client_connection_check_interval', '1000', false) END
-"""
 
 # Batches so small that the server can go on sending while one of them is unpacked.
 _COPY: Final = {"adbc.postgresql.batch_size_hint_bytes": str(1 << 20)}
@@ -124,7 +123,9 @@ class ArrowSession:
         """
         if snapshot is not None or self._behind_pooler:
             self._in_transaction = True
-            self.execute("BEGIN READ ONLY" if snapshot is None else snapshot.begin)
+            begin = "BEGIN READ ONLY" if snapshot is None else snapshot.begin
+            # At the end, because it takes the snapshot.
+            self.execute(f"{begin}; {SET_LOCAL}" if self._behind_pooler else begin)
 
     def commit(self) -> None:
         """End the transaction, if one was begun."""
@@ -140,7 +141,7 @@ class ArrowSession:
             yield
         except BaseException:
             # The connection is closed after an error, but the server may notice that late.
-            if self._in_transaction:
+            if self._in_transaction and self._connection is not None:
                 with contextlib.suppress(adbc.Error):
                     self.execute("ROLLBACK")
             raise
@@ -237,13 +238,36 @@ class ArrowSession:
 
     def _open(self) -> adbc.Connection:
         if self._connection is None:
-            self._connection = adbc.connect(self._uri, autocommit=True)
-            if not self._behind_pooler:  # there, the setting would apply to other clients
-                # Some operating systems do not let the server check.
-                with contextlib.suppress(adbc.Error), self._connection.cursor() as cursor:
-                    cursor.execute(_NOTICE_LOST_CLIENTS)
-                    cursor.fetchone()
+            uri = without_options(self._uri) if self._behind_pooler else self._uri
+            connection = connect_libpq(uri)
+            try:
+                self._prepare(connection)
+            except BaseException:
+                connection.close()
+                raise
+            self._connection = connection
         return self._connection
+
+    def _prepare(self, connection: adbc.Connection) -> None:
+        """Set the settings of a new connection; behind a pooler, each transaction does."""
+        with connection.cursor() as cursor:
+            if self._behind_pooler:
+                cursor.executescript("BEGIN READ ONLY")
+                cursor.execute("SELECT 1::pg_catalog.int4")
+                row = cursor.fetchone()
+                cursor.executescript("COMMIT")
+                if row != (1,):
+                    raise ConfigError(
+                        "the pooler's connection to the server has settings of another client, under "
+                        "which no types can be read (quote_all_identifiers); let the pooler reset "
+                        "its connections"
+                    )
+                return
+            try:
+                cursor.executescript(WATCHED_SESSION)
+            except adbc.Error:
+                # The server's system does not let it check its clients.
+                cursor.executescript(SET_SESSION)
 
     def cancel(self) -> None:
         """Cancel the statement that the server runs now; other threads may call this."""

@@ -6,21 +6,25 @@ the entities.  Errors of the drivers are raised from here as errors of `ngdata.e
 A pooler such as PgBouncer may run each transaction on another of the server's connections.
 Statements are therefore prepared without a name, within a transaction, and no setting outlasts a
 transaction behind a pooler; a setting that must last is refused there, with the alternative.
+Elsewhere, `ngdata._connections.session_settings` sets each connection's settings when it opens.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any
 
 import asyncpg
+from sqlalchemy import Connection, event
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, create_async_engine
 
 from ngdata._arguments.json_text import json_text
 from ngdata._config import postgres_url, tls
+from ngdata._config.driver_arguments import SENT_BY_LIBPQ, asyncpg_arguments, libpq_url
 from ngdata._config.settings import Settings
 from ngdata._connections.arrow_pool import ArrowPool
 from ngdata._connections.connection_limit import ConnectionLimit
@@ -28,14 +32,12 @@ from ngdata._connections.driver_errors import translated
 from ngdata._connections.liveness import while_alive
 from ngdata._connections.revision import HEAD, read_revision
 from ngdata._connections.session import open_session
+from ngdata._connections.session_settings import SET_LOCAL, open_session_of
 from ngdata._connections.threads import uninterrupted
 from ngdata._connections.transaction import Transaction
 from ngdata.errors import ConfigError, SchemaVersionError
 
 __all__ = ["Database", "engine_of"]
-
-# A backend then notices within a second that its client is gone.
-_NOTICE_LOST_CLIENTS = "SELECT set_config('client_connection_check_interval', '1000', false)"
 
 # What the server raises for the settings of a URL, in `options` or as other parameters.
 _BAD_PARAMETER = (
@@ -80,10 +82,8 @@ class Database:
         self._connect_timeout = settings.connect_timeout
         self._session = session
         address = (url, session, settings.connect_timeout, settings.application_name)
-        self._arguments = postgres_url.asyncpg_arguments(*address)
-        self.arrow = ArrowPool(
-            postgres_url.libpq_url(*address), settings.pool_max_size, settings.pool_timeout
-        )
+        self._arguments = asyncpg_arguments(*address)
+        self.arrow = ArrowPool(libpq_url(*address), settings.pool_max_size, settings.pool_timeout)
         min_size = max(1, min(settings.pool_min_size, settings.pool_max_size))
         self._write_limit = ConnectionLimit(
             settings.pool_max_size, settings.pool_timeout, "writing"
@@ -96,6 +96,12 @@ class Database:
             hide_parameters=True,
             json_serializer=json_text,
         )
+        event.listen(self.engine.sync_engine, "begin", self._on_begin)
+
+    def _on_begin(self, connection: Connection) -> None:
+        # A session of entities begins its transactions itself.
+        if self.arrow.behind_pooler:
+            connection.exec_driver_sql(SET_LOCAL)
 
     async def connect(self) -> asyncpg.Connection[Any]:
         """Open a connection that belongs to no pool; the caller closes it."""
@@ -119,18 +125,19 @@ class Database:
                 f"{self.where} refuses a parameter of its URL: {error.args[0]}; correct the part of "
                 "the URL after the ?"
             ) from None
-        # A pooler reports process ids of its own; only a server reports those of its backends.
-        same_pid = f"SELECT WHERE pg_backend_pid() = {connection.get_server_pid()}"
-        if await connection.execute(same_pid) == "SELECT 0":
-            self.arrow.behind_pooler = True
-            if self._session:
-                await connection.close()
+        try:
+            self.arrow.behind_pooler = await open_session_of(connection)
+            if self.arrow.behind_pooler and self._session:
                 raise self._refused("it would be ignored without an error")
-            return connection
-        # The setting is missing before PostgreSQL 14, and on systems that do not support the check.
-        with contextlib.suppress(asyncpg.PostgresError):
-            await connection.execute(_NOTICE_LOST_CLIENTS)
+        except BaseException:
+            connection.terminate()
+            raise
         return connection
+
+    async def set_local(self, connection: asyncpg.Connection[Any]) -> None:
+        """Set a transaction's settings behind a pooler; elsewhere, the session has them."""
+        if self.arrow.behind_pooler:
+            await connection.execute(SET_LOCAL)
 
     def _refused(self, reason: str) -> ConfigError:
         name = next(iter(self._session), "a parameter")
@@ -159,6 +166,11 @@ class Database:
         """
         async with self.transaction() as connection:
             revision = await read_revision(connection)
+        if any(map(os.environ.get, SENT_BY_LIBPQ)):
+            # Else the first read would raise what libpq alone refuses.
+            with translated(self.where):
+                async with self.arrow.connection() as reading:
+                    await reading.run(lambda session: session.execute("SELECT"))
         if revision is None:
             raise SchemaVersionError(
                 f"{self.where} has no schema of ngdata yet; run `ngdata migrate` as its owner"
@@ -177,7 +189,7 @@ class Database:
         """
         with translated(self.where):
             # The wait for a connection can be cancelled at once; the rest must end in order.
-            transaction = Transaction(self.engine)
+            transaction = Transaction(self.engine, self.set_local)
             async with self._write_limit.acquire(), self.while_alive(transaction.abort):
                 try:
                     # If this is cancelled, the transaction has begun and is rolled back below.

@@ -6,6 +6,7 @@ The caller shields each step from cancellation.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import asyncpg
@@ -23,10 +24,17 @@ class Transaction:
     Parameters
     ----------
     engine : AsyncEngine
+    set_local : function of a connection
+        Sets the transaction's settings, where the connection does not have them.
     """
 
-    def __init__(self, engine: AsyncEngine) -> None:
+    def __init__(
+        self,
+        engine: AsyncEngine,
+        set_local: Callable[[asyncpg.Connection[Any]], Awaitable[None]],
+    ) -> None:
         self._pooled = PooledConnection(engine)
+        self._set_local = set_local
         self._transaction: Any = None
         self.abort = self._pooled.abort
 
@@ -40,8 +48,10 @@ class Transaction:
         await self._pooled.acquire(self._begin_on)
 
     async def _begin_on(self, connection: asyncpg.Connection[Any]) -> None:
-        self._transaction = connection.transaction()
+        # Named, because a role behind a pooler may have another default.
+        self._transaction = connection.transaction(isolation="read_committed")
         await self._transaction.start()
+        await self._set_local(connection)
 
     async def commit(self) -> None:
         """Commit; if the server refuses, it has rolled back."""

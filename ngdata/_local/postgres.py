@@ -17,6 +17,8 @@ from urllib.parse import quote
 import adbc_driver_postgresql.dbapi as adbc
 import psutil
 
+from ngdata._config.driver_arguments import libpq_url
+from ngdata._connections.libpq import connect_libpq
 from ngdata._local.account import Account
 from ngdata._local.binaries import Installation
 from ngdata._local.processes import end, is_alive, working_in, works_in
@@ -34,10 +36,9 @@ _LAUNCH: Final = 'umask 077; cd /; "$@" </dev/null >>"$0" 2>&1 & echo $!'
 
 def fetch_value(url: str, sql: str, connect_timeout: int = 5) -> Any:
     """Return the first value of a query's result, over a connection of its own."""
-    with (
-        adbc.connect(f"{url}&connect_timeout={connect_timeout}", autocommit=True) as connection,
-        connection.cursor() as cursor,
-    ):
+    # A complete URL: nothing in the environment selects another server or role.
+    uri = libpq_url(url, {}, connect_timeout, "ngdata")
+    with connect_libpq(uri) as connection, connection.cursor() as cursor:
         cursor.execute(sql)
         row = cursor.fetchone()
         return None if row is None else row[0]
@@ -75,7 +76,7 @@ class Postgres:
         return self.url_of(DATABASE)
 
     def url_of(self, database: str) -> str:
-        """Return the URL of a database; with the port, since PGPORT could select another socket."""
+        """Return the URL of a database."""
         return f"postgresql://{DATABASE}@/{database}?host={quote(str(self.sockets))}&port=5432"
 
     def major(self) -> int | None:

@@ -1,12 +1,16 @@
 """A database's URL: normalized, composed, shown without its password, and per driver."""
 
-from urllib.parse import parse_qsl, quote, unquote, urlsplit
+from typing import Any
+from urllib.parse import parse_qsl, quote, unquote, urlsplit, urlunsplit
 
 import pytest
+from asyncpg import connect_utils
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from psycopg.conninfo import conninfo_to_dict
 
 from ngdata._config import postgres_url, redis_url
+from ngdata._config.driver_arguments import asyncpg_arguments, libpq_url, without_options
 from ngdata.errors import ConfigError
 
 
@@ -130,42 +134,92 @@ def test_shown(url, shown):
 
 def test_libpq_gets_the_settings_after_the_urls_own():
     url = "postgresql://me:p%40ss@h/d?options=-c%20work_mem%3D1MB&connect_timeout=7"
-    parts = urlsplit(
-        postgres_url.libpq_url(url, {"standard_conforming_strings": "on"}, 0.5, "me too")
-    )
+    parts = urlsplit(libpq_url(url, {"statement_timeout": "9"}, 0.5, "me too"))
     assert (parts.username, unquote(parts.password), parts.path) == ("me", "p@ss", "/d")
-    assert dict(parse_qsl(parts.query)) == {
-        "options": "-c work_mem=1MB -c standard_conforming_strings=on",
-        "connect_timeout": "7",
-        "application_name": "me too",
-    }
+    query = dict(parse_qsl(parts.query))
+    assert query["options"].startswith("-c work_mem=1MB -c statement_timeout=9 -c ")
+    assert (query["connect_timeout"], query["application_name"]) == ("7", "me too")
+    query = dict(parse_qsl(urlsplit(without_options(urlunsplit(parts))).query))
+    assert "options" not in query
 
 
 def test_a_plus_sign_is_one_to_both_drivers():
     """As in libpq; in an HTML form it would be a space."""
     url = postgres_url.normalize("postgresql://h/d?application_name=a+b%20c&host=/run/x+y")
-    for prepared in (
-        postgres_url.libpq_url(url, {}, 10, "n"),
-        postgres_url.asyncpg_arguments(url, {}, 10, "n")["dsn"],
-    ):
+    for prepared in (libpq_url(url, {}, 10, "n"), asyncpg_arguments(url, {}, 10, "n")["dsn"]):
         assert "application_name=a%2Bb%20c" in prepared
         assert "host=%2Frun%2Fx%2By" in prepared
-    assert postgres_url.without_password(url) == "postgresql://h/d in /run/x+y"
+    assert postgres_url.without_password(url) == "postgresql:///d in /run/x+y"
     composed = postgres_url.compose("/run/x+ y", 1, "d", None, None)
     assert composed.endswith("?host=%2Frun%2Fx%2B%20y&port=1")
 
 
 @pytest.mark.parametrize(("seconds", "written"), [(0.2, "2"), (1, "2"), (2.4, "2"), (10.0, "10")])
 def test_libpq_waits_whole_seconds(seconds, written):
-    url = postgres_url.libpq_url("postgresql://h/d", {}, seconds, "n")
+    url = libpq_url("postgresql://h/d", {}, seconds, "n")
     assert dict(parse_qsl(urlsplit(url).query))["connect_timeout"] == written
 
 
 def test_asyncpg_does_not_get_libpqs_own_parameters():
     url = "postgresql://h/d?sslmode=require&keepalives=1&connect_timeout=3&application_name=mine"
-    arguments = postgres_url.asyncpg_arguments(url, {"a": "b"}, 4.5, "ngdata")
-    assert dict(parse_qsl(urlsplit(arguments["dsn"]).query)) == {
-        "sslmode": "require",
-        "application_name": "mine",
-    }
+    arguments = asyncpg_arguments(url, {"a": "b"}, 4.5, "ngdata")
+    query = dict(parse_qsl(urlsplit(arguments["dsn"]).query))
+    assert query["sslmode"] == "require"
+    assert query["application_name"] == "mine"
+    assert not {"keepalives", "connect_timeout", "channel_binding", "options"} & query.keys()
     assert (arguments["server_settings"], arguments["timeout"]) == ({"a": "b"}, 4.5)
+
+
+def parsed_by_asyncpg(dsn: str) -> Any:
+    """Return the addresses and parameters that asyncpg connects with."""
+    names = (
+        *(
+            "host",
+            "port",
+            "user",
+            "password",
+            "passfile",
+            "database",
+            "ssl",
+            "service",
+            "servicefile",
+        ),
+        *("direct_tls", "server_settings", "target_session_attrs", "krbsrvname", "gsslib"),
+    )
+    parse: Any = connect_utils._parse_connect_dsn_and_args
+    return parse(dsn=dsn, **dict.fromkeys(names))
+
+
+@pytest.mark.parametrize(
+    ("url", "hosts", "database"),
+    [
+        ("postgresql://a/d?host=b", [("b", 5432)], "d"),
+        ("postgresql://a:7/d?host=b", [("b", 7)], "d"),
+        ("postgresql://a:7/d?port=8", [("a", 8)], "d"),
+        ("postgresql://a/d?port=8", [("a", 8)], "d"),
+        ("postgresql://a,b/d?port=8", [("a", 8), ("b", 8)], "d"),
+        ("postgresql://a,b:9/d", [("a", 5432), ("b", 9)], "d"),
+        ("postgresql://a,b/d?port=8,9", [("a", 8), ("b", 9)], "d"),
+        ("postgresql://[::1]/d?dbname=e%20f", [("::1", 5432)], "e f"),
+        ("postgresql://[::1]:7/d", [("::1", 7)], "d"),
+        ("postgresql:///d?host=/run/x", ["/run/x/.s.PGSQL.5432"], "d"),
+        ("postgresql://:7/d?host=/run/x", ["/run/x/.s.PGSQL.7"], "d"),
+        ("postgresql://%2Frun%2Fx:7/d", ["/run/x/.s.PGSQL.7"], "d"),
+        ("postgresql:///d?host=/run/x,b&port=7,8", ["/run/x/.s.PGSQL.7", ("b", 8)], "d"),
+    ],
+)
+def test_the_address_means_what_it_means_to_libpq(monkeypatch, url, hosts, database):
+    """asyncpg alone would prefer another host, port or database, or one of the environment."""
+    for name, value in {"PGHOST": "other", "PGPORT": "1", "PGDATABASE": "other"}.items():
+        if name != "PGPORT" or "7" in url or "8" in url:
+            monkeypatch.setenv(name, value)
+    normalized = postgres_url.normalize(url)
+    addresses, parameters = parsed_by_asyncpg(asyncpg_arguments(normalized, {}, 1, "n")["dsn"])
+    assert (addresses, parameters.database) == (hosts, database)
+    prepared = libpq_url(normalized, {}, 1, "n")
+    options = conninfo_to_dict(prepared)
+    listed = zip(options["host"].split(","), options["port"].split(","), strict=True)
+    expected = [
+        f"{host}/.s.PGSQL.{port}" if host[0] == "/" else (host, int(port)) for host, port in listed
+    ]
+    assert (expected, options["dbname"]) == (hosts, database)

@@ -22,6 +22,7 @@ import adbc_driver_postgresql.dbapi as adbc
 import numpy as np
 import pandas as pd
 import pytest
+from sqlalchemy import text
 
 import ngdata
 from ngdata._config.settings import load_settings
@@ -269,3 +270,85 @@ def test_migrations_pass_through(bouncer, empty_database):
     migrate.upgrade(url)
     with ngdata.connect(url) as client:
         assert client.health()["database"]["revision"] == revision.HEAD
+
+
+HOSTILE = {
+    "TimeZone": "Asia/Kathmandu",
+    "DateStyle": "German, DMY",
+    "bytea_output": "escape",
+    "standard_conforming_strings": "off",
+    "extra_float_digits": "-15",
+    "default_transaction_isolation": "serializable",
+    "row_security": "off",
+    "session_replication_role": "replica",
+    "search_path": "",
+}
+
+
+def test_settings_of_the_role_change_nothing(bouncer, database_url):
+    """No setting lasts behind the pooler, so each transaction sets them."""
+    times = pd.date_range("2024-03-30T12:00Z", periods=4, freq="12h")
+    with ngdata.connect(database_url) as direct:
+        ids = direct.tokens.bulk_create(points(2_000, token_type="é\\'"))
+        direct.experience.bulk_create({"event_type": "tick", "timestamp": times})
+        box = ((0.0, 0.0, 0.0), (0.5, 1.0, 1.0))
+        expected = direct.tokens.find_in_region(*box, token_type="é\\'")
+        days = direct.experience.resample_rewards("D")
+    for name, value in HOSTILE.items():
+        execute(database_url, f"ALTER ROLE ngdata SET {name} = '{value}'")
+    try:
+        with ngdata.connect(bouncer.url, cache="off") as client:
+            frame = client.tokens.find_in_region(*box, token_type="é\\'")
+            pd.testing.assert_frame_equal(
+                frame.sort_values("token_id", ignore_index=True),
+                expected.sort_values("token_id", ignore_index=True),
+            )
+            rows = pd.concat(client.tokens.iter_region(*box, chunk_rows=100))
+            assert sorted(rows["token_id"]) == sorted(expected["token_id"])
+            pd.testing.assert_frame_equal(client.experience.resample_rewards("D"), days)
+            with pytest.raises(IntegrityError):  # foreign keys are checked
+                client.graph.create_connection(ids[0], "00000000-0000-4000-8000-00000000dead")
+            assert client.graph.create_connection(ids[0], ids[1])
+            settings = ("TimeZone", "search_path", "transaction_isolation")
+
+            async def seen(shared):
+                async with shared._database.transaction() as connection:
+                    return [await connection.fetchval(f"SHOW {name}") for name in settings]
+
+            assert asyncio.run(_with_client(bouncer.url, seen)) == [
+                *("UTC", "public, public, pg_temp", "read committed"),
+            ]
+    finally:
+        execute(database_url, "ALTER ROLE ngdata RESET ALL")
+
+
+async def _with_client(url, work):
+    async with await ngdata.connect_async(url) as client:
+        return await work(client)
+
+
+def test_entities_have_the_settings_in_each_transaction(bouncer, database_url):
+    execute(database_url, "ALTER ROLE ngdata SET TimeZone = 'Asia/Kathmandu'")
+
+    async def zones(client):
+        shown = []
+        async with client._database.session() as session:
+            for _ in range(2):
+                shown.append((await session.execute(text("SHOW TimeZone"))).scalar())
+                await session.commit()
+        return shown
+
+    try:
+        assert asyncio.run(_with_client(bouncer.url, zones)) == ["UTC", "UTC"]
+    finally:
+        execute(database_url, "ALTER ROLE ngdata RESET TimeZone")
+
+
+def test_quoted_identifiers_are_refused_at_connect(bouncer, database_url):
+    """The reading driver looks up types by name before it can set anything."""
+    execute(database_url, "ALTER ROLE ngdata SET quote_all_identifiers = on")
+    try:
+        with pytest.raises(ConfigError, match=r"ALTER ROLE .* SET quote_all_identifiers = off"):
+            ngdata.connect(bouncer.url)
+    finally:
+        execute(database_url, "ALTER ROLE ngdata RESET quote_all_identifiers")

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from ngdata._config import postgres_url
+from ngdata._config.driver_arguments import libpq_url
 from ngdata._connections.arrow_pool import ArrowPool
 from ngdata._query import literals as sql
 from ngdata.errors import InvalidQueryError
@@ -23,11 +23,14 @@ def read(server, request):
 
     Where it is off, a backslash could end a literal that is in plain quotes.
     """
-    session = {"standard_conforming_strings": request.param}
-    url = postgres_url.libpq_url(server.database_url, session, 10, "test")
+    url = libpq_url(server.database_url, {}, 10, "test")
 
     async def opened():
-        return ArrowPool(url, 1, 10)
+        pool = ArrowPool(url, 1, 10)
+        set_it = f"SET standard_conforming_strings = {request.param}"
+        async with pool.connection() as connection:
+            await connection.run(lambda session: session.execute(set_it))
+        return pool
 
     async def closed():
         pool.close()
