@@ -19,6 +19,7 @@ from ngdata._client.tokens import AsyncTokens
 from ngdata._config.settings import Settings
 from ngdata._connections.database import Database
 from ngdata._connections.opening import open_database
+from ngdata._connections.process_bound import ProcessBound
 from ngdata._connections.threads import in_daemon_thread
 from ngdata._local.fallback import resolve_servers
 from ngdata._reading.cache import CachedReader
@@ -28,7 +29,7 @@ from ngdata.errors import InvalidQueryError
 __all__ = ["AsyncClient"]
 
 
-class AsyncClient:
+class AsyncClient(ProcessBound):
     """Tokens, connections and events of one store, awaitable; `ngdata.connect_async` opens it.
 
     It belongs to the event loop that opens it.

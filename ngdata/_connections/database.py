@@ -26,6 +26,7 @@ from ngdata._connections.arrow_pool import ArrowPool
 from ngdata._connections.connection_limit import ConnectionLimit
 from ngdata._connections.driver_errors import translated
 from ngdata._connections.liveness import while_alive
+from ngdata._connections.process_bound import ProcessBound
 from ngdata._connections.revision import HEAD, read_revision
 from ngdata._connections.session import open_session
 from ngdata._connections.threads import uninterrupted
@@ -52,7 +53,7 @@ _POOLER = (
 )
 
 
-class Database:
+class Database(ProcessBound):
     """Both pools of one database.
 
     Parameters
