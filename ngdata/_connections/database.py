@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import weakref
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any
@@ -24,7 +25,8 @@ from ngdata._config import postgres_url, tls
 from ngdata._config.settings import Settings
 from ngdata._connections.arrow_pool import ArrowPool
 from ngdata._connections.connection_limit import ConnectionLimit
-from ngdata._connections.driver_errors import translated
+from ngdata._connections.driver_errors import DRIVER_ERRORS, translated
+from ngdata._connections.lifetime import Lifetime, cut_transport
 from ngdata._connections.liveness import while_alive
 from ngdata._connections.process_bound import ProcessBound
 from ngdata._connections.revision import HEAD, read_revision
@@ -37,6 +39,9 @@ __all__ = ["Database", "engine_of"]
 
 # A backend then notices within a second that its client is gone.
 _NOTICE_LOST_CLIENTS = "SELECT set_config('client_connection_check_interval', '1000', false)"
+
+# Seconds for the server to confirm the end of the idle connections.
+_CLOSE_TIMEOUT = 2.0
 
 # What the server raises for the settings of a URL, in `options` or as other parameters.
 _BAD_PARAMETER = (
@@ -66,6 +71,8 @@ class Database(ProcessBound):
     settings : Settings
     where : str
         The address, without the password.
+    lifetime : Lifetime
+        Closes the database; what is opened on top of it is added.
     """
 
     def __init__(self, settings: Settings) -> None:
@@ -97,6 +104,10 @@ class Database(ProcessBound):
             hide_parameters=True,
             json_serializer=json_text,
         )
+        self._loop = asyncio.get_running_loop()
+        self._opened: weakref.WeakSet[asyncpg.Connection[Any]] = weakref.WeakSet()
+        self.lifetime = Lifetime()
+        self.lifetime.add(self._close, self._cut)
 
     async def connect(self) -> asyncpg.Connection[Any]:
         """Open a connection that belongs to no pool; the caller closes it."""
@@ -120,6 +131,7 @@ class Database(ProcessBound):
                 f"{self.where} refuses a parameter of its URL: {error.args[0]}; correct the part of "
                 "the URL after the ?"
             ) from None
+        self._opened.add(connection)
         # A pooler reports process ids of its own; only a server reports those of its backends.
         same_pid = f"SELECT WHERE pg_backend_pid() = {connection.get_server_pid()}"
         if await connection.execute(same_pid) == "SELECT 0":
@@ -201,12 +213,35 @@ class Database(ProcessBound):
         }
 
     async def close(self) -> None:
-        """Close the idle connections now, and those in use when they are released."""
+        """Close the idle connections now, and those in use when they are released.
+
+        It may be called in any event loop, and again.  If that of the connections does not run any
+        more, all are closed at once.
+        """
+        await self.lifetime.close()
+
+    async def _close(self) -> None:
         self.arrow.close()
         self._write_limit.close()
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(self._connect_timeout):
-                await uninterrupted(self.engine.dispose())
+        disposal = asyncio.ensure_future(self.engine.dispose())
+        await asyncio.wait([disposal], timeout=_CLOSE_TIMEOUT)
+        if not disposal.done():
+            for connection in list(self._opened):
+                # A connection in use has a transaction.
+                if not (connection.is_closed() or connection.is_in_transaction()):
+                    connection.terminate()
+        with contextlib.suppress(*DRIVER_ERRORS):
+            await disposal
+
+    def _cut(self) -> None:
+        self.arrow.cut()
+        self._write_limit.close()
+        # The pool forgets its connections without closing them: that would need their event loop.
+        self.engine.sync_engine.dispose(close=False)
+        connection: Any
+        for connection in list(self._opened):
+            if not connection.is_closed():
+                cut_transport(connection._transport, self._loop)
 
 
 def engine_of(connect: Callable[[], Awaitable[Any]], **options: Any) -> AsyncEngine:

@@ -69,6 +69,7 @@ class DatabaseManager(ProcessBound):
                 self._stack = stack.pop_all()
             self._database = database
             self._entity_cache = EntityCache(database, settings)
+            database.lifetime.add(self._entity_cache.close, self._entity_cache.cut)
             self._settings = settings
 
     @property
@@ -114,8 +115,6 @@ class DatabaseManager(ProcessBound):
 
     async def close(self) -> None:
         """Close all connections; closing again does nothing."""
-        if self._entity_cache is not None:
-            await self._entity_cache.close()
         await self._stack.aclose()
 
     def _open_database(self) -> Database:
