@@ -19,6 +19,7 @@ from ngdata._client.tokens import AsyncTokens
 from ngdata._config.settings import Settings
 from ngdata._connections.database import Database
 from ngdata._connections.opening import open_database
+from ngdata._connections.process_bound import ProcessBound
 from ngdata._connections.threads import in_daemon_thread
 from ngdata._local.fallback import resolve_servers
 from ngdata._reading.cache import CachedReader
@@ -28,7 +29,7 @@ from ngdata.errors import InvalidQueryError
 __all__ = ["AsyncClient"]
 
 
-class AsyncClient:
+class AsyncClient(ProcessBound):
     """Tokens, connections and events of one store, awaitable; `ngdata.connect_async` opens it.
 
     It belongs to the event loop that opens it.
@@ -41,13 +42,10 @@ class AsyncClient:
     cache : AsyncCache
     """
 
-    def __init__(
-        self, settings: Settings, database: Database, reader: CachedReader, stack: AsyncExitStack
-    ) -> None:
+    def __init__(self, settings: Settings, database: Database, reader: CachedReader) -> None:
         self._settings = settings
         self._database = database
         self._reader = reader
-        self._stack = stack
         self._closed = False
         self.tokens = AsyncTokens(self._reader, database)
         self.graph = AsyncGraph(self._reader, database)
@@ -84,10 +82,11 @@ class AsyncClient:
             database = await stack.enter_async_context(open_database(settings))
             reader = CachedReader(database, settings)
             reader.max_rows = settings.max_rows
-            stack.push_async_callback(reader.close)
+            database.lifetime.add(reader.close, reader.cut)
             if settings.cache != "off":
                 await reader.open()
-            return cls(settings, database, reader, stack.pop_all())
+            stack.pop_all()  # `close` closes the database
+            return cls(settings, database, reader)
 
     async def __aenter__(self) -> Self:
         return self
@@ -103,13 +102,15 @@ class AsyncClient:
     async def close(self) -> None:
         """Close all connections; the servers keep running.  Closing again does nothing.
 
+        A client whose event loop has ended can be closed in another one.
+
         Examples
         --------
         >>> other = await ngdata.connect_async()
         >>> await other.close()
         """
         self._closed = True
-        await self._stack.aclose()
+        await self._database.close()
 
     async def health(self) -> Health:
         """Return the state of both servers; problems are part of the result, not raised.

@@ -11,6 +11,7 @@ import pandas as pd
 import pyarrow as pa
 
 from ngdata._connections.database import Database
+from ngdata._connections.process_bound import ProcessBound
 from ngdata._connections.threads import in_daemon_thread
 from ngdata._reading.reader import Reader
 from ngdata._store.copy import copy_into
@@ -23,7 +24,7 @@ Around: TypeAlias = (
 )
 
 
-class Namespace:
+class Namespace(ProcessBound):
     """A part of a client, which creates it.
 
     The first thing a read method does is read: after checking its arguments, it calls the reader

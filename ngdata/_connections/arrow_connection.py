@@ -8,6 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import threading
+import time
+import weakref
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any, Final, TypeVar
@@ -55,6 +58,9 @@ class ArrowConnection:
     def __init__(self, uri: str, behind_pooler: bool) -> None:
         self._session = ArrowSession(uri, behind_pooler)
         self._worker = Worker("ngdata-read")
+        # Stops the thread of a connection that is garbage, too.
+        self._close = weakref.finalize(self, self._worker.stop, self._session.close)
+        self._close.atexit = False
         self._future: asyncio.Future[Any] | None = None
         self.broken = False
         self.helpers: list[ArrowConnection] = []
@@ -78,6 +84,11 @@ class ArrowConnection:
             is_cancelled = True
             self.broken = True
             await uninterrupted(self._cancel(future))
+            raise
+        except GeneratorExit:
+            # The event loop was closed under this task.
+            is_cancelled = True
+            self.cut()
             raise
         except Exception:
             self.broken = True
@@ -184,6 +195,30 @@ class ArrowConnection:
 
     def close(self) -> None:
         """Close the session once the thread has finished its work; return at once."""
-        closing = self._worker.submit(self._session.close)
-        closing.add_done_callback(lambda f: f.cancelled() or f.exception())
-        self._worker.stop()
+        self._close()
+
+    def cut(self) -> None:
+        """Cancel what the server does for this connection, and close it; return at once.
+
+        It needs no event loop, and may be called in any thread.
+        """
+        self.broken = True
+        done = threading.Event()
+        if self._close.detach() is None:
+            return
+
+        def close() -> None:
+            done.set()
+            self._session.close()
+
+        self._worker.stop(close)
+        threading.Thread(
+            target=_cancel_until, args=[done, self._session], name="ngdata-cut", daemon=True
+        ).start()
+
+
+def _cancel_until(done: threading.Event, session: ArrowSession) -> None:
+    deadline = time.monotonic() + _CANCEL_TIMEOUT
+    while not done.wait(_CANCEL_INTERVAL) and time.monotonic() < deadline:
+        with contextlib.suppress(Exception):
+            session.cancel()

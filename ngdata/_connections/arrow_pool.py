@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -33,6 +34,7 @@ class ArrowPool:
         self._uri = uri
         self._limit = ConnectionLimit(limit, timeout, "reading")
         self._idle: list[ArrowConnection] = []
+        self._open: weakref.WeakSet[ArrowConnection] = weakref.WeakSet()
         self._is_closed = False
         self.behind_pooler = False
 
@@ -64,7 +66,11 @@ class ArrowPool:
         return self._limit.has_free()
 
     def _acquire(self) -> ArrowConnection:
-        return self._idle.pop() if self._idle else ArrowConnection(self._uri, self.behind_pooler)
+        if self._idle:
+            return self._idle.pop()
+        connection = ArrowConnection(self._uri, self.behind_pooler)
+        self._open.add(connection)
+        return connection
 
     def _release(self, connection: ArrowConnection) -> None:
         if connection.broken or self._is_closed:
@@ -89,3 +95,9 @@ class ArrowPool:
         self._is_closed = True
         self._limit.close()
         self._close_idle()
+
+    def cut(self) -> None:
+        """Close all connections, also those in use; their event loop need not run."""
+        self.close()
+        for connection in list(self._open):
+            connection.cut()

@@ -11,10 +11,10 @@ import contextlib
 import os
 import sys
 import threading
-from collections.abc import AsyncGenerator, Coroutine, Iterator
-from concurrent.futures import Future
-from concurrent.futures import wait as wait_for
-from typing import Any, TypeVar
+import time
+from collections.abc import AsyncGenerator, Callable, Coroutine, Iterator
+from queue import Empty, SimpleQueue
+from typing import Any, Generic, TypeVar
 
 from ngdata.errors import NGDataError
 
@@ -26,8 +26,8 @@ T = TypeVar("T")
 # signal handler (Polars does, and ADBC imports Polars where it is installed).
 _WAIT_STEP = 0.1
 
-# Seconds in which an interrupted call may clean up, before the interrupt is raised regardless.
-_CLEANUP_TIMEOUT = 2.0
+# Seconds in which an interrupted call may clean up; after that, it goes on without the caller.
+_CLEANUP_TIMEOUT = 0.5
 
 
 class BackgroundLoop:
@@ -41,8 +41,22 @@ class BackgroundLoop:
         )
         self._thread.start()
 
-    def run(self, work: Coroutine[Any, Any, T]) -> T:
+    def run(
+        self,
+        work: Coroutine[Any, Any, T],
+        discard: Callable[[T], Coroutine[Any, Any, object]] | None = None,
+    ) -> T:
         """Run a coroutine on the loop and wait for its result; an interrupt cancels it.
+
+        An interrupted call returns within half a second; what the cancelled coroutine still cleans up
+        then, it cleans up on the loop.
+
+        Parameters
+        ----------
+        work : coroutine
+        discard : async function, optional
+            Closes a result that no caller receives, because the interrupt came after the last moment
+            at which the coroutine could be cancelled.
 
         Raises
         ------
@@ -54,24 +68,18 @@ class BackgroundLoop:
         except NGDataError:
             work.close()
             raise
-        outcome: Future[T] = Future()
-        tasks: list[asyncio.Task[T]] = []
-
-        def start() -> None:
-            tasks.append(self._loop.create_task(work))
-            tasks[0].add_done_callback(lambda task: _settle(outcome, task))
-
-        self._loop.call_soon_threadsafe(start)
+        call = _Call(self._loop, work, discard)
         try:
-            while not outcome.done():
-                wait_for([outcome], timeout=_WAIT_STEP)
+            call.start()
+            while (task := call.ended()) is None:
+                pass
         except BaseException:
-            # Runs after `start`, so the task exists.
-            self._loop.call_soon_threadsafe(lambda: tasks[0].cancel())
-            with contextlib.suppress(BaseException):
-                wait_for([outcome], timeout=_CLEANUP_TIMEOUT)
+            call.abandon()
             raise
-        return outcome.result()
+        if isinstance(error := task.exception(), NGDataError):
+            # Without the frames on the loop, which say nothing about the caller's mistake.
+            raise error.with_traceback(None)
+        return task.result()
 
     def iterate(self, items: AsyncGenerator[T, None]) -> Iterator[T]:
         """Iterate over an async generator of the loop; ending early closes the generator."""
@@ -88,9 +96,10 @@ class BackgroundLoop:
         # The garbage collector may call this on any thread, in a child, or at interpreter exit.
         if self.process != os.getpid() or sys.is_finalizing():
             return
-        closing = asyncio.run_coroutine_threadsafe(_close(items), self._loop)
+        call = _Call(self._loop, _close(items))
+        call.start()
         if threading.current_thread() is not self._thread:
-            wait_for([closing], timeout=_CLEANUP_TIMEOUT)
+            call.wait(_CLEANUP_TIMEOUT)
 
     def _check_caller(self) -> None:
         if self.process != os.getpid():
@@ -105,13 +114,82 @@ class BackgroundLoop:
             )
 
 
-def _settle(outcome: Future[T], task: asyncio.Task[T]) -> None:
-    if task.cancelled():
-        outcome.set_exception(asyncio.CancelledError())
-    elif (error := task.exception()) is not None:
-        outcome.set_exception(error)
-    else:
-        outcome.set_result(task.result())
+class _Call(Generic[T]):
+    """One coroutine on the loop, and the thread that waits for it.
+
+    An interrupt may be raised between any two steps of that thread.  So it holds no lock that the
+    loop could wait for, and the loop is told of the end of the call in a single step.
+    """
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        work: Coroutine[Any, Any, T],
+        discard: Callable[[T], Coroutine[Any, Any, object]] | None = None,
+    ) -> None:
+        self._loop = loop
+        self._work = work
+        self._discard = discard
+        self._task: asyncio.Task[T] | None = None
+        self._ended: SimpleQueue[asyncio.Task[T]] = SimpleQueue()
+        self._discarding: asyncio.Task[None] | None = None
+        self._is_abandoned = False
+
+    def start(self) -> None:
+        """Start the coroutine; return at once."""
+        self._loop.call_soon_threadsafe(self._start)
+
+    def _start(self) -> None:
+        self._task = self._loop.create_task(self._work)
+        self._task.add_done_callback(self._end)
+
+    def _end(self, task: asyncio.Task[T]) -> None:
+        has_result = not task.cancelled() and task.exception() is None
+        if self._is_abandoned and has_result and self._discard is not None:
+            self._discarding = self._loop.create_task(_without_errors(self._discard(task.result())))
+            self._discarding.add_done_callback(lambda _: self._ended.put(task))
+        else:
+            self._ended.put(task)
+
+    def ended(self, timeout: float = _WAIT_STEP) -> asyncio.Task[T] | None:
+        """Wait for the end, and return the task; None if it has not ended at the timeout."""
+        try:
+            return self._ended.get(timeout=timeout)
+        except Empty:
+            return None
+
+    def wait(self, seconds: float) -> None:
+        """Wait for the end, at most so long."""
+        deadline = time.monotonic() + seconds
+        while self.ended() is None and time.monotonic() < deadline:
+            pass
+
+    def abandon(self) -> None:
+        """Cancel the coroutine, and wait for its end for a moment; further interrupts end the wait."""
+        is_sent = False
+        while not is_sent:
+            with contextlib.suppress(BaseException):
+                self._loop.call_soon_threadsafe(self._cancel)
+                is_sent = True
+        with contextlib.suppress(BaseException):
+            self.wait(_CLEANUP_TIMEOUT)
+
+    def _cancel(self) -> None:
+        if self._is_abandoned:
+            return
+        self._is_abandoned = True
+        if self._task is None:
+            # The interrupt came before `start` had reached the loop.
+            self._work.close()
+        elif self._task.done():
+            self._end(self._task)
+        else:
+            self._task.cancel()
+
+
+async def _without_errors(work: Coroutine[Any, Any, object]) -> None:
+    with contextlib.suppress(Exception):
+        await work
 
 
 async def _next(items: AsyncGenerator[T, None]) -> T | None:

@@ -14,6 +14,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import weakref
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any
@@ -28,8 +29,10 @@ from ngdata._config.driver_arguments import SENT_BY_LIBPQ, asyncpg_arguments, li
 from ngdata._config.settings import Settings
 from ngdata._connections.arrow_pool import ArrowPool
 from ngdata._connections.connection_limit import ConnectionLimit
-from ngdata._connections.driver_errors import translated
+from ngdata._connections.driver_errors import DRIVER_ERRORS, translated
+from ngdata._connections.lifetime import Lifetime, cut_transport
 from ngdata._connections.liveness import while_alive
+from ngdata._connections.process_bound import ProcessBound
 from ngdata._connections.revision import HEAD, read_revision
 from ngdata._connections.session import open_session
 from ngdata._connections.session_settings import SET_LOCAL, open_session_of
@@ -38,6 +41,9 @@ from ngdata._connections.transaction import Transaction
 from ngdata.errors import ConfigError, SchemaVersionError
 
 __all__ = ["Database", "engine_of"]
+
+# Seconds for the server to confirm the end of the idle connections.
+_CLOSE_TIMEOUT = 2.0
 
 # What the server raises for the settings of a URL, in `options` or as other parameters.
 _BAD_PARAMETER = (
@@ -54,7 +60,7 @@ _POOLER = (
 )
 
 
-class Database:
+class Database(ProcessBound):
     """Both pools of one database.
 
     Parameters
@@ -67,6 +73,8 @@ class Database:
     settings : Settings
     where : str
         The address, without the password.
+    lifetime : Lifetime
+        Closes the database; what is opened on top of it is added.
     """
 
     def __init__(self, settings: Settings) -> None:
@@ -97,6 +105,10 @@ class Database:
             json_serializer=json_text,
         )
         event.listen(self.engine.sync_engine, "begin", self._on_begin)
+        self._loop = asyncio.get_running_loop()
+        self._opened: weakref.WeakSet[asyncpg.Connection[Any]] = weakref.WeakSet()
+        self.lifetime = Lifetime()
+        self.lifetime.add(self._close, self._cut)
 
     def _on_begin(self, connection: Connection) -> None:
         # A session of entities begins its transactions itself.
@@ -125,6 +137,7 @@ class Database:
                 f"{self.where} refuses a parameter of its URL: {error.args[0]}; correct the part of "
                 "the URL after the ?"
             ) from None
+        self._opened.add(connection)
         try:
             self.arrow.behind_pooler = await open_session_of(connection)
             if self.arrow.behind_pooler and self._session:
@@ -212,12 +225,35 @@ class Database:
         }
 
     async def close(self) -> None:
-        """Close the idle connections now, and those in use when they are released."""
+        """Close the idle connections now, and those in use when they are released.
+
+        It may be called in any event loop, and again.  If that of the connections does not run any
+        more, all are closed at once.
+        """
+        await self.lifetime.close()
+
+    async def _close(self) -> None:
         self.arrow.close()
         self._write_limit.close()
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(self._connect_timeout):
-                await uninterrupted(self.engine.dispose())
+        disposal = asyncio.ensure_future(self.engine.dispose())
+        await asyncio.wait([disposal], timeout=_CLOSE_TIMEOUT)
+        if not disposal.done():
+            for connection in list(self._opened):
+                # A connection in use has a transaction.
+                if not (connection.is_closed() or connection.is_in_transaction()):
+                    connection.terminate()
+        with contextlib.suppress(*DRIVER_ERRORS):
+            await disposal
+
+    def _cut(self) -> None:
+        self.arrow.cut()
+        self._write_limit.close()
+        # The pool forgets its connections without closing them: that would need their event loop.
+        self.engine.sync_engine.dispose(close=False)
+        connection: Any
+        for connection in list(self._opened):
+            if not connection.is_closed():
+                cut_transport(connection._transport, self._loop)
 
 
 def engine_of(connect: Callable[[], Awaitable[Any]], **options: Any) -> AsyncEngine:

@@ -53,7 +53,7 @@ def open_database(
 
 
 class _Opening(AbstractAsyncContextManager[Database]):
-    """Not a generator: an event loop that ends would close those of clients that are still open."""
+    """Not a generator, which asyncio would close with its event loop: the database does that."""
 
     def __init__(self, settings: Settings, check: bool) -> None:
         self._settings = settings

@@ -24,32 +24,48 @@ class Worker:
     """One daemon thread that runs submitted work in order, one piece at a time."""
 
     def __init__(self, name: str) -> None:
-        self._jobs: SimpleQueue[_Job | None] = SimpleQueue()
-        threading.Thread(target=self._work, name=name, daemon=True).start()
+        self._jobs: SimpleQueue[_Job | Callable[[], object]] = SimpleQueue()
+        self._is_stopped = False
+        threading.Thread(target=_work, args=[self._jobs], name=name, daemon=True).start()
 
     def submit(self, work: Callable[[], T]) -> asyncio.Future[T]:
-        """Run a function on the thread; cancelling the future does not stop it."""
+        """Run a function on the thread; cancelling the future does not stop it.
+
+        After `stop`, the future fails with ConnectionError.
+        """
         loop = asyncio.get_running_loop()
         future: asyncio.Future[T] = loop.create_future()
-        self._jobs.put((work, loop, future))
+        if self._is_stopped:
+            future.set_exception(ConnectionError("the connection is closed"))
+        else:
+            self._jobs.put((work, loop, future))
         return future
 
-    def stop(self) -> None:
-        """End the thread after the work that is already submitted."""
-        self._jobs.put(None)
+    def stop(self, last: Callable[[], object] = lambda: None) -> None:
+        """End the thread after the work that is already submitted, and `last`, whose errors are dropped.
 
-    def _work(self) -> None:
-        while (job := self._jobs.get()) is not None:
-            work, loop, future = job
-            result, error = None, None
-            try:
-                result = work()
-            except BaseException as caught:
-                error = caught
-            with contextlib.suppress(RuntimeError):  # the loop is closed, so no task waits
-                loop.call_soon_threadsafe(_settle, future, result, error)
-            # Let go of the answer, or it would stay in memory while the thread waits.
-            del job, work, loop, future, result, error
+        It needs no event loop; stopping again does nothing.
+        """
+        if not self._is_stopped:
+            self._is_stopped = True
+            self._jobs.put(last)
+
+
+def _work(jobs: SimpleQueue[_Job | Callable[[], object]]) -> None:
+    # Without the worker, so that one that is garbage can be stopped.
+    while isinstance(job := jobs.get(), tuple):
+        work, loop, future = job
+        result, error = None, None
+        try:
+            result = work()
+        except BaseException as caught:
+            error = caught
+        with contextlib.suppress(RuntimeError):  # the loop is closed, so no task waits
+            loop.call_soon_threadsafe(_settle, future, result, error)
+        # Let go of the answer, or it would stay in memory while the thread waits.
+        del job, work, loop, future, result, error
+    with contextlib.suppress(Exception):
+        job()
 
 
 def _settle(future: asyncio.Future[Any], result: Any, error: BaseException | None) -> None:
@@ -75,6 +91,13 @@ async def uninterrupted(work: Awaitable[T]) -> T:
 
     For clean-up: if it is cancelled, it leaks a connection or leaves a transaction open.
     """
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        # The event loop was closed under its tasks, and Python is ending their coroutines.
+        if asyncio.iscoroutine(work):
+            work.close()
+        raise GeneratorExit from None
     task = asyncio.ensure_future(work)
     cancellation: asyncio.CancelledError | None = None
     while not task.done():
@@ -84,6 +107,8 @@ async def uninterrupted(work: Awaitable[T]) -> T:
             if task.cancelled():
                 raise
             cancellation = error
+        except GeneratorExit:
+            raise
         except BaseException:
             break
     if cancellation is not None:

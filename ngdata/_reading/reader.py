@@ -21,6 +21,7 @@ from ngdata._connections.arrow_connection import ArrowConnection
 from ngdata._connections.arrow_session import TooManyRows, VersionedTable
 from ngdata._connections.database import Database
 from ngdata._connections.driver_errors import is_lost_connection, translated
+from ngdata._connections.own_task import in_own_task
 from ngdata._connections.threads import in_daemon_thread
 from ngdata._query.model import MISSING_ID, Query
 from ngdata._reading import parallel
@@ -218,8 +219,11 @@ class DatabaseReader:
         ):
             return await read(connection)
 
-    async def frames(self, query: Query, rows: int) -> AsyncGenerator[pd.DataFrame, None]:
+    def frames(self, query: Query, rows: int) -> AsyncGenerator[pd.DataFrame, None]:
         """Read an answer in frames of `rows` rows while the server sends it."""
+        return in_own_task(self._frames(query, rows))
+
+    async def _frames(self, query: Query, rows: int) -> AsyncGenerator[pd.DataFrame, None]:
         unpack = functools.partial(unpack_batch, query=query)
         with translated(self._database.where):
             # The stream is closed here: closed later, it would end the connection's next query.

@@ -29,6 +29,7 @@ from sqlalchemy.orm.attributes import flag_modified
 from sqlalchemy.orm.util import identity_key
 
 from ngdata._arguments.ids import Id, canonical_id
+from ngdata._connections.process_bound import ProcessBound
 from ngdata._connections.session import session_errors
 from ngdata._query.filters import row_limit
 from ngdata._query.model import Query
@@ -52,7 +53,7 @@ _MUTABLE: Final = (
 )
 
 
-class Repository(Generic[EntityT]):
+class Repository(ProcessBound, Generic[EntityT]):
     """The entities of one table, in one session.
 
     Parameters
@@ -64,6 +65,7 @@ class Repository(Generic[EntityT]):
         The repository's section of the configuration.
     """
 
+    _opened_by = "RepositoryFactory's methods"
     model: ClassVar[type[Any]]
     _noun: ClassVar[str]
 

@@ -11,6 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
 from ngdata._config.settings import Settings
 from ngdata._connections.database import Database
 from ngdata._connections.opening import open_database
+from ngdata._connections.process_bound import ProcessBound
 from ngdata._connections.threads import in_daemon_thread
 from ngdata._local.fallback import resolve_servers
 from ngdata._store import migrate
@@ -20,7 +21,7 @@ from ngdata.repositories.entity_cache import EntityCache
 __all__ = ["DatabaseManager"]
 
 
-class DatabaseManager:
+class DatabaseManager(ProcessBound):
     """One database, in the event loop that opens it.
 
     `DatabaseFactory.create_database_manager` returns it.
@@ -39,6 +40,8 @@ class DatabaseManager:
     >>> asyncio.run(two())
     2
     """
+
+    _opened_by = "DatabaseFactory.create_database_manager()"
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
@@ -66,6 +69,7 @@ class DatabaseManager:
                 self._stack = stack.pop_all()
             self._database = database
             self._entity_cache = EntityCache(database, settings)
+            database.lifetime.add(self._entity_cache.close, self._entity_cache.cut)
             self._settings = settings
 
     @property
@@ -111,8 +115,6 @@ class DatabaseManager:
 
     async def close(self) -> None:
         """Close all connections; closing again does nothing."""
-        if self._entity_cache is not None:
-            await self._entity_cache.close()
         await self._stack.aclose()
 
     def _open_database(self) -> Database:

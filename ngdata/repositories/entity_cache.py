@@ -131,7 +131,12 @@ class EntityCache:
         for shared in self._shared.values():
             if shared is not None:
                 await shared.close()
-        self._shared.clear()
+
+    def cut(self) -> None:
+        """Close the connections to Redis at once; their event loop need not run."""
+        for shared in self._shared.values():
+            if shared is not None:
+                shared.cut()
 
 
 def _cache_key(model: type[Any], key: uuid.UUID) -> str:

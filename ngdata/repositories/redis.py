@@ -16,6 +16,7 @@ import redis
 import redis.asyncio
 
 from ngdata._config.settings import Settings
+from ngdata._connections.process_bound import ProcessBound
 from ngdata._connections.threads import in_daemon_thread
 from ngdata._local.fallback import resolve_servers
 from ngdata.errors import ConfigError, InvalidQueryError
@@ -38,7 +39,7 @@ _KEY_PATTERNS: Final = {
 }
 
 
-class RedisManager:
+class RedisManager(ProcessBound):
     """One Redis, connected to on first use; `DatabaseFactory.create_redis_manager` returns it.
 
     Parameters
@@ -60,6 +61,8 @@ class RedisManager:
     >>> asyncio.run(check())
     False
     """
+
+    _opened_by = "DatabaseFactory.create_redis_manager()"
 
     def __init__(self, settings: Settings, config: Mapping[str, Any] | None = None) -> None:
         self.config = dict(config or {})

@@ -40,6 +40,9 @@ class Server:
     def until_idle(self) -> None:
         wait_until(lambda: self.busy() == 0)
 
+    def until(self, condition: Callable[[], bool]) -> None:
+        wait_until(condition)
+
     @contextmanager
     def locked(self, table: str, mode: str = "ACCESS EXCLUSIVE") -> Iterator[None]:
         """Hold a lock during the body, so that statements on the table block."""

@@ -5,13 +5,14 @@ from __future__ import annotations
 from typing import Generic, TypeVar
 
 from ngdata._connections.background_loop import BackgroundLoop
+from ngdata._connections.process_bound import ProcessBound
 
 __all__ = ["SyncWrapper"]
 
 AsyncT = TypeVar("AsyncT")
 
 
-class SyncWrapper(Generic[AsyncT]):
+class SyncWrapper(ProcessBound, Generic[AsyncT]):
     """Run an async object's methods on the background loop, and wait for their results."""
 
     def __init__(self, wrapped: AsyncT, loop: BackgroundLoop) -> None:

@@ -21,6 +21,8 @@ class Client(ClientLifecycle):
     def close(self) -> None:
         """Close all connections; the servers keep running.  Closing again does nothing.
 
+        A client whose event loop has ended can be closed in another one.
+
         Examples
         --------
         >>> other = ngdata.connect()

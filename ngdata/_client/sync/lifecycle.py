@@ -22,7 +22,7 @@ class ClientLifecycle(SyncWrapper[AsyncClient]):
 
     def __init__(self, settings: Settings) -> None:
         loop = background_loop()
-        super().__init__(loop.run(AsyncClient.open(settings)), loop)
+        super().__init__(loop.run(AsyncClient.open(settings), AsyncClient.close), loop)
         self.tokens = Tokens(self._wrapped.tokens, loop)
         self.graph = Graph(self._wrapped.graph, loop)
         self.experience = Experience(self._wrapped.experience, loop)

@@ -214,6 +214,11 @@ class CachedReader(DatabaseReader):
             await self._shared.close()
         await self.versions.close()
 
+    def cut(self) -> None:
+        """Close the connections to Redis at once; their event loop need not run."""
+        if self._shared is not None:
+            self._shared.cut()
+
 
 def key_prefix(identity: str) -> str:
     """Return the prefix of a database's and role's keys; other versions of ngdata use others."""

@@ -17,6 +17,7 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
 from ngdata._arguments.checked_bytes import FormatError
+from ngdata._connections.lifetime import cut_transport
 from ngdata._connections.threads import in_daemon_thread, uninterrupted
 from ngdata._query.model import Column
 from ngdata._reading.answer import Answer
@@ -67,6 +68,7 @@ class RedisTier:
         self._circuit_breaker = CircuitBreaker()
         self._connection_limit = asyncio.Semaphore(_MAX_CONNECTIONS)
         self._pending: dict[asyncio.Task[None], int] = {}
+        self._loop = asyncio.get_running_loop()
         self._client: redis.asyncio.Redis = redis.asyncio.from_url(
             url,
             socket_timeout=_READ_TIMEOUT,
@@ -222,3 +224,11 @@ class RedisTier:
         await self.flush(_READ_TIMEOUT)
         with contextlib.suppress(redis.RedisError, OSError):
             await uninterrupted(self._client.aclose())
+
+    def cut(self) -> None:
+        """Close the connections at once; their event loop need not run."""
+        pool: Any = self._client.connection_pool
+        for connection in [*pool._available_connections, *pool._in_use_connections]:
+            if (writer := connection._writer) is not None:
+                connection._writer = connection._reader = None
+                cut_transport(writer.transport, self._loop)
