@@ -24,7 +24,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from ngdata._arguments.ids import CANONICAL, canonical_id, canonical_ids
-from ngdata._arguments.json_text import json_text
+from ngdata._arguments.json_text import JsonError, json_text
 from ngdata._arguments.numbers import as_float, is_number
 from ngdata._arguments.times import as_utc, is_missing
 from ngdata._query.boxes import MAX_COORDINATE
@@ -373,9 +373,9 @@ class JsonObject(ValueType):
             raise invalid_value(name, row, value, "a dict")
         try:
             return json_text(value)
-        except ValueError as error:
+        except JsonError as error:
             raise InvalidQueryError(
-                f"{name}{_in_row(row)} cannot be written as JSON ({error}): {short_repr(value)}"
+                f"{name}{_in_row(row)} cannot be written as JSON: {name}{error.place} {error.problem}"
             ) from None
 
     def to_attribute(self, checked: Any) -> Any:
