@@ -55,7 +55,7 @@ def check_epoch_unit(name: str, low: int, high: int | None = None) -> None:
     name : str
         The argument's or column's name, for the error.
     low, high : int
-        The least and the greatest of the integers; `high` is `low` by default.
+        The least and the greatest of the integers of a column; a single integer is `low` alone.
 
     Raises
     ------
@@ -77,13 +77,17 @@ looks like seconds (2023-11-14T22:13:20+00:00); pass 1700000000000, or a time wi
             _LIKELY_SECONDS
         ):
             time = (EPOCH + dt.timedelta(seconds=seconds)).isoformat()
+            instead = f"{low * 1000 // per_second}, or a time with a time zone"
+            if high is not None:
+                code = unit[: -len("seconds")].replace("micro", "u").replace("nano", "n") + "s"
+                instead = f'pd.to_datetime(column, unit="{code}", utc=True)'
             raise InvalidQueryError(
                 f"{name} must be in milliseconds since the epoch, but {low} looks like {unit} "
-                f"({time}); pass {low * 1000 // per_second}, or a time with a time zone"
+                f"({time}); pass {instead}"
             )
 
 
-def as_utc(value: object, name: str) -> dt.datetime:
+def as_utc(value: object, name: str, *, check_unit: bool = True) -> dt.datetime:
     """Return a time as an aware `datetime` in UTC, rounded down to the microsecond.
 
     Parameters
@@ -92,6 +96,8 @@ def as_utc(value: object, name: str) -> dt.datetime:
         With a time zone; an integer is milliseconds since the epoch; text is ISO 8601.
     name : str
         The argument's name, for the error.
+    check_unit : bool
+        Whether `check_epoch_unit` checks an integer; a column is checked as a whole.
 
     Raises
     ------
@@ -110,7 +116,8 @@ def as_utc(value: object, name: str) -> dt.datetime:
     try:
         milliseconds = as_integer(value)
         if milliseconds is not None:
-            check_epoch_unit(name, milliseconds)
+            if check_unit:
+                check_epoch_unit(name, milliseconds)
             return EPOCH + dt.timedelta(milliseconds=milliseconds)
         if isinstance(value, np.datetime64 | str):
             stamp = pd.Timestamp(value)
