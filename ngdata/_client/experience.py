@@ -80,7 +80,8 @@ class AsyncExperience(Namespace):
             ``event_id``, ``event_type`` (str), ``timestamp`` (datetime64[us, UTC]), ``token_id``
             (str), ``reward``, ``priority`` (float64), ``trajectory_id`` (str),
             ``sequence_number`` (Int64), ``state_before``, ``state_after``, ``action`` (dicts or
-            None); by time, then sequence number (missing ones last), then id.
+            None); by time, then sequence number (missing ones last), then in the order in which
+            they were written, the rows of one frame in its order.
 
         Raises
         ------
@@ -292,7 +293,8 @@ class AsyncExperience(Namespace):
         pandas.DataFrame
             The columns of `get_events`, and ``cumulative_reward`` (float64): the sum of the
             weighted rewards up to this step.  By sequence number (missing ones last), then time,
-            then id; empty if the trajectory has no events yet.
+            then in the order in which they were written, the rows of one frame in its order;
+            empty if the trajectory has no events yet.
 
         Raises
         ------
@@ -620,7 +622,7 @@ class AsyncExperience(Namespace):
         (3, [2, 2, 2])
         """
         where = _filter(start, end, event_type, token_ids, trajectory_id, within)
-        split = event_split(events.window(where), PartCount(npartitions, rows_per_partition))
+        split = event_split(where, PartCount(npartitions, rows_per_partition))
         return await dask_frame(self._reader, self._database, split, "events", consistent, url)
 
     async def create_event(

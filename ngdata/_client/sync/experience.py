@@ -72,7 +72,8 @@ class Experience(SyncWrapper[AsyncExperience]):
             ``event_id``, ``event_type`` (str), ``timestamp`` (datetime64[us, UTC]), ``token_id``
             (str), ``reward``, ``priority`` (float64), ``trajectory_id`` (str),
             ``sequence_number`` (Int64), ``state_before``, ``state_after``, ``action`` (dicts or
-            None); by time, then sequence number (missing ones last), then id.
+            None); by time, then sequence number (missing ones last), then in the order in which
+            they were written, the rows of one frame in its order.
 
         Raises
         ------
@@ -293,7 +294,8 @@ class Experience(SyncWrapper[AsyncExperience]):
         pandas.DataFrame
             The columns of `get_events`, and ``cumulative_reward`` (float64): the sum of the
             weighted rewards up to this step.  By sequence number (missing ones last), then time,
-            then id; empty if the trajectory has no events yet.
+            then in the order in which they were written, the rows of one frame in its order;
+            empty if the trajectory has no events yet.
 
         Raises
         ------
