@@ -80,7 +80,8 @@ class AsyncExperience(Namespace):
             ``event_id``, ``event_type`` (str), ``timestamp`` (datetime64[us, UTC]), ``token_id``
             (str), ``reward``, ``priority`` (float64), ``trajectory_id`` (str),
             ``sequence_number`` (Int64), ``state_before``, ``state_after``, ``action`` (dicts or
-            None); by time, then sequence number (missing ones last), then id.
+            None); by time, then sequence number (missing ones last), then in the order in which
+            they were written, the rows of one frame in its order.
 
         Raises
         ------
@@ -292,7 +293,8 @@ class AsyncExperience(Namespace):
         pandas.DataFrame
             The columns of `get_events`, and ``cumulative_reward`` (float64): the sum of the
             weighted rewards up to this step.  By sequence number (missing ones last), then time,
-            then id; empty if the trajectory has no events yet.
+            then in the order in which they were written, the rows of one frame in its order;
+            empty if the trajectory has no events yet.
 
         Raises
         ------
@@ -620,7 +622,7 @@ class AsyncExperience(Namespace):
         (3, [2, 2, 2])
         """
         where = _filter(start, end, event_type, token_ids, trajectory_id, within)
-        split = event_split(events.window(where), PartCount(npartitions, rows_per_partition))
+        split = event_split(where, PartCount(npartitions, rows_per_partition))
         return await dask_frame(self._reader, self._database, split, "events", consistent, url)
 
     async def create_event(
@@ -701,7 +703,8 @@ class AsyncExperience(Namespace):
         frame : pandas.DataFrame, Arrow or Polars table, or mapping of columns
             ``event_type, timestamp``; optional ``event_id, token_id, state_before, state_after,
             action, reward, priority, trajectory_id, sequence_number, metadata``.  NaN, NaT or
-            None in an optional column means the default.
+            None in an optional column means the default.  An index that has the name of a column
+            is that column.  Integers in ``timestamp`` are milliseconds since the epoch.
         progress : bool, optional
             Whether to show a progress bar; by default, only if writing takes more than two seconds.
 

@@ -17,6 +17,7 @@ from ngdata.errors import InvalidQueryError
 
 __all__ = [
     "COLUMNS",
+    "ENTRY",
     "EVENTS",
     "ORDER",
     "REWARD_SUMS",
@@ -46,7 +47,10 @@ COLUMNS: Final = {
 }
 """The columns of an event `e`, each with its SQL expression."""
 
-ORDER: Final = 'e."timestamp", e.sequence_number NULLS LAST, e.id'
+ENTRY: Final = Column("entry_number", Kind.INTEGER)
+"""The order in which events were written; no frame has it."""
+
+ORDER: Final = 'e."timestamp", e.sequence_number NULLS LAST, e.entry_number, e.id'
 """The order of events, also of the terms of a sum: a sum of floats depends on their order."""
 
 _TOTAL_REWARD: Final = f"sum(e.reward ORDER BY {ORDER})"
@@ -119,20 +123,23 @@ def in_region(conditions: Sequence[str], few_events: bool) -> str:
     return f"(e.token_id IN ({tokens})) IS TRUE" if few_events else f"e.token_id IN ({tokens})"
 
 
-def window(where: EventFilter, limit: int | None = None) -> Query:
-    """Read events by time, sequence number (NULL last), id."""
+def window(
+    where: EventFilter, limit: int | None = None, *, with_entry_numbers: bool = False
+) -> Query:
+    """Read events by time, sequence number (NULL last), order of writing."""
+    columns = COLUMNS | {ENTRY: "e.entry_number"} if with_entry_numbers else COLUMNS
     statement = (
-        f"SELECT {select_list(COLUMNS)} FROM {EVENTS} AS e{where_clause(where.conditions())}"
+        f"SELECT {select_list(columns)} FROM {EVENTS} AS e{where_clause(where.conditions())}"
         f" ORDER BY {ORDER}{row_limit(limit)}"
     )
-    return Query(statement, tuple(COLUMNS), where.relations())
+    return Query(statement, tuple(columns), where.relations())
 
 
 def recent(count: int) -> Query:
     """Read the last `count` events, in ascending order."""
     newest = (
         f"SELECT * FROM {EVENTS} ORDER BY"
-        ' "timestamp" DESC, sequence_number DESC NULLS FIRST, id DESC'
+        ' "timestamp" DESC, sequence_number DESC NULLS FIRST, entry_number DESC, id DESC'
         f" LIMIT {positive(count, 'count')}"
     )
     statement = f"SELECT {select_list(COLUMNS)} FROM ({newest}) AS e ORDER BY {ORDER}"

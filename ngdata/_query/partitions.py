@@ -12,9 +12,10 @@ from dataclasses import dataclass, replace
 from typing import Any, Final, Protocol, TypeAlias
 
 from ngdata._arguments.numbers import positive
+from ngdata._query import events, regions
 from ngdata._query import literals as sql
-from ngdata._query import regions
 from ngdata._query.boxes import SPATIAL_INDEX, Box, with_coordinate
+from ngdata._query.events import EventFilter
 from ngdata._query.filters import TokenFilter, where_clause
 from ngdata._query.model import Column, Kind, Query, select_list
 from ngdata.errors import InvalidQueryError
@@ -37,6 +38,7 @@ _EVENT_KEY: Final = {
     Column("timestamp", Kind.TIME): '"timestamp"',
     Column("unnumbered", Kind.BOOLEAN): "sequence_number IS NULL",
     Column("number", Kind.INTEGER): "coalesce(sequence_number, 0)",
+    events.ENTRY: "entry_number",
     Column("event_id", Kind.TEXT): 'event_id::text COLLATE "C"',
 }
 _EVENT_ORDER: Final = ", ".join(_EVENT_KEY.values())
@@ -89,7 +91,7 @@ class RegionRows:
 
 @dataclass(frozen=True, slots=True)
 class EventRows:
-    """The events of a read that meet further conditions in SQL."""
+    """The events of a read, with their entry numbers, that meet further conditions in SQL."""
 
     whole: Query
     conditions: tuple[str, ...]
@@ -173,11 +175,14 @@ def region_split(
     return Split(whole, Query(statement, _REGION_BOUND, whole.relations), part)
 
 
-def event_split(whole: Query, count: PartCount) -> Split:
-    """Split a read of events by time; each partition is in the order of events."""
+def event_split(where: EventFilter, count: PartCount) -> Split:
+    """Split a window of events by time; each partition is in the order of events."""
+    whole = events.window(where)
+    # The partitions are cut where no frame has a column.
+    keyed = events.window(where, with_entry_numbers=True)
     names = ", ".join(f'"{column.name}"' for column in _EVENT_KEY)
     statement = (
-        f"WITH inside AS MATERIALIZED (SELECT {select_list(_EVENT_KEY)} FROM ({whole.sql}) AS whole),"
+        f"WITH inside AS MATERIALIZED (SELECT {select_list(_EVENT_KEY)} FROM ({keyed.sql}) AS keyed),"
         f" cut AS MATERIALIZED (SELECT rows, {count.sql()} AS parts"
         " FROM (SELECT count(*) AS rows FROM inside) AS counted),"
         " placed AS (SELECT * FROM inside CROSS JOIN cut),"
@@ -194,6 +199,7 @@ def event_split(whole: Query, count: PartCount) -> Split:
                 moment,
                 str(bool(bound["unnumbered"])),
                 sql.integer(bound["number"]),
+                sql.integer(bound[events.ENTRY.name]),
                 sql.text(bound["event_id"]),
             )
             # The index on times can answer only the first.
@@ -202,7 +208,7 @@ def event_split(whole: Query, count: PartCount) -> Split:
                 f"({_EVENT_ORDER}) {side} ({', '.join(values)})",
             ]
         # Partitions one after the other have the order of the whole.
-        return EventRows(whole, tuple(conditions))
+        return EventRows(keyed, tuple(conditions))
 
     return Split(whole, Query(statement, tuple(_EVENT_KEY), whole.relations), part)
 

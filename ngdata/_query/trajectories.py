@@ -35,13 +35,13 @@ _LISTING: Final = {
 
 
 def events_of(trajectory_id: str) -> Query:
-    """Read a trajectory's events by sequence number (NULL last), time, id."""
+    """Read a trajectory's events by sequence number (NULL last), time, order of writing."""
     statement = (
         f"SELECT {select_list({MISSING_ID: MISSING_ID_SQL, **events.COLUMNS})}"
         f" FROM {requested([trajectory_id], TRAJECTORIES)}"
         f" LEFT JOIN {events.EVENTS} AS e ON e.trajectory_id = t.id"
         " WHERE t.id IS NULL OR e.id IS NOT NULL"
-        ' ORDER BY e.sequence_number NULLS LAST, e."timestamp", e.id'
+        ' ORDER BY e.sequence_number NULLS LAST, e."timestamp", e.entry_number, e.id'
     )
     return Query(
         statement,

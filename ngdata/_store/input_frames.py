@@ -5,14 +5,15 @@ The values in a column are checked by `ngdata._store.fields`.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from typing import Any, Final, TypeAlias
 
 import pandas as pd
 import pyarrow as pa
 
+from ngdata._arguments.shown import MAX_SHOWN, listed, shown
 from ngdata._arguments.suggestions import did_you_mean
-from ngdata.errors import InvalidQueryError
+from ngdata.errors import InvalidQueryError, NGDataError
 
 __all__ = ["Frame", "as_dataframe"]
 
@@ -35,37 +36,78 @@ _NULLABLE: Final = {
 def as_dataframe(frame: Frame, required: Sequence[str], optional: Sequence[str]) -> pd.DataFrame:
     """Return a frame of any library as a DataFrame, and check the names of its columns.
 
+    An index, or a level of one, that has the name of a column becomes that column; any other index
+    is ignored.
+
     Raises
     ------
     InvalidQueryError
         For a column that is missing, unknown, or duplicate.
     """
-    if isinstance(frame, pd.DataFrame):
-        dataframe = frame
-    elif hasattr(frame, "__arrow_c_stream__") and not isinstance(frame, pd.Series):
-        dataframe = _from_arrow(frame)
-    elif isinstance(frame, Mapping):
-        dataframe = _from_mapping(frame)
-    else:
+    try:
+        dataframe = _dataframe(frame)
+        return _with_checked_names(dataframe, required, optional)
+    except NGDataError:
+        raise
+    except Exception as error:
         raise InvalidQueryError(
-            "the frame must be a DataFrame, a mapping of columns, an Arrow or a Polars table, not "
-            f"{type(frame).__name__}"
-        )
+            f"the frame, a {type(frame).__name__[:100]}, cannot be read: {shown(error)}"
+        ) from None
+
+
+def _dataframe(frame: Frame) -> pd.DataFrame:
+    if isinstance(frame, pd.DataFrame):
+        # A subclass may answer differently.
+        return frame if type(frame) is pd.DataFrame else pd.DataFrame(frame)
+    if hasattr(frame, "__arrow_c_stream__") and not isinstance(frame, pd.Series):
+        return _from_arrow(frame)
+    if isinstance(frame, Mapping):
+        return _from_mapping(frame)
+    raise InvalidQueryError(
+        "the frame must be a DataFrame, a mapping of columns, an Arrow or a Polars table, not "
+        f"{type(frame).__name__[:100]}"
+    )
+
+
+def _with_checked_names(
+    dataframe: pd.DataFrame, required: Sequence[str], optional: Sequence[str]
+) -> pd.DataFrame:
     known = [*required, *optional]
     for name in dataframe.columns:
-        if name not in known:
+        if not isinstance(name, str) or name not in known:
             hint = did_you_mean(name, known)
             raise InvalidQueryError(
-                f"unknown column {name!r}; the columns to write are {', '.join(known)}{hint}"
+                f"unknown column {shown(name)}; the columns to write are {', '.join(known)}{hint}"
             )
     if not dataframe.columns.is_unique:
         raise InvalidQueryError(
-            f"the frame has two columns of one name: {', '.join(dataframe.columns)}"
+            f"the frame has two columns of one name: {listed(dataframe.columns)}"
         )
+    dataframe = _with_index_columns(dataframe, known)
     missing = [name for name in required if name not in dataframe.columns]
     if missing:
         raise InvalidQueryError(f"the frame lacks the column {', '.join(missing)}")
     return dataframe
+
+
+def _with_index_columns(dataframe: pd.DataFrame, known: Sequence[str]) -> pd.DataFrame:
+    """Return the frame with the levels of its index that have the name of a column as columns."""
+    columns: dict[str, pd.Index[Any]] = {}
+    for level, name in enumerate(dataframe.index.names):
+        if not isinstance(name, str) or name not in known:
+            continue
+        if name in columns:
+            raise InvalidQueryError(f"two levels of the frame's index have the name {name}")
+        values = dataframe.index.get_level_values(level)
+        # As set_index(name, drop=False) makes them, they are equal.
+        if name in dataframe.columns and not values.equals(pd.Index(dataframe[name])):
+            raise InvalidQueryError(
+                f"{name} is the name of a column and of the frame's index, and they differ; keep "
+                "one of them: frame.reset_index(drop=True) keeps the column, "
+                f"frame.drop(columns={name!r}) the index"
+            )
+        columns[name] = values
+    return dataframe.assign(**columns) if columns else dataframe
 
 
 def _from_arrow(frame: Any) -> pd.DataFrame:
@@ -73,7 +115,7 @@ def _from_arrow(frame: Any) -> pd.DataFrame:
         table = pa.table(frame)
     except pa.ArrowInvalid as error:
         raise InvalidQueryError(
-            f"a {type(frame).__name__} cannot be read as a frame of named columns: {error}"
+            f"a {type(frame).__name__} cannot be read as a frame of named columns: {_reason(error)}"
         ) from None
     # By position, because two columns may have one name.
     columns = {index: _column_values(values) for index, values in enumerate(table.columns)}
@@ -83,9 +125,23 @@ def _from_arrow(frame: Any) -> pd.DataFrame:
 
 def _from_mapping(columns: Mapping[str, Any]) -> pd.DataFrame:
     try:
+        for name, values in columns.items():
+            # pandas takes a frame for a list of its rows.
+            if isinstance(values, pd.DataFrame | Set):
+                raise InvalidQueryError(
+                    f"the column {shown(name)} must be a sequence of values, one for each row, not a "
+                    f"{type(values).__name__[:100]}"
+                )
         return pd.DataFrame({name: _column_values(values) for name, values in columns.items()})
-    except ValueError as error:
-        raise InvalidQueryError(f"the columns do not form a frame: {error}") from None
+    except NGDataError:
+        raise
+    except Exception as error:  # a set has no order, lengths differ, an object's method raises
+        raise InvalidQueryError(f"the columns do not form a frame: {_reason(error)}") from None
+
+
+def _reason(error: Exception) -> str:
+    text = str(error)
+    return text if len(text) <= MAX_SHOWN else text[:MAX_SHOWN] + "..."
 
 
 def _column_values(values: Any) -> Any:

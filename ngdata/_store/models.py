@@ -19,6 +19,7 @@ from sqlalchemy import (
     Column,
     FetchedValue,
     ForeignKey,
+    Identity,
     Index,
     Integer,
     MetaData,
@@ -285,7 +286,8 @@ class EventModel(Entity, Base):
 
     An event outlives its token and its trajectory: when one is deleted, the event stays, and its
     reference becomes NULL.  The statement that inserts an event may create the trajectory after the
-    row, so that foreign key is deferred.
+    row, so that foreign key is deferred.  `entry_number` is the order in which events were written:
+    it orders those with equal times.
     """
 
     __fields__: ClassVar[FieldTable] = EVENTS
@@ -294,7 +296,7 @@ class EventModel(Entity, Base):
         _finite("priority"),
         _finite("reward"),
         _finite_time(),
-        Index(None, "timestamp", "sequence_number", "id"),
+        Index(None, "timestamp", "sequence_number", "entry_number", "id"),
         Index(None, "token_id", "timestamp"),
         Index(None, "trajectory_id", "sequence_number"),
         {"schema": "experience"},
@@ -323,6 +325,7 @@ class EventModel(Entity, Base):
         )
     )
     sequence_number: Mapped[int | None] = mapped_column(BIGINT)
+    entry_number: Mapped[int] = mapped_column(BIGINT, Identity())
     metadata_: Mapped[dict[str, Any] | None] = mapped_column("metadata")
     created_at: Mapped[dt.datetime] = mapped_column(server_default=_NOW)
 

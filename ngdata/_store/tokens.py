@@ -13,10 +13,11 @@ import pyarrow as pa
 
 from ngdata._arguments.levels import LEVELS, level_index
 from ngdata._arguments.numbers import is_number
+from ngdata._arguments.shown import shown
 from ngdata._query.boxes import MAX_COORDINATE, as_point, unmasked
 from ngdata._store.fields import TOKENS
 from ngdata._store.input_frames import Frame, as_dataframe
-from ngdata._store.value_types import Number, first_true, invalid_value, short_repr
+from ngdata._store.value_types import Number, first_true, invalid_value
 from ngdata.errors import InvalidQueryError, NotFoundError
 
 __all__ = [
@@ -67,7 +68,8 @@ def check_frame(frame: Frame, level: Any, coords: Any) -> pa.Table:
         tokens = as_dataframe(frame, TOKENS.required, TOKENS.optional)
         if tokens.shape == (0, 0) and not isinstance(frame, pd.DataFrame):
             # A frame without columns and without an index has as many rows as the coordinates.
-            tokens = pd.DataFrame(index=range(np.shape(coords)[0] if np.ndim(coords) else 0))
+            coords = _as_floats(coords)
+            tokens = pd.DataFrame(index=range(len(coords) if coords.ndim else 0))
         points = check_coords(coords, len(tokens))
     return _rows(TOKENS.check_frame(tokens), points)
 
@@ -176,7 +178,7 @@ def _check_single_coords(coords: Any) -> np.ndarray:
     if points.shape != (8, 3):
         raise InvalidQueryError(
             "coords must be {level: (x, y, z)}, for instance {0: (1.0, 2.0, 3.0)}, or an array of "
-            f"shape (8, 3), levels and axes, with NaN where undefined; not {short_repr(coords)}"
+            f"shape (8, 3), levels and axes, with NaN where undefined; not {shown(coords)}"
         )
     return check_coords(points[np.newaxis], 1)
 
@@ -184,7 +186,7 @@ def _check_single_coords(coords: Any) -> np.ndarray:
 def _as_floats(coords: Any) -> np.ndarray:
     # np.asarray without a dtype first: a direct conversion would turn text, bools and dates to floats.
     bad: object = coords
-    with contextlib.suppress(TypeError, ValueError, OverflowError):
+    with contextlib.suppress(Exception):  # methods of the caller's objects may raise anything
         array: np.ndarray[Any, Any] = np.asarray(unmasked(coords))
         values = array.flat if array.dtype.kind not in "iuf" else ()
         others = [value for value in values if value is not None and not is_number(value)]
@@ -194,7 +196,7 @@ def _as_floats(coords: Any) -> np.ndarray:
         bad = others[0]
     raise InvalidQueryError(
         "coords must be numbers, 8 levels of (x, y, z) for each token, with NaN where undefined, "
-        f"not {short_repr(bad)}"
+        f"not {shown(bad)}"
     )
 
 

@@ -13,9 +13,10 @@ import json
 import math
 import uuid
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Set
 from dataclasses import dataclass
 from decimal import Decimal
+from itertools import islice
 from typing import Any, ClassVar, Final
 
 import numpy as np
@@ -24,11 +25,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from ngdata._arguments.ids import CANONICAL, canonical_id, canonical_ids
-from ngdata._arguments.json_text import json_text
-from ngdata._arguments.numbers import as_float, is_number
-from ngdata._arguments.times import as_utc, is_missing
+from ngdata._arguments.json_text import JsonError, json_text
+from ngdata._arguments.numbers import as_float, as_integer, is_number
+from ngdata._arguments.shown import shown
+from ngdata._arguments.times import as_utc, check_epoch_unit, is_missing
 from ngdata._query.boxes import MAX_COORDINATE
-from ngdata.errors import InvalidQueryError
+from ngdata.errors import InvalidQueryError, NGDataError
 
 __all__ = [
     "Boolean",
@@ -43,27 +45,16 @@ __all__ = [
     "ValueType",
     "first_true",
     "invalid_value",
-    "short_repr",
 ]
 
 
 def invalid_value(name: str, row: int | None, value: object, requirement: str) -> InvalidQueryError:
     """Return the error for a value that does not meet a requirement; without a row, for a single one."""
-    return InvalidQueryError(f"{name}{_in_row(row)} must be {requirement}, not {short_repr(value)}")
+    return InvalidQueryError(f"{name}{_in_row(row)} must be {requirement}, not {shown(value)}")
 
 
 def _in_row(row: int | None) -> str:
     return "" if row is None else f" in row {row}"
-
-
-def short_repr(value: object) -> str:
-    """Return the repr of a value for an error, cut after 200 characters."""
-    plain = value.item() if isinstance(value, np.generic) else value
-    try:
-        text = repr(plain)
-    except (ValueError, RecursionError, NotImplementedError):  # the last: a Timestamp of year 20000
-        return f"a {type(value).__name__} too large to show"
-    return text if len(text) <= 200 else text[:200] + "..."
 
 
 def first_true(mask: np.ndarray) -> int | None:
@@ -85,8 +76,23 @@ class ValueType(ABC):
     sql: str
     arrow: ClassVar[pa.DataType]
 
-    @abstractmethod
     def check(self, value: Any, name: str, row: int | None = None) -> Any:
+        """Return one value in the form that is written, or raise `InvalidQueryError`.
+
+        Also if a method of the value's own class raises something else.
+        """
+        try:
+            return self._value(value, name, row)
+        except NGDataError:
+            raise
+        except Exception as error:
+            raise InvalidQueryError(
+                f"{name}{_in_row(row)} must be a plain value, but {shown(value)} raises "
+                f"{shown(error)}"
+            ) from None
+
+    @abstractmethod
+    def _value(self, value: Any, name: str, row: int | None) -> Any:
         """Return one value in the form that is written, or raise `InvalidQueryError`."""
 
     def to_attribute(self, checked: Any) -> Any:
@@ -95,7 +101,7 @@ class ValueType(ABC):
 
     def is_missing(self, value: Any) -> bool:
         """Return whether a value means "not given": None, NaN or NaT."""
-        return pd.api.types.is_scalar(value) and bool(pd.isna(value))
+        return _is_na(value)
 
     def check_column(
         self, values: pd.Series[Any], name: str, default: Any = None, *, required: bool = False
@@ -117,12 +123,26 @@ class ValueType(ABC):
         InvalidQueryError
             The first bad value, with its row.
         """
+        try:
+            return self._column(values, name, default, required)
+        except NGDataError:
+            raise
+        except Exception:
+            try:
+                return ValueType._column(self, values, name, default, required)
+            except NGDataError:
+                raise
+            except Exception as error:
+                raise _unreadable(values, name, error) from None
+
+    def _column(self, values: pd.Series[Any], name: str, default: Any, required: bool) -> pa.Array:
+        """Return a column in the form that is written, or raise `InvalidQueryError`."""
         return pa.array(self._check_each(values, name, default, required), self.arrow)
 
     def _check_each(
         self, values: pd.Series[Any], name: str, default: Any, required: bool = False
     ) -> list[Any]:
-        missing = values.isna().to_numpy()
+        missing = _missing(values)
         row = first_true(missing)
         if required and row is not None:
             raise invalid_value(name, row, values.iloc[row], "given")
@@ -130,6 +150,37 @@ class ValueType(ABC):
             default if missing[row] else self.check(value, name, row)
             for row, value in enumerate(values.tolist())
         ]
+
+
+def _unreadable(values: pd.Series[Any], name: str, error: Exception) -> InvalidQueryError:
+    """Return the error for a column that cannot be read, with the first row that raises."""
+    row = None
+    for number in range(len(values)):
+        try:
+            values.iloc[number]
+        except Exception as own:
+            row, error = number, own
+            break
+    return InvalidQueryError(
+        f"{name}{_in_row(row)} must be a plain value, but one of dtype {str(values.dtype)[:100]} "
+        f"raises {shown(error)}"
+    )
+
+
+def _is_na(value: Any) -> bool:
+    try:
+        return pd.api.types.is_scalar(value) and bool(pd.isna(value))
+    except Exception:  # a signaling NaN of Decimal compares with nothing
+        return False
+
+
+def _missing(values: pd.Series[Any]) -> np.ndarray:
+    """Return which values of a column are missing."""
+    try:
+        missing: np.ndarray = values.isna().to_numpy(np.bool_)
+    except Exception:  # one of the values cannot be compared
+        missing = np.fromiter(map(_is_na, values.tolist()), np.bool_, len(values))
+    return missing
 
 
 def _arrow_text(values: pd.Series[Any]) -> pa.Array | None:
@@ -146,7 +197,7 @@ class Uuid(ValueType):
     sql = "text::uuid"
     arrow = pa.string()
 
-    def check(self, value: Any, name: str, row: int | None = None) -> str:
+    def _value(self, value: Any, name: str, row: int | None) -> str:
         """Return one id as canonical text."""
         return canonical_id(value, name, _in_row(row))
 
@@ -154,9 +205,7 @@ class Uuid(ValueType):
         """Return an id as a `uuid.UUID`."""
         return uuid.UUID(checked)
 
-    def check_column(
-        self, values: pd.Series[Any], name: str, default: Any = None, *, required: bool = False
-    ) -> pa.Array:
+    def _column(self, values: pd.Series[Any], name: str, default: Any, required: bool) -> pa.Array:
         """Return a column of ids as canonical text."""
         text = _arrow_text(values)
         if (
@@ -165,12 +214,12 @@ class Uuid(ValueType):
             and pc.all(pc.match_substring_regex(text, CANONICAL)).as_py() is not False
         ):
             return text
-        if not values.isna().any():
+        if not _missing(values).any():
             try:
                 return pa.array(canonical_ids(values, name), self.arrow)
             except InvalidQueryError:
                 pass  # Raised again below, with the row.
-        return super().check_column(values, name, default, required=required)
+        return super()._column(values, name, default, required)
 
 
 class Number(ValueType):
@@ -179,7 +228,7 @@ class Number(ValueType):
     sql = "float8"
     arrow = pa.float64()
 
-    def check(self, value: Any, name: str, row: int | None = None) -> float:
+    def _value(self, value: Any, name: str, row: int | None) -> float:
         """Return one number as a float."""
         if not is_number(value):
             raise invalid_value(name, row, value, "a number")
@@ -191,7 +240,7 @@ class Number(ValueType):
             number = math.nan
         if math.isnan(number):
             raise InvalidQueryError(
-                f"{name} must be a number, not nan; leave it out for its default"
+                f"{name}{_in_row(row)} must be a number, not nan; leave it out for its default"
             )
         if math.isinf(number):
             raise invalid_value(name, row, value, "finite")
@@ -204,9 +253,7 @@ class Number(ValueType):
         """
         return super().is_missing(value) and not isinstance(value, float | np.floating)
 
-    def check_column(
-        self, values: pd.Series[Any], name: str, default: Any = None, *, required: bool = False
-    ) -> pa.Array:
+    def _column(self, values: pd.Series[Any], name: str, default: Any, required: bool) -> pa.Array:
         """Return a column of numbers as float64."""
         numbers = self.to_numpy(values, name)
         row = first_true(np.isnan(numbers)) if required or default is not None else None
@@ -218,6 +265,14 @@ class Number(ValueType):
 
     def to_numpy(self, values: pd.Series[Any], name: str) -> np.ndarray:
         """Return a column of numbers as a NumPy array, NaN where one is missing."""
+        try:
+            return self._numpy(values, name)
+        except NGDataError:
+            raise
+        except Exception as error:
+            raise _unreadable(values, name, error) from None
+
+    def _numpy(self, values: pd.Series[Any], name: str) -> np.ndarray:
         if values.dtype.kind not in "iuf":
             return np.array(self._check_each(values, name, math.nan), np.float64)
         with np.errstate(over="ignore"):
@@ -238,7 +293,7 @@ class Integer(ValueType):
 
     arrow = pa.int64()
 
-    def check(self, value: Any, name: str, row: int | None = None) -> int:
+    def _value(self, value: Any, name: str, row: int | None) -> int:
         """Return one integer."""
         if (
             isinstance(value, Decimal)
@@ -250,15 +305,13 @@ class Integer(ValueType):
             raise invalid_value(name, row, value, requirement)
         return int(value)
 
-    def check_column(
-        self, values: pd.Series[Any], name: str, default: Any = None, *, required: bool = False
-    ) -> pa.Array:
+    def _column(self, values: pd.Series[Any], name: str, default: Any, required: bool) -> pa.Array:
         """Return a column of integers as int64."""
         if values.dtype.kind in "iu" and isinstance(values.dtype, np.dtype):
             integers = values.to_numpy()
             if not ((integers < self.minimum) | (integers > self.maximum)).any():
                 return pa.array(integers.astype(np.int64))
-        return super().check_column(values, name, default, required=required)
+        return super()._column(values, name, default, required)
 
 
 class Text(ValueType):
@@ -267,7 +320,7 @@ class Text(ValueType):
     sql = "text"
     arrow = pa.string()
 
-    def check(self, value: Any, name: str, row: int | None = None) -> str:
+    def _value(self, value: Any, name: str, row: int | None) -> str:
         """Return one text."""
         if not isinstance(value, str):
             raise invalid_value(name, row, value, "text")
@@ -275,9 +328,7 @@ class Text(ValueType):
             raise invalid_value(name, row, value, "valid Unicode without NUL")
         return value
 
-    def check_column(
-        self, values: pd.Series[Any], name: str, default: Any = None, *, required: bool = False
-    ) -> pa.Array:
+    def _column(self, values: pd.Series[Any], name: str, default: Any, required: bool) -> pa.Array:
         """Return a column of text."""
         text = _arrow_text(values)
         if (
@@ -286,7 +337,7 @@ class Text(ValueType):
             and not pc.any(pc.match_substring(text, "\0")).as_py()
         ):
             return text if default is None else text.fill_null(default)
-        return super().check_column(values, name, default, required=required)
+        return super()._column(values, name, default, required)
 
 
 def _is_encodable(value: str) -> bool:
@@ -303,19 +354,17 @@ class Boolean(ValueType):
     sql = "bool"
     arrow = pa.bool_()
 
-    def check(self, value: Any, name: str, row: int | None = None) -> bool:
+    def _value(self, value: Any, name: str, row: int | None) -> bool:
         """Return one truth value."""
         if not isinstance(value, bool | np.bool_):
             raise invalid_value(name, row, value, "True or False")
         return bool(value)
 
-    def check_column(
-        self, values: pd.Series[Any], name: str, default: Any = None, *, required: bool = False
-    ) -> pa.Array:
+    def _column(self, values: pd.Series[Any], name: str, default: Any, required: bool) -> pa.Array:
         """Return a column of truth values."""
         if values.dtype == np.bool_:
             return pa.array(values.to_numpy())
-        return super().check_column(values, name, default, required=required)
+        return super()._column(values, name, default, required)
 
 
 # The range of Python's datetime; PostgreSQL's and pandas' are wider.
@@ -329,19 +378,22 @@ class Time(ValueType):
     sql = "timestamptz"
     arrow = pa.timestamp("us", tz="UTC")
 
-    def check(self, value: Any, name: str, row: int | None = None) -> dt.datetime:
+    def _value(self, value: Any, name: str, row: int | None) -> dt.datetime:
         """Return one time in UTC."""
-        return as_utc(value, f"{name}{_in_row(row)}")
+        # The unit of a column's integers is checked for all of them at once.
+        return as_utc(value, f"{name}{_in_row(row)}", check_unit=row is None)
 
-    def check_column(
-        self, values: pd.Series[Any], name: str, default: Any = None, *, required: bool = False
-    ) -> pa.Array:
+    def _column(self, values: pd.Series[Any], name: str, default: Any, required: bool) -> pa.Array:
         """Return a column of times in UTC."""
         if values.dtype.kind == "f":
             # pandas turns a column of integers with gaps into one of floats.
             floats = values.to_numpy(np.float64, na_value=np.nan).tolist()
             numbers = [int(v) if v == v // 1 else v for v in floats]
             values = pd.Series(numbers, dtype=object)
+        if values.dtype.kind in "iuO":
+            integers = [n for n in map(as_integer, values.tolist()) if n is not None]
+            if integers:
+                check_epoch_unit(name, min(integers), max(integers))
         if (
             isinstance(values.dtype, pd.DatetimeTZDtype)
             and values.dropna().between(_FIRST_TIME, _LAST_TIME).all()
@@ -355,10 +407,10 @@ class Time(ValueType):
             return pa.array(times, self.arrow)
         if values.dtype.kind == "M":
             # Without a zone, the first value is enough for the error.
-            row = first_true(values.notna().to_numpy())
+            row = first_true(~_missing(values))
             if row is not None:
                 self.check(values.iloc[row], name, row)
-        return super().check_column(values, name, default, required=required)
+        return super()._column(values, name, default, required)
 
 
 class JsonObject(ValueType):
@@ -367,15 +419,15 @@ class JsonObject(ValueType):
     sql = "text::jsonb"
     arrow = pa.string()
 
-    def check(self, value: Any, name: str, row: int | None = None) -> str:
+    def _value(self, value: Any, name: str, row: int | None) -> str:
         """Return one dict as JSON text."""
         if not isinstance(value, Mapping):
             raise invalid_value(name, row, value, "a dict")
         try:
             return json_text(value)
-        except ValueError as error:
+        except JsonError as error:
             raise InvalidQueryError(
-                f"{name}{_in_row(row)} cannot be written as JSON ({error}): {short_repr(value)}"
+                f"{name}{_in_row(row)} cannot be written as JSON: {name}{error.place} {error.problem}"
             ) from None
 
     def to_attribute(self, checked: Any) -> Any:
@@ -392,7 +444,7 @@ class Bytes(ValueType):
     sql = "text::bytea"
     arrow = pa.string()
 
-    def check(self, value: Any, name: str, row: int | None = None) -> str:
+    def _value(self, value: Any, name: str, row: int | None) -> str:
         r"""Return one byte string as ``\x`` and hexadecimal digits."""
         content = bytes(value) if isinstance(value, bytes | bytearray | memoryview) else b""
         if len(content) != self.size:
@@ -404,16 +456,20 @@ class Bytes(ValueType):
         return bytes.fromhex(checked[2:])
 
 
+# They can be iterated, but not as eight numbers in order.
+_NO_SEQUENCES: Final = (str, bytes, bytearray, memoryview, Mapping, Set)
+
+
 class Coordinates(ValueType):
     """One axis of a token on its eight levels; None or NaN where the token is undefined."""
 
     sql = "float8[]"
     arrow = pa.list_(pa.float64(), 8)
 
-    def check(self, value: Any, name: str, row: int | None = None) -> list[float | None]:
+    def _value(self, value: Any, name: str, row: int | None) -> list[float | None]:
         """Return eight floats, None where undefined."""
-        is_sequence = isinstance(value, Iterable) and not isinstance(value, str)
-        levels = list(value) if is_sequence else []
+        is_sequence = isinstance(value, Iterable) and not isinstance(value, _NO_SEQUENCES)
+        levels = list(islice(value, 9)) if is_sequence else []
         if len(levels) != 8:
             raise invalid_value(
                 name, row, value, "eight numbers, one for each level, with None where undefined"

@@ -97,7 +97,12 @@ def test_a_whole_store(filled, empty_database, tmp_path):
             after.tokens.find_in_region(*EVERYTHING, limit=1000),
             before.tokens.find_in_region(*EVERYTHING, limit=1000),
         )
-        # It accepts writes like the original.
+        # It accepts writes like the original; events are numbered on from the restored ones.
+        run = "11111111-1111-4111-8111-111111111111"
+        steps = before.experience.get_trajectory(run)
+        after.experience.create_event("late", timestamp=steps.timestamp[0], trajectory_id=run)
+        order = after.experience.get_trajectory(run).event_type.tolist()
+        assert order == ["seen", "late", *["seen"] * 19]
         after.tokens.create({0: (50.0, 50.0, 50.0)})
         assert after.tokens.count_in_region((50, 50, 50), (50, 50, 50)) == 1
 

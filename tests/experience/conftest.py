@@ -56,4 +56,5 @@ def events(store, tokens):
     frame["event_id"] = store.experience.bulk_create(frame)
     frame = frame.astype(dict.fromkeys(["event_type", "token_id", "trajectory_id"], "str"))
     frame["timestamp"] = frame.timestamp.dt.as_unit("us")
-    return frame.sort_values(["timestamp", "sequence_number", "event_id"], ignore_index=True)
+    # Stable: events that are equal in both keep the order of the frame.
+    return frame.sort_values(["timestamp", "sequence_number"], ignore_index=True)

@@ -183,7 +183,7 @@ def test_trajectories_with_a_matching_event(store, tokens, events, window, event
 def test_a_trajectory_in_sequence(store, events, run, discount):
     trajectory = f"00000000-0000-4000-8000-00000000000{run}"
     expected = events[events.trajectory_id == trajectory]
-    expected = expected.sort_values(["sequence_number", "timestamp", "event_id"], ignore_index=True)
+    expected = expected.sort_values(["sequence_number", "timestamp"], ignore_index=True)
     weights = [float(discount) ** k for k in range(len(expected))]
     expected["cumulative_reward"] = np.cumsum(expected.reward * weights)
     result = store.experience.get_trajectory(trajectory, discount=discount)

@@ -181,6 +181,28 @@ def test_recent_events_are_those_of_the_client(with_manager, layer, database_url
     with_manager(go)
 
 
+def test_events_with_equal_times_keep_their_order(in_session):
+    """SQLAlchemy sends 1,000 rows per statement; the ids have no order."""
+    moment = dt.datetime(2026, 1, 1, tzinfo=dt.UTC)
+
+    async def body(layer):
+        events = [
+            EventModel(id=uuid.uuid4(), event_type=f"{n}", timestamp=moment, priority=n % 2 or None)
+            for n in range(2500)
+        ]
+        await layer.experience.bulk_create(events)
+        assert [one.entry_number for one in events] == sorted({one.entry_number for one in events})
+        last = await layer.experience.create_event("last", moment)
+        recent = await layer.experience.get_recent_events(2501)
+        assert recent == [*events, last]
+        stored = await layer.experience.get_by_id(events[7].id)
+        stored.event_type = "changed"
+        await layer.experience.update(stored)
+        assert (await layer.experience.get_recent_events(2501))[7].event_type == "changed"
+
+    in_session(body)
+
+
 def test_bad_events_are_refused_before_anything_is_sent(in_session):
     async def go(layer):
         with pytest.raises(InvalidQueryError, match="must have a time zone"):

@@ -289,7 +289,7 @@ def test_the_rows_are_counted_once(new_migrated_database, execute):
         assert regions.count(box, TokenFilter()).sql.count("ST_X") == 2
         for split in (
             region_split(box, TokenFilter(), None, PartCount(8)),
-            event_split(events.window(events.EventFilter(0, 10**12)), PartCount(8)),
+            event_split(events.EventFilter(0, 10**12), PartCount(8)),
         ):
             work = explain.plan_of(ng._wrapped._database, split.bounds, analyze=True)
             plan = ng._loop.run(work).text

@@ -9,6 +9,7 @@ import traceback
 from pathlib import Path
 
 import asyncpg
+import pandas as pd
 import pytest
 from alembic import command
 from alembic.script import ScriptDirectory
@@ -151,6 +152,7 @@ def test_each_revision_adds_and_removes_the_versions_of_its_relations(empty_data
         "0001": [],
         "0002": ["graph.connections", "graph.graph_snapshots"],
         "0003": ["experience.experience_events", "experience.experience_trajectories"],
+        "0004": [],
     }
     versions = "SELECT DISTINCT relation FROM tokens.versions ORDER BY 1"
     expected = []
@@ -162,6 +164,27 @@ def test_each_revision_adds_and_removes_the_versions_of_its_relations(empty_data
     for step, relations in list(zip(added, expected, strict=True))[-2::-1]:
         migrate.downgrade(empty_database, step)
         assert run(empty_database, versions) == [(relation,) for relation in relations]
+
+
+def test_events_are_numbered_in_the_order_of_the_table(empty_database):
+    """Those that are there when 0004 is applied too; none is lost on the way up or down."""
+    migrate.upgrade(empty_database, "0003")
+    run(
+        empty_database,
+        'INSERT INTO experience.experience_events (event_type, "timestamp")'
+        " SELECT n::text, '2026-01-01Z' FROM generate_series(1, 1000) AS n",
+        "SELECT 1",
+    )
+    ordered = "SELECT event_type::int, entry_number FROM experience.experience_events ORDER BY 2"
+    for _ in range(2):
+        migrate.upgrade(empty_database)
+        assert run(empty_database, ordered) == [(n, n) for n in range(1, 1001)]
+        migrate.downgrade(empty_database, "0003")
+    migrate.upgrade(empty_database)
+    with ngdata.connect(empty_database) as ng:
+        ng.experience.create_event("1001", timestamp=pd.Timestamp("2026-01-01", tz="UTC"))
+        events = ng.experience.get_events(max_rows=None).event_type.tolist()
+    assert events == [str(n) for n in range(1, 1002)]
 
 
 def test_objects_of_others_in_our_schemas_are_not_dropped(empty_database):

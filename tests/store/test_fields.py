@@ -20,7 +20,7 @@ MODELS = [TokenModel, ConnectionModel, EventModel, TrajectoryModel]
 GENERATED = {
     TokenModel: {"id", "created_at", "updated_at"},
     ConnectionModel: {"id", "created_at"},
-    EventModel: {"id", "created_at"},
+    EventModel: {"id", "created_at", "entry_number"},
     TrajectoryModel: {
         "id",
         "created_at",

@@ -23,7 +23,6 @@ from ngdata._store.value_types import (
     Text,
     Time,
     Uuid,
-    short_repr,
 )
 from ngdata.errors import InvalidQueryError
 
@@ -158,20 +157,3 @@ def test_a_column_is_not_changed_by_its_check():
     Number().check_column(checked.a, "a")
     JsonObject().check_column(checked.b, "b")
     pd.testing.assert_frame_equal(frame, before)
-
-
-@pytest.mark.parametrize(
-    ("value", "text"),
-    [
-        (np.float64(1.5), "1.5"),
-        ("x" * 500, "'" + "x" * 199 + "..."),
-        (10**5000, "a int too large to show"),
-        (
-            pd.Timestamp(np.datetime64("20000-01-01", "s"), tz="UTC"),
-            "a Timestamp too large to show",
-        ),
-    ],
-    ids=["plain", "long", "too large", "too late"],
-)
-def test_values_in_errors(value, text):
-    assert short_repr(value) == text

@@ -72,7 +72,8 @@ class Experience(SyncWrapper[AsyncExperience]):
             ``event_id``, ``event_type`` (str), ``timestamp`` (datetime64[us, UTC]), ``token_id``
             (str), ``reward``, ``priority`` (float64), ``trajectory_id`` (str),
             ``sequence_number`` (Int64), ``state_before``, ``state_after``, ``action`` (dicts or
-            None); by time, then sequence number (missing ones last), then id.
+            None); by time, then sequence number (missing ones last), then in the order in which
+            they were written, the rows of one frame in its order.
 
         Raises
         ------
@@ -293,7 +294,8 @@ class Experience(SyncWrapper[AsyncExperience]):
         pandas.DataFrame
             The columns of `get_events`, and ``cumulative_reward`` (float64): the sum of the
             weighted rewards up to this step.  By sequence number (missing ones last), then time,
-            then id; empty if the trajectory has no events yet.
+            then in the order in which they were written, the rows of one frame in its order;
+            empty if the trajectory has no events yet.
 
         Raises
         ------
@@ -716,7 +718,8 @@ class Experience(SyncWrapper[AsyncExperience]):
         frame : pandas.DataFrame, Arrow or Polars table, or mapping of columns
             ``event_type, timestamp``; optional ``event_id, token_id, state_before, state_after,
             action, reward, priority, trajectory_id, sequence_number, metadata``.  NaN, NaT or
-            None in an optional column means the default.
+            None in an optional column means the default.  An index that has the name of a column
+            is that column.  Integers in ``timestamp`` are milliseconds since the epoch.
         progress : bool, optional
             Whether to show a progress bar; by default, only if writing takes more than two seconds.
 

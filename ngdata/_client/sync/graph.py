@@ -577,7 +577,7 @@ class Graph(SyncWrapper[AsyncGraph]):
         frame : pandas.DataFrame, Arrow or Polars table, or mapping of columns
             ``source_id, target_id``; optional ``connection_id, connection_type, weight,
             decay_rate, bidirectional, metadata``.  NaN or None in an optional column
-            means the default.
+            means the default.  An index that has the name of a column is that column.
         progress : bool, optional
             Whether to show a progress bar; by default, only if writing takes more than two seconds.
 

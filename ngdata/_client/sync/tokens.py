@@ -613,7 +613,7 @@ class Tokens(SyncWrapper[AsyncTokens]):
         frame : pandas.DataFrame, Arrow or Polars table, or mapping of columns
             ``x, y, z``, unless `coords` is given; optional ``token_id, token_type, weight, flags,
             timestamp, metadata, binary_data``.  NaN, NaT or None in an optional column means the
-            default.
+            default.  An index that has the name of a column is that column.
         level : int or str
             The level of ``x, y, z``.
         coords : array_like of shape (n, 8, 3), optional
