@@ -48,7 +48,7 @@ class JsonError(ValueError):
     """
 
     def __init__(self, place: str, problem: str) -> None:
-        super().__init__(f"{place or 'the dict'} {problem}")
+        super().__init__(f"a dict cannot be written as JSON: {place or 'it'} {problem}")
         self.place = place
         self.problem = problem
 

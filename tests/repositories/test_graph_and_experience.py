@@ -1,8 +1,11 @@
 """Connections and events as entities: the same rows as in frames, in the same order."""
 
 import datetime as dt
+import math
 import uuid
 
+import numpy as np
+import pandas as pd
 import pytest
 
 import ngdata
@@ -188,17 +191,32 @@ def test_events_with_equal_times_keep_their_order(in_session):
     async def body(layer):
         events = [
             EventModel(id=uuid.uuid4(), event_type=f"{n}", timestamp=moment, priority=n % 2 or None)
-            for n in range(2500)
+            for n in range(1200)
         ]
         await layer.experience.bulk_create(events)
         assert [one.entry_number for one in events] == sorted({one.entry_number for one in events})
         last = await layer.experience.create_event("last", moment)
-        recent = await layer.experience.get_recent_events(2501)
+        recent = await layer.experience.get_recent_events(1201)
         assert recent == [*events, last]
         stored = await layer.experience.get_by_id(events[7].id)
         stored.event_type = "changed"
         await layer.experience.update(stored)
-        assert (await layer.experience.get_recent_events(2501))[7].event_type == "changed"
+        assert (await layer.experience.get_recent_events(1201))[7].event_type == "changed"
+
+    in_session(body)
+
+
+@pytest.mark.parametrize("value", [math.nan, np.datetime64(1, "ns"), {2: 1}, {"s"}, pd.NA])
+def test_a_dict_that_was_changed_in_place_is_checked_when_it_is_written(in_session, value):
+    """It was checked when it was set."""
+
+    async def body(layer):
+        event = EventModel(event_type="a", metadata={"b": 1})
+        event.metadata["b"] = value
+        with pytest.raises(InvalidQueryError, match="JSON"):
+            await layer.experience.create(event)
+        await layer.experience.create_event("b")
+        assert await layer.experience.count() == 1
 
     in_session(body)
 
