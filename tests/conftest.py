@@ -98,6 +98,7 @@ SLOW = (
     "properties/test_nearness.py",
     "config/test_compose.py",
     "access/test_tls.py",
+    "access/test_session_settings.py",
     "access/test_troubleshooting.py",
     "properties/test_parallel.py",
     "benchmarks/test_scaling.py",

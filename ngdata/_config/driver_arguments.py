@@ -129,14 +129,15 @@ _KNOWN: Final = (
 _STARTUP: Final = "-c quote_all_identifiers=off -c search_path=pg_catalog"
 
 SENT_BY_LIBPQ: Final = {
-    "PGDATESTYLE": '"DateStyle"',
-    "PGGEQO": '"geqo"',
-    "PGSERVICE": "service",
-    "PGTZ": '"TimeZone"',
+    "PGDATESTYLE": ('"DateStyle"',),
+    "PGGEQO": ('"geqo"',),
+    "PGSERVICE": ("definition of service", "service file"),
+    "PGTZ": ('"TimeZone"',),
 }
 """The environment's variables that can stop libpq from connecting, though not asyncpg.
 
-Each with what the error contains then, in any language; an error on connecting has no SQLSTATE.
+Each with texts of which the error then contains one, in any language of the server: an error on
+connecting has no SQLSTATE.
 """
 
 LIBPQ_ENVIRONMENT: Final = frozenset(
@@ -333,4 +334,5 @@ def _client_certificate() -> dict[str, str]:
 
 
 def _at_home(name: str) -> str:
-    return str(Path("~").expanduser() / name)
+    # Path.expanduser raises for a user without a home.
+    return os.path.join(os.path.expanduser("~"), name)

@@ -43,7 +43,7 @@ def password_in(
     >>> password_in("/nonexistent", ["db.example"], ["5432"], "neurograph", "me") is None
     True
     """
-    path = Path(file).expanduser()
+    path = Path(file)
     try:
         if not path.is_file():
             return None
@@ -68,13 +68,14 @@ def password_in(
 
 
 def _fields(line: str) -> list[str]:
-    """Return the five fields of a line, unescaped; the last one may contain colons."""
+    """Return the five fields of a line, unescaped; nothing if it has fewer."""
     fields: list[str] = []
     rest = line.rstrip("\r\n")
-    while len(fields) < 4:
+    while len(fields) < 5:
+        # As in libpq, the password too ends at a colon that is not escaped.
         match = _FIELD.match(rest)
-        if match is None or match.end() == len(rest):
+        if match is None or (not match[1] and match.end() == len(rest)):
             return []
-        fields.append(match[1])
+        fields.append(_ESCAPED.sub(r"\1", match[1]))
         rest = rest[match.end() :]
-    return [_ESCAPED.sub(r"\1", field) for field in (*fields, rest)]
+    return fields

@@ -49,8 +49,8 @@ def _without_parameter(uri: str, name: str) -> str:
 
 def _explained(error: Exception, uri: str) -> Exception:
     text = str(error).split("failed: ")[-1].strip()
-    for variable, mark in SENT_BY_LIBPQ.items():
-        if os.environ.get(variable) and mark in text:
+    for variable, marks in SENT_BY_LIBPQ.items():
+        if os.environ.get(variable) and any(mark in text for mark in marks):
             return ConfigError(
                 f"{without_password(uri)} cannot be reached, because {variable} in the environment "
                 f"cannot be used ({text}); correct it, or unset it: ngdata does not need it"

@@ -36,7 +36,7 @@ from ngdata.binary.loading import load_records
 from ngdata.errors import ConfigError
 from ngdata.repositories import DatabaseFactory, RepositoryFactory
 from tests.access.test_tls import encrypted
-from tests.conftest import execute
+from tests.conftest import ROOT, execute
 
 BOX = ([-np.inf] * 3, [np.inf] * 3)
 SCALE = float(os.environ.get("NGDATA_TEST_SCALE", "1"))
@@ -431,6 +431,16 @@ def test_every_variable_of_libpq_is_known():
     found = {name.decode() for name in names} - {"PGCOPY"}
     assert len(found) > 35
     assert found <= LIBPQ_ENVIRONMENT
+
+
+def test_the_page_lists_every_setting_and_variable():
+    page = (ROOT / "docs" / "operations.md").read_text("utf-8")
+    section = page.split("## Sessions and the environment")[1].split("\n## ")[0]
+    names = set(re.findall(r"`(\w+)`", section))
+    prefixes = tuple(re.findall(r"`(PG\w+)\.\.\.`", section))
+    assert SETTINGS.keys() <= names
+    assert {v for v in LIBPQ_ENVIRONMENT - names if not v.startswith(prefixes)} == set()
+    assert {name for name in names if name.startswith("PG")} <= LIBPQ_ENVIRONMENT
 
 
 def test_libpq_knows_every_parameter(store, monkeypatch):

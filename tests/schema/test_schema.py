@@ -332,7 +332,7 @@ def test_a_revision_from_the_future(empty_database):
 
 def test_a_user_without_the_right(empty_database):
     role = f"plain_{os.getpid()}"
-    as_role = f"{empty_database}{'&' if '?' in empty_database else '?'}role={role}"
+    as_role = f"{empty_database}&options=-c%20role%3D{role}"
     run(empty_database, f"CREATE ROLE {role}", "SELECT 1")
     try:
         with pytest.raises(ConfigError, match="lacks a right"):
