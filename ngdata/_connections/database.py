@@ -198,7 +198,8 @@ class Database(ProcessBound):
     async def transaction(self) -> AsyncIterator[asyncpg.Connection[Any]]:
         """Begin a transaction for the body: commit when the body ends, roll back if it raises.
 
-        Cancelling the body cancels it on the server too; the clean-up is not interrupted.
+        Cancelling the body cancels it on the server too; the clean-up is not interrupted.  Once COMMIT
+        has been sent, a cancellation is raised after it: the transaction may be committed.
         """
         with translated(self.where):
             # The wait for a connection can be cancelled at once; the rest must end in order.
@@ -208,6 +209,8 @@ class Database(ProcessBound):
                     # If this is cancelled, the transaction has begun and is rolled back below.
                     await uninterrupted(transaction.begin())
                     yield transaction.connection
+                    # A cancellation that has arrived is raised here: then COMMIT is not sent.
+                    await asyncio.sleep(0)
                     await uninterrupted(transaction.commit())
                 finally:
                     await uninterrupted(transaction.end())

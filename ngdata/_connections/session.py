@@ -97,6 +97,8 @@ async def _commit(session: AsyncSession) -> None:
     await session.flush()
     # PostgreSQL answers COMMIT in a failed transaction with a rollback and no error; this fails.
     await session.execute(text("SELECT 1"))
+    # A cancellation that has arrived is raised here: then COMMIT is not sent.
+    await asyncio.sleep(0)
     await uninterrupted(session.commit())
 
 

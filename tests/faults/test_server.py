@@ -11,6 +11,7 @@ import shutil
 import signal
 import tempfile
 import threading
+import time
 from pathlib import Path
 
 import adbc_driver_postgresql.dbapi as adbc
@@ -53,6 +54,18 @@ class Victim:
                 if "[local]" in title:
                     processes[title] = child
         return processes
+
+    @contextlib.contextmanager
+    def frozen(self):
+        """Stop the server's processes for the body, without ending them."""
+        processes = [self.postmaster(), *self.postmaster().children()]
+        for process in processes:
+            process.suspend()
+        try:
+            yield
+        finally:
+            for process in reversed(processes):
+                process.resume()
 
 
 @pytest.fixture(scope="module")
@@ -140,17 +153,52 @@ def test_an_immediate_stop_in_a_bulk_write_leaves_nothing_behind(victim, ng, wai
 def test_a_frozen_server_is_an_error_and_works_again_later(victim, ng, write):
     call = (lambda: ng.tokens.create({0: (5, 5, 5)})) if write else (lambda: works_or_raises(ng))
     call()
-    frozen = [victim.postmaster(), *victim.postmaster().children()]
-    for process in frozen:
-        process.suspend()
-    try:
+    with victim.frozen():
         with pytest.raises(DatabaseUnavailable, match=r"stopped answering|does not answer"):
             call()
         assert ng.health()["ok"] is False
-    finally:
-        for process in reversed(frozen):
-            process.resume()
     call()
+
+
+def test_interrupts_return_while_the_server_is_frozen(victim, wait_until):
+    """Measured: 0.5 s each; the bound has room for a machine that does other work."""
+
+    def threads():
+        names = {thread.name for thread in threading.enumerate()}
+        return {name for name in names if name.startswith("ngdata-")}
+
+    with ngdata.connect(victim.url, cache="off") as ng, ngdata.connect(victim.url) as closing:
+        many = 20_000
+        ng.tokens.bulk_create({"x": range(many), "y": [0.0] * many, "z": [0.0] * many})
+        rows = {"x": [0.5] * many, "y": [0.0] * many, "z": [0.0] * many}
+        count = ng.tokens.count_in_region(*EVERYTHING)
+        parts = ng.tokens.iter_region(*EVERYTHING, chunk_rows=100)
+        next(parts)
+        calls = {
+            "read": lambda: ng.tokens.find_in_region(*BOX),
+            "write": lambda: ng.tokens.bulk_create(rows | {"token_type": ["late"] * many}),
+            "iterate": lambda: list(parts),
+            "connect": lambda: ngdata.connect(victim.url),
+            "close": closing.close,
+        }
+        seconds = {}
+        with victim.frozen():
+            for name, call in calls.items():
+                timer = threading.Timer(0.3, signal.raise_signal, [signal.SIGINT])
+                timer.start()
+                started = time.monotonic()
+                with pytest.raises(KeyboardInterrupt):
+                    call()
+                    while True:  # a close that needs no answer
+                        time.sleep(0.01)
+                seconds[name] = time.monotonic() - started - 0.3
+        assert all(each < 5 for each in seconds.values()), seconds
+        assert ng.tokens.count_in_region(*EVERYTHING) == count
+        wait_until(lambda: ng.pool_status()["write"]["in_use"] == 0)
+        wait_until(lambda: ng.pool_status()["read"]["in_use"] == 0)
+        assert ng.tokens.find_in_region(*EVERYTHING, token_type="late").empty
+    wait_until(lambda: not victim.backends())
+    wait_until(lambda: threads() <= {"ngdata-loop"})
 
 
 def test_an_iterator_raises_the_typed_error_if_the_server_dies(victim, ng):
