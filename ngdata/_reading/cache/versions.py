@@ -26,16 +26,20 @@ __all__ = ["Identity", "Seen", "Versions", "seen_by", "version_sql"]
 T = TypeVar("T")
 _Connection: TypeAlias = "asyncpg.Connection[Any]"
 
+# Behind a pooler, these run outside a transaction and thus under any search_path.
 _IDENTITY: Final = """
 SELECT tokens.reader_identity(), tokens.redis_secret(),
-    has_table_privilege('tokens.versions', 'SELECT')
+    pg_catalog.has_table_privilege('tokens.versions', 'SELECT')
 """
 
 # While the snapshot is that of the last call, nothing was committed since, and its version holds.  A
 # standby's snapshot does not list the transactions in progress, so there the version is read again.
 _CURRENT: Final = """
 SELECT s.snapshot, CASE WHEN (s.snapshot = $2) IS NOT TRUE THEN tokens.current_version($1) END
-FROM (SELECT CASE WHEN NOT pg_is_in_recovery() THEN pg_current_snapshot()::text END) AS s (snapshot)
+FROM (
+    SELECT CASE WHEN NOT pg_catalog.pg_is_in_recovery()
+        THEN pg_catalog.pg_current_snapshot()::pg_catalog.text END
+) AS s (snapshot)
 """
 
 # More nonces of a relation are slow to read, so the reader folds them into few, at most this often in
