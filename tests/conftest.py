@@ -114,10 +114,8 @@ ORDER = {ROOT / "tests" / name: place for place, name in enumerate(SLOW)}
 def pytest_configure(config: pytest.Config) -> None:
     """Keep the machine's settings away from the tests, and make this process's home."""
     for name in list(os.environ):
-        if (
-            name.startswith(("NGDATA_", "POSTGRES_", "REDIS_", "PG"))
-            and name != "NGDATA_TEST_SCALE"
-        ):
+        is_ours = name.startswith(("NGDATA_", "POSTGRES_", "REDIS_", "PG"))
+        if is_ours and name != "NGDATA_TEST_SCALE":
             del os.environ[name]
     # A shell's background job ignores interrupts, and so would its children, which tests send them.
     signal.signal(signal.SIGINT, signal.default_int_handler)
