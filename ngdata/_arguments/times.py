@@ -11,12 +11,26 @@ import pandas as pd
 from ngdata._arguments.numbers import as_integer
 from ngdata.errors import InvalidQueryError
 
-__all__ = ["EPOCH", "MICROSECOND", "Time", "as_utc", "first_microsecond", "is_missing"]
+__all__ = [
+    "EPOCH",
+    "MICROSECOND",
+    "Time",
+    "as_utc",
+    "check_epoch_unit",
+    "first_microsecond",
+    "is_missing",
+]
 
 Time: TypeAlias = dt.datetime | pd.Timestamp | int | str
 
 EPOCH: Final = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
 MICROSECOND: Final = dt.timedelta(microseconds=1)
+
+# The first seconds of the years 1980 and 2201: the times that a caller is likely to mean.
+_LIKELY_SECONDS: Final = range(315_532_800, 7_289_654_400)
+
+# How many of each unit make a second.  No number is likely in two units, milliseconds included.
+_UNITS: Final = {"seconds": 1, "microseconds": 10**6, "nanoseconds": 10**9}
 
 
 def is_missing(value: object) -> bool:
@@ -27,6 +41,46 @@ def is_missing(value: object) -> bool:
         or value is pd.NA
         or (isinstance(value, float | np.floating) and bool(np.isnan(value)))
     )
+
+
+def check_epoch_unit(name: str, low: int, high: int | None = None) -> None:
+    """Raise if integers that should be milliseconds since the epoch are likely of another unit.
+
+    They are if they all lie in the years 1980 to 2200 when read as seconds, microseconds or
+    nanoseconds.  Read as milliseconds, such numbers are days of early 1970, or years after 9999.
+    Numbers that are likely in no unit, such as 0 and 1000, are accepted.
+
+    Parameters
+    ----------
+    name : str
+        The argument's or column's name, for the error.
+    low, high : int
+        The least and the greatest of the integers; `high` is `low` by default.
+
+    Raises
+    ------
+    InvalidQueryError
+        The error names the unit and what to pass instead.
+
+    Examples
+    --------
+    >>> from ngdata._arguments.times import check_epoch_unit
+    >>> check_epoch_unit("start", 1_700_000_000_000)
+    >>> check_epoch_unit("start", 1_700_000_000)
+    Traceback (most recent call last):
+    ngdata.errors.InvalidQueryError: start must be in milliseconds since the epoch, but 1700000000 \
+looks like seconds (2023-11-14T22:13:20+00:00); pass 1700000000000, or a time with a time zone
+    """
+    for unit, per_second in _UNITS.items():
+        seconds = low // per_second
+        if seconds in _LIKELY_SECONDS and (low if high is None else high) // per_second in (
+            _LIKELY_SECONDS
+        ):
+            time = (EPOCH + dt.timedelta(seconds=seconds)).isoformat()
+            raise InvalidQueryError(
+                f"{name} must be in milliseconds since the epoch, but {low} looks like {unit} "
+                f"({time}); pass {low * 1000 // per_second}, or a time with a time zone"
+            )
 
 
 def as_utc(value: object, name: str) -> dt.datetime:
@@ -42,7 +96,8 @@ def as_utc(value: object, name: str) -> dt.datetime:
     Raises
     ------
     InvalidQueryError
-        If the time has no time zone, or is outside the years 1 to 9999.
+        If the time has no time zone, is outside the years 1 to 9999, or is an integer that looks
+        like seconds, microseconds or nanoseconds.
 
     Examples
     --------
@@ -55,6 +110,7 @@ def as_utc(value: object, name: str) -> dt.datetime:
     try:
         milliseconds = as_integer(value)
         if milliseconds is not None:
+            check_epoch_unit(name, milliseconds)
             return EPOCH + dt.timedelta(milliseconds=milliseconds)
         if isinstance(value, np.datetime64 | str):
             stamp = pd.Timestamp(value)

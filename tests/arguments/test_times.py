@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ngdata._arguments.times import as_utc, first_microsecond, is_missing
+from ngdata._arguments.times import as_utc, check_epoch_unit, first_microsecond, is_missing
 from ngdata.errors import InvalidQueryError
 
 NANOSECONDS = st.integers(-(2**62), 2**62)
@@ -53,7 +53,9 @@ def test_an_ambiguous_hour():
 
 
 @settings(deadline=None, derandomize=True, database=None)
-@given(st.integers(-62_135_596_800_000, 253_402_300_799_999))
+@given(
+    st.integers(-62_135_596_800_000, 315_532_799) | st.integers(7_289_654_400, 253_402_300_799_999)
+)
 def test_integers_are_milliseconds(milliseconds):
     expected = EPOCH + dt.timedelta(milliseconds=milliseconds)
     assert as_utc(milliseconds, "t") == as_utc(np.int64(milliseconds), "t") == expected
@@ -80,3 +82,36 @@ def test_missing(value):
 @pytest.mark.parametrize("value", [0, "", False, [], {}, np.datetime64(0, "s")])
 def test_not_missing(value):
     assert not is_missing(value)
+
+
+_SECONDS = (dt.datetime(1980, 1, 1, tzinfo=dt.UTC), dt.datetime(2200, 12, 31, tzinfo=dt.UTC))
+
+
+@pytest.mark.parametrize("moment", [*_SECONDS, dt.datetime(2023, 11, 14, tzinfo=dt.UTC)])
+@pytest.mark.parametrize(
+    ("unit", "per_second"), [("seconds", 1), ("microseconds", 10**6), ("nanoseconds", 10**9)]
+)
+@pytest.mark.parametrize("kind", [int, np.int64])
+def test_integers_of_another_unit(moment, unit, per_second, kind):
+    seconds = (moment - EPOCH) // dt.timedelta(seconds=1)
+    number = kind(seconds * per_second)
+    for check in (as_utc, first_microsecond):
+        with pytest.raises(InvalidQueryError) as caught:
+            check(number, "start")
+        assert str(caught.value) == (
+            f"start must be in milliseconds since the epoch, but {number} looks like {unit}"
+            f" ({moment.isoformat()}); pass {seconds * 1000}, or a time with a time zone"
+        )
+    assert as_utc(seconds * 1000, "start") == moment
+
+
+@pytest.mark.parametrize("number", [0, 1, -1, 1000, 900_000, 86_400_000, -62_135_596_800_000])
+def test_integers_of_no_likely_unit_are_milliseconds(number):
+    assert as_utc(number, "t") == EPOCH + dt.timedelta(milliseconds=number)
+
+
+def test_a_column_is_of_another_unit_only_if_all_its_rows_are():
+    check_epoch_unit("timestamp", 0, 1_700_000_000)
+    check_epoch_unit("timestamp", 1_700_000_000, 1_700_000_000_000)
+    with pytest.raises(InvalidQueryError, match=r"timestamp must be in milliseconds .* seconds"):
+        check_epoch_unit("timestamp", 1_600_000_000, 1_700_000_000)
