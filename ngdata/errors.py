@@ -13,12 +13,14 @@
     ├── DatabaseUnavailable  (ConnectionError) no server answers, or the connection was lost
     └── SchemaVersionError                     the database has another schema revision
 
-Every message names the bad value and the next step, and never contains a password.
+Every message names the bad value and the next step, has at most 2,000 characters, and never contains
+a password.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Final
 
 __all__ = [
     "CacheWarning",
@@ -35,6 +37,19 @@ __all__ = [
 ]
 
 
+MAX_MESSAGE: Final = 2000
+"""The most characters of a message."""
+
+
+def _bounded(message: str) -> str:
+    """Return a message that any terminal can show: not too long, and without half surrogates."""
+    message = message.encode("utf-8", "backslashreplace").decode()
+    if len(message) <= MAX_MESSAGE:
+        return message
+    # The end often says what to do.
+    return f"{message[:1500]} ... {message[-490:]}"
+
+
 class NGDataError(Exception):
     """The base class of all errors of ngdata.
 
@@ -45,6 +60,9 @@ class NGDataError(Exception):
     """
 
     sqlstate: str | None = None
+
+    def __init__(self, message: object = "", *rest: object) -> None:
+        super().__init__(_bounded(str(message)), *rest)
 
 
 class ConfigError(NGDataError):

@@ -40,9 +40,10 @@ def shown(value: object) -> str:
         # A repr of several lines is that of a frame or an array.
         text = " ".join(text.split()) if "\n" in text else text
         text = text.encode("utf-8", "backslashreplace").decode()
+    except (ValueError, RecursionError, NotImplementedError):  # the last: a Timestamp of year 20000
+        return f"a {type(value).__name__[:100]} too large to show"
     except Exception:  # whatever a method of the caller's object raises
-        kind = type(value).__name__
-        text = f"<{kind[:100]} object>"
+        return f"a {type(value).__name__[:100]} that cannot be shown"
     return text if len(text) <= MAX_SHOWN else text[: MAX_SHOWN - 3] + "..."
 
 
@@ -80,7 +81,7 @@ ZeroDivisionError('division by zero')
     signature = inspect.signature(check)
 
     @functools.wraps(check)
-    def guarded_check(value: Any, *args: P.args, **options: P.kwargs) -> T:
+    def guarded_check(value: Any, /, *args: P.args, **options: P.kwargs) -> T:
         try:
             return check(value, *args, **options)
         except NGDataError:

@@ -17,6 +17,7 @@ import adbc_driver_postgresql.dbapi as adbc
 import pandas as pd
 
 from ngdata._arguments.numbers import positive
+from ngdata._arguments.texts import checked_word
 from ngdata._connections.arrow_connection import ArrowConnection
 from ngdata._connections.arrow_session import TooManyRows, VersionedTable
 from ngdata._connections.database import Database
@@ -27,7 +28,7 @@ from ngdata._reading import parallel
 from ngdata._reading.answer import Answer
 from ngdata._reading.frames import to_frame
 from ngdata._reading.wire_format import unpack_batch
-from ngdata.errors import InvalidQueryError, NotFoundError, ResultTooLarge
+from ngdata.errors import NotFoundError, ResultTooLarge
 
 __all__ = [
     "CacheMode",
@@ -52,9 +53,7 @@ _SMALL_BYTES: Final = 1 << 18
 
 def checked_mode(mode: Any) -> CacheMode:
     """Return a cache mode, checked."""
-    if mode not in get_args(CacheMode):
-        raise InvalidQueryError(f"cache must be 'strict', 'ttl' or 'off', not {mode!r}")
-    checked: CacheMode = mode
+    checked: CacheMode = checked_word(mode, get_args(CacheMode), "cache")
     return checked
 
 

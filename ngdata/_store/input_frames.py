@@ -11,6 +11,7 @@ from typing import Any, Final, TypeAlias
 import pandas as pd
 import pyarrow as pa
 
+from ngdata._arguments.shown import guarded, shown
 from ngdata._arguments.suggestions import did_you_mean
 from ngdata.errors import InvalidQueryError
 
@@ -40,6 +41,13 @@ def as_dataframe(frame: Frame, required: Sequence[str], optional: Sequence[str])
     InvalidQueryError
         For a column that is missing, unknown, or duplicate.
     """
+    return _as_dataframe(frame, required, optional)
+
+
+@guarded
+def _as_dataframe(
+    frame: Any, required: Sequence[str], optional: Sequence[str], name: str = "the frame"
+) -> pd.DataFrame:
     if isinstance(frame, pd.DataFrame):
         dataframe = frame
     elif hasattr(frame, "__arrow_c_stream__") and not isinstance(frame, pd.Series):
@@ -48,15 +56,15 @@ def as_dataframe(frame: Frame, required: Sequence[str], optional: Sequence[str])
         dataframe = _from_mapping(frame)
     else:
         raise InvalidQueryError(
-            "the frame must be a DataFrame, a mapping of columns, an Arrow or a Polars table, not "
+            f"{name} must be a DataFrame, a mapping of columns, an Arrow or a Polars table, not "
             f"{type(frame).__name__}"
         )
     known = [*required, *optional]
-    for name in dataframe.columns:
-        if name not in known:
-            hint = did_you_mean(name, known)
+    for column in dataframe.columns:
+        if column not in known:
+            hint = did_you_mean(column, known)
             raise InvalidQueryError(
-                f"unknown column {name!r}; the columns to write are {', '.join(known)}{hint}"
+                f"unknown column {shown(column)}; the columns to write are {', '.join(known)}{hint}"
             )
     if not dataframe.columns.is_unique:
         raise InvalidQueryError(
@@ -84,7 +92,7 @@ def _from_arrow(frame: Any) -> pd.DataFrame:
 def _from_mapping(columns: Mapping[str, Any]) -> pd.DataFrame:
     try:
         return pd.DataFrame({name: _column_values(values) for name, values in columns.items()})
-    except ValueError as error:
+    except (TypeError, ValueError) as error:
         raise InvalidQueryError(f"the columns do not form a frame: {error}") from None
 
 

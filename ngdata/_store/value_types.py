@@ -26,6 +26,7 @@ import pyarrow.compute as pc
 from ngdata._arguments.ids import CANONICAL, canonical_id, canonical_ids
 from ngdata._arguments.json_text import json_text
 from ngdata._arguments.numbers import as_float, is_number
+from ngdata._arguments.shown import shown
 from ngdata._arguments.times import as_utc, is_missing
 from ngdata._query.boxes import MAX_COORDINATE
 from ngdata.errors import InvalidQueryError
@@ -57,13 +58,8 @@ def _in_row(row: int | None) -> str:
 
 
 def short_repr(value: object) -> str:
-    """Return the repr of a value for an error, cut after 200 characters."""
-    plain = value.item() if isinstance(value, np.generic) else value
-    try:
-        text = repr(plain)
-    except (ValueError, RecursionError, NotImplementedError):  # the last: a Timestamp of year 20000
-        return f"a {type(value).__name__} too large to show"
-    return text if len(text) <= 200 else text[:200] + "..."
+    """Return the repr of a value for an error, of at most 200 characters."""
+    return shown(value)
 
 
 def first_true(mask: np.ndarray) -> int | None:
@@ -95,6 +91,9 @@ class ValueType(ABC):
 
     def is_missing(self, value: Any) -> bool:
         """Return whether a value means "not given": None, NaN or NaT."""
+        # pandas compares a Decimal with itself, which a signaling NaN refuses.
+        if isinstance(value, Decimal):
+            return value.is_nan()
         return pd.api.types.is_scalar(value) and bool(pd.isna(value))
 
     def check_column(
@@ -202,7 +201,8 @@ class Number(ValueType):
 
         In a column NaN does; a single value that is NaN was computed, and is a mistake.
         """
-        return super().is_missing(value) and not isinstance(value, float | np.floating)
+        is_number = isinstance(value, float | np.floating | Decimal)
+        return super().is_missing(value) and not is_number
 
     def check_column(
         self, values: pd.Series[Any], name: str, default: Any = None, *, required: bool = False
@@ -273,7 +273,7 @@ class Text(ValueType):
             raise invalid_value(name, row, value, "text")
         if "\0" in value or not _is_encodable(value):
             raise invalid_value(name, row, value, "valid Unicode without NUL")
-        return value
+        return str.__str__(value)
 
     def check_column(
         self, values: pd.Series[Any], name: str, default: Any = None, *, required: bool = False

@@ -7,6 +7,7 @@ from typing import Any, Final
 
 import pandas as pd
 
+from ngdata._arguments.shown import shown
 from ngdata._client.async_client import AsyncClient
 from ngdata._client.sync.client import Client
 from ngdata._connections.threads import in_daemon_thread
@@ -58,7 +59,7 @@ def load_celegans(ng: Client) -> pd.DataFrame:
     """
     if not isinstance(ng, Client):
         raise InvalidQueryError(
-            f"ng must be a client from ngdata.connect(), not {ng!r}; with an async client, "
+            f"ng must be a client from ngdata.connect(), not {shown(ng)}; with an async client, "
             "await load_celegans_async(ang)"
         )
     return ng._loop.run(load_celegans_async(ng._wrapped))
@@ -93,7 +94,7 @@ async def load_celegans_async(ang: AsyncClient) -> pd.DataFrame:
     """
     if not isinstance(ang, AsyncClient):
         raise InvalidQueryError(
-            f"ang must be a client from ngdata.connect_async(), not {ang!r}; with a sync client, "
+            f"ang must be a client from ngdata.connect_async(), not {shown(ang)}; with a sync client, "
             "call load_celegans(ng)"
         )
     neurons, tokens, connections = await in_daemon_thread(read_sample)

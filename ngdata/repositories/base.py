@@ -29,8 +29,10 @@ from sqlalchemy.orm.attributes import flag_modified
 from sqlalchemy.orm.util import identity_key
 
 from ngdata._arguments.ids import Id, canonical_id
+from ngdata._arguments.numbers import whole
+from ngdata._arguments.shown import guarded, shown
 from ngdata._connections.session import session_errors
-from ngdata._query.filters import row_limit
+from ngdata._query.filters import checked_limit
 from ngdata._query.model import Query
 from ngdata._store.models import ConnectionModel, EventModel, TokenModel
 from ngdata.errors import IntegrityError, InvalidQueryError, NotFoundError
@@ -89,12 +91,11 @@ class Repository(Generic[EntityT]):
     async def get_all(self, limit: int | None = None, offset: int = 0) -> list[EntityT]:
         """Return all entities by id, or `limit` of them after the first `offset`."""
         statement = select(self.model).order_by(self.model.id)
-        if limit is not None:
-            row_limit(limit)
-            statement = statement.limit(min(limit, 2**63 - 1))
-        if not isinstance(offset, int) or isinstance(offset, bool) or not 0 <= offset < 2**63:
-            raise InvalidQueryError(f"offset must be an integer of at least 0, not {offset!r}")
-        return await self._all(statement.offset(offset))
+        count = checked_limit(limit)
+        if count is not None:
+            statement = statement.limit(count)
+        first = whole(offset, "offset", 0, 2**63 - 1, "2**63 - 1")
+        return await self._all(statement.offset(first))
 
     async def count(self) -> int:
         """Return the number of entities in the store."""
@@ -120,7 +121,7 @@ class Repository(Generic[EntityT]):
         IntegrityError
             As for `create`; none of the entities is written.
         """
-        new = list(entities)
+        new = _as_list(entities, "entities")
         self._check_new(new)
         async with self._savepoint():
             self.session.add_all(new)
@@ -239,7 +240,7 @@ class Repository(Generic[EntityT]):
     def _check_model(self, entity: object) -> None:
         if not isinstance(entity, self.model):
             raise InvalidQueryError(
-                f"{type(self).__name__} needs a {self.model.__name__}, not {entity!r}"
+                f"{type(self).__name__} needs a {self.model.__name__}, not {shown(entity)}"
             )
 
     def _check_new(self, new: Sequence[EntityT]) -> None:
@@ -249,7 +250,9 @@ class Repository(Generic[EntityT]):
         for entity in new:
             self._check_model(entity)
             if inspect(entity).has_identity:
-                raise IntegrityError(f"{entity!r} is already in the store; change it with update()")
+                raise IntegrityError(
+                    f"{shown(entity)} is already in the store; change it with update()"
+                )
             if entity.id is None:
                 continue
             if entity.id in ids or identity_key(self.model, entity.id) in identity_map:
@@ -258,6 +261,13 @@ class Repository(Generic[EntityT]):
                     " was written"
                 )
             ids.add(entity.id)
+
+
+@guarded
+def _as_list(values: Any, name: str) -> list[Any]:
+    if not isinstance(values, Iterable):
+        raise InvalidQueryError(f"{name} must be a sequence of entities, not {shown(values)}")
+    return list(values)
 
 
 def _raw_sql(statement: str) -> Any:
