@@ -22,6 +22,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
+import numpy as np
+
 __all__ = [
     "CacheWarning",
     "ConfigError",
@@ -39,6 +41,34 @@ __all__ = [
 
 MAX_MESSAGE: Final = 2000
 """The most characters of a message."""
+
+
+MAX_SHOWN: Final = 200
+"""The most characters of a caller's value in a message."""
+
+
+def shown(value: object) -> str:
+    """Return the repr of a value for an error: one line, at most 200 characters, of any object.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from ngdata.errors import shown
+    >>> shown(np.float32(0.1)), len(shown("long " * 1000))
+    ('0.10000000149011612', 200)
+    """
+    if type(value) in (str, bytes):
+        value = value[: MAX_SHOWN + 1]  # type: ignore[index]  # the rest would be cut anyway
+    try:
+        text = repr(value.item() if isinstance(value, np.generic) else value)
+        # A repr of several lines is that of a frame or an array.
+        text = " ".join(text.split()) if "\n" in text else text
+        text = text.encode("utf-8", "backslashreplace").decode()
+    except (ValueError, RecursionError, NotImplementedError):  # the last: a Timestamp of year 20000
+        return f"a {type(value).__name__[:100]} too large to show"
+    except Exception:  # whatever a method of the caller's object raises
+        return f"a {type(value).__name__[:100]} that cannot be shown"
+    return text if len(text) <= MAX_SHOWN else text[: MAX_SHOWN - 3] + "..."
 
 
 def _bounded(message: str) -> str:

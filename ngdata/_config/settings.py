@@ -25,7 +25,7 @@ from ngdata._config.sources import (
 )
 from ngdata._config.url import URL
 from ngdata._config.yaml_file import from_mapping, load_config_file
-from ngdata.errors import ConfigError
+from ngdata.errors import ConfigError, shown
 
 __all__ = ["ServerParts", "Settings", "load_settings", "resolve_settings"]
 
@@ -186,8 +186,8 @@ def _describe(problem: Any, sources: Sources) -> str:
     message = message.replace("Input should be", "must be").replace("Input is", "is")
     # A variable may hold a secret under a wrong name; an argument is in the caller's own code.
     is_secret = "SecretStr" in str(Settings.model_fields[setting].annotation)
-    shown = "" if is_secret or rank(sources, setting) else f", not {problem['input']!r}"
-    return f"{sources[setting].label} {message}{shown}"
+    value = "" if is_secret or rank(sources, setting) else f", not {shown(problem['input'])}"
+    return f"{sources[setting].label} {message}{value}"
 
 
 def _with_urls(settings: Settings, sources: Sources) -> Settings:
@@ -266,8 +266,8 @@ def _tls_parameters(
         difference = rank(sources, setting) - rank(sources, decisive)
         if in_url and difference == 0:
             raise ConfigError(
-                f"{sources[setting].label} is {value!r}, but the database URL from the same source "
-                f"has {name}={in_url!r}; set only one of them"
+                f"{sources[setting].label} is {shown(value)}, but the database URL from the same source "
+                f"has {name}={shown(in_url)}; set only one of them"
             )
         if not in_url or difference < 0:
             parameters[name] = value
