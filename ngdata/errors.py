@@ -19,6 +19,7 @@ a password.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import Final
 
@@ -71,9 +72,13 @@ def shown(value: object) -> str:
     return text if len(text) <= MAX_SHOWN else text[: MAX_SHOWN - 3] + "..."
 
 
+_CONTROL: Final = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
+
+
 def _bounded(message: str) -> str:
-    """Return a message that any terminal can show: not too long, and without half surrogates."""
+    """Return a message that any terminal can show: not too long, and printable."""
     message = message.encode("utf-8", "backslashreplace").decode()
+    message = _CONTROL.sub(lambda match: f"\\x{ord(match[0]):02x}", message)
     if len(message) <= MAX_MESSAGE:
         return message
     # The end often says what to do.

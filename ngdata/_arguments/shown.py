@@ -9,7 +9,7 @@ from typing import Any, Concatenate, ParamSpec, TypeVar
 
 from ngdata.errors import MAX_SHOWN, InvalidQueryError, NGDataError, shown
 
-__all__ = ["MAX_SHOWN", "guarded", "shown"]
+__all__ = ["MAX_SHOWN", "guarded", "is_instance", "shown"]
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -49,3 +49,16 @@ ZeroDivisionError('division by zero')
             ) from None
 
     return guarded_check
+
+
+@guarded
+def is_instance(value: Any, kind: type, name: str) -> bool:
+    """Return whether an argument is of a type, whatever its attribute ``__class__`` does.
+
+    Examples
+    --------
+    >>> from ngdata._arguments.shown import is_instance
+    >>> is_instance(1, int, "k")
+    True
+    """
+    return isinstance(value, kind)

@@ -180,7 +180,9 @@ def _readable(setting: str, file: str) -> str:
     try:
         path.open("rb").close()
     except OSError as error:
-        raise ConfigError(f"{setting}: {path} cannot be read: {error.strerror}") from None
+        raise ConfigError(
+            f"{setting}: {str(path)[:200]} cannot be read: {error.strerror}"
+        ) from None
     return str(path)
 
 

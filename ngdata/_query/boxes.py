@@ -64,7 +64,12 @@ def _three(value: Any, name: str) -> Point:
 
 
 def unmasked(value: Any) -> Any:
-    """Return a masked array with NaN for its masked values, which NumPy would use as if unmasked."""
+    """Return a masked array with NaN for its masked values, which NumPy would use as if unmasked.
+
+    A range becomes an array at once: NumPy would look at each of its numbers first.
+    """
+    if isinstance(value, range):
+        return np.arange(value.start, value.stop, value.step)
     if not isinstance(value, np.ma.MaskedArray):
         return value
     dtype = np.float64 if value.dtype.kind in "iuf" else object

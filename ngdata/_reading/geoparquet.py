@@ -82,7 +82,8 @@ def _target(path: Any, name: str = "path") -> Path:
         raise InvalidQueryError(f"{name} must be the path of a file, not {shown(path)}") from None
     except (OSError, RuntimeError, ValueError) as error:
         raise InvalidQueryError(
-            f"{name} cannot be the path of a file: {shown(path)}: {error}"
+            f"{name} cannot be the path of a file: {shown(path)}: "
+            f"{getattr(error, 'strerror', None) or shown(error)}"
         ) from None
     if not target.name or target.is_dir():
         raise InvalidQueryError(f"{name} must name a file, but {shown(str(path))} is a directory")

@@ -20,7 +20,7 @@ import pandas as pd
 import pyarrow as pa
 
 from ngdata._arguments.numbers import as_flag
-from ngdata._arguments.shown import guarded, shown
+from ngdata._arguments.shown import guarded, is_instance, shown
 from ngdata._arguments.texts import checked_word
 from ngdata._client.async_client import AsyncClient
 from ngdata._client.sync.client import Client
@@ -165,7 +165,7 @@ def load_records(
     ...     load_records(ng, file.name).written
     1
     """
-    if not isinstance(ng, Client):
+    if not is_instance(ng, Client, "ng"):
         raise InvalidQueryError(
             f"load_records needs the client that ngdata.connect() returns, not {shown(ng)}; with an async "
             "client, await load_records_async(ang, ...)"
@@ -223,7 +223,7 @@ async def load_records_async(
     ...     asyncio.run(load(file.name)).written
     1
     """
-    if not isinstance(ang, AsyncClient):
+    if not is_instance(ang, AsyncClient, "ang"):
         raise InvalidQueryError(
             f"load_records_async needs the client that ngdata.connect_async() returns, not {shown(ang)}; "
             "with a sync client, call load_records(ng, ...)"
@@ -292,7 +292,7 @@ def _open(path: str) -> BinaryIO:
         return open(path, "rb")
     except (OSError, ValueError) as error:  # the latter for NUL in the path
         raise InvalidQueryError(
-            f"{shown(path)} cannot be read: {getattr(error, 'strerror', error)}"
+            f"{path[:200]} cannot be read: {getattr(error, 'strerror', None) or shown(error)}"
         ) from None
 
 

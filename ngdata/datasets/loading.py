@@ -7,7 +7,7 @@ from typing import Any, Final
 
 import pandas as pd
 
-from ngdata._arguments.shown import shown
+from ngdata._arguments.shown import is_instance, shown
 from ngdata._client.async_client import AsyncClient
 from ngdata._client.sync.client import Client
 from ngdata._connections.threads import in_daemon_thread
@@ -57,7 +57,7 @@ def load_celegans(ng: Client) -> pd.DataFrame:
        neuron     x      y       z
     53   AVAL -0.55 -271.5  37.983
     """
-    if not isinstance(ng, Client):
+    if not is_instance(ng, Client, "ng"):
         raise InvalidQueryError(
             f"ng must be a client from ngdata.connect(), not {shown(ng)}; with an async client, "
             "await load_celegans_async(ang)"
@@ -92,7 +92,7 @@ async def load_celegans_async(ang: AsyncClient) -> pd.DataFrame:
     >>> len(asyncio.run(load()))
     302
     """
-    if not isinstance(ang, AsyncClient):
+    if not is_instance(ang, AsyncClient, "ang"):
         raise InvalidQueryError(
             f"ang must be a client from ngdata.connect_async(), not {shown(ang)}; with a sync client, "
             "call load_celegans(ng)"

@@ -36,10 +36,11 @@ from ngdata._query.filters import checked_limit
 from ngdata._query.model import Query
 from ngdata._store.models import ConnectionModel, EventModel, TokenModel
 from ngdata.errors import IntegrityError, InvalidQueryError, NotFoundError
-from ngdata.repositories.redis import RedisManager
+from ngdata.repositories.redis import RedisManager, as_config
 
 __all__ = ["Repository"]
 
+InstanceT = TypeVar("InstanceT")
 EntityT = TypeVar("EntityT", TokenModel, ConnectionModel, EventModel)
 
 # Attributes that can be changed in place, which SQLAlchemy does not notice.
@@ -75,9 +76,9 @@ class Repository(Generic[EntityT]):
         redis: RedisManager | None = None,
         config: Mapping[str, Any] | None = None,
     ) -> None:
-        self.session = session
-        self.redis = redis
-        self.config = dict(config or {})
+        self.session = _instance_of(session, "session", AsyncSession)
+        self.redis = None if redis is None else _instance_of(redis, "redis", RedisManager)
+        self.config = as_config(config, "config")
         self._where: str = session.info.get("where", "the database")
         self._lock: asyncio.Lock = session.info.setdefault("alone", asyncio.Lock())
 
@@ -147,7 +148,7 @@ class Repository(Generic[EntityT]):
         IntegrityError, InvalidQueryError
             The database rejects the change.  The session stays usable, and the entity is unchanged.
         """
-        self._check_model(entity)
+        self._check_model(entity, "entity")
         persistent = inspect(entity).persistent
         if persistent:
             # Otherwise starting the savepoint would flush the entity outside of it.
@@ -237,18 +238,15 @@ class Repository(Generic[EntityT]):
             yield
             await self.session.flush()
 
-    def _check_model(self, entity: object) -> None:
-        if not isinstance(entity, self.model):
-            raise InvalidQueryError(
-                f"{type(self).__name__} needs a {self.model.__name__}, not {shown(entity)}"
-            )
+    def _check_model(self, entity: object, name: str) -> None:
+        _instance_of(entity, name, self.model)
 
     def _check_new(self, new: Sequence[EntityT]) -> None:
         """Raise for duplicates that SQLAlchemy would ignore, or only warn of."""
         identity_map = self.session.sync_session.identity_map
         ids: set[uuid.UUID] = set()
         for entity in new:
-            self._check_model(entity)
+            self._check_model(entity, "entity")
             if inspect(entity).has_identity:
                 raise IntegrityError(
                     f"{shown(entity)} is already in the store; change it with update()"
@@ -261,6 +259,13 @@ class Repository(Generic[EntityT]):
                     " was written"
                 )
             ids.add(entity.id)
+
+
+@guarded
+def _instance_of(value: Any, name: str, kind: type[InstanceT]) -> InstanceT:
+    if not isinstance(value, kind):
+        raise InvalidQueryError(f"{name} must be of type {kind.__name__}, not {shown(value)}")
+    return value
 
 
 @guarded

@@ -14,7 +14,7 @@ from ngdata._connections.opening import open_database
 from ngdata._connections.threads import in_daemon_thread
 from ngdata._query.model import Column, Kind, Query
 from ngdata._query.partitions import Split, head
-from ngdata._reading.dask_frames.access import ENVIRONMENT, Access
+from ngdata._reading.dask_frames.access import Access
 from ngdata._reading.dask_frames.tasks import Partition, PartitionReader, read_with_version
 from ngdata._reading.optional_imports import import_optional
 from ngdata._reading.reader import DatabaseReader, Reader
@@ -61,7 +61,7 @@ async def dask_frame(
     empty = await reader.frame(head(split.whole), "off")
     empty.attrs.clear()
     access = Access.of(database.settings, url)
-    if url is None or url == ENVIRONMENT:
+    if url is None or access.settings is None:
         bounds, version = await _read_bounds(reader, split.bounds)
     else:
         async with open_database(access.resolved()) as other:
