@@ -10,6 +10,7 @@ import asyncpg
 import pandas as pd
 import pyarrow as pa
 
+from ngdata._arguments.numbers import as_flag
 from ngdata._connections.database import Database
 from ngdata._connections.threads import in_daemon_thread
 from ngdata._reading.reader import Reader
@@ -64,6 +65,7 @@ class Namespace:
 
         `at_once` returns the number of rows in each COPY, `around` a context manager for the writes.
         """
+        progress = as_flag(progress, "progress", optional=True)
         table = await in_daemon_thread(rows)
         if table.num_rows:
             async with (
