@@ -59,7 +59,9 @@ async def ways_of(
 
     async def write() -> None:
         # Of another table: the answer stays up to date, but that has to be checked.
-        await connection.execute("INSERT INTO experience.experience_events (event_type) VALUES ('')")
+        await connection.execute(
+            "INSERT INTO experience.experience_events (event_type) VALUES ('')"
+        )
 
     frame = await read("off")
     await plain.set(f"pickle:{rows}", pickle.dumps(frame), ex=3600)

@@ -13,12 +13,17 @@
     ├── DatabaseUnavailable  (ConnectionError) no server answers, or the connection was lost
     └── SchemaVersionError                     the database has another schema revision
 
-Every message names the bad value and the next step, and never contains a password.
+Every message names the bad value and the next step, has at most 2,000 characters, and never contains
+a password.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
+from typing import Final
+
+import numpy as np
 
 __all__ = [
     "CacheWarning",
@@ -35,6 +40,51 @@ __all__ = [
 ]
 
 
+MAX_MESSAGE: Final = 2000
+"""The most characters of a message."""
+
+
+MAX_SHOWN: Final = 200
+"""The most characters of a caller's value in a message."""
+
+
+def shown(value: object) -> str:
+    """Return the repr of a value for an error: one line, at most 200 characters, of any object.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from ngdata.errors import shown
+    >>> shown(np.float32(0.1)), len(shown("long " * 1000))
+    ('0.10000000149011612', 200)
+    """
+    if type(value) in (str, bytes):
+        value = value[: MAX_SHOWN + 1]  # type: ignore[index]  # the rest would be cut anyway
+    try:
+        text = repr(value.item() if isinstance(value, np.generic) else value)
+        # A repr of several lines is that of a frame or an array.
+        text = " ".join(text.split()) if "\n" in text else text
+        text = text.encode("utf-8", "backslashreplace").decode()
+    except (ValueError, RecursionError, NotImplementedError):  # the last: a Timestamp of year 20000
+        return f"a {type(value).__name__[:100]} too large to show"
+    except Exception:  # whatever a method of the caller's object raises
+        return f"a {type(value).__name__[:100]} that cannot be shown"
+    return text if len(text) <= MAX_SHOWN else text[: MAX_SHOWN - 3] + "..."
+
+
+_CONTROL: Final = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
+
+
+def _bounded(message: str) -> str:
+    """Return a message that any terminal can show: not too long, and printable."""
+    message = message.encode("utf-8", "backslashreplace").decode()
+    message = _CONTROL.sub(lambda match: f"\\x{ord(match[0]):02x}", message)
+    if len(message) <= MAX_MESSAGE:
+        return message
+    # The end often says what to do.
+    return f"{message[:1500]} ... {message[-490:]}"
+
+
 class NGDataError(Exception):
     """The base class of all errors of ngdata.
 
@@ -45,6 +95,9 @@ class NGDataError(Exception):
     """
 
     sqlstate: str | None = None
+
+    def __init__(self, message: object = "", *rest: object) -> None:
+        super().__init__(_bounded(str(message)), *rest)
 
 
 class ConfigError(NGDataError):

@@ -63,6 +63,7 @@ SLOW = (
     "admin/test_doctor.py",
     "cache/test_versions.py",
     "cache/test_strict.py",
+    "bad_input/test_any_value.py",
     "faults/test_local_crash.py",
     "schema/test_schema.py",
     "embedded/test_local.py",

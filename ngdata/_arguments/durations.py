@@ -10,6 +10,7 @@ import pandas as pd
 from pandas.tseries.frequencies import to_offset
 
 from ngdata._arguments.numbers import as_float
+from ngdata._arguments.shown import guarded, shown
 from ngdata._arguments.times import is_missing
 from ngdata.errors import InvalidQueryError
 
@@ -22,7 +23,8 @@ Frequency: TypeAlias = dt.timedelta | np.timedelta64 | pd.offsets.BaseOffset | f
 _MAXIMUM: Final = dt.timedelta(days=36_525)
 
 
-def as_duration(value: object, name: str) -> dt.timedelta:
+@guarded
+def as_duration(value: Any, name: str) -> dt.timedelta:
     """Return a duration to the microsecond: at least 0, at most a century.
 
     Parameters
@@ -46,14 +48,17 @@ def as_duration(value: object, name: str) -> dt.timedelta:
     duration = _timedelta(value)
     if duration is None:
         raise InvalidQueryError(
-            f"{name} must be a timedelta, a number of seconds, or text such as '5s', not {value!r}"
+            f"{name} must be a timedelta, a number of seconds, or text such as '5s', not {shown(value)}"
         )
     if not pd.Timedelta(0) <= duration <= _MAXIMUM:
-        raise InvalidQueryError(f"{name} must be from 0 to {_MAXIMUM.days:,} days, not {value!r}")
+        raise InvalidQueryError(
+            f"{name} must be from 0 to {_MAXIMUM.days:,} days, not {shown(value)}"
+        )
     return duration.to_pytimedelta()
 
 
-def as_step(freq: object, name: str = "freq") -> dt.timedelta:
+@guarded
+def as_step(freq: Any, name: str = "freq") -> dt.timedelta:
     """Return the length of a frequency's steps: whole microseconds, at most a century.
 
     Parameters
@@ -86,18 +91,18 @@ def as_step(freq: object, name: str = "freq") -> dt.timedelta:
             length = pd.Timedelta(days=offset.n)  # in UTC, all days have the same length
         elif offset is not None:
             raise InvalidQueryError(
-                f"{name} must have steps of equal length, such as '15min', 'h' or '7D', not {freq!r}"
+                f"{name} must have steps of equal length, such as '15min', 'h' or '7D', not {shown(freq)}"
             )
     duration = _timedelta(length)
     if duration is None:
         raise InvalidQueryError(
             f"{name} must be a timedelta, a number of seconds, or a frequency such as '15min', not "
-            f"{freq!r}"
+            f"{shown(freq)}"
         )
     step = duration.to_pytimedelta() if pd.Timedelta(0) < duration <= _MAXIMUM else None
     if step is None or duration != step:
         raise InvalidQueryError(
-            f"{name} must be a whole number of microseconds, at least 1 and at most {_MAXIMUM.days:,} days, not {freq!r}"
+            f"{name} must be a whole number of microseconds, at least 1 and at most {_MAXIMUM.days:,} days, not {shown(freq)}"
         )
     return step
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import uuid
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any, Final, TypeAlias
 
 import numpy as np
@@ -12,6 +12,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from ngdata._arguments.shown import guarded, shown
 from ngdata.errors import InvalidQueryError
 
 __all__ = ["Id", "Ids", "canonical_id", "canonical_ids", "id_text", "is_id", "unique_ids"]
@@ -43,14 +44,16 @@ _TEXT: Final = np.dtype(
 )
 
 
-def is_id(value: object) -> bool:
-    """Return whether a value is an id."""
+@guarded
+def is_id(value: Any, name: str = "id") -> bool:
+    """Return whether a value is an id; `name` is the argument's."""
     return isinstance(value, uuid.UUID) or (
         isinstance(value, str) and _accepted.fullmatch(value) is not None
     )
 
 
-def canonical_id(value: object, name: str = "id", place: str = "") -> str:
+@guarded
+def canonical_id(value: Any, name: str = "id", place: str = "") -> str:
     """Return one id as 36 lower-case characters.
 
     Parameters
@@ -70,17 +73,23 @@ def canonical_id(value: object, name: str = "id", place: str = "") -> str:
     >>> canonical_id("0000000000000000000000000000000A")
     '00000000-0000-0000-0000-00000000000a'
     """
-    if isinstance(value, uuid.UUID):
+    if type(value) is uuid.UUID:
         return str(value)
-    if isinstance(value, str):
-        if _canonical.match(value) and len(value) == 36:
-            return value
-        if _accepted.fullmatch(value):
-            return str(uuid.UUID(value.lower()))
-    raise InvalidQueryError(f"{name}{place} must be a UUID, as text or uuid.UUID, not {value!r}")
+    # The methods of a subclass of UUID or str may do anything, so text is made of it first.
+    text = str(value) if isinstance(value, uuid.UUID) else value
+    if isinstance(text, str):
+        text = str.__str__(text)
+        if len(text) == 36 and _canonical.match(text):
+            return text
+        if _accepted.fullmatch(text):
+            return str(uuid.UUID(text.lower()))
+    raise InvalidQueryError(
+        f"{name}{place} must be a UUID, as text or uuid.UUID, not {shown(value)}"
+    )
 
 
-def canonical_ids(values: object, name: str = "ids") -> list[str]:
+@guarded
+def canonical_ids(values: Any, name: str = "ids") -> list[str]:
     """Return one id or several as a list of canonical text, in order, with repeats.
 
     Parameters
@@ -107,22 +116,27 @@ def canonical_ids(values: object, name: str = "ids") -> list[str]:
             f"{name} is a whole table; pass the column that holds the ids, such as frame['token_id']"
         )
     if not isinstance(values, Iterable) or isinstance(values, bytes):
-        raise InvalidQueryError(f"{name} must be a UUID or a sequence of UUIDs, not {values!r}")
+        raise InvalidQueryError(
+            f"{name} must be a UUID or a sequence of UUIDs, not {shown(values)}"
+        )
     items = _as_list(values)
-    if items and isinstance(items[0], str):
+    if isinstance(items, list) and items and isinstance(items[0], str):
         # Text is checked all at once; each id is checked alone only if some are not canonical.
         try:
             match = pc.match_substring_regex(pa.array(items, pa.string()), CANONICAL)
             if pc.all(match, skip_nulls=False).as_py():
-                return items
-        except (pa.ArrowInvalid, pa.ArrowTypeError, UnicodeEncodeError):
+                return [str.__str__(item) for item in items]
+        except (pa.ArrowInvalid, pa.ArrowTypeError, UnicodeEncodeError, TypeError):
             pass
     return [canonical_id(item, name, f"[{position}]") for position, item in enumerate(items)]
 
 
-def _as_list(values: Iterable[Any]) -> list[Any]:
+def _as_list(values: Iterable[Any]) -> Iterable[Any]:
+    """Return a list of the ids; what may be without end, such as a generator, as it is."""
     if isinstance(values, np.ndarray):
         return list(np.atleast_1d(values).tolist())
+    if isinstance(values, Iterator | range):
+        return values
     # Iterating over an Arrow array yields scalars, not text.
     return list(getattr(values, "to_pylist", values.__iter__)())
 

@@ -1,63 +1,18 @@
-"""Values in errors: shown safely and briefly; and checks that no object of a caller's can break."""
+"""Checks of arguments that no object of a caller can break; `shown` is that of the errors."""
 
 from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable, Iterable
-from itertools import islice
-from typing import Any, Concatenate, Final, ParamSpec, TypeVar
+from collections.abc import Callable
+from typing import Any, Concatenate, ParamSpec, TypeVar
 
-import numpy as np
+from ngdata.errors import MAX_SHOWN, InvalidQueryError, NGDataError, shown
 
-from ngdata.errors import InvalidQueryError, NGDataError
-
-__all__ = ["MAX_SHOWN", "guarded", "listed", "shown"]
+__all__ = ["MAX_SHOWN", "guarded", "is_instance", "shown"]
 
 P = ParamSpec("P")
 T = TypeVar("T")
-
-MAX_SHOWN: Final = 200
-"""The most characters of a value in an error."""
-
-_MAX_LISTED: Final = 30
-
-
-def shown(value: object) -> str:
-    """Return the repr of a value for an error: one line, at most 200 characters, of any object.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> from ngdata._arguments.shown import shown
-    >>> shown(np.float32(0.1)), len(shown("long " * 1000))
-    ('0.10000000149011612', 200)
-    """
-    if type(value) in (str, bytes):
-        value = value[: MAX_SHOWN + 1]  # type: ignore[index]  # the rest would be cut anyway
-    try:
-        text = repr(value.item() if isinstance(value, np.generic) else value)
-        # A repr of several lines is that of a frame or an array.
-        text = " ".join(text.split()) if "\n" in text else text
-        text = text.encode("utf-8", "backslashreplace").decode()
-    except Exception:  # whatever a method of the caller's object raises
-        kind = type(value).__name__
-        text = f"<{kind[:100]} object>"
-    return text if len(text) <= MAX_SHOWN else text[: MAX_SHOWN - 3] + "..."
-
-
-def listed(names: Iterable[object]) -> str:
-    """Return names for an error, separated by commas: the first 30, and "..." for the rest.
-
-    Examples
-    --------
-    >>> from ngdata._arguments.shown import listed
-    >>> listed(["x", "y"])
-    'x, y'
-    """
-    some = list(islice(names, _MAX_LISTED + 1))
-    texts = [text if len(text) <= 60 else text[:57] + "..." for text in map(str, some)]
-    return ", ".join([*texts[:_MAX_LISTED], *(["..."] if len(some) > _MAX_LISTED else [])])
 
 
 def guarded(check: Callable[Concatenate[Any, P], T]) -> Callable[Concatenate[Any, P], T]:
@@ -80,7 +35,7 @@ ZeroDivisionError('division by zero')
     signature = inspect.signature(check)
 
     @functools.wraps(check)
-    def guarded_check(value: Any, *args: P.args, **options: P.kwargs) -> T:
+    def guarded_check(value: Any, /, *args: P.args, **options: P.kwargs) -> T:
         try:
             return check(value, *args, **options)
         except NGDataError:
@@ -94,3 +49,16 @@ ZeroDivisionError('division by zero')
             ) from None
 
     return guarded_check
+
+
+@guarded
+def is_instance(value: Any, kind: type, name: str) -> bool:
+    """Return whether an argument is of a type, whatever its attribute ``__class__`` does.
+
+    Examples
+    --------
+    >>> from ngdata._arguments.shown import is_instance
+    >>> is_instance(1, int, "k")
+    True
+    """
+    return isinstance(value, kind)

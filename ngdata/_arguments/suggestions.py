@@ -1,14 +1,14 @@
-"""Arguments that must be one of a few words, and suggestions for misspelt names."""
+"""Suggestions for misspelt names."""
 
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Sequence
-from typing import Any
+from collections.abc import Iterable
 
-from ngdata.errors import InvalidQueryError
+__all__ = ["did_you_mean"]
 
-__all__ = ["checked_word", "did_you_mean"]
+# A longer name is no misspelt one, and takes long to compare.
+_MAX_LENGTH = 100
 
 
 def did_you_mean(name: object, known: Iterable[str]) -> str:
@@ -20,29 +20,7 @@ def did_you_mean(name: object, known: Iterable[str]) -> str:
     >>> did_you_mean("wieght", ["x", "weight"])
     "; did you mean 'weight'?"
     """
-    matches = difflib.get_close_matches(str(name), list(known), n=1)
+    if not isinstance(name, str) or len(name) > _MAX_LENGTH:
+        return ""
+    matches = difflib.get_close_matches(str.__str__(name), list(known), n=1)
     return f"; did you mean {matches[0]!r}?" if matches else ""
-
-
-def checked_word(value: Any, allowed: Sequence[str], name: str) -> str:
-    """Check an argument that must be one of at least two words.
-
-    Parameters
-    ----------
-    value : object
-    allowed : sequence of str
-    name : str
-        The argument's name, for the error.
-
-    Examples
-    --------
-    >>> from ngdata._arguments.suggestions import checked_word
-    >>> checked_word("any", ("both", "any"), "ends")
-    'any'
-    """
-    if isinstance(value, str) and value in allowed:
-        return value
-    words = ", ".join(map(repr, allowed[:-1]))
-    raise InvalidQueryError(
-        f"{name} must be {words} or {allowed[-1]!r}, not {value!r}{did_you_mean(value, allowed)}"
-    )

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import datetime as dt
-from typing import Final, TypeAlias
+from typing import Any, Final, TypeAlias
 
 import numpy as np
 import pandas as pd
 
 from ngdata._arguments.numbers import as_integer
+from ngdata._arguments.shown import guarded, shown
 from ngdata.errors import InvalidQueryError
 
 __all__ = [
@@ -87,7 +88,8 @@ looks like seconds (2023-11-14T22:13:20+00:00); pass 1700000000000, or a time wi
             )
 
 
-def as_utc(value: object, name: str, *, check_unit: bool = True) -> dt.datetime:
+@guarded
+def as_utc(value: Any, name: str, *, check_unit: bool = True) -> dt.datetime:
     """Return a time as an aware `datetime` in UTC, rounded down to the microsecond.
 
     Parameters
@@ -112,7 +114,7 @@ def as_utc(value: object, name: str, *, check_unit: bool = True) -> dt.datetime:
     '2023-11-14T22:13:20+00:00'
     """
     if isinstance(value, bool | np.bool_) or is_missing(value):
-        raise InvalidQueryError(f"{name} must be a time, not {value!r}")
+        raise InvalidQueryError(f"{name} must be a time, not {shown(value)}")
     try:
         milliseconds = as_integer(value)
         if milliseconds is not None:
@@ -122,32 +124,37 @@ def as_utc(value: object, name: str, *, check_unit: bool = True) -> dt.datetime:
         if isinstance(value, np.datetime64 | str):
             stamp = pd.Timestamp(value)
             if is_missing(stamp):
-                raise InvalidQueryError(f"{name} must be a time, not {value!r}")
+                raise InvalidQueryError(f"{name} must be a time, not {shown(value)}")
             value = stamp
         if isinstance(value, pd.Timestamp):
             value = value.to_pydatetime(warn=False)
         if isinstance(value, dt.datetime):
             if value.utcoffset() is None:
                 raise InvalidQueryError(
-                    f"{name} must have a time zone, but is {value}; pass for instance "
-                    f"pd.Timestamp({str(value)!r}, tz='UTC')"
+                    f"{name} must have a time zone, but is {str(value)[:50]}; pass for "
+                    f"instance pd.Timestamp({str(value)[:50]!r}, tz='UTC')"
                 )
-            return value.astimezone(dt.UTC)
+            utc = value.astimezone(dt.UTC)
+            # A subclass of datetime may compare in its own way.
+            return (
+                utc if type(utc) is dt.datetime else dt.datetime.combine(utc.date(), utc.timetz())
+            )
     except (OverflowError, ValueError) as error:
         if isinstance(error, InvalidQueryError):
             raise
         # repr fails for a Timestamp beyond the years of datetime.
-        shown = f"{value.asm8} UTC" if isinstance(value, pd.Timestamp) else repr(value)
+        text = f"{value.asm8} UTC" if isinstance(value, pd.Timestamp) else shown(value)
         raise InvalidQueryError(
-            f"{name} must be a time in the years 1 to 9999, not {shown}: {error}"
+            f"{name} must be a time in the years 1 to 9999, not {text}: {str(error)[:200]}"
         ) from None
     raise InvalidQueryError(
         f"{name} must be a datetime or Timestamp with a time zone, or an integer of milliseconds "
-        f"since the epoch, not {value!r}"
+        f"since the epoch, not {shown(value)}"
     )
 
 
-def first_microsecond(value: object, name: str) -> dt.datetime:
+@guarded
+def first_microsecond(value: Any, name: str) -> dt.datetime:
     """Return a time as a bound of a window: rounded up to the microsecond.
 
     Stored times are whole microseconds, so ``t >= bound`` and ``t < bound`` keep their meaning
@@ -167,6 +174,6 @@ def first_microsecond(value: object, name: str) -> dt.datetime:
             return floor + MICROSECOND
         except OverflowError:
             raise InvalidQueryError(
-                f"{name} must be a time in the years 1 to 9999, not {value!r}"
+                f"{name} must be a time in the years 1 to 9999, not {shown(value)}"
             ) from None
     return floor

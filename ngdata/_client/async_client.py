@@ -7,6 +7,7 @@ from contextlib import AsyncExitStack
 from types import TracebackType
 from typing import Any, Self
 
+from ngdata._arguments.numbers import as_flag
 from ngdata._client import explain as plans
 from ngdata._client import health
 from ngdata._client.cache import AsyncCache
@@ -14,7 +15,6 @@ from ngdata._client.experience import AsyncExperience
 from ngdata._client.explain import Plan
 from ngdata._client.graph import AsyncGraph
 from ngdata._client.health import Health
-from ngdata._client.namespace import Namespace
 from ngdata._client.tokens import AsyncTokens
 from ngdata._config.settings import Settings
 from ngdata._connections.database import Database
@@ -24,7 +24,6 @@ from ngdata._connections.threads import in_daemon_thread
 from ngdata._local.fallback import resolve_servers
 from ngdata._reading.cache import CachedReader
 from ngdata._reading.reader import checked_mode
-from ngdata.errors import InvalidQueryError
 
 __all__ = ["AsyncClient"]
 
@@ -175,17 +174,10 @@ class AsyncClient(ProcessBound):
         >>> plan.uses_spatial_index
         True
         """
-        owner = getattr(read, "__self__", None)
-        owner = getattr(owner, "_wrapped", owner)  # a method of the sync client
-        name = getattr(read, "__name__", "")
-        if not isinstance(owner, Namespace) or name.startswith("_"):
-            read_name = getattr(read, "__qualname__", f"a {type(read).__name__}")
-            raise InvalidQueryError(
-                f"explain needs a reading method of this client, not {read_name}; for example "
-                "ng.explain(ng.tokens.find_in_region, (0, 0, 0), (1, 1, 1))"
-            )
+        is_run = bool(as_flag(analyze, "analyze"))
+        owner, name = plans.owner_and_name(read, "read")
         query = await plans.query_of(owner, name, args, options)
-        return await plans.plan_of(self._database, query, analyze=analyze)
+        return await plans.plan_of(self._database, query, analyze=is_run)
 
     def __repr__(self) -> str:
         state = "closed" if self._closed else "open"

@@ -13,7 +13,8 @@ from numpy.typing import ArrayLike
 from ngdata._arguments.durations import Duration, Frequency, as_duration, as_step
 from ngdata._arguments.ids import Id, Ids, canonical_id, is_id, unique_ids
 from ngdata._arguments.levels import Level
-from ngdata._arguments.numbers import as_float
+from ngdata._arguments.numbers import as_flag, as_float
+from ngdata._arguments.shown import shown
 from ngdata._arguments.times import Time, as_utc
 from ngdata._client.namespace import Namespace, as_series
 from ngdata._query import events, joins, trajectories
@@ -98,9 +99,10 @@ class AsyncExperience(Namespace):
         >>> len(await ang.experience.get_events(within=head, event_type="none"))
         0
         """
+        is_flat = as_flag(flatten, "flatten")
         where = _filter(start, end, event_type, token_ids, trajectory_id, within)
         answer = await self._reader.frame(events.window(where, limit), cache, max_rows)
-        return flatten_dicts(answer, _DICTS) if flatten else answer
+        return flatten_dicts(answer, _DICTS) if is_flat else answer
 
     async def events_around(
         self,
@@ -157,15 +159,16 @@ class AsyncExperience(Namespace):
         >>> ticks.offset.dt.total_seconds().tolist()
         [-0.9, 0.0]
         """
-        event_id = canonical_id(event_or_time) if is_id(event_or_time) else None
-        time = None if event_id is not None else as_utc(event_or_time, "event_or_time")
+        is_flat, name = as_flag(flatten, "flatten"), "event_or_time"
+        event_id = canonical_id(event_or_time, name) if is_id(event_or_time, name) else None
+        time = None if event_id is not None else as_utc(event_or_time, name)
         where = _filter(None, None, event_type, token_ids, trajectory_id, within)
         lengths = as_duration(before, "before"), as_duration(after, "after")
         query = events.around(event_id, time, *lengths, where, limit)
         answer = await self._reader.frame(query, cache, max_rows)
         moments = answer.pop("moment")
         answer.insert(3, "offset", answer.timestamp - moments)
-        return flatten_dicts(answer, _DICTS) if flatten else answer
+        return flatten_dicts(answer, _DICTS) if is_flat else answer
 
     async def resample_rewards(
         self,
@@ -313,15 +316,15 @@ class AsyncExperience(Namespace):
         >>> (await ang.experience.get_trajectory(run, discount=0.5)).cumulative_reward.tolist()
         [1.0, 1.5, 2.0]
         """
-        trajectory_id = canonical_id(id)
+        trajectory_id, is_flat = canonical_id(id), as_flag(flatten, "flatten")
         factor = as_float(discount)
         if factor is None or not 0 <= factor <= 1:
-            raise InvalidQueryError(f"discount must be a number from 0 to 1, not {discount!r}")
+            raise InvalidQueryError(f"discount must be a number from 0 to 1, not {shown(discount)}")
         steps = await self._reader.frame(trajectories.events_of(trajectory_id), cache, max_rows)
         with np.errstate(over="ignore", under="ignore"):
             weighted = steps.reward.to_numpy() * factor ** np.arange(len(steps))
             cumulative = np.cumsum(weighted)
-        steps = flatten_dicts(steps, _DICTS) if flatten else steps
+        steps = flatten_dicts(steps, _DICTS) if is_flat else steps
         steps["cumulative_reward"] = cumulative
         return steps
 
@@ -373,10 +376,9 @@ class AsyncExperience(Namespace):
         >>> (await ang.experience.list_trajectories()).columns.tolist()[:3]
         ['trajectory_id', 'start_time', 'end_time']
         """
-        if ended is not None and not isinstance(ended, bool):
-            raise InvalidQueryError(f"ended must be True, False or None, not {ended!r}")
+        has_ended = as_flag(ended, "ended", optional=True)
         where = _filter(start, end, event_type, token_ids, None, within)
-        query = trajectories.listing(where, None, ended, limit)
+        query = trajectories.listing(where, None, has_ended, limit)
         return _with_duration(await self._reader.frame(query, cache, max_rows))
 
     async def activity_in_region(

@@ -13,13 +13,15 @@ from typing import Any, NoReturn
 
 import pandas as pd
 
+from ngdata._arguments.shown import MAX_SHOWN, guarded
+from ngdata._arguments.texts import plain_text
 from ngdata._client.namespace import Namespace
 from ngdata._connections.database import Database
 from ngdata._query.model import Query
-from ngdata._reading.reader import CacheMode, MaxRows, checked_max_rows
+from ngdata._reading.reader import CacheMode, MaxRows, checked_max_rows, checked_mode
 from ngdata.errors import InvalidQueryError
 
-__all__ = ["Plan", "plan_of", "query_of"]
+__all__ = ["Plan", "owner_and_name", "plan_of", "query_of"]
 
 
 @dataclass(frozen=True, repr=False)
@@ -43,6 +45,22 @@ class Plan:
     def __repr__(self) -> str:
         verb = "found by" if self.uses_spatial_index else "not found by"
         return f"Plan: rows {verb} the spatial index\n{self.text}"
+
+
+@guarded
+def owner_and_name(read: Any, name: str) -> tuple[Namespace, str]:
+    """Return the namespace that a reading method belongs to, and the method's name."""
+    owner = getattr(read, "__self__", None)
+    owner = getattr(owner, "_wrapped", owner)  # a method of the sync client
+    method = plain_text(getattr(read, "__name__", "")) or ""
+    if not isinstance(owner, Namespace) or method.startswith("_"):
+        qualified = plain_text(getattr(read, "__qualname__", None))
+        raise InvalidQueryError(
+            "explain needs a reading method of this client, not "
+            f"{qualified[:MAX_SHOWN] if qualified else f'a {type(read).__name__}'}; for example "
+            "ng.explain(ng.tokens.find_in_region, (0, 0, 0), (1, 1, 1))"
+        )
+    return owner, method
 
 
 async def query_of(
@@ -70,6 +88,8 @@ class _QueryRecorder:
         self, query: Query, cache: CacheMode | None = None, max_rows: MaxRows = ...
     ) -> NoReturn:
         checked_max_rows(max_rows)
+        if cache is not None:
+            checked_mode(cache)
         raise _Recorded(query)
 
     async def answer(

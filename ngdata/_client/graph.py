@@ -9,13 +9,15 @@ import pandas as pd
 
 from ngdata._arguments.ids import Id, Ids, canonical_id, unique_ids
 from ngdata._arguments.levels import Level
+from ngdata._arguments.numbers import as_flag
+from ngdata._arguments.texts import as_text
 from ngdata._client import components as connected
 from ngdata._client import snapshots
 from ngdata._client.namespace import Namespace, as_series
 from ngdata._client.snapshots import Snapshot
 from ngdata._client.subgraph import Subgraph
 from ngdata._connections.threads import in_daemon_thread
-from ngdata._query import edges, literals, neighbors, paths
+from ngdata._query import edges, neighbors, paths
 from ngdata._query import snapshots as snapshot_reads
 from ngdata._query.boxes import Box, Window
 from ngdata._query.neighbors import Direction
@@ -326,9 +328,10 @@ class AsyncGraph(Namespace):
         >>> int((components.component == 0).sum())
         300
         """
+        is_strong = bool(as_flag(strong, "strong"))
         query = edges.all_arcs(connection_type, min_weight)
         rows = await self._reader.frame(query, cache, None)
-        frame = await in_daemon_thread(lambda: connected.components(rows, strong))
+        frame = await in_daemon_thread(lambda: connected.components(rows, is_strong))
         frame.attrs = rows.attrs
         return frame
 
@@ -419,14 +422,11 @@ class AsyncGraph(Namespace):
         >>> snapshot.label
         'before the experiment'
         """
-        if label is not None:
-            if not isinstance(label, str):
-                raise InvalidQueryError(f"label must be text, not {label!r}")
-            literals.text(label)
+        text = None if label is None else as_text(label, "label")
         answer, _ = await self._reader.answer(snapshot_reads.whole_graph(), "off")
         row = await in_daemon_thread(lambda: snapshots.snapshot_row(answer.table))
         async with self._transaction() as connection:
-            return await insert_snapshot(connection, label, row.created_at, row.metrics, row.data)
+            return await insert_snapshot(connection, text, row.created_at, row.metrics, row.data)
 
     async def list_snapshots(self, *, cache: CacheMode | None = None) -> pd.DataFrame:
         """Return a list of the snapshots, without their tokens and connections.
@@ -526,8 +526,9 @@ class AsyncGraph(Namespace):
         >>> (await ang.graph.diff_snapshots(before, after)).change.tolist()
         ['added']
         """
-        before = await self.load_snapshot(a, cache=cache)
-        after = await self.load_snapshot(b, cache=cache)
+        first, second = canonical_id(a, "a"), canonical_id(b, "b")
+        before = await self.load_snapshot(first, cache=cache)
+        after = await self.load_snapshot(second, cache=cache)
         return await in_daemon_thread(lambda: snapshots.compare(before, after))
 
     async def create_connection(

@@ -10,6 +10,7 @@ import asyncpg
 import pandas as pd
 import pyarrow as pa
 
+from ngdata._arguments.numbers import as_flag
 from ngdata._connections.database import Database
 from ngdata._connections.process_bound import ProcessBound
 from ngdata._connections.threads import in_daemon_thread
@@ -65,6 +66,7 @@ class Namespace(ProcessBound):
 
         `at_once` returns the number of rows in each COPY, `around` a context manager for the writes.
         """
+        progress = as_flag(progress, "progress", optional=True)
         table = await in_daemon_thread(rows)
         if table.num_rows:
             async with (

@@ -13,8 +13,8 @@ from numpy.typing import ArrayLike
 
 from ngdata._arguments.ids import Id, Ids, canonical_ids, unique_ids
 from ngdata._arguments.levels import Level
-from ngdata._arguments.numbers import positive
-from ngdata._arguments.suggestions import checked_word
+from ngdata._arguments.numbers import as_flag, positive
+from ngdata._arguments.texts import checked_word
 from ngdata._arguments.times import Time
 from ngdata._client.namespace import Namespace, as_series
 from ngdata._query import regions
@@ -592,7 +592,7 @@ class AsyncTokens(Namespace):
             lambda: store.check_frame(frame, level, coords),
             progress,
             store.rows_per_copy,
-            *([deferred_spatial_index] if initial else []),
+            *([deferred_spatial_index] if as_flag(initial, "initial") else []),
         )
         return as_series(ids, "token_id", frame)
 

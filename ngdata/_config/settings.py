@@ -10,9 +10,10 @@ import os
 import re
 from collections import ChainMap
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Final
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, ValidationError
+from pydantic_core import PydanticCustomError
 
 from ngdata._config import postgres_url, redis_url, tls
 from ngdata._config.sources import (
@@ -25,11 +26,28 @@ from ngdata._config.sources import (
 )
 from ngdata._config.url import URL
 from ngdata._config.yaml_file import from_mapping, load_config_file
-from ngdata.errors import ConfigError
+from ngdata.errors import ConfigError, shown
 
 __all__ = ["ServerParts", "Settings", "load_settings", "resolve_settings"]
 
-_PathText = Annotated[str, BeforeValidator(lambda v: str(v) if isinstance(v, Path) else v)]
+
+def _plain_text(value: Any) -> Any:
+    """Return text as `str`; and refuse what neither a server's protocol nor a file's name can hold."""
+    text = str(value) if isinstance(value, Path) else value
+    if isinstance(text, str):
+        text = str.__str__(text)
+        if "\0" in text or any("\ud800" <= character <= "\udfff" for character in text):
+            # Its message says nothing of the value, which may be a secret.
+            raise PydanticCustomError("text", "must be valid Unicode without NUL")
+    return text
+
+
+_Text = Annotated[str, BeforeValidator(_plain_text)]
+
+
+# More than any server has; and the most seconds that are an int32 in milliseconds.
+_MAX_CONNECTIONS: Final = 100_000
+_MAX_SECONDS: Final = 2_147_483
 
 
 class ServerParts(BaseModel):
@@ -38,7 +56,9 @@ class ServerParts(BaseModel):
     `ngdata.connect` has no parameters for them; it takes URLs.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, hide_input_in_errors=True, allow_inf_nan=False
+    )
 
     postgres_host: str | None = None
     postgres_port: int = Field(5432, ge=1, le=65535)
@@ -89,21 +109,21 @@ class Settings(ServerParts):
     config: Path | None = None
     database_url: SecretStr | None = None
     redis_url: SecretStr | None = None
-    pool_min_size: int = Field(5, ge=0)
-    pool_max_size: int = Field(20, ge=1)
-    connect_timeout: float = Field(10.0, gt=0)
-    pool_timeout: float = Field(30.0, gt=0)
-    statement_timeout: float | None = Field(None, gt=0)
-    application_name: str = "ngdata"
+    pool_min_size: int = Field(5, ge=0, le=_MAX_CONNECTIONS)
+    pool_max_size: int = Field(20, ge=1, le=_MAX_CONNECTIONS)
+    connect_timeout: float = Field(10.0, gt=0, le=_MAX_SECONDS)
+    pool_timeout: float = Field(30.0, gt=0, le=_MAX_SECONDS)
+    statement_timeout: float | None = Field(None, gt=0, le=_MAX_SECONDS)
+    application_name: _Text = "ngdata"
     read_only: bool = False
     ssl_mode: tls.Mode | None = None
-    ssl_cert: _PathText | None = None
-    ssl_key: _PathText | None = None
-    ssl_root_cert: _PathText | None = None
+    ssl_cert: _Text | None = None
+    ssl_key: _Text | None = None
+    ssl_root_cert: _Text | None = None
     cache: str = "strict"
-    cache_bytes: int = Field(256 << 20, ge=0)
-    default_ttl: int = Field(3600, gt=0)
-    max_rows: int | None = Field(1_000_000, ge=1)
+    cache_bytes: int = Field(256 << 20, ge=0, le=2**63 - 1)
+    default_ttl: int = Field(3600, gt=0, le=2**31 - 1)
+    max_rows: int | None = Field(1_000_000, ge=1, le=2**63 - 1)
 
 
 def load_settings(**arguments: Any) -> Settings:
@@ -164,19 +184,29 @@ def resolve_settings(strongest: Source) -> Settings:
     )
     config = sources.get("config")
     # A value of another type is left to the model, which refuses it.
-    if config is not None and isinstance(config.value, str | os.PathLike):
-        file = str(Path(config.value))
+    file = None if config is None else _file_of(config.value)
+    if file is not None:
         database = load_config_file(file, variables.merged())["database"]
         sources.maps.append(from_mapping(database, file))
     return _with_urls(_validate(sources), sources)
+
+
+def _file_of(value: Any) -> str | None:
+    """Return the name of a file; None for a value of another type."""
+    try:
+        return str(Path(value)) if isinstance(value, str | os.PathLike) else None
+    except Exception:  # whatever a method of the caller's object raises
+        return None
 
 
 def _validate(sources: Sources) -> Settings:
     try:
         return Settings.model_validate({name: entry.value for name, entry in sources.items()})
     except ValidationError as error:
-        problems = (_describe(problem, sources) for problem in error.errors())
-        raise ConfigError("; ".join(problems)) from None
+        problems = "; ".join(_describe(problem, sources) for problem in error.errors())
+    except Exception:  # whatever a method of the caller's object raises
+        problems = f"one of {', '.join(sources)} is an object whose methods raise errors"
+    raise ConfigError(problems)
 
 
 def _describe(problem: Any, sources: Sources) -> str:
@@ -186,8 +216,8 @@ def _describe(problem: Any, sources: Sources) -> str:
     message = message.replace("Input should be", "must be").replace("Input is", "is")
     # A variable may hold a secret under a wrong name; an argument is in the caller's own code.
     is_secret = "SecretStr" in str(Settings.model_fields[setting].annotation)
-    shown = "" if is_secret or rank(sources, setting) else f", not {problem['input']!r}"
-    return f"{sources[setting].label} {message}{shown}"
+    value = "" if is_secret or rank(sources, setting) else f", not {shown(problem['input'])}"
+    return f"{sources[setting].label} {message}{value}"
 
 
 def _with_urls(settings: Settings, sources: Sources) -> Settings:
@@ -266,8 +296,8 @@ def _tls_parameters(
         difference = rank(sources, setting) - rank(sources, decisive)
         if in_url and difference == 0:
             raise ConfigError(
-                f"{sources[setting].label} is {value!r}, but the database URL from the same source "
-                f"has {name}={in_url!r}; set only one of them"
+                f"{sources[setting].label} is {shown(value)}, but the database URL from the same source "
+                f"has {name}={shown(in_url)}; set only one of them"
             )
         if not in_url or difference < 0:
             parameters[name] = value

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Final, Literal, get_args
 
-from ngdata.errors import ConfigError
+from ngdata.errors import ConfigError, shown
 
 __all__ = ["FIELDS", "Mode", "explain_failure", "normalize", "readable"]
 
@@ -92,7 +92,7 @@ def normalize(parameters: Mapping[str, str]) -> dict[str, str]:
     if mode is None and not values:
         return {}
     if mode is not None and mode not in get_args(Mode):
-        raise ConfigError(f"ssl_mode must be one of {', '.join(get_args(Mode))}, not {mode!r}")
+        raise ConfigError(f"ssl_mode must be one of {', '.join(get_args(Mode))}, not {shown(mode)}")
     if mode == "disable":
         return {"sslmode": mode}
     normalized = {} if mode is None else {"sslmode": mode}
@@ -193,7 +193,9 @@ def readable(setting: str, file: str) -> str:
     try:
         path.open("rb").close()
     except OSError as error:
-        raise ConfigError(f"{setting}: {path} cannot be read: {error.strerror}") from None
+        raise ConfigError(
+            f"{setting}: {str(path)[:200]} cannot be read: {error.strerror}"
+        ) from None
     return str(path)
 
 

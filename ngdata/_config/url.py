@@ -15,7 +15,8 @@ from ngdata.errors import ConfigError
 
 __all__ = ["URL", "scheme_of"]
 
-_BAD_ESCAPE: Final = re.compile(r"%(?![0-9A-Fa-f]{2})|%00|[\x00-\x20]")
+# Half a surrogate pair too: the error of encoding it would hold the whole URL.
+_BAD_ESCAPE: Final = re.compile(r"%(?![0-9A-Fa-f]{2})|%00|[\x00-\x20\ud800-\udfff]")
 _HOST: Final = re.compile(r"(\[[0-9A-Za-z:.%]+\]|[^:\[\]]*)(:[0-9]*)?")
 _SCHEME: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*")
 
@@ -116,10 +117,12 @@ class URL:
                 parameters,
             )
         except ValueError:
-            raise ConfigError(
-                f"the URL {scheme_of(text)}://... cannot be parsed; write the characters "
-                "@ : / ? # % in a user, password or path as %40 %3A %2F %3F %23 %25"
-            ) from None
+            pass
+        # Not in the handler: the context of this error would hold a part of the URL.
+        raise ConfigError(
+            f"the URL {scheme_of(text)}://... cannot be parsed; write the characters "
+            "@ : / ? # % in a user, password or path as %40 %3A %2F %3F %23 %25"
+        )
 
     def __str__(self) -> str:
         credentials = quote(self.user or "", safe="")

@@ -224,9 +224,10 @@ def _parse(file: Path) -> Any:
         raise ConfigError(
             f"the configuration file {file.absolute()} is not UTF-8 text; save it as UTF-8"
         ) from None
-    except OSError as error:
+    except (OSError, ValueError) as error:  # the latter for a name that no file can have
+        reason = getattr(error, "strerror", None) or "its name must be valid text"
         raise ConfigError(
-            f"the configuration file {file.absolute()} cannot be read: {error.strerror}"
+            f"the configuration file {str(file.absolute())[:200]} cannot be read: {reason}"
         ) from None
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final, TypeAlias
 
@@ -12,6 +13,7 @@ from numpy.typing import ArrayLike
 
 from ngdata._arguments.levels import Level, level_index
 from ngdata._arguments.numbers import is_number
+from ngdata._arguments.shown import guarded, shown
 from ngdata._query import literals as sql
 from ngdata.errors import InvalidQueryError
 
@@ -42,24 +44,32 @@ Window: TypeAlias = "tuple[ArrayLike, ArrayLike] | tuple[ArrayLike, ArrayLike, L
 """A region as an argument: ``(min_coords, max_coords)`` or ``(min_coords, max_coords, level)``."""
 
 
-def _three(value: object, name: str) -> Point:
+@guarded
+def _three(value: Any, name: str) -> Point:
     try:
-        array: np.ndarray[Any, Any] = np.asarray(unmasked(value))
+        # A longer sequence is refused before it becomes an array.
+        has_length = isinstance(value, Sequence) and len(value) != 3
+        array: np.ndarray[Any, Any] = np.empty(0) if has_length else np.asarray(unmasked(value))
     except ValueError:
         array = np.empty(0)
     if array.shape == (3,) and array.dtype.kind == "O" and all(map(is_number, array)):
         with contextlib.suppress(TypeError, ValueError, OverflowError):
             array = array.astype(np.float64)
     if array.shape != (3,) or array.dtype.kind not in "iuf":
-        raise InvalidQueryError(f"{name} must be three numbers (x, y, z), not {value!r}")
+        raise InvalidQueryError(f"{name} must be three numbers (x, y, z), not {shown(value)}")
     x, y, z = (float(v) for v in array)
     if math.isnan(x) or math.isnan(y) or math.isnan(z):
-        raise InvalidQueryError(f"{name} must not contain NaN: {value!r}")
+        raise InvalidQueryError(f"{name} must not contain NaN: {shown(value)}")
     return x, y, z
 
 
 def unmasked(value: Any) -> Any:
-    """Return a masked array with NaN for its masked values, which NumPy would use as if unmasked."""
+    """Return a masked array with NaN for its masked values, which NumPy would use as if unmasked.
+
+    A range becomes an array at once: NumPy would look at each of its numbers first.
+    """
+    if isinstance(value, range):
+        return np.arange(value.start, value.stop, value.step)
     if not isinstance(value, np.ma.MaskedArray):
         return value
     dtype = np.float64 if value.dtype.kind in "iuf" else object
@@ -72,12 +82,13 @@ def with_coordinate(point: Point, axis: int, value: float) -> Point:
     return x, y, z
 
 
-def as_point(value: object, name: str = "point") -> Point:
+@guarded
+def as_point(value: Any, name: str = "point") -> Point:
     """Check a point: three finite numbers with absolute values of at most 1e37."""
     point = _three(value, name)
     if max(map(abs, point)) > MAX_COORDINATE:
         raise InvalidQueryError(
-            f"{name} must be finite and at most {MAX_COORDINATE:g} in size on each axis, not {value!r}"
+            f"{name} must be finite and at most {MAX_COORDINATE:g} in size on each axis, not {shown(value)}"
         )
     return point
 
@@ -105,12 +116,7 @@ class Box:
     @classmethod
     def within(cls, window: Window) -> Box:
         """Check a ``within=`` argument."""
-        if not isinstance(window, tuple | list) or len(window) not in (2, 3):
-            raise InvalidQueryError(
-                "within must be (min_coords, max_coords) or (min_coords, max_coords, level), "
-                f"not {window!r}"
-            )
-        return cls.of(window[0], window[1], window[2] if len(window) == 3 else 0)
+        return _window(window, "within")
 
     def conditions(self) -> list[str]:
         """Write the SQL conditions on `tokens.spatial_index` for exactly this box.
@@ -130,6 +136,16 @@ class Box:
             if high != math.inf:
                 conditions.append(f"ST_{axis}(geom) <= {sql.float8(high)}")
         return conditions
+
+
+@guarded
+def _window(window: Any, name: str) -> Box:
+    if not isinstance(window, tuple | list) or len(window) not in (2, 3):
+        raise InvalidQueryError(
+            f"{name} must be (min_coords, max_coords) or (min_coords, max_coords, level), "
+            f"not {shown(window)}"
+        )
+    return Box.of(window[0], window[1], window[2] if len(window) == 3 else 0)
 
 
 def point_sql(point: Point) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
-from ngdata._arguments.suggestions import checked_word
+from ngdata._arguments.texts import checked_word
 from ngdata._query import literals as sql
 from ngdata._query.boxes import SPATIAL_INDEX, Box
 from ngdata._query.filters import any_of, at_least, row_limit, where_clause
@@ -43,7 +43,7 @@ def edges(
 
     They are unordered; with a `limit`, the first by id.
     """
-    checked_word(ends, _ENDS, "ends")
+    ends = checked_word(ends, _ENDS, "ends")
     conditions = any_of("c.connection_type", connection_type)
     if source is not None:
         conditions.append(f"c.source_id = ANY ({sql.uuid_array(source)})")

@@ -5,9 +5,11 @@ from __future__ import annotations
 import datetime as dt
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 from ngdata._arguments.numbers import positive
+from ngdata._arguments.shown import shown
+from ngdata._arguments.texts import as_texts
 from ngdata._arguments.times import EPOCH, MICROSECOND, Time, first_microsecond
 from ngdata._query import literals as sql
 from ngdata._query.boxes import SPATIAL_INDEX, Box
@@ -61,11 +63,14 @@ REWARD_SUMS: Final = f"{_TOTAL_REWARD} AS total_reward, {_TOTAL_REWARD} / count(
 class EventFilter:
     """A filter on events; `e` is their alias in SQL.
 
+    It is made of what a caller passes, and holds plain Python values.
+
     Attributes
     ----------
     start, end : Time or None
-        A half-open window: ``start <= t < end``.
+        A half-open window: ``start <= t < end``; of type `datetime` once they are checked.
     event_type : str or sequence of str or None
+        The type, or any of several; a tuple once it is checked.
     token_ids : sequence of str or None
     trajectory_id : str or None
     within : Box or None
@@ -79,19 +84,28 @@ class EventFilter:
     trajectory_id: str | None = None
     within: Box | None = None
 
+    def __post_init__(self) -> None:
+        low = None if self.start is None else first_microsecond(self.start, "start")
+        high = None if self.end is None else first_microsecond(self.end, "end")
+        if low is not None and high is not None and low > high:
+            raise InvalidQueryError(
+                f"start must not be after end, but {shown(self.start)} is after {shown(self.end)}; "
+                "are the two swapped?"
+            )
+        object.__setattr__(self, "start", low)
+        object.__setattr__(self, "end", high)
+        if self.event_type is not None:
+            object.__setattr__(self, "event_type", as_texts(self.event_type, "event_type"))
+
     def conditions(self, few_events: bool = False) -> list[str]:
         """Write the SQL conditions.
 
         `few_events` is True if other conditions of the read leave few events.
         """
         conditions = any_of("e.event_type", self.event_type)
-        low = None if self.start is None else first_microsecond(self.start, "start")
-        high = None if self.end is None else first_microsecond(self.end, "end")
-        if low is not None and high is not None and low > high:
-            raise InvalidQueryError(
-                f"start must not be after end, but {self.start!s} is after {self.end!s}; "
-                "are the two swapped?"
-            )
+        # Plain since __post_init__.
+        low: Any = self.start
+        high: Any = self.end
         if low is not None:
             conditions.append(f'e."timestamp" >= {sql.timestamptz(low)}')
         if high is not None:

@@ -15,6 +15,7 @@ from collections.abc import Iterable
 from sqlalchemy import String
 from sqlalchemy.dialects.postgresql import asyncpg
 
+from ngdata._arguments.shown import shown
 from ngdata.errors import InvalidQueryError
 
 __all__ = ["float8", "float8_array", "integer", "text", "text_array", "timestamptz", "uuid_array"]
@@ -34,11 +35,11 @@ def _literal(value: str, sql_type: str) -> str:
 def text(value: str) -> str:
     """Write text, without NUL and unpaired surrogates, which PostgreSQL cannot store."""
     if "\0" in value:
-        raise InvalidQueryError(f"text must not contain NUL: {value!r}")
+        raise InvalidQueryError(f"text must not contain NUL: {shown(value)}")
     try:
         value.encode()
     except UnicodeEncodeError:
-        raise InvalidQueryError(f"text must be valid Unicode, not {value!r}") from None
+        raise InvalidQueryError(f"text must be valid Unicode, not {shown(value)}") from None
     return _literal(value, "text")
 
 

@@ -9,10 +9,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
-from typing import Final
+from typing import Any, Final
 
-from ngdata._arguments.numbers import as_list
+from ngdata._arguments.shown import guarded, shown
 from ngdata._arguments.suggestions import did_you_mean
+from ngdata._arguments.texts import plain_text
 from ngdata._query import literals as sql
 from ngdata._query.boxes import Box
 from ngdata._query.filters import TokenFilter
@@ -154,18 +155,31 @@ def choose(
             return available
         names = default
     by_name = {column.name: column for column in available}
-    values = None if isinstance(names, str) else as_list(names)
-    if not values or len(set(map(str, values))) != len(values):
-        raise InvalidQueryError(
-            f"columns must be a sequence of different column names, not {names!r}"
-        )
-    for value in values:
-        if not isinstance(value, str) or value not in by_name:
+    chosen = _chosen(names, by_name, "columns")
+    return {by_name[name]: available[by_name[name]] for name in chosen}
+
+
+@guarded
+def _chosen(names: Any, known: Mapping[str, Column], name: str) -> list[str]:
+    """Return names of columns as `str`: at least one, all known, and none twice."""
+    chosen: list[str] = []
+    is_sequence = isinstance(names, Iterable) and not isinstance(names, str | bytes)
+    for value in names if is_sequence else ():
+        column = plain_text(value)
+        if column is None or column not in known:
             raise InvalidQueryError(
-                f"unknown column {value!r}; the columns here are {', '.join(by_name)}"
-                f"{did_you_mean(value, by_name)}"
+                f"unknown column {shown(value)}; the columns here are {', '.join(known)}"
+                f"{did_you_mean(column, known)}"
             )
-    return {by_name[value]: available[by_name[value]] for value in values}
+        if column in chosen:
+            chosen = []
+            break
+        chosen.append(column)
+    if not chosen:
+        raise InvalidQueryError(
+            f"{name} must be a sequence of different column names, not {shown(names)}"
+        )
+    return chosen
 
 
 def select_list(columns: Mapping[Column, str]) -> str:

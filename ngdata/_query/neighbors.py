@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from typing import Final, Literal, TypeAlias
 
 from ngdata._arguments.levels import Level, level_index
-from ngdata._arguments.numbers import as_integer, non_negative, positive
-from ngdata._arguments.suggestions import checked_word
+from ngdata._arguments.numbers import as_flag, non_negative, positive, whole
+from ngdata._arguments.texts import checked_word
 from ngdata._query import literals as sql
 from ngdata._query.boxes import SPATIAL_INDEX
 from ngdata._query.edges import CONNECTIONS
@@ -85,7 +85,7 @@ def neighbors(
     grows with the neighborhood and not with the number of paths in it.  `within` keeps the tokens
     that are at most this far from their start on a level.
     """
-    checked_direction(direction)
+    direction = checked_direction(direction)
     max_depth = positive(depth, "depth", _MAX_DEPTH)
     conditions = any_of("c.connection_type", connection_type) + at_least("c.weight", min_weight)
     reached = " UNION ALL ".join(
@@ -196,8 +196,8 @@ def subgraph(
 
     A row per token, by depth and id; then a row per connection, by id.
     """
-    checked_direction(direction)
-    max_depth = 0 if as_integer(depth) == 0 else positive(depth, "depth", _MAX_DEPTH)
+    direction = checked_direction(direction)
+    max_depth = whole(depth, "depth", 0, _MAX_DEPTH)
     conditions = any_of("c.connection_type", connection_type) + at_least("c.weight", min_weight)
     # All starts have one position: only a token's least depth counts.
     starts = (
@@ -256,7 +256,7 @@ def degree(ids: Sequence[str] | None, weighted: bool = False) -> Query:
         Column("token_id", Kind.TEXT),
         *(Column(name, Kind.INTEGER) for name in ("in_degree", "out_degree", "total_degree")),
     )
-    if weighted:
+    if as_flag(weighted, "weighted"):
         sums = ", sum(weight * in_arc) AS in_sum, sum(weight * out_arc) AS out_sum"
         weights = (
             ", coalesce(in_sum, 0) AS in_weight, coalesce(out_sum, 0) AS out_weight,"

@@ -55,11 +55,10 @@ class PartCount:
         if (self.npartitions is None) == (self.rows_per_partition is None):
             passed = "neither" if self.npartitions is None else "both"
             raise InvalidQueryError(f"pass either npartitions or rows_per_partition, not {passed}")
-        if self.npartitions is not None:
-            positive(self.npartitions, "npartitions", 1_000_000)
-        else:
-            assert self.rows_per_partition is not None
-            positive(self.rows_per_partition, "rows_per_partition")
+        # Kept as plain integers.
+        for name, maximum in (("npartitions", 1_000_000), ("rows_per_partition", 2**31 - 1)):
+            if getattr(self, name) is not None:
+                object.__setattr__(self, name, positive(getattr(self, name), name, maximum))
 
     def sql(self) -> str:
         """Write the number of partitions as SQL, in which ``rows`` is the number of rows."""

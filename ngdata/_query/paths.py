@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
-from ngdata._arguments.numbers import positive
+from ngdata._arguments.numbers import as_flag, positive
+from ngdata._arguments.texts import as_texts
 from ngdata._query import literals as sql
 from ngdata._query.filters import any_of, where_clause
 from ngdata._query.model import MISSING_ID, Column, Kind, Query
@@ -40,9 +41,10 @@ def shortest_path(
     """Read the steps of a path; if `weighted`, before them one connection of negative weight."""
     types = "NULL::text[]"
     if connection_type is not None:
-        any_of("connection_type", connection_type)
-        names = [connection_type] if isinstance(connection_type, str) else list(connection_type)
-        types = sql.text_array(names)
+        # An iterator is used up by the first use.
+        connection_type = as_texts(connection_type, "connection_type")
+        types = sql.text_array(connection_type)
+    weighted = bool(as_flag(weighted, "weighted"))
     max_steps = "NULL" if max_depth is None else positive(max_depth, "max_depth")
     ends = f"({sql.uuid_array([source])})[1], ({sql.uuid_array([target])})[1]"
     parts = [

@@ -11,9 +11,10 @@ import numpy as np
 
 from ngdata._arguments.levels import Level, level_index
 from ngdata._arguments.numbers import non_negative, positive
+from ngdata._arguments.shown import guarded, shown
 from ngdata._query import literals as sql
 from ngdata._query.boxes import SPATIAL_INDEX, Box, Point, as_point, point_sql, search_box
-from ngdata._query.filters import TokenFilter, row_limit, where_clause
+from ngdata._query.filters import TokenFilter, checked_limit, row_limit, where_clause
 from ngdata._query.model import Column, Kind, Query, Region, choose
 from ngdata._query.wire_format import compact
 from ngdata.errors import InvalidQueryError
@@ -60,7 +61,7 @@ def region(
     pages : Pages, optional
         Read only the tokens on these pages, by a scan without the index.
     """
-    selected = choose(_COLUMNS, columns)
+    selected, limit = choose(_COLUMNS, columns), checked_limit(limit)
     limit_clause = row_limit(limit)
     is_small = limit is not None and limit <= _SMALL
     select, sent = compact(selected, box.level, is_small=is_small)
@@ -134,7 +135,7 @@ def within_radius(
     limit: int | None = None,
 ) -> Query:
     """Read the tokens in a closed sphere, by distance, then id; `limit` keeps the first by id."""
-    centre = as_point(point)
+    centre, limit = as_point(point), checked_limit(limit)
     selected = choose(_WITH_DISTANCE, columns)
     conditions = [
         f"level = {level_index(level)}",
@@ -165,14 +166,9 @@ def density(
     to either side, and counts the tokens there.  `width_bucket` with an array of the edges agrees
     with it in each cell; ``width_bucket(x, low, high, n)`` does not.
     """
-    values: Any = bins.tolist() if isinstance(bins, np.ndarray) else bins
-    is_sequence = isinstance(values, Sequence) and not isinstance(values, str)
-    shape = list(values) if is_sequence else [values] * 3
-    if len(shape) != 3:
-        raise InvalidQueryError(f"bins must be an integer or three integers, not {bins!r}")
     x, y, z = (
-        _edges(low, high, positive(n, "bins", 100_000))
-        for low, high, n in zip(box.low, box.high, shape, strict=True)
+        _edges(low, high, n)
+        for low, high, n in zip(box.low, box.high, _shape(bins, "bins"), strict=True)
     )
     # On an axis without extent, the cells extend beyond the box.
     grid = Box(
@@ -192,6 +188,16 @@ def density(
     )
     columns = tuple(Column(name, Kind.INTEGER) for name in ("x", "y", "z", "count"))
     return Query(statement, columns, _RELATIONS), (x, y, z)
+
+
+@guarded
+def _shape(bins: Any, name: str) -> list[int]:
+    """Return the number of cells on each axis."""
+    values: Any = bins.tolist() if isinstance(bins, np.ndarray) else bins
+    is_sequence = isinstance(values, Sequence) and not isinstance(values, str | bytes)
+    if is_sequence and len(values) != 3:
+        raise InvalidQueryError(f"{name} must be an integer or three integers, not {shown(bins)}")
+    return [positive(value, name, 100_000) for value in (values if is_sequence else [values] * 3)]
 
 
 def _edges(low: float, high: float, n: int) -> np.ndarray:

@@ -23,6 +23,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from ngdata._arguments.shown import guarded, shown
 from ngdata._connections.threads import in_daemon_thread, uninterrupted
 from ngdata._query.model import Column, Kind, Query
 from ngdata._reading.reader import Reader
@@ -71,20 +72,24 @@ async def write(
     return file.rows
 
 
-def _target(path: Any) -> Path:
+@guarded
+def _target(path: Any, name: str = "path") -> Path:
     try:
         # A link stays a link: the file that it points to is replaced.
         target = Path(path).resolve()
         is_special = target.exists() and not target.is_file()
     except TypeError:
-        raise InvalidQueryError(f"path must be the path of a file, not {path!r}") from None
+        raise InvalidQueryError(f"{name} must be the path of a file, not {shown(path)}") from None
     except (OSError, RuntimeError, ValueError) as error:
-        raise InvalidQueryError(f"path cannot be the path of a file: {error}") from None
+        raise InvalidQueryError(
+            f"{name} cannot be the path of a file: {shown(path)}: "
+            f"{getattr(error, 'strerror', None) or shown(error)}"
+        ) from None
     if not target.name or target.is_dir():
-        raise InvalidQueryError(f"path must name a file, but {str(path)!r} is a directory")
+        raise InvalidQueryError(f"{name} must name a file, but {shown(str(path))} is a directory")
     if is_special:
         raise InvalidQueryError(
-            f"path must name a new file or one to replace, but {str(path)!r} is a device, a pipe "
+            f"{name} must name a new file or one to replace, but {shown(str(path))} is a device, a pipe "
             "or a socket"
         )
     return target

@@ -17,6 +17,7 @@ import adbc_driver_postgresql.dbapi as adbc
 import pandas as pd
 
 from ngdata._arguments.numbers import positive
+from ngdata._arguments.texts import checked_word
 from ngdata._connections.arrow_connection import ArrowConnection
 from ngdata._connections.arrow_session import TooManyRows, VersionedTable
 from ngdata._connections.database import Database
@@ -28,7 +29,7 @@ from ngdata._reading import parallel
 from ngdata._reading.answer import Answer
 from ngdata._reading.frames import to_frame
 from ngdata._reading.wire_format import unpack_batch
-from ngdata.errors import InvalidQueryError, NotFoundError, ResultTooLarge
+from ngdata.errors import NotFoundError, ResultTooLarge
 
 __all__ = [
     "CacheMode",
@@ -53,15 +54,13 @@ _SMALL_BYTES: Final = 1 << 18
 
 def checked_mode(mode: Any) -> CacheMode:
     """Return a cache mode, checked."""
-    if mode not in get_args(CacheMode):
-        raise InvalidQueryError(f"cache must be 'strict', 'ttl' or 'off', not {mode!r}")
-    checked: CacheMode = mode
+    checked: CacheMode = checked_word(mode, get_args(CacheMode), "cache")
     return checked
 
 
 def checked_max_rows(max_rows: MaxRows, default: int | None = None) -> int | None:
     """Return how many rows an answer may have, checked; `default` is the client's limit."""
-    limit = default if isinstance(max_rows, EllipsisType) else max_rows
+    limit = default if max_rows is ... else max_rows
     return None if limit is None else positive(limit, "max_rows", 2**63 - 1)
 
 
@@ -153,11 +152,18 @@ class DatabaseReader:
         try:
             answer, source = await self._answer(query, mode, max_rows)
         except TooManyRows as error:
+            count, missing = await self._count(query)
+            if missing:
+                # Rows that name missing ids are no part of an answer that could be too large.
+                raise _missing_ids(query, missing) from None
             # If rows were deleted since, the answer had at least as many as were read.
-            count = max(error.rows, await self._count(query))
-            raise _too_large(count, error.max_rows, query) from None
+            raise _too_large(max(error.rows, count), error.max_rows, query) from None
         # An answer from the cache may have been read under another limit.
         if max_rows is not None and answer.table.num_rows > max_rows:
+            if query.id_noun is not None:
+                missing = answer.table[MISSING_ID.name].drop_null().to_pylist()
+                if missing:
+                    raise _missing_ids(query, missing)
             raise _too_large(answer.table.num_rows, max_rows, query)
         return answer, source
 
@@ -171,12 +177,17 @@ class DatabaseReader:
         table, _ = await self._table(query, max_rows=max_rows)
         return Answer(table, query.columns, read_at=read_at), "database"
 
-    async def _count(self, query: Query) -> int:
-        statement = f'SELECT count(*) AS "count" FROM ({query.sql}) AS answer'
+    async def _count(self, query: Query) -> tuple[int, list[str]]:
+        """Return the number of rows of an answer, and the ids that are not in the store."""
+        missing = "NULL" if query.id_noun is None else "string_agg(missing_id, ',')"
+        statement = (
+            f'SELECT count(*) AS "count", {missing}::text AS missing FROM ({query.sql}) AS answer'
+        )
         table, _ = await self._database_read(
             lambda connection: connection.read(statement, copy=False)
         )
-        return int(table[0][0].as_py())
+        ids = table[1][0].as_py()
+        return int(table[0][0].as_py()), ids.split(",") if ids else []
 
     async def frame_and_version(
         self, query: Query, version: str
@@ -251,4 +262,9 @@ def _drop_missing_id(frame: pd.DataFrame, query: Query) -> None:
     if query.id_noun is not None:
         missing = frame.pop(MISSING_ID.name).dropna()
         if len(missing):
-            raise NotFoundError.of(query.id_noun, missing.tolist())
+            raise _missing_ids(query, missing.tolist())
+
+
+def _missing_ids(query: Query, missing: list[str]) -> NotFoundError:
+    assert query.id_noun is not None
+    return NotFoundError.of(query.id_noun, missing)

@@ -28,6 +28,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from ngdata._arguments.ids import id_text
+from ngdata._arguments.shown import guarded
 from ngdata._store.value_types import (
     Boolean,
     Bytes,
@@ -90,17 +91,16 @@ class Field:
 
     def check(self, value: Any) -> Any:
         """Return a single value in the form that is written, or the default if it is missing."""
-        if not self.type.is_missing(value):
-            return self.type.check(value, self.name)
-        if self.required:
-            raise invalid_value(self.name, None, value, "given")
-        return self._default()
+        return _checked(value, self.name, self)
 
     def check_column(self, values: pd.Series[Any]) -> pa.Array:
         """Return a frame's column in the form that is written, with the default for missing values."""
-        return self.type.check_column(values, self.name, self._default(), required=self.required)
+        return self.type.check_column(
+            values, self.name, self.default_value(), required=self.required
+        )
 
-    def _default(self) -> Any:
+    def default_value(self) -> Any:
+        """Return what a missing value becomes."""
         return self.default() if callable(self.default) else self.default
 
 
@@ -173,7 +173,21 @@ class FieldTable:
     def check_attribute(self, name: str, value: Any) -> Any:
         """Check the value of an entity's attribute, and return it as the entity holds it."""
         value_type = Uuid() if name == "id" else self[name].type
-        return value_type.to_attribute(value_type.check(value, name))
+        return _checked_attribute(value, name, value_type)
+
+
+@guarded
+def _checked(value: Any, name: str, field: Field) -> Any:
+    if not field.type.is_missing(value):
+        return field.type.check(value, name)
+    if field.required:
+        raise invalid_value(name, None, value, "given")
+    return field.default_value()
+
+
+@guarded
+def _checked_attribute(value: Any, name: str, value_type: ValueType) -> Any:
+    return value_type.to_attribute(value_type.check(value, name))
 
 
 def _key_column(frame: pd.DataFrame, name: str) -> pa.Array:

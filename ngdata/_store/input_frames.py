@@ -11,7 +11,7 @@ from typing import Any, Final, TypeAlias
 import pandas as pd
 import pyarrow as pa
 
-from ngdata._arguments.shown import MAX_SHOWN, listed, shown
+from ngdata._arguments.shown import MAX_SHOWN, shown
 from ngdata._arguments.suggestions import did_you_mean
 from ngdata.errors import InvalidQueryError, NGDataError
 
@@ -81,7 +81,7 @@ def _with_checked_names(
             )
     if not dataframe.columns.is_unique:
         raise InvalidQueryError(
-            f"the frame has two columns of one name: {listed(dataframe.columns)}"
+            f"the frame has two columns of one name: {', '.join(dataframe.columns)}"
         )
     dataframe = _with_index_columns(dataframe, known)
     missing = [name for name in required if name not in dataframe.columns]

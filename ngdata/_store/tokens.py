@@ -13,7 +13,7 @@ import pyarrow as pa
 
 from ngdata._arguments.levels import LEVELS, level_index
 from ngdata._arguments.numbers import is_number
-from ngdata._arguments.shown import shown
+from ngdata._arguments.shown import guarded, shown
 from ngdata._query.boxes import MAX_COORDINATE, as_point, unmasked
 from ngdata._store.fields import TOKENS
 from ngdata._store.input_frames import Frame, as_dataframe
@@ -170,20 +170,22 @@ def check_coords(coords: Any, count: int) -> np.ndarray:
     return points
 
 
-def _check_single_coords(coords: Any) -> np.ndarray:
+@guarded
+def _check_single_coords(coords: Any, name: str = "coords") -> np.ndarray:
     """Return the coordinates of one token as an array of shape (1, 8, 3)."""
     if isinstance(coords, Mapping):
         return _from_levels(coords)
     points = _as_floats(coords)
     if points.shape != (8, 3):
         raise InvalidQueryError(
-            "coords must be {level: (x, y, z)}, for instance {0: (1.0, 2.0, 3.0)}, or an array of "
-            f"shape (8, 3), levels and axes, with NaN where undefined; not {shown(coords)}"
+            f"{name} must be {{level: (x, y, z)}}, for instance {{0: (1.0, 2.0, 3.0)}}, or an array "
+            f"of shape (8, 3), levels and axes, with NaN where undefined; not {shown(coords)}"
         )
     return check_coords(points[np.newaxis], 1)
 
 
-def _as_floats(coords: Any) -> np.ndarray:
+@guarded
+def _as_floats(coords: Any, name: str = "coords") -> np.ndarray:
     # np.asarray without a dtype first: a direct conversion would turn text, bools and dates to floats.
     bad: object = coords
     with contextlib.suppress(Exception):  # methods of the caller's objects may raise anything
@@ -195,7 +197,7 @@ def _as_floats(coords: Any) -> np.ndarray:
                 return np.array(array, dtype=np.float64)
         bad = others[0]
     raise InvalidQueryError(
-        "coords must be numbers, 8 levels of (x, y, z) for each token, with NaN where undefined, "
+        f"{name} must be numbers, 8 levels of (x, y, z) for each token, with NaN where undefined, "
         f"not {shown(bad)}"
     )
 
@@ -209,7 +211,7 @@ def _from_levels(coords: Mapping[Any, Any]) -> np.ndarray:
             raise InvalidQueryError(f"coords names the level {LEVELS[index]} twice")
         levels.add(index)
         if point is not None:
-            points[0, index] = as_point(point, f"coords[{level!r}]")
+            points[0, index] = as_point(point, f"coords[{shown(level)}]")
     return points
 
 

@@ -199,7 +199,7 @@ class Uuid(ValueType):
 
     def _value(self, value: Any, name: str, row: int | None) -> str:
         """Return one id as canonical text."""
-        return canonical_id(value, name, _in_row(row))
+        return canonical_id(value, f"{name}{_in_row(row)}")
 
     def to_attribute(self, checked: Any) -> uuid.UUID:
         """Return an id as a `uuid.UUID`."""
@@ -251,7 +251,7 @@ class Number(ValueType):
 
         In a column NaN does; a single value that is NaN was computed, and is a mistake.
         """
-        return super().is_missing(value) and not isinstance(value, float | np.floating)
+        return super().is_missing(value) and not isinstance(value, float | np.floating | Decimal)
 
     def _column(self, values: pd.Series[Any], name: str, default: Any, required: bool) -> pa.Array:
         """Return a column of numbers as float64."""
@@ -326,7 +326,7 @@ class Text(ValueType):
             raise invalid_value(name, row, value, "text")
         if "\0" in value or not _is_encodable(value):
             raise invalid_value(name, row, value, "valid Unicode without NUL")
-        return value
+        return str.__str__(value)
 
     def _column(self, values: pd.Series[Any], name: str, default: Any, required: bool) -> pa.Array:
         """Return a column of text."""

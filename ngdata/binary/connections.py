@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 import pandas as pd
 
+from ngdata._arguments.shown import guarded, shown
+from ngdata._query.boxes import unmasked
 from ngdata._store.input_frames import Frame, as_dataframe
 from ngdata.binary import fields
 from ngdata.binary import ids as uuids
 from ngdata.binary.flags import CONNECTION_FLAGS
 from ngdata.binary.record_layout import CONNECTION, Records, as_records, check_records
+from ngdata.errors import InvalidQueryError
 
 __all__ = ["connection_rows", "decode_connections", "encode_connections"]
 
@@ -116,6 +119,18 @@ def encode_connections(frame: Frame) -> np.ndarray:
     return records
 
 
+@guarded
+def _positions(numbers: Any, name: str, frame: pd.DataFrame) -> np.ndarray:
+    positions = np.asarray(unmasked(numbers))
+    if positions.dtype.kind not in "iu" or positions.shape != (len(frame),):
+        raise InvalidQueryError(
+            f"{name} must be an array of {len(frame)} integers, not {shown(numbers)}"
+        )
+    if (positions < 0).any():
+        raise InvalidQueryError(f"{name} must be at least 0, not {shown(numbers)}")
+    return positions
+
+
 def connection_rows(frame: pd.DataFrame, numbers: np.ndarray | None = None) -> pd.DataFrame:
     """Return a frame of `decode_connections` as the frame that ``graph.bulk_create`` writes.
 
@@ -142,8 +157,9 @@ def connection_rows(frame: pd.DataFrame, numbers: np.ndarray | None = None) -> p
     >>> rows[["connection_type", "weight", "bidirectional"]].values.tolist()
     [['type_1', 1.0, False]]
     """
+    fields.require(frame, "frame", [*_ENDS, *_BYTES, "flags", "activation_count", *_FLOATS])
     records = encode_connections(frame)
-    positions = np.arange(len(frame)) if numbers is None else numbers
+    positions = np.arange(len(frame)) if numbers is None else _positions(numbers, "numbers", frame)
     metadata = frame[list(_IN_METADATA)].assign(
         created=records["created"].astype(np.int64),
         last_activation=records["last_activation"].astype(np.int64),

@@ -11,11 +11,12 @@ coordinate that is read back differs by at most half a step, 0.5 / scale.  Two d
 
 from __future__ import annotations
 
-from typing import Final, Literal, TypeAlias
+from typing import Final, Literal, TypeAlias, get_args
 
 import numpy as np
 
 from ngdata._arguments.levels import LEVELS
+from ngdata._arguments.texts import checked_word
 from ngdata._store.tokens import check_coords
 from ngdata.errors import InvalidQueryError
 
@@ -37,11 +38,9 @@ _MAX_INT16: Final = 2**15 - 1
 _BLOCK: Final = 4096
 
 
-def check_dialect(dialect: str) -> str:
+def check_dialect(dialect: str) -> Dialect:
     """Return the dialect, or raise `InvalidQueryError` for an unknown one."""
-    if dialect not in _SCALES:
-        raise InvalidQueryError(f"dialect must be 'python' or 'rust', not {dialect!r}")
-    return dialect
+    return checked_word(dialect, get_args(Dialect), "dialect")
 
 
 def decode_coordinates(raw: np.ndarray, dialect: str) -> np.ndarray:

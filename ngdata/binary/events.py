@@ -23,6 +23,13 @@ _MAX_UINT32: Final = 2**32 - 1
 _LAST_MICROSECOND: Final = 2**63 - 1
 
 
+# What `event_rows` uses.
+_COLUMNS: Final = (
+    *("event_id", "timestamp", "trajectory_id", "step", "type", "flags", *_VECTORS, *_REWARDS),
+    *("reward", "version_hash", "sequence"),
+)
+
+
 def decode_events(data: Records) -> pd.DataFrame:
     """Return event records as a frame, a row per record.
 
@@ -166,6 +173,7 @@ def event_rows(frame: pd.DataFrame) -> pd.DataFrame:
     >>> rows.action[0]
     {'values': [1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0]}
     """
+    fields.require(frame, "frame", _COLUMNS)
     count = len(frame)
     described = frame[["flags", *_REWARDS, "version_hash", "sequence"]].to_dict("records")
     return pd.DataFrame(

@@ -3,21 +3,42 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any, Final
 
 import numpy as np
 import pandas as pd
 
+from ngdata._arguments.shown import guarded, shown
 from ngdata._store.value_types import Integer, Number, Time, first_true, invalid_value
 from ngdata.errors import InvalidQueryError
 
-__all__ = ["as_times", "flags", "float32", "float32s", "integers", "objects", "scaled", "times"]
+__all__ = [
+    "as_times",
+    "flags",
+    "float32",
+    "float32s",
+    "integers",
+    "objects",
+    "require",
+    "scaled",
+    "times",
+]
 
 _EPOCH: Final = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
 _MAX_FLOAT: Final = float(np.finfo(np.float32).max)
 # 9999-12-31 23:59:59.999999, the last that Python's datetime holds.
 _LAST_MICROSECOND: Final = 253_402_300_799_999_999
+
+
+@guarded
+def require(frame: Any, name: str, columns: Sequence[str]) -> None:
+    """Raise unless an argument is a DataFrame with these columns, as `decode_...` returns it."""
+    if not isinstance(frame, pd.DataFrame):
+        raise InvalidQueryError(f"{name} must be a pandas DataFrame, not {shown(frame)}")
+    missing = [column for column in columns if column not in frame.columns]
+    if missing:
+        raise InvalidQueryError(f"the {name} lacks the column {', '.join(missing)}")
 
 
 def as_times(microseconds: np.ndarray) -> Any:

@@ -5,6 +5,9 @@ from __future__ import annotations
 from types import MappingProxyType
 from typing import Any, Final, Literal, TypeAlias
 
+from ngdata._arguments.numbers import as_integer
+from ngdata._arguments.shown import shown
+from ngdata._arguments.texts import checked_word
 from ngdata.errors import InvalidQueryError
 
 __all__ = ["CONNECTION_FLAGS", "EVENT_FLAGS", "TOKEN_FLAGS", "Kind", "entity_types", "flag_names"]
@@ -53,7 +56,7 @@ EVENT_FLAGS: Final = MappingProxyType(
 _ENTITY_BITS: Final = 0x0F00
 _ENTITY_SHIFT: Final = 8
 
-_KINDS: Final = {
+_KINDS: Final[dict[Kind, tuple[int, Any]]] = {
     "tokens": (16, TOKEN_FLAGS),
     "connections": (8, CONNECTION_FLAGS),
     "events": (16, EVENT_FLAGS),
@@ -87,13 +90,14 @@ def flag_names(flags: int, kind: Kind = "tokens") -> list[str]:
     >>> flag_names(0x41, "events")
     ['urgent', 'unknown_6']
     """
-    if kind not in _KINDS:
-        raise InvalidQueryError(f"kind must be one of {', '.join(_KINDS)}, not {kind!r}")
+    kind = checked_word(kind, tuple(_KINDS), "kind")
     width, named = _KINDS[kind]
-    value = int(flags)
+    value = as_integer(flags)
+    if value is None:
+        raise InvalidQueryError(f"flags must be an integer, not {shown(flags)}")
     if not 0 <= value < 1 << width:
         raise InvalidQueryError(
-            f"flags is {value:#x}; the flags of {kind} are bits 0 to {width - 1}, "
+            f"flags is {shown(value)}; the flags of {kind} are bits 0 to {width - 1}, "
             f"at most {(1 << width) - 1:#x}"
         )
     by_bit = {bit: name for name, bit in named.items()}

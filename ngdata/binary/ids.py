@@ -23,6 +23,8 @@ import pyarrow as pa
 from numpy.typing import ArrayLike
 
 from ngdata._arguments.ids import Ids, canonical_ids, id_text
+from ngdata._arguments.shown import guarded, shown
+from ngdata._query.boxes import unmasked
 from ngdata._store.value_types import Integer, Uuid, first_true
 from ngdata.errors import InvalidQueryError
 
@@ -74,12 +76,19 @@ def token_ids(numbers: ArrayLike) -> pd.Series[str]:
     >>> token_ids([0xDEADBEEF])[0]
     '6e676461-7461-8000-8000-0000deadbeef'
     """
-    values = pd.Series(np.atleast_1d(np.asarray(numbers)))
-    checked = Integer(0, 2**32 - 1).check_column(values, "numbers")
+    checked = _checked_numbers(numbers, "numbers")
     if checked.null_count:
         raise InvalidQueryError("numbers must be ids of token records, and one is missing")
     ids = as_text(_uuid_bytes(_TOKEN, checked.to_numpy().astype(np.uint64)))
     return ids.set_axis(numbers.index) if isinstance(numbers, pd.Series) else ids
+
+
+@guarded
+def _checked_numbers(numbers: Any, name: str) -> pa.Array:
+    array = np.atleast_1d(np.asarray(unmasked(numbers)))
+    if array.ndim != 1:
+        raise InvalidQueryError(f"{name} must be one row of integers, not {shown(numbers)}")
+    return Integer(0, 2**32 - 1).check_column(pd.Series(array), name)
 
 
 def record_ids(ids: Ids) -> np.ndarray:

@@ -12,13 +12,16 @@ from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO, Final, Literal, NamedTuple, TypeAlias
+from typing import Any, BinaryIO, Final, Literal, NamedTuple, TypeAlias, get_args
 
 import asyncpg
 import numpy as np
 import pandas as pd
 import pyarrow as pa
 
+from ngdata._arguments.numbers import as_flag
+from ngdata._arguments.shown import guarded, is_instance, shown
+from ngdata._arguments.texts import checked_word
 from ngdata._client.async_client import AsyncClient
 from ngdata._client.sync.client import Client
 from ngdata._connections.threads import in_daemon_thread
@@ -162,9 +165,9 @@ def load_records(
     ...     load_records(ng, file.name).written
     1
     """
-    if not isinstance(ng, Client):
+    if not is_instance(ng, Client, "ng"):
         raise InvalidQueryError(
-            f"load_records needs the client that ngdata.connect() returns, not {ng!r}; with an async "
+            f"load_records needs the client that ngdata.connect() returns, not {shown(ng)}; with an async "
             "client, await load_records_async(ang, ...)"
         )
     return ng._loop.run(
@@ -220,20 +223,20 @@ async def load_records_async(
     ...     asyncio.run(load(file.name)).written
     1
     """
-    if not isinstance(ang, AsyncClient):
+    if not is_instance(ang, AsyncClient, "ang"):
         raise InvalidQueryError(
-            f"load_records_async needs the client that ngdata.connect_async() returns, not {ang!r}; "
+            f"load_records_async needs the client that ngdata.connect_async() returns, not {shown(ang)}; "
             "with a sync client, call load_records(ng, ...)"
         )
-    if kind not in _FORMATS:
-        raise InvalidQueryError(f"kind must be one of {', '.join(_FORMATS)}, not {kind!r}")
-    if on_bad not in ("raise", "skip"):
-        raise InvalidQueryError(f"on_bad must be 'raise' or 'skip', not {on_bad!r}")
+    kind = checked_word(kind, tuple(_FORMATS), "kind")
+    on_bad = checked_word(on_bad, get_args(OnBad), "on_bad")
+    progress = as_flag(progress, "progress", optional=True)
+    initial = bool(as_flag(initial, "initial"))
     if initial and kind != "tokens":
         raise InvalidQueryError(f"initial=True is for tokens, not for {kind}; leave it out")
-    check_dialect(dialect)
+    dialect = check_dialect(dialect)
     record_format = _FORMATS[kind]
-    report = Loaded(os.fspath(path), kind)
+    report = Loaded(_file_name(path, "path"), kind)
     file = await in_daemon_thread(lambda: _open(report.path))
     try:
         total = _count(file, record_format.layout, report.path)
@@ -276,11 +279,21 @@ async def _write(
         bar.update(part.records_read)
 
 
+@guarded
+def _file_name(path: Any, name: str) -> str:
+    try:
+        return os.fsdecode(path)
+    except TypeError:
+        raise InvalidQueryError(f"{name} must be the path of a file, not {shown(path)}") from None
+
+
 def _open(path: str) -> BinaryIO:
     try:
         return open(path, "rb")
-    except OSError as error:
-        raise InvalidQueryError(f"{path} cannot be read: {error.strerror}") from None
+    except (OSError, ValueError) as error:  # the latter for NUL in the path
+        raise InvalidQueryError(
+            f"{path[:200]} cannot be read: {getattr(error, 'strerror', None) or shown(error)}"
+        ) from None
 
 
 def _count(file: BinaryIO, layout: np.dtype[Any], path: str) -> int | None:
@@ -359,7 +372,7 @@ def _event_rows(records: np.ndarray, numbers: np.ndarray, dialect: Dialect) -> p
     return experience.check_frame(frame)
 
 
-_FORMATS: Final = {
+_FORMATS: Final[dict[Kind, _Format]] = {
     "tokens": _Format(TOKEN, tokens.RELATION, _token_rows),
     "connections": _Format(CONNECTION, graph.RELATION, _connection_rows),
     "events": _Format(EVENT, experience.RELATION, _event_rows),

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any, Final, TypeAlias
 
 import numpy as np
 import pandas as pd
 
+from ngdata._arguments.shown import guarded, shown
 from ngdata.errors import InvalidQueryError
 
 __all__ = [
@@ -113,6 +114,18 @@ def as_records(data: Records, layout: np.dtype[Any]) -> np.ndarray:
     >>> as_records(bytes(64), CONNECTION)["pull_strength"].tolist()
     [0.0, 0.0]
     """
+    return _as_records(data, _checked_layout(layout, "layout"), "data")
+
+
+@guarded
+def _checked_layout(layout: Any, name: str) -> np.dtype[Any]:
+    if not isinstance(layout, np.dtype) or layout not in _NAMES:
+        raise InvalidQueryError(f"{name} must be TOKEN, CONNECTION or EVENT, not {shown(layout)}")
+    return layout
+
+
+@guarded
+def _as_records(data: Any, layout: np.dtype[Any], name: str) -> np.ndarray:
     if isinstance(data, np.ndarray) and data.dtype == layout:
         return np.ravel(data)
     if isinstance(data, np.ndarray) and data.dtype == np.uint8:
@@ -123,7 +136,7 @@ def as_records(data: Records, layout: np.dtype[Any]) -> np.ndarray:
         buffer = _join(data, layout)
     size = memoryview(buffer).nbytes
     if size % layout.itemsize:
-        raise truncation_error("the data", size, layout)
+        raise truncation_error(f"the {name}", size, layout)
     return np.frombuffer(buffer, layout)
 
 
@@ -134,18 +147,21 @@ def _join(data: Any, layout: np.dtype[Any]) -> bytes:
             f"bytes, not {type(data).__name__}; read a file with ngdata.binary.loading, or with "
             "Path(...).read_bytes()"
         )
-    items = list(data)
+    # What may be without end is checked item by item.
+    items = [] if isinstance(data, Iterator | range) else list(data)
     with contextlib.suppress(TypeError):
-        if {*map(len, items)} <= {layout.itemsize}:
+        if items and {*map(len, items)} == {layout.itemsize}:
             return b"".join(items)
-    for row, item in enumerate(items):
+    checked = []
+    for row, item in enumerate(items or data):
         if not isinstance(item, bytes) or len(item) != layout.itemsize:
-            actual = f"{len(item)} bytes" if isinstance(item, bytes) else repr(item)
+            actual = f"{len(item)} bytes" if isinstance(item, bytes) else shown(item)
             raise InvalidQueryError(
                 f"item {row} must be a {record_name(layout)} record of {layout.itemsize} bytes, "
                 f"not {actual}"
             )
-    return b"".join(items)
+        checked.append(item)
+    return b"".join(checked)
 
 
 def truncation_error(source: str, size: int, layout: np.dtype[Any]) -> InvalidQueryError:

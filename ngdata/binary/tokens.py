@@ -179,9 +179,12 @@ def _points(tokens: pd.DataFrame, coords: ArrayLike | None) -> np.ndarray:
     if coords is None and "coords" not in tokens:
         raise InvalidQueryError("the frame lacks the column coords, and coords= is not given")
     points = _stack(tokens.coords) if coords is None else coords
-    array = points if isinstance(points, np.ndarray) else np.empty(0)
-    if array.dtype == np.float64 and array.shape == (len(tokens), 8, 3):
-        return array  # checked when it is scaled
+    if (
+        type(points) is np.ndarray
+        and points.dtype == np.float64
+        and points.shape == (len(tokens), 8, 3)
+    ):
+        return points  # checked when it is scaled
     return check_coords(points, len(tokens))
 
 
@@ -257,6 +260,7 @@ def token_rows(frame: pd.DataFrame) -> tuple[pd.DataFrame, np.ndarray]:
     >>> ng.tokens.delete(made)
     1
     """
+    fields.require(frame, "frame", [*_STORE_COLUMNS, "entity_type", "coords"])
     by_id = frame.entity_type.to_numpy()
     kinds = np.where(by_id == 0, entity_types(frame["flags"].to_numpy()), by_id)
     names = pa.array(["default", *(f"entity_{kind}" for kind in range(1, 16))], pa.large_string())

@@ -7,6 +7,7 @@ from typing import Any, Final
 
 import pandas as pd
 
+from ngdata._arguments.shown import is_instance, shown
 from ngdata._client.async_client import AsyncClient
 from ngdata._client.sync.client import Client
 from ngdata._connections.threads import in_daemon_thread
@@ -56,9 +57,9 @@ def load_celegans(ng: Client) -> pd.DataFrame:
        neuron     x      y       z
     53   AVAL -0.55 -271.5  37.983
     """
-    if not isinstance(ng, Client):
+    if not is_instance(ng, Client, "ng"):
         raise InvalidQueryError(
-            f"ng must be a client from ngdata.connect(), not {ng!r}; with an async client, "
+            f"ng must be a client from ngdata.connect(), not {shown(ng)}; with an async client, "
             "await load_celegans_async(ang)"
         )
     return ng._loop.run(load_celegans_async(ng._wrapped))
@@ -91,9 +92,9 @@ async def load_celegans_async(ang: AsyncClient) -> pd.DataFrame:
     >>> len(asyncio.run(load()))
     302
     """
-    if not isinstance(ang, AsyncClient):
+    if not is_instance(ang, AsyncClient, "ang"):
         raise InvalidQueryError(
-            f"ang must be a client from ngdata.connect_async(), not {ang!r}; with a sync client, "
+            f"ang must be a client from ngdata.connect_async(), not {shown(ang)}; with a sync client, "
             "call load_celegans(ng)"
         )
     neurons, tokens, connections = await in_daemon_thread(read_sample)

@@ -30,15 +30,18 @@ from sqlalchemy.orm.util import identity_key
 
 from ngdata._arguments.ids import Id, canonical_id
 from ngdata._connections.process_bound import ProcessBound
+from ngdata._arguments.numbers import whole
+from ngdata._arguments.shown import guarded, shown
 from ngdata._connections.session import session_errors
-from ngdata._query.filters import row_limit
+from ngdata._query.filters import checked_limit
 from ngdata._query.model import Query
 from ngdata._store.models import ConnectionModel, EventModel, TokenModel
 from ngdata.errors import IntegrityError, InvalidQueryError, NotFoundError
-from ngdata.repositories.redis import RedisManager
+from ngdata.repositories.redis import RedisManager, as_config
 
 __all__ = ["Repository"]
 
+InstanceT = TypeVar("InstanceT")
 EntityT = TypeVar("EntityT", TokenModel, ConnectionModel, EventModel)
 
 # Attributes that can be changed in place, which SQLAlchemy does not notice.
@@ -75,9 +78,9 @@ class Repository(ProcessBound, Generic[EntityT]):
         redis: RedisManager | None = None,
         config: Mapping[str, Any] | None = None,
     ) -> None:
-        self.session = session
-        self.redis = redis
-        self.config = dict(config or {})
+        self.session = _instance_of(session, "session", AsyncSession)
+        self.redis = None if redis is None else _instance_of(redis, "redis", RedisManager)
+        self.config = as_config(config, "config")
         self._where: str = session.info.get("where", "the database")
         self._lock: asyncio.Lock = session.info.setdefault("alone", asyncio.Lock())
 
@@ -91,12 +94,11 @@ class Repository(ProcessBound, Generic[EntityT]):
     async def get_all(self, limit: int | None = None, offset: int = 0) -> list[EntityT]:
         """Return all entities by id, or `limit` of them after the first `offset`."""
         statement = select(self.model).order_by(self.model.id)
-        if limit is not None:
-            row_limit(limit)
-            statement = statement.limit(min(limit, 2**63 - 1))
-        if not isinstance(offset, int) or isinstance(offset, bool) or not 0 <= offset < 2**63:
-            raise InvalidQueryError(f"offset must be an integer of at least 0, not {offset!r}")
-        return await self._all(statement.offset(offset))
+        count = checked_limit(limit)
+        if count is not None:
+            statement = statement.limit(count)
+        first = whole(offset, "offset", 0, 2**63 - 1, "2**63 - 1")
+        return await self._all(statement.offset(first))
 
     async def count(self) -> int:
         """Return the number of entities in the store."""
@@ -122,7 +124,7 @@ class Repository(ProcessBound, Generic[EntityT]):
         IntegrityError
             As for `create`; none of the entities is written.
         """
-        new = list(entities)
+        new = _as_list(entities, "entities")
         self._check_new(new)
         async with self._savepoint():
             self.session.add_all(new)
@@ -148,7 +150,7 @@ class Repository(ProcessBound, Generic[EntityT]):
         IntegrityError, InvalidQueryError
             The database rejects the change.  The session stays usable, and the entity is unchanged.
         """
-        self._check_model(entity)
+        self._check_model(entity, "entity")
         persistent = inspect(entity).persistent
         if persistent:
             # Otherwise starting the savepoint would flush the entity outside of it.
@@ -238,20 +240,19 @@ class Repository(ProcessBound, Generic[EntityT]):
             yield
             await self.session.flush()
 
-    def _check_model(self, entity: object) -> None:
-        if not isinstance(entity, self.model):
-            raise InvalidQueryError(
-                f"{type(self).__name__} needs a {self.model.__name__}, not {entity!r}"
-            )
+    def _check_model(self, entity: object, name: str) -> None:
+        _instance_of(entity, name, self.model)
 
     def _check_new(self, new: Sequence[EntityT]) -> None:
         """Raise for duplicates that SQLAlchemy would ignore, or only warn of."""
         identity_map = self.session.sync_session.identity_map
         ids: set[uuid.UUID] = set()
         for entity in new:
-            self._check_model(entity)
+            self._check_model(entity, "entity")
             if inspect(entity).has_identity:
-                raise IntegrityError(f"{entity!r} is already in the store; change it with update()")
+                raise IntegrityError(
+                    f"{shown(entity)} is already in the store; change it with update()"
+                )
             if entity.id is None:
                 continue
             if entity.id in ids or identity_key(self.model, entity.id) in identity_map:
@@ -260,6 +261,20 @@ class Repository(ProcessBound, Generic[EntityT]):
                     " was written"
                 )
             ids.add(entity.id)
+
+
+@guarded
+def _instance_of(value: Any, name: str, kind: type[InstanceT]) -> InstanceT:
+    if not isinstance(value, kind):
+        raise InvalidQueryError(f"{name} must be of type {kind.__name__}, not {shown(value)}")
+    return value
+
+
+@guarded
+def _as_list(values: Any, name: str) -> list[Any]:
+    if not isinstance(values, Iterable):
+        raise InvalidQueryError(f"{name} must be a sequence of entities, not {shown(values)}")
+    return list(values)
 
 
 def _raw_sql(statement: str) -> Any:

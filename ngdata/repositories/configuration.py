@@ -7,8 +7,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from ngdata._arguments.shown import guarded, shown
 from ngdata._config.settings import Settings, resolve_settings
 from ngdata._config.yaml_file import from_mapping, load_config_file
+from ngdata.errors import InvalidQueryError
+from ngdata.repositories.redis import as_config
 
 __all__ = ["ConfigLoader", "settings_from"]
 
@@ -33,7 +36,7 @@ class ConfigLoader:
     """
 
     def __init__(self, base_path: str | os.PathLike[str] = ".") -> None:
-        self._base = Path(base_path)
+        self._base = _path(base_path, "base_path")
 
     def load(self, path: str | os.PathLike[str]) -> dict[str, Any]:
         """Read a YAML file; ``${VAR:default}`` in it is replaced by the variable of the environment.
@@ -43,9 +46,27 @@ class ConfigLoader:
         ConfigError
             The file cannot be read or parsed; the error names the line or key.
         """
-        candidates = (self._base / path, self._base / "config" / path)
-        file = next((candidate for candidate in candidates if candidate.is_file()), candidates[0])
-        return load_config_file(file)
+        name = _path(path, "path")
+        candidates = (self._base / name, self._base / "config" / name)
+        return load_config_file(_existing(candidates, "path"))
+
+
+@guarded
+def _path(value: Any, name: str) -> Path:
+    if isinstance(value, bytes) or not isinstance(value, str | os.PathLike):
+        raise InvalidQueryError(f"{name} must be the path of a file, not {shown(value)}")
+    return Path(value)
+
+
+@guarded
+def _existing(candidates: Any, name: str) -> Path:
+    """Return the first path of a file, or the first of all."""
+    try:
+        existing = [path for path in candidates if path.is_file()]
+    except (OSError, ValueError):  # a name that no file can have
+        existing = []
+    first: Path = (existing or candidates)[0]
+    return first
 
 
 def settings_from(database: Mapping[str, Any] | None) -> Settings:
@@ -59,4 +80,4 @@ def settings_from(database: Mapping[str, Any] | None) -> Settings:
     ConfigError
         A key is unknown or its value cannot be used; the error names the key.
     """
-    return resolve_settings(from_mapping(database or {}))
+    return resolve_settings(from_mapping(as_config(database, "config")))

@@ -80,7 +80,7 @@ class GraphRepository(Repository[ConnectionModel]):
         """
         connection = await self.get_by_id(id)
         if connection is None:
-            raise NotFoundError.of("connection", [str(id)])
+            raise NotFoundError.of("connection", [str(self._key(id))])
         connection.weight = weight
         return await self.update(connection)
 

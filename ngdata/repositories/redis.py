@@ -15,13 +15,15 @@ from typing import Any, Final
 import redis
 import redis.asyncio
 
+from ngdata._arguments.shown import guarded, shown
+from ngdata._arguments.texts import as_text
 from ngdata._config.settings import Settings
 from ngdata._connections.process_bound import ProcessBound
 from ngdata._connections.threads import in_daemon_thread
 from ngdata._local.fallback import resolve_servers
 from ngdata.errors import ConfigError, InvalidQueryError
 
-__all__ = ["RedisManager"]
+__all__ = ["RedisManager", "as_config"]
 
 # The limit, in seconds, for each answer; a shorter connect_timeout lowers it.
 _ANSWER_TIMEOUT: Final = 5.0
@@ -37,6 +39,22 @@ _KEY_PATTERNS: Final = {
     "spatial_region": "spatial:region:{level}:{x1}:{y1}:{z1}:{x2}:{y2}:{z2}",
     "experience_recent": "exp:recent:{count}",
 }
+
+
+@guarded
+def as_config(config: Any, name: str) -> dict[str, Any]:
+    """Return a part of the configuration as a dict; None is an empty one."""
+    if config is not None and not isinstance(config, Mapping):
+        raise InvalidQueryError(f"{name} must be a mapping, not {shown(config)}")
+    return {} if config is None else dict(config)
+
+
+@guarded
+def _as_key_part(value: Any, name: str) -> str:
+    try:
+        return str(value)
+    except RecursionError:
+        raise InvalidQueryError(f"{name} must be a value with a text, not {shown(value)}") from None
 
 
 class RedisManager(ProcessBound):
@@ -65,7 +83,7 @@ class RedisManager(ProcessBound):
     _opened_by = "DatabaseFactory.create_redis_manager()"
 
     def __init__(self, settings: Settings, config: Mapping[str, Any] | None = None) -> None:
-        self.config = dict(config or {})
+        self.config = as_config(config, "config")
         self._settings = settings
         self._blocking: redis.Redis | None = None
         self._async: redis.asyncio.Redis | None = None
@@ -116,19 +134,25 @@ class RedisManager(ProcessBound):
             The pattern is unknown, or one of its values is missing.
         """
         patterns: dict[str, str] = _KEY_PATTERNS | (self.config.get("keys") or {})
-        if pattern not in patterns:
+        text = as_text(pattern, "pattern")
+        if text not in patterns:
             raise InvalidQueryError(
-                f"unknown key pattern {pattern!r}; the patterns are {', '.join(patterns)}"
+                f"unknown key pattern {shown(text)}; the patterns are {', '.join(patterns)}"
             )
+        parts = {name: _as_key_part(value, name) for name, value in values.items()}
         try:
-            return patterns[pattern].format(**values)
+            return patterns[text].format(**parts)
         except KeyError as error:
-            raise InvalidQueryError(f"the key pattern {pattern!r} needs {error.args[0]}=") from None
+            raise InvalidQueryError(f"the key pattern {text!r} needs {error.args[0]}=") from None
 
     def get_ttl(self, category: str = "default") -> int:
         """Return the seconds that a category's values are kept, from the configuration's `cache`."""
         cache = self.config.get("cache") or {}
-        return int(cache.get(f"{category}_ttl", cache.get("default_ttl", _DEFAULT_TTL)))
+        return int(
+            cache.get(
+                f"{as_text(category, 'category')}_ttl", cache.get("default_ttl", _DEFAULT_TTL)
+            )
+        )
 
     def close(self) -> None:
         """Close the blocking client; `aclose` closes both."""

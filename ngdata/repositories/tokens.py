@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import numbers
 from collections.abc import Sequence
-from typing import ClassVar, Final
+from itertools import islice
+from typing import Any, ClassVar, Final
 
 from numpy.typing import ArrayLike
 from sqlalchemy import ColumnElement, literal_column, select
 
 from ngdata._arguments.ids import Id
 from ngdata._arguments.levels import Level
-from ngdata._arguments.numbers import as_float
+from ngdata._arguments.numbers import as_flag, non_negative, whole
+from ngdata._arguments.shown import guarded, shown
 from ngdata._arguments.times import is_missing
 from ngdata._query import literals as sql
 from ngdata._query import regions
@@ -64,7 +65,7 @@ class TokenRepository(Repository[TokenModel]):
         """
         key = self._key(id)
         cache: EntityCache | None = self.session.info.get("entity_cache")
-        if not use_cache or cache is None or not await cache.open(self.redis):
+        if not as_flag(use_cache, "use_cache") or cache is None or not await cache.open(self.redis):
             return await super().get_by_id(key)
         version_column: ColumnElement[str | None] = literal_column(
             f"({cache.version_sql(self.model)})"
@@ -145,10 +146,22 @@ class TokenRepository(Repository[TokenModel]):
 
 
 def _bits(value: int, name: str) -> int:
-    is_integer = isinstance(value, numbers.Integral) and not isinstance(value, bool)
-    if not is_integer or not 0 <= value <= _ALL_BITS:
-        raise InvalidQueryError(f"{name} must be an integer from 0 to 2**31 - 1, not {value!r}")
-    return int(value)
+    return whole(value, name, 0, _ALL_BITS, "2**31 - 1")
+
+
+@guarded
+def _axis(values: Any, name: str) -> list[Any]:
+    """Return the values of one axis, one for each level."""
+    try:
+        items = list(islice(values, 9))
+    except TypeError:
+        items = []
+    if not 1 <= len(items) <= 8:
+        raise InvalidQueryError(
+            f"{name} must be a sequence of 1 to 8 values, a number or None for each level, not "
+            f"{shown(values)}"
+        )
+    return items
 
 
 def _boxes(
@@ -157,22 +170,18 @@ def _boxes(
     z: Sequence[float | None],
     tolerance: float,
 ) -> list[Box]:
-    reach = as_float(tolerance)
-    if reach is None or reach < 0:
-        raise InvalidQueryError(f"tolerance must be a number of at least 0, not {tolerance!r}")
-    try:
-        points = list(zip(x, y, z, strict=True))
-    except (TypeError, ValueError):
-        points = []
+    reach = non_negative(tolerance, "tolerance")
+    axes = [_axis(values, name) for name, values in zip("xyz", (x, y, z), strict=True)]
+    points = list(zip(*axes, strict=True)) if len({*map(len, axes)}) == 1 else []
     defined = [
         (level, as_point(point, f"the point on level {level}"))
         for level, point in enumerate(points)
         if not all(map(is_missing, point))
     ]
-    if not defined or len(points) > 8:
+    if not defined:
         raise InvalidQueryError(
             "x, y and z must be sequences of one length from 1 to 8, a number for each level and "
-            f"at least one level that is not None, not {x!r}, {y!r}, {z!r}"
+            f"at least one level that is not None, not {shown(x)}, {shown(y)}, {shown(z)}"
         )
     return [
         Box.of([c - reach for c in point], [c + reach for c in point], level)

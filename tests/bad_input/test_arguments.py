@@ -39,7 +39,7 @@ def refused(match):
         ({"token_type": ["a", None]}, "token_type must be text"),
         ({"token_type": b"a"}, "token_type must be text"),
         ({"token_type": "a\0b"}, "NUL"),
-        ({"token_type": "\ud800"}, "text must be valid Unicode"),
+        ({"token_type": "\ud800"}, "token_type must be valid Unicode"),
         ({"flags": -1}, r"flags must be an integer from 0 to 2\*\*31 - 1, not -1"),
         ({"flags": 2**31}, "not 2147483648"),
         ({"flags": True}, "not True"),

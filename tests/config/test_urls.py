@@ -223,3 +223,50 @@ def test_the_address_means_what_it_means_to_libpq(monkeypatch, url, hosts, datab
         f"{host}/.s.PGSQL.{port}" if host[0] == "/" else (host, int(port)) for host, port in listed
     ]
     assert (expected, options["dbname"]) == (hosts, database)
+
+
+@pytest.mark.parametrize(
+    ("url", "match"),
+    [
+        (
+            "redis://h/0?decode_responses=true",
+            "unknown option 'decode_responses' .*the options are db",
+        ),
+        ("redis://h/0?socket_timeout=x", "unknown option 'socket_timeout'"),
+        ("redis://h/0?max_connections=0", "unknown option 'max_connections'"),
+        ("redis://h/0?no_such=1", "unknown option 'no_such'"),
+        ("redis://h/0?db=zero", "option db .* must be the number of a database"),
+        ("redis://h/0?protocol=9", "option protocol .* must be 2 or 3"),
+        ("redis://h/0?client_name=a%20b", "option client_name .* must be printable"),
+        ("redis://h/0?ssl_cert_reqs=none", "ssl_cert_reqs .* is for TLS; write rediss://"),
+        ("rediss://h/0?ssl_cert_reqs=perhaps", "must be none, optional or required"),
+        ("rediss://h/0?ssl_check_hostname=2", "must be true or false"),
+        ("redis://h/zero", "path of a Redis URL must be the number of a database"),
+    ],
+)
+def test_options_of_a_redis_url(url, match):
+    with pytest.raises(ConfigError, match=match):
+        redis_url.normalize(url)
+
+
+def test_options_of_a_redis_url_are_kept():
+    url = "rediss://:p@h:6379/3?client_name=lab&protocol=3&ssl_cert_reqs=none&ssl_check_hostname=false"
+    assert redis_url.normalize(url) == url
+    assert redis_url.normalize("unix:///run/redis.sock?db=2") == "unix:///run/redis.sock?db=2"
+
+
+@pytest.mark.parametrize("check", [postgres_url.normalize, redis_url.normalize])
+def test_half_a_surrogate_pair_in_a_password_is_nowhere_shown(check):
+    scheme = "redis" if check is redis_url.normalize else "postgresql"
+    for url in (
+        f"{scheme}://u:canary\ud800@h/0",
+        f"{scheme}://u@h/0?password=canary\udcff",
+        f"{scheme}://u:canary%ff@h/0",
+    ):
+        with pytest.raises(ConfigError, match="cannot be parsed") as caught:
+            check(url)
+        error = caught.value
+        while error is not None:
+            assert "canary" not in repr(error) + repr(vars(error))
+            assert not isinstance(error, UnicodeError)
+            error = error.__cause__ or error.__context__

@@ -287,3 +287,15 @@ def test_the_connectome(celegans):
     whole = celegans.graph.subgraph(starts, 0, connection_type=kinds)
     expected = wired[wired.source_id.isin(starts) & wired.target_id.isin(starts)]
     assert set(whole.connections.connection_id) == set(expected.connection_id)
+
+
+@pytest.mark.parametrize("max_rows", [1, 3, 1000])
+def test_unknown_ids_are_no_rows_of_the_answer(store, tokens, max_rows):
+    unknown = [str(uuid.UUID(int=n)) for n in range(1, 6)]
+    for read in (store.graph.get_neighbors, store.graph.get_degree, store.graph.subgraph):
+        for cache in ("strict", "strict", "off"):
+            with pytest.raises(NotFoundError) as caught:
+                read([unknown[0], *tokens, *unknown[1:]], max_rows=max_rows, cache=cache)
+            assert caught.value.missing == tuple(unknown)
+            with pytest.raises(ResultTooLarge):
+                read(tokens, max_rows=1, cache=cache)

@@ -6,11 +6,13 @@ Settings hold the password; it shows nowhere but in the bytes that are sent.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Final, Self
+from typing import Any, Final, Self
 
+from ngdata._arguments.shown import guarded
+from ngdata._arguments.texts import plain_text
 from ngdata._config import postgres_url
 from ngdata._config.settings import Settings, load_settings
-from ngdata.errors import ConfigError
+from ngdata.errors import ConfigError, InvalidQueryError
 
 __all__ = ["ENVIRONMENT", "Access"]
 
@@ -26,6 +28,14 @@ _UNUSED_BY_WORKERS: Final = {
     "postgres_password": None,
     "cache": "off",
 }
+
+
+@guarded
+def _text_of(url: Any, name: str) -> str:
+    text = plain_text(url)
+    if text is None:
+        raise InvalidQueryError(f"{name} must be text, not a {type(url).__name__}")
+    return text
 
 
 @dataclass(frozen=True)
@@ -51,11 +61,12 @@ class Access:
         >>> Access.of(load_settings(), "postgresql://me:secret@replica.example/neurograph")
         <Access to postgresql://me@replica.example/neurograph>
         """
-        if url == ENVIRONMENT:
+        address = None if url is None else _text_of(url, "url")
+        if address == ENVIRONMENT:
             return cls(None)
-        if url is not None:
+        if address is not None:
             settings = load_settings(
-                database_url=url,
+                database_url=address,
                 pool_min_size=settings.pool_min_size,
                 pool_max_size=settings.pool_max_size,
                 connect_timeout=settings.connect_timeout,

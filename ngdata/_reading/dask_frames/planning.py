@@ -8,12 +8,13 @@ from __future__ import annotations
 import uuid
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
+from ngdata._arguments.numbers import as_flag
 from ngdata._connections.database import Database
 from ngdata._connections.opening import open_database
 from ngdata._connections.threads import in_daemon_thread
 from ngdata._query.model import Column, Kind, Query
 from ngdata._query.partitions import Split, head
-from ngdata._reading.dask_frames.access import ENVIRONMENT, Access
+from ngdata._reading.dask_frames.access import Access
 from ngdata._reading.dask_frames.tasks import Partition, PartitionReader, read_with_version
 from ngdata._reading.optional_imports import import_optional
 from ngdata._reading.reader import DatabaseReader, Reader
@@ -51,6 +52,7 @@ async def dask_frame(
         The database that the workers read: the client's (None), this one, or the one that each
         worker's environment names (``"environment"``).
     """
+    is_consistent = bool(as_flag(consistent, "consistent"))
     dask_dataframe = await in_daemon_thread(
         lambda: import_optional("dask.dataframe", "to_dask", "dask")
     )
@@ -59,19 +61,19 @@ async def dask_frame(
     empty = await reader.frame(head(split.whole), "off")
     empty.attrs.clear()
     access = Access.of(database.settings, url)
-    if url is None or url == ENVIRONMENT:
+    if url is None or access.settings is None:
         bounds, version = await _read_bounds(reader, split.bounds)
     else:
         async with open_database(access.resolved()) as other:
             bounds, version = await _read_bounds(DatabaseReader(other), split.bounds)
-    if consistent and version is None:
+    if is_consistent and version is None:
         raise ConfigError(
             "consistent=True needs the versions of the store, which are not available: this user "
             "may not read tokens.versions, sees only the rows of a policy, or rows arrive by a "
             "subscription that renews no version; leave consistent out, or connect as a user "
             "without these limits"
         )
-    read = PartitionReader(access, uuid.uuid4().hex, version, consistent, empty.columns[0])
+    read = PartitionReader(access, uuid.uuid4().hex, version, is_consistent, empty.columns[0])
     parts = split.parts(bounds)
     partitions = [Partition(rows, number, len(parts)) for number, rows in enumerate(parts)]
     # Dask would convert all objects, dicts too, to text; ids have pandas' own text dtype already.

@@ -10,6 +10,7 @@ import asyncpg
 from pydantic import SecretStr
 
 from ngdata import _local
+from ngdata._arguments.shown import is_instance, shown
 from ngdata._client import health
 from ngdata._client.health import DatabaseHealth, RedisHealth
 from ngdata._config.settings import Settings, load_settings
@@ -19,7 +20,7 @@ from ngdata._connections.opening import open_database
 from ngdata._connections.threads import in_daemon_thread
 from ngdata.admin.doctor import content_checks, machine_checks, schema_checks
 from ngdata.admin.doctor.finding import Finding, note, ok, wrong
-from ngdata.errors import NGDataError
+from ngdata.errors import InvalidQueryError, NGDataError
 
 __all__ = ["examine"]
 
@@ -61,6 +62,12 @@ def examine(
     >>> [finding.check for finding in examine() if finding.state == "wrong"]
     []
     """
+    if settings is not None and not is_instance(settings, Settings, "settings"):
+        raise InvalidQueryError(
+            f"settings must be None or settings of ngdata, not {shown(settings)}"
+        )
+    if not callable(on_check):
+        raise InvalidQueryError(f"on_check must be a function, not {shown(on_check)}")
     return background_loop().run(_examine(settings or load_settings(), on_check))
 
 
