@@ -127,7 +127,7 @@ def test_bits_that_a_record_does_not_have_are_refused(flags, kind):
 
 
 def test_an_unknown_kind_is_refused():
-    with pytest.raises(InvalidQueryError, match="kind must be one of tokens, connections, events"):
+    with pytest.raises(InvalidQueryError, match="kind must be 'tokens', 'connections' or 'events'"):
         flag_names(1, "dreams")
 
 

@@ -255,7 +255,7 @@ def test_a_dangling_end_is_named_with_its_record(ng, file, small_parts):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"kind": "dreams"}, "kind must be one of tokens, connections, events, not 'dreams'"),
+        ({"kind": "dreams"}, "kind must be 'tokens', 'connections' or 'events', not 'dreams'"),
         ({"dialect": "go"}, "dialect must be 'python' or 'rust', not 'go'"),
         ({"on_bad": "ask"}, "on_bad must be 'raise' or 'skip', not 'ask'"),
         ({"path": "/nowhere/at/all"}, "/nowhere/at/all cannot be read: No such file"),

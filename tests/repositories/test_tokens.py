@@ -324,7 +324,7 @@ def test_bulk_create_is_a_few_statements(in_session, token):
 def test_another_repositorys_entity_is_refused(in_session):
     async def go(layer):
         for call in (layer.tokens.create, layer.tokens.update):
-            with pytest.raises(InvalidQueryError, match="TokenRepository needs a TokenModel"):
+            with pytest.raises(InvalidQueryError, match="entity must be of type TokenModel"):
                 await call(ConnectionModel())
 
     in_session(go)
