@@ -11,6 +11,7 @@ import asyncio
 import contextlib
 import os
 import socket
+import weakref
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from typing import Any, Final
 
@@ -20,6 +21,11 @@ __all__ = ["Lifetime", "cut_transport"]
 
 # Seconds that another thread's event loop may take to close its connections before they are cut.
 _OTHER_LOOP_TIMEOUT: Final = 5.0
+
+# All that exist; and those that a forked child has inherited, which it never collects: the drivers
+# would end the parent's connections.
+_all: Final[weakref.WeakSet[Lifetime]] = weakref.WeakSet()
+_inherited: Final[list[Lifetime]] = []
 
 # Seconds between checks whether another thread's event loop still runs.
 _CHECK_INTERVAL: Final = 0.05
@@ -36,6 +42,7 @@ class Lifetime:
         self._process = os.getpid()
         self._parts: list[tuple[Callable[[], Awaitable[None]], Callable[[], None]]] = []
         self._closing: asyncio.Future[None] | None = None
+        _all.add(self)
         # Runs to its yield without waiting.  asyncio closes a started generator with its loop, and in
         # its loop when it is garbage.
         self._end = self._end_with_loop()
@@ -106,6 +113,9 @@ class Lifetime:
     def _cut_parts(self) -> None:
         for _, cut in reversed(self._parts):
             cut()
+
+
+os.register_at_fork(after_in_child=lambda: _inherited.extend(_all))
 
 
 def cut_transport(transport: Any, loop: asyncio.AbstractEventLoop) -> None:

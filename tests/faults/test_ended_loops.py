@@ -28,6 +28,9 @@ async def opened():
 with ngdata.connect(URL) as ng:
     ng.tokens.create({0: (0, 0, 0)})
 del ng
+# Collecting garbage later is then quick.
+gc.collect()
+gc.freeze()
 before = left()
 for name, code in CASES.items():
     names = dict(globals())

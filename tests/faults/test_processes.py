@@ -42,6 +42,45 @@ def test_the_error_in_a_forked_child_says_to_open_another_client(observed, scrip
     assert lines[3] == lines[4] == "(0, 6)"
 
 
+DROPPED_IN_A_CHILD = """
+import asyncio, gc, os, sys, warnings
+warnings.simplefilter("ignore")
+loop = asyncio.new_event_loop()
+ang = loop.run_until_complete(ngdata.connect_async(URL))
+ng = ngdata.connect(URL)
+async def backend():
+    async with ang._database.transaction() as connection:
+        return await connection.fetchval("SELECT pg_backend_pid()")
+ng.tokens.get([]), loop.run_until_complete(ang.tokens.get([]))
+before = loop.run_until_complete(backend())
+child = os.fork()
+if child == 0:
+    asyncio.run(ang.close())
+    del ang, ng
+    gc.collect()
+    print("dropped", flush=True)
+    END
+_, status = os.waitpid(child, 0)
+print(status, ng.tokens.get([]).shape, loop.run_until_complete(ang.tokens.get([])).shape)
+print("same" if loop.run_until_complete(backend()) == before else "another")
+ng.close()
+loop.run_until_complete(ang.close())
+loop.close()
+"""
+
+
+@pytest.mark.parametrize("end", ["os._exit(0)", "sys.exit(0)"])
+def test_a_client_that_a_forked_child_closes_and_drops_stays_open_in_the_parent(
+    observed, script, end
+):
+    before = observed.count("true")
+    with script(DROPPED_IN_A_CHILD.replace("END", end)) as program:
+        out, err = program.communicate(timeout=60)
+    assert err == ""
+    assert out.splitlines() == ["dropped", "0 (0, 6) (0, 6)", "same"]
+    observed.until(lambda: observed.count("true") == before)
+
+
 EXITING = """
 import threading
 ng = ngdata.connect(URL)
