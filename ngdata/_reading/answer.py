@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -10,6 +9,7 @@ import pandas as pd
 import pyarrow as pa
 
 from ngdata._query.model import Column
+from ngdata._reading import clock
 from ngdata._reading.frames import is_shareable, to_frame, to_shared_frame
 
 __all__ = ["Answer"]
@@ -29,13 +29,13 @@ class Answer:
     version : str
         Empty if it was not read.
     read_at : float
-        When the read began, in seconds since the epoch.
+        When the read began, by `ngdata._reading.clock`.
     """
 
     table: pa.Table
     columns: tuple[Column, ...]
     version: str = ""
-    read_at: float = field(default_factory=time.time)
+    read_at: float = field(default_factory=clock.now)
 
     @cached_property
     def nbytes(self) -> int:
