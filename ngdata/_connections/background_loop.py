@@ -16,6 +16,8 @@ from concurrent.futures import Future
 from concurrent.futures import wait as wait_for
 from typing import Any, TypeVar
 
+from ngdata._connections.driver_errors import translated
+from ngdata._connections.threads import start_thread
 from ngdata.errors import NGDataError
 
 __all__ = ["BackgroundLoop", "background_loop"]
@@ -29,17 +31,23 @@ _WAIT_STEP = 0.1
 # Seconds in which an interrupted call may clean up, before the interrupt is raised regardless.
 _CLEANUP_TIMEOUT = 2.0
 
+# Those of asyncio's loop: its selector, and the two ends that wake it.
+_LOOP_DESCRIPTORS = 3
+
 
 class BackgroundLoop:
     """A running event loop on a daemon thread."""
 
     def __init__(self) -> None:
-        self._loop = asyncio.new_event_loop()
+        with translated("the event loop"):
+            _check_descriptors()
+            self._loop = asyncio.new_event_loop()
         self.process = os.getpid()
-        self._thread = threading.Thread(
-            target=self._loop.run_forever, name="ngdata-loop", daemon=True
-        )
-        self._thread.start()
+        try:
+            self._thread = start_thread(self._loop.run_forever, "ngdata-loop")
+        except BaseException:
+            self._loop.close()
+            raise
 
     def run(self, work: Coroutine[Any, Any, T]) -> T:
         """Run a coroutine on the loop and wait for its result; an interrupt cancels it.
@@ -103,6 +111,17 @@ class BackgroundLoop:
                 "a sync client was called from inside its own event loop, which would wait for "
                 "itself; use ngdata.connect_async() in async code"
             )
+
+
+def _check_descriptors() -> None:
+    """Open what a loop opens, and close it: a loop for which that fails midway prints a traceback."""
+    descriptors: list[int] = []
+    try:
+        while len(descriptors) < _LOOP_DESCRIPTORS:
+            descriptors.append(os.open(os.devnull, os.O_RDONLY))
+    finally:
+        for descriptor in descriptors:
+            os.close(descriptor)
 
 
 def _settle(outcome: Future[T], task: asyncio.Task[T]) -> None:

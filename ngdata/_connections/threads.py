@@ -13,7 +13,9 @@ from collections.abc import Awaitable, Callable
 from queue import SimpleQueue
 from typing import Any, TypeVar
 
-__all__ = ["Worker", "in_daemon_thread", "uninterrupted"]
+from ngdata.errors import OutOfResources
+
+__all__ = ["Worker", "in_daemon_thread", "out_of_memory", "start_thread", "uninterrupted"]
 
 T = TypeVar("T")
 
@@ -25,7 +27,7 @@ class Worker:
 
     def __init__(self, name: str) -> None:
         self._jobs: SimpleQueue[_Job | None] = SimpleQueue()
-        threading.Thread(target=self._work, name=name, daemon=True).start()
+        start_thread(self._work, name)
 
     def submit(self, work: Callable[[], T]) -> asyncio.Future[T]:
         """Run a function on the thread; cancelling the future does not stop it."""
@@ -41,15 +43,40 @@ class Worker:
     def _work(self) -> None:
         while (job := self._jobs.get()) is not None:
             work, loop, future = job
-            result, error = None, None
+            result: Any = None
+            error: BaseException | None = None
             try:
                 result = work()
+            except MemoryError as caught:
+                error = out_of_memory(caught)
             except BaseException as caught:
                 error = caught
             with contextlib.suppress(RuntimeError):  # the loop is closed, so no task waits
                 loop.call_soon_threadsafe(_settle, future, result, error)
             # Let go of the answer, or it would stay in memory while the thread waits.
             del job, work, loop, future, result, error
+
+
+def start_thread(work: Callable[[], None], name: str) -> threading.Thread:
+    """Start a daemon thread; raise `OutOfResources` if the system refuses one."""
+    thread = threading.Thread(target=work, name=name, daemon=True)
+    try:
+        thread.start()
+    except (RuntimeError, MemoryError) as error:
+        raise OutOfResources(
+            f"this process has {threading.active_count()} threads and cannot start another "
+            f"({error}); end some, or allow it more threads (ulimit -u) or memory (ulimit -v)"
+        ) from None
+    return thread
+
+
+def out_of_memory(error: MemoryError) -> OutOfResources:
+    """Return the error of ngdata for Python's, NumPy's or Arrow's."""
+    reason = " ".join(str(error).split())[:200]
+    return OutOfResources(
+        f"this process is out of memory{f' ({reason})' if reason else ''}; read less (limit=, "
+        "columns=), read in parts (iter_region, to_dask), write fewer rows at once, or allow it more"
+    )
 
 
 def _settle(future: asyncio.Future[Any], result: Any, error: BaseException | None) -> None:
