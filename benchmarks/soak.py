@@ -25,6 +25,7 @@ import asyncpg
 import numpy as np
 import pandas as pd
 import psutil
+import pyarrow as pa
 import redis
 
 import ngdata
@@ -35,7 +36,7 @@ __all__ = ["BOUNDS", "CONNECTIONS", "STEPS", "Bound", "Soak", "main", "soak", "t
 
 _MODES: Final = ("strict", "strict", "ttl", "off")
 # More tokens of one worker would make each of its reads slower than the last.
-_MAX_TOKENS: Final = 400
+_MAX_TOKENS: Final = 200
 _SIDE: Final = 10.0
 _SAMPLES: Final = 60
 CONNECTIONS: Final = 8
@@ -58,6 +59,7 @@ class Bound:
 
 BOUNDS: Final = (
     Bound("memory", "MB", 0.05, 8),
+    Bound("Arrow memory", "MB", 0.05, 8),
     Bound("descriptors", "", 0.05, 2),
     Bound("threads", "", 0.05, 2),
     Bound("server connections", "", 0.05, 2),
@@ -138,7 +140,8 @@ _Step = Generator[Callable[[Any], Any], Any, None]
 
 
 def _bulk_create(me: _Worker) -> _Step:
-    places = me.places(me.random.randint(1, 40))
+    # The store is as large in the first minute as in the last.
+    places = me.places(me.random.randint(1, 40) if me.tokens else _MAX_TOKENS // 2)
     frame = pd.DataFrame(places, columns=list("xyz"))
     ids = yield lambda ng: ng.tokens.bulk_create(frame, progress=False)
     me.tokens |= dict(zip(ids, places, strict=True))
@@ -242,6 +245,8 @@ def _expect(what: str, answer: Any, expected: Any) -> None:
 
 
 def _next_step(me: _Worker) -> str:
+    if not me.tokens:
+        return "bulk_create"
     if len(me.tokens) > _MAX_TOKENS:
         return "delete"
     names = list(STEPS)
@@ -296,6 +301,7 @@ async def _sample(observer: asyncpg.Connection[Any], cache: redis.Redis) -> dict
     )
     return {
         "memory": process.memory_info().rss / 2**20,
+        "Arrow memory": pa.total_allocated_bytes() / 2**20,
         "descriptors": process.num_fds(),
         "threads": process.num_threads(),
         "server connections": connections,
