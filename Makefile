@@ -10,7 +10,7 @@ RUN := .venv/bin/python -m
 INSTALL := $(RUN) pip install --quiet --disable-pip-version-check
 EDITABLE := $(INSTALL) --no-deps --no-build-isolation --editable .
 
-.PHONY: bench check demo test lint format requirements clean system
+.PHONY: bench soak check demo test lint format requirements clean system
 
 demo: system .venv/.run
 	@.venv/bin/ngdata demo
@@ -41,6 +41,11 @@ format: system .venv/.dev
 TOKENS ?= 1000000
 bench: system .venv/.dev
 	$(RUN) benchmarks $(PARTS) --tokens $(TOKENS) $(if $(BENCH_HOME),--home $(BENCH_HOME))
+
+# Many threads and tasks for MINUTES: nothing may grow, and every answer must be right.
+MINUTES ?= 5
+soak: system .venv/.dev
+	$(RUN) benchmarks soak --minutes $(MINUTES)
 
 # Pins anew what pyproject.toml asks for; needs uv.
 requirements:

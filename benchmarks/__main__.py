@@ -3,6 +3,7 @@
     python -m benchmarks --tokens 1000000            all of them
     python -m benchmarks reads large --home DIR      some, keeping the store for the next time
     python -m benchmarks --print                     without touching the docs
+    python -m benchmarks soak --minutes 5            what grows under load; it prints its table
 
 Each writes its part of the page, between two comments with its name; everything else on the page is
 written by hand and is not changed.
@@ -16,6 +17,7 @@ import importlib.metadata
 import os
 import platform
 import re
+import sys
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -23,7 +25,18 @@ from typing import Any, Final
 
 import adbc_driver_postgresql.dbapi as adbc
 
-from benchmarks import cache, concurrency, large, memory, plots, reads, store, versions, writes
+from benchmarks import (
+    cache,
+    concurrency,
+    large,
+    memory,
+    plots,
+    reads,
+    soak,
+    store,
+    versions,
+    writes,
+)
 from ngdata import _local
 
 _DOCS: Final = Path(__file__).resolve().parent.parent / "docs"
@@ -125,12 +138,16 @@ def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("parts", nargs="*", help=f"of {', '.join(PARTS)}; all by default")
+    parser.add_argument("parts", nargs="*", help=f"of {', '.join(PARTS)}; all by default; or soak")
     parser.add_argument("--tokens", type=int, default=1_000_000)
     parser.add_argument("--home", help="keep the filled store here between runs")
     parser.add_argument("--docs", type=Path, default=_DOCS)
     parser.add_argument("--print", action="store_true", help="leave the docs as they are")
+    parser.add_argument("--minutes", type=float, default=5, help="how long soak runs")
     options: Any = parser.parse_args(arguments)
+    if options.parts == ["soak"]:
+        result = soak.main(options.minutes, options.home)
+        sys.exit(1 if result.failures or result.not_flat else 0)
     unknown = set(options.parts) - set(PARTS)
     if unknown:
         parser.error(f"unknown part {', '.join(sorted(unknown))}; the parts are {', '.join(PARTS)}")

@@ -10,6 +10,7 @@
     ├── ConsistencyError                       the store changed during a consistent read
     ├── ResultTooLarge                         a result has more rows than max_rows
     ├── QueryTimeout         (TimeoutError)    the server stopped a query at statement_timeout
+    ├── OutOfResources                         memory, disk space, descriptors or threads ran out
     ├── DatabaseUnavailable  (ConnectionError) no server answers, or the connection was lost
     └── SchemaVersionError                     the database has another schema revision
 
@@ -34,6 +35,7 @@ __all__ = [
     "InvalidQueryError",
     "NGDataError",
     "NotFoundError",
+    "OutOfResources",
     "QueryTimeout",
     "ResultTooLarge",
     "SchemaVersionError",
@@ -172,6 +174,13 @@ class ResultTooLarge(NGDataError):  # noqa: N818 - the name is public
 
 class QueryTimeout(NGDataError, TimeoutError):  # noqa: N818 - the name is public
     """The server stopped the query when it reached its time limit."""
+
+
+class OutOfResources(NGDataError):  # noqa: N818 - as above
+    """Memory, disk space, file descriptors or threads ran out, in this process or on the server.
+
+    The call changed nothing; it can be repeated once there is room again.
+    """
 
 
 class DatabaseUnavailable(NGDataError, ConnectionError):  # noqa: N818 - as above

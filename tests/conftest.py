@@ -45,6 +45,7 @@ settings.register_profile(
 settings.load_profile("ngdata")
 
 _HOMES = pytest.StashKey[Path]()
+_COLLECTED = pytest.StashKey[list[pytest.Item]]()
 
 
 # Where each process's home is made, and how much room that needs: creating and removing the files
@@ -67,6 +68,10 @@ SLOW = (
     "faults/test_local_crash.py",
     "schema/test_schema.py",
     "embedded/test_local.py",
+    "faults/test_scarcity_disk.py",
+    "faults/test_scarcity_process.py",
+    "faults/test_soak.py",
+    "cache/test_scarcity.py",
     "access/test_roles.py",
     "reading/test_parallel.py",
     "faults/test_interrupt.py",
@@ -154,6 +159,7 @@ def pytest_unconfigure(config: pytest.Config) -> None:
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Mark the slow tests; with several workers, put them first."""
+    config.stash[_COLLECTED] = list(items)
     order = {ROOT / "tests" / name: place for place, name in enumerate(SLOW)}
     if missing := [path.name for path in order if not path.is_file()]:
         raise pytest.UsageError(
@@ -188,6 +194,12 @@ def empty(url: str) -> None:
     )
     if written:
         execute(url, f"TRUNCATE {TABLES}")
+
+
+@pytest.fixture(scope="session")
+def collected(request: pytest.FixtureRequest) -> list[pytest.Item]:
+    """All tests of the files that were collected, those that options deselected too."""
+    return request.config.stash[_COLLECTED]
 
 
 @pytest.fixture(scope="session")

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import weakref
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from ngdata._connections.arrow_connection import ArrowConnection
 from ngdata._connections.connection_limit import ConnectionLimit
+from ngdata.errors import OutOfResources
 
 __all__ = ["ArrowPool"]
 
@@ -54,8 +56,12 @@ class ArrowPool:
     async def spare(self, limit: int) -> AsyncIterator[list[ArrowConnection]]:
         """Acquire up to `limit` connections that no other caller uses or waits for."""
         async with self._limit.acquire_free(limit) as count:
-            connections = [self._acquire() for _ in range(count)]
+            connections: list[ArrowConnection] = []
             try:
+                # Where no further thread can be started, fewer connections help, or none.
+                with contextlib.suppress(OutOfResources):
+                    while len(connections) < count:
+                        connections.append(self._acquire())
                 yield connections
             finally:
                 for connection in connections:

@@ -16,6 +16,8 @@ from collections.abc import AsyncGenerator, Callable, Coroutine, Iterator
 from queue import Empty, SimpleQueue
 from typing import Any, Generic, TypeVar
 
+from ngdata._connections.driver_errors import translated
+from ngdata._connections.threads import start_thread
 from ngdata.errors import NGDataError
 
 __all__ = ["BackgroundLoop", "background_loop"]
@@ -29,17 +31,23 @@ _WAIT_STEP = 0.1
 # Seconds in which an interrupted call may clean up; after that, it goes on without the caller.
 _CLEANUP_TIMEOUT = 0.5
 
+# Those of asyncio's loop: its selector, and the two ends that wake it.
+_LOOP_DESCRIPTORS = 3
+
 
 class BackgroundLoop:
     """A running event loop on a daemon thread."""
 
     def __init__(self) -> None:
-        self._loop = asyncio.new_event_loop()
+        with translated("the event loop"):
+            _check_descriptors()
+            self._loop = asyncio.new_event_loop()
         self.process = os.getpid()
-        self._thread = threading.Thread(
-            target=self._loop.run_forever, name="ngdata-loop", daemon=True
-        )
-        self._thread.start()
+        try:
+            self._thread = start_thread(self._loop.run_forever, "ngdata-loop")
+        except BaseException:
+            self._loop.close()
+            raise
 
     def run(
         self,
@@ -190,6 +198,17 @@ class _Call(Generic[T]):
 async def _without_errors(work: Coroutine[Any, Any, object]) -> None:
     with contextlib.suppress(Exception):
         await work
+
+
+def _check_descriptors() -> None:
+    """Open what a loop opens, and close it: a loop for which that fails midway prints a traceback."""
+    descriptors: list[int] = []
+    try:
+        while len(descriptors) < _LOOP_DESCRIPTORS:
+            descriptors.append(os.open(os.devnull, os.O_RDONLY))
+    finally:
+        for descriptor in descriptors:
+            os.close(descriptor)
 
 
 async def _next(items: AsyncGenerator[T, None]) -> T | None:

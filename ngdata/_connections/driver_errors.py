@@ -6,6 +6,9 @@ The SQLSTATE decides, never the text of a message, which servers translate.
 from __future__ import annotations
 
 import asyncio
+import errno
+import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Final
@@ -15,17 +18,26 @@ import asyncpg
 import sqlalchemy.exc
 
 from ngdata._config import tls
+from ngdata._connections.threads import out_of_memory
 from ngdata.errors import (
     ConfigError,
     DatabaseUnavailable,
     IntegrityError,
     InvalidQueryError,
     NGDataError,
+    OutOfResources,
     QueryTimeout,
     SchemaVersionError,
 )
 
-__all__ = ["DRIVER_ERRORS", "is_lost_connection", "sqlstate_of", "translate", "translated"]
+__all__ = [
+    "DRIVER_ERRORS",
+    "is_lost_connection",
+    "shortage",
+    "sqlstate_of",
+    "translate",
+    "translated",
+]
 
 DRIVER_ERRORS: Final = (
     adbc_driver_manager.Error,
@@ -56,10 +68,56 @@ _BY_SQLSTATE: Final[dict[str, tuple[type[NGDataError], str]]] = {
     "42883": (SchemaVersionError, "the database lacks PostGIS or a function; run `ngdata migrate`"),
     "42P01": (SchemaVersionError, "the database lacks a table of ngdata; run `ngdata migrate`"),
     "42703": (SchemaVersionError, "a table lacks a column of ngdata; run `ngdata migrate`"),
-    "53": (DatabaseUnavailable, "the server is out of resources; try again later"),
+    "53": (OutOfResources, "the server is out of resources; try again later"),
+    "53100": (
+        OutOfResources,
+        "the disk of the server is full; nothing was written. Free space there, and try again",
+    ),
+    "53200": (OutOfResources, "the server is out of memory; ask for less, or try again later"),
+    "53300": (DatabaseUnavailable, "the server has no free connection; try again later"),
     "57014": (QueryTimeout, "the server stopped the query; ask for less, or allow it more time"),
     "57": (DatabaseUnavailable, "the server is not available; try again"),
 }
+
+
+_SHORTAGES: Final = {
+    errno.EMFILE: "this process has no free file descriptor; close what is open, or allow it more "
+    "(ulimit -n)",
+    errno.ENFILE: "this machine has no free file descriptor; close what is open",
+    errno.ENOMEM: "this machine has no free memory; end what uses it, or ask for less",
+    errno.ENOSPC: "the disk is full; free space there, and try again",
+    errno.EDQUOT: "the quota of the disk is used up; free space there, and try again",
+    errno.EFBIG: "the file is larger than this process may write (ulimit -f); write less, or allow more",
+}
+
+
+def shortage(error: BaseException, what: str) -> OutOfResources | None:
+    """Return the error for a resource that this machine or process lacks; None for other errors.
+
+    Parameters
+    ----------
+    error : BaseException
+    what : str
+        What was opened or written.
+    """
+    if isinstance(error, MemoryError):
+        return out_of_memory(error)
+    if isinstance(error, adbc_driver_manager.Error) and _NO_REASON.search(_message(error)):
+        return out_of_memory(MemoryError("the answer did not fit"))
+    reason = _SHORTAGES.get(error.errno or 0) if isinstance(error, OSError) else None
+    return None if reason is None else OutOfResources(f"{what}: {reason}")
+
+
+# ADBC names the reason of any failure to read a row, except that it could not allocate memory.
+_NO_REASON: Final = re.compile(r"failed at row \d+:?$")
+
+
+def _has_free_descriptor() -> bool:
+    try:
+        os.close(os.open(os.devnull, os.O_RDONLY))
+    except OSError as error:
+        return error.errno not in (errno.EMFILE, errno.ENFILE)
+    return True
 
 
 def sqlstate_of(error: BaseException) -> str | None:
@@ -74,7 +132,9 @@ def is_lost_connection(error: BaseException) -> bool:
     """Return whether the connection itself was lost, so that a read may be retried on another."""
     code = sqlstate_of(error)
     if code is None:
-        # If TLS fails, it fails on the next connection too.
+        # If TLS fails, it fails on the next connection too, and so does a connection without a descriptor.
+        if shortage(error, "") is not None:
+            return False
         return _tls_failure(error) is None and isinstance(
             error,
             adbc_driver_manager.OperationalError
@@ -99,7 +159,12 @@ def translate(error: BaseException, where: str = "the database") -> NGDataError:
     """
     if isinstance(error, NGDataError):
         return error
+    if (lacking := shortage(error, f"{where} cannot be reached")) is not None:
+        return lacking
     code = sqlstate_of(error)
+    if code is not None and code[:2] == "08" and (cause := _cause_sqlstate(error)) is not None:
+        # The server named its reason before it closed the connection.
+        code = cause
     message = _message(error)
     if (meaning := _tls_failure(error)) is not None:
         return ConfigError(f"{where} cannot be reached by TLS: {meaning} ({message})")
@@ -107,6 +172,9 @@ def translate(error: BaseException, where: str = "the database") -> NGDataError:
         if isinstance(error, asyncpg.InterfaceError) and isinstance(error, ValueError):
             # asyncpg could not encode a value as its column's type; nothing was sent.
             return InvalidQueryError(f"a value does not fit its column: {message}")
+        if not _has_free_descriptor():
+            # libpq says only that it failed.
+            return OutOfResources(f"{where} cannot be reached: {_SHORTAGES[errno.EMFILE]}")
         if "URI" in message or ("invalid" in message.lower() and "connect" in message.lower()):
             return ConfigError(f"{where} cannot be used as an address: {message}")
         return DatabaseUnavailable(
@@ -125,6 +193,13 @@ def translate(error: BaseException, where: str = "the database") -> NGDataError:
     translated_error = kind(f"{message} ({where}, SQLSTATE {code}): {hint}")
     translated_error.sqlstate = code
     return translated_error
+
+
+def _cause_sqlstate(error: BaseException) -> str | None:
+    """Return the code of a lack of resources that made the server close the connection."""
+    cause = error.__cause__
+    code = None if cause is None else sqlstate_of(cause)
+    return code if code is not None and code[:2] == "53" else None
 
 
 def _tls_failure(error: BaseException | None) -> str | None:
@@ -157,5 +232,5 @@ def translated(where: str) -> Iterator[None]:
         yield
     except NGDataError:
         raise
-    except DRIVER_ERRORS as error:
+    except (*DRIVER_ERRORS, MemoryError) as error:
         raise translate(error, where) from None

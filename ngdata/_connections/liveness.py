@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Final
 
+from ngdata._connections.driver_errors import shortage
 from ngdata.errors import DatabaseUnavailable
 
 __all__ = ["while_alive"]
@@ -53,6 +54,10 @@ async def while_alive(
             try:
                 await probe()
             except Exception as error:
+                if shortage(error, where) is not None:
+                    # The probe failed here, which says nothing about the server.
+                    await asyncio.sleep(interval)
+                    continue
                 failures.append(error)
                 abort()
                 # asyncpg's COPY, waiting to write, does not notice the abort (asyncpg 0.32).

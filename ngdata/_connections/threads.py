@@ -8,12 +8,15 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import threading
 from collections.abc import Awaitable, Callable
 from queue import SimpleQueue
 from typing import Any, TypeVar
 
-__all__ = ["Worker", "in_daemon_thread", "uninterrupted"]
+from ngdata.errors import OutOfResources
+
+__all__ = ["Worker", "in_daemon_thread", "out_of_memory", "start_thread", "uninterrupted"]
 
 T = TypeVar("T")
 
@@ -26,7 +29,7 @@ class Worker:
     def __init__(self, name: str) -> None:
         self._jobs: SimpleQueue[_Job | Callable[[], object]] = SimpleQueue()
         self._is_stopped = False
-        threading.Thread(target=_work, args=[self._jobs], name=name, daemon=True).start()
+        start_thread(functools.partial(_work, self._jobs), name)
 
     def submit(self, work: Callable[[], T]) -> asyncio.Future[T]:
         """Run a function on the thread; cancelling the future does not stop it.
@@ -55,9 +58,12 @@ def _work(jobs: SimpleQueue[_Job | Callable[[], object]]) -> None:
     # Without the worker, so that one that is garbage can be stopped.
     while isinstance(job := jobs.get(), tuple):
         work, loop, future = job
-        result, error = None, None
+        result: Any = None
+        error: BaseException | None = None
         try:
             result = work()
+        except MemoryError as caught:
+            error = out_of_memory(caught)
         except BaseException as caught:
             error = caught
         with contextlib.suppress(RuntimeError):  # the loop is closed, so no task waits
@@ -66,6 +72,28 @@ def _work(jobs: SimpleQueue[_Job | Callable[[], object]]) -> None:
         del job, work, loop, future, result, error
     with contextlib.suppress(Exception):
         job()
+
+
+def start_thread(work: Callable[[], None], name: str) -> threading.Thread:
+    """Start a daemon thread; raise `OutOfResources` if the system refuses one."""
+    thread = threading.Thread(target=work, name=name, daemon=True)
+    try:
+        thread.start()
+    except (RuntimeError, MemoryError) as error:
+        raise OutOfResources(
+            f"this process has {threading.active_count()} threads and cannot start another "
+            f"({error}); end some, or allow it more threads (ulimit -u) or memory (ulimit -v)"
+        ) from None
+    return thread
+
+
+def out_of_memory(error: MemoryError) -> OutOfResources:
+    """Return the error of ngdata for Python's, NumPy's or Arrow's."""
+    reason = " ".join(str(error).split())[:200]
+    return OutOfResources(
+        f"this process is out of memory{f' ({reason})' if reason else ''}; read less (limit=, "
+        "columns=), read in parts (iter_region, to_dask), write fewer rows at once, or allow it more"
+    )
 
 
 def _settle(future: asyncio.Future[Any], result: Any, error: BaseException | None) -> None:

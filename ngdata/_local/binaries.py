@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from ngdata._connections.driver_errors import shortage
 from ngdata.errors import ConfigError
 
 __all__ = ["Installation", "find_postgres", "find_psql", "find_redis"]
@@ -144,7 +145,9 @@ def _output(program: str | Path, option: str) -> str:
             errors="surrogateescape",
             timeout=20,
         )
-    except (OSError, subprocess.TimeoutExpired):
+    except (OSError, subprocess.TimeoutExpired) as error:
+        if shortage(error, "") is not None:
+            raise
         return ""
     return result.stdout
 

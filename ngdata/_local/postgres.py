@@ -7,6 +7,7 @@ user, whom the kernel identifies (peer): no password can leak.
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import time
 from dataclasses import dataclass
@@ -191,7 +192,9 @@ class Postgres:
             time.sleep(0.03)
 
     def _configure(self, durable: bool) -> None:
-        settings = _settings(durable) | {"unix_socket_directories": str(self.sockets)}
+        settings = _settings(durable, shutil.disk_usage(self.directory).free) | {
+            "unix_socket_directories": str(self.sockets)
+        }
         text = "# Written by ngdata at every start; your own settings go after the include.\n"
         text += "".join(f"{name} = '{value}'\n" for name, value in settings.items())
         self.account.write(self.data / "ngdata.conf", text)
@@ -201,7 +204,7 @@ class Postgres:
         self.account.write(self.data / "pg_ident.conf", "".join(lines))
 
 
-def _settings(durable: bool) -> dict[str, str]:
+def _settings(durable: bool, free: int) -> dict[str, str]:
     memory = psutil.virtual_memory().total >> 20
     settings = {
         "listen_addresses": "",
@@ -216,7 +219,8 @@ def _settings(durable: bool) -> dict[str, str]:
         "effective_cache_size": f"{max(64, memory // 2)}MB",
         "work_mem": "32MB",
         "maintenance_work_mem": f"{min(256, max(32, memory // 16))}MB",
-        "max_wal_size": "4GB",
+        # If the log of writes fills the disk, PostgreSQL stops; if rows do, it refuses them.
+        "max_wal_size": f"{min(4096, max(64, free >> 23))}MB",
         "fsync": "on" if durable else "off",
         "full_page_writes": "on" if durable else "off",
     }

@@ -5,19 +5,23 @@ from __future__ import annotations
 import dataclasses
 import os
 import socket
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
 import adbc_driver_postgresql.dbapi as adbc
 
+from ngdata._connections.driver_errors import shortage
 from ngdata._local import directories, state
 from ngdata._local.account import Account, account_for
 from ngdata._local.binaries import find_postgres, find_redis
 from ngdata._local.postgres import Postgres, fetch_value
 from ngdata._local.redis import Redis
 from ngdata._local.state import State
+from ngdata.errors import ConfigError, NGDataError
 
 __all__ = ["Addresses", "Status", "down", "status", "up"]
 
@@ -121,13 +125,14 @@ def up(home: Path | None = None, *, durable: bool = True) -> Addresses:
     True
     """
     home = directories.resolve_home(home)
-    if addresses := _join(home, durable):
-        return addresses
-    directories.create_home(home)
-    # Again, now that it exists: another user may have created it.
-    directories.resolve_home(home)
-    with state.locked(home):
-        return _join(home, durable) or _start(home, durable)
+    with _translated(home):
+        if addresses := _join(home, durable):
+            return addresses
+        directories.create_home(home)
+        # Again, now that it exists: another user may have created it.
+        directories.resolve_home(home)
+        with state.locked(home):
+            return _join(home, durable) or _start(home, durable)
 
 
 def down(home: Path | None = None) -> bool:
@@ -145,6 +150,11 @@ def down(home: Path | None = None) -> bool:
     True
     """
     home = directories.resolve_home(home)
+    with _translated(home):
+        return _stop(home)
+
+
+def _stop(home: Path) -> bool:
     if state.load(home) is None:
         return False
     with state.locked(home):
@@ -203,6 +213,18 @@ def status(home: Path | None = None) -> Status:
     if answers.postgres is None or answers.redis is None:
         return answers
     return dataclasses.replace(answers, running=True, addresses=servers.addresses)
+
+
+@contextmanager
+def _translated(home: Path) -> Iterator[None]:
+    """Raise what the operating system refuses as errors of ngdata."""
+    try:
+        yield
+    except NGDataError:
+        raise
+    except OSError as error:
+        what = f"the servers of {home} cannot be started or stopped"
+        raise shortage(error, what) or ConfigError(f"{what}: {error}") from None
 
 
 def _join(home: Path, durable: bool) -> Addresses | None:

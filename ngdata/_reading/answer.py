@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -10,12 +9,14 @@ import pandas as pd
 import pyarrow as pa
 
 from ngdata._query.model import Column
+from ngdata._reading import clock
 from ngdata._reading.frames import is_shareable, to_frame, to_shared_frame
 
 __all__ = ["Answer"]
 
-# Roughly the memory that an answer takes besides its table.
-_OVERHEAD_BYTES = 512
+# What an answer takes besides its table's bytes, measured: 34 KB for a region of 30 rows with ten columns.
+_OVERHEAD_BYTES = 4 << 10
+_COLUMN_OVERHEAD_BYTES = 3 << 10
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,18 +30,19 @@ class Answer:
     version : str
         Empty if it was not read.
     read_at : float
-        When the read began, in seconds since the epoch.
+        When the read began, by `ngdata._reading.clock`.
     """
 
     table: pa.Table
     columns: tuple[Column, ...]
     version: str = ""
-    read_at: float = field(default_factory=time.time)
+    read_at: float = field(default_factory=clock.now)
 
     @cached_property
     def nbytes(self) -> int:
-        """The memory that the answer takes."""
-        return int(self.table.nbytes) + _OVERHEAD_BYTES
+        """The memory that the answer takes, with that of its query and of its shared frame."""
+        overhead = _OVERHEAD_BYTES + _COLUMN_OVERHEAD_BYTES * len(self.columns)
+        return int(self.table.nbytes) + overhead
 
     @property
     def is_shareable(self) -> bool:

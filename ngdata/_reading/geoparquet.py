@@ -24,10 +24,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from ngdata._arguments.shown import guarded, shown
+from ngdata._connections.driver_errors import shortage
 from ngdata._connections.threads import in_daemon_thread, uninterrupted
 from ngdata._query.model import Column, Kind, Query
 from ngdata._reading.reader import Reader
-from ngdata.errors import InvalidQueryError
+from ngdata.errors import InvalidQueryError, NGDataError
 
 __all__ = ["columns_to_read", "write"]
 
@@ -67,9 +68,18 @@ async def write(
             async for frame in frames:
                 await uninterrupted(in_daemon_thread(partial(file.add, frame)))
         await uninterrupted(in_daemon_thread(file.finish))
+    except OSError as error:
+        raise _failed(error, str(path)) from None
     finally:
         file.discard()
     return file.rows
+
+
+def _failed(error: OSError, path: str) -> Exception:
+    if isinstance(error, NGDataError):
+        return error
+    what = f"{path!r} could not be written, and is as it was before"
+    return shortage(error, what) or NGDataError(f"{what}: {error.strerror or error}")
 
 
 @guarded
@@ -114,6 +124,8 @@ class _AtomicFile:
         try:
             self._sink = self._temporary.open("xb")
         except (OSError, ValueError) as error:
+            if isinstance(error, OSError) and shortage(error, "") is not None:
+                raise
             reason = error.strerror if isinstance(error, OSError) else error
             raise InvalidQueryError(
                 f"path must name a file that can be written, but {str(self._target)!r} cannot: "

@@ -25,7 +25,7 @@ from ngdata._connections.driver_errors import is_lost_connection, translated
 from ngdata._connections.own_task import in_own_task
 from ngdata._connections.threads import in_daemon_thread
 from ngdata._query.model import MISSING_ID, Query
-from ngdata._reading import parallel
+from ngdata._reading import clock, parallel
 from ngdata._reading.answer import Answer
 from ngdata._reading.frames import to_frame
 from ngdata._reading.wire_format import unpack_batch
@@ -121,10 +121,11 @@ class DatabaseReader:
         started = time.perf_counter()
         limit = checked_max_rows(max_rows, self.max_rows)
         answer, source = await self.answer(query, cache, limit)
-        if answer.nbytes < _SMALL_BYTES or answer.is_shareable:
-            frame = answer.frame()
-        else:
-            frame = await in_daemon_thread(answer.frame)
+        with translated(self.where):
+            if answer.nbytes < _SMALL_BYTES or answer.is_shareable:
+                frame = answer.frame()
+            else:
+                frame = await in_daemon_thread(answer.frame)
         _drop_missing_id(frame, query)
         frame.attrs["ngdata"] = {
             "source": source,
@@ -173,7 +174,7 @@ class DatabaseReader:
         mode: CacheMode | None,
         max_rows: int | None,
     ) -> tuple[Answer, str]:
-        read_at = time.time()
+        read_at = clock.now()
         table, _ = await self._table(query, max_rows=max_rows)
         return Answer(table, query.columns, read_at=read_at), "database"
 

@@ -29,9 +29,9 @@ from sqlalchemy.orm.attributes import flag_modified
 from sqlalchemy.orm.util import identity_key
 
 from ngdata._arguments.ids import Id, canonical_id
-from ngdata._connections.process_bound import ProcessBound
 from ngdata._arguments.numbers import whole
 from ngdata._arguments.shown import guarded, shown
+from ngdata._connections.process_bound import ProcessBound
 from ngdata._connections.session import session_errors
 from ngdata._query.filters import checked_limit
 from ngdata._query.model import Query

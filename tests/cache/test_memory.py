@@ -1,6 +1,10 @@
 """The tier in this process: limited in bytes, the least recently used is evicted first."""
 
+import gc
+import tracemalloc
+
 import pyarrow as pa
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -70,7 +74,7 @@ def test_a_limit_of_zero_keeps_nothing():
 
 
 def test_a_limited_number_of_regions_is_searched_the_last_used_first():
-    memory = MemoryTier(1 << 20)
+    memory = MemoryTier(1 << 22)
     for number in range(100):
         memory.put(str(number), query(0), make_answer())
     assert [key for key, *_ in memory.regions(0)] == [str(n) for n in range(99, 67, -1)]
@@ -84,7 +88,7 @@ def test_a_limited_number_of_regions_is_searched_the_last_used_first():
 
 
 def test_parts_of_a_region_do_not_displace_it():
-    memory = MemoryTier(1 << 20)
+    memory = MemoryTier(1 << 22)
     memory.put("whole", query(0), make_answer())
     for number in range(100):
         memory.put(str(number), query(0), make_answer(), is_part=True)
@@ -92,3 +96,26 @@ def test_parts_of_a_region_do_not_displace_it():
     memory.put("whole", query(0), make_answer())
     memory.clear()
     assert list(memory.regions(0)) == []
+
+
+@pytest.mark.parametrize("columns", [1, 6])
+def test_the_memory_of_small_answers_is_within_what_is_counted(columns):
+    """Most of it is the frame that hits share; counted without it, a full cache took ten times its limit."""
+    kinds = tuple(Column(f"x{n}", Kind.FLOAT) for n in range(columns))
+
+    def answer():
+        result = Answer(pa.table({column.name: [0.0] * 30 for column in kinds}), kinds, "v")
+        result.frame()
+        return result
+
+    answer()
+    gc.collect()
+    tracemalloc.start()
+    try:
+        answers = [answer() for _ in range(200)]
+        gc.collect()
+        taken, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    counted = sum(each.nbytes for each in answers)
+    assert counted / 8 < taken < counted

@@ -2,12 +2,15 @@
 
 import asyncio
 import contextlib
+import math
+import types
 import uuid
 
 import pytest
 
 import ngdata
 from ngdata._connections.revision import HEAD
+from ngdata._reading import clock
 from ngdata._reading.cache import CacheStats
 from ngdata._reading.cache.codec import FORMAT
 from ngdata.errors import InvalidQueryError, NGDataError
@@ -85,10 +88,16 @@ def test_the_ttl_can_be_configured(database_url, tmp_path, monkeypatch):
 
 def test_ttl_reads_no_database_and_limits_the_age(database_url, own_redis, monkeypatch):
     """The test moves the clock instead of waiting."""
+    moved = types.SimpleNamespace(wall=1_000_000.0, elapsed=5.0)
+    moved.time, moved.monotonic = lambda: moved.wall, lambda: moved.elapsed
+    monkeypatch.setattr(clock, "time", moved)
+    monkeypatch.setattr(clock, "_offset", -math.inf)
+
+    def wait(seconds):
+        moved.wall += seconds
+        moved.elapsed += seconds
 
     async def main():
-        now = [1_000_000.0]
-        monkeypatch.setattr("time.time", lambda: now[0])
         async with contextlib.AsyncExitStack() as stack:
             one, two = [
                 await stack.enter_async_context(
@@ -101,20 +110,28 @@ def test_ttl_reads_no_database_and_limits_the_age(database_url, own_redis, monke
             assert source(await one.tokens.find_in_region(*BOX)) == "database"
             await stored_keys(own_redis, 2)
             await one.tokens.create({0: (0, 0, 0)})
-            now[0] += 99
+            wait(99)
             frame = await one.tokens.find_in_region(*BOX)
             assert (source(frame), len(frame)) == ("memory", 0)
             frame = await two.tokens.find_in_region(*BOX)
             assert (source(frame), len(frame)) == ("redis", 0)
             # A strict read does not use the old answer, and stores a young one.
             assert len(await two.tokens.find_in_region(*BOX, cache="strict")) == 1
-            now[0] += 2
+            wait(2)
             frame = await one.tokens.find_in_region(*BOX)
             assert (source(frame), len(frame)) in [("redis", 1), ("database", 1)]
-            # No answer becomes young because the clock is set back.
+            # No answer becomes young, or stays so, because the clock is set back.
             await one.tokens.create({0: (0, 0, 0)})
-            now[0] -= 1000
-            assert len(await one.tokens.find_in_region(*BOX)) == 2
+            moved.wall -= 1000
+            for client in (one, two):
+                assert len(await client.tokens.find_in_region(*BOX)) == 1
+            wait(101)
+            for client in (one, two):
+                assert len(await client.tokens.find_in_region(*BOX)) == 2
+            # Set forward, it makes them old.
+            await one.tokens.create({0: (0, 0, 0)})
+            moved.wall += 3000
+            assert len(await one.tokens.find_in_region(*BOX)) == 3
 
     run(main())
 

@@ -9,13 +9,13 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import math
-import time
 
 from ngdata._config.settings import Settings
 from ngdata._connections.database import Database
 from ngdata._connections.revision import HEAD
 from ngdata._connections.threads import in_daemon_thread
 from ngdata._query.model import Query
+from ngdata._reading import clock
 from ngdata._reading.answer import Answer
 from ngdata._reading.cache.codec import FORMAT
 from ngdata._reading.cache.containment import contained_answer
@@ -114,7 +114,7 @@ class CachedReader(DatabaseReader):
         answer, is_joined = await self._single_flight.join(
             (key, version, max_rows),
             lambda: self._read_and_keep(key, query, max_rows),
-            since=-math.inf if version else time.time() - self._ttl,
+            since=-math.inf if version else clock.now() - self._ttl,
         )
         if is_joined:
             self.stats.shared_reads += 1
@@ -124,7 +124,7 @@ class CachedReader(DatabaseReader):
 
     def _is_current(self, answer: Answer, version: str | None) -> bool:
         if version is None:
-            return 0 <= time.time() - answer.read_at <= self._ttl
+            return 0 <= clock.now() - answer.read_at <= self._ttl
         return answer.version == version
 
     async def _from_memory(
@@ -174,7 +174,7 @@ class CachedReader(DatabaseReader):
 
     async def _read_and_keep(self, key: str, query: Query, max_rows: int | None) -> Answer:
         """Read version and rows in one snapshot, and keep them together."""
-        read_at, clear_count, identity = time.time(), self._clear_count, self._identity
+        read_at, clear_count, identity = clock.now(), self._clear_count, self._identity
         table, text = await self._table(query, version_sql(query.relations), max_rows)
         seen = seen_by(text)
         answer = Answer(table, query.columns, seen.version or "", read_at)

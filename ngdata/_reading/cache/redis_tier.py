@@ -17,6 +17,7 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
 from ngdata._arguments.checked_bytes import FormatError
+from ngdata._connections.driver_errors import translated
 from ngdata._connections.lifetime import cut_transport
 from ngdata._connections.threads import in_daemon_thread, uninterrupted
 from ngdata._query.model import Column
@@ -24,6 +25,7 @@ from ngdata._reading.answer import Answer
 from ngdata._reading.cache.circuit_breaker import CircuitBreaker, Operation
 from ngdata._reading.cache.codec import decode, encode
 from ngdata._reading.cache.stats import CacheStats
+from ngdata.errors import OutOfResources
 
 __all__ = ["RedisTier"]
 
@@ -118,8 +120,13 @@ class RedisTier:
 
         try:
             if not isinstance(value, bytes) or len(value) < _SMALL_BYTES:
-                return decode_value()
+                with translated(""):
+                    return decode_value()
             return await in_daemon_thread(decode_value)
+        except OutOfResources:
+            return (
+                None  # for a thread or for a second copy of the bytes; the database is read instead
+            )
         except FormatError:
             self._stats.refused_values += 1
             # If the value belongs to another command, so do all later ones on its connection.
@@ -140,7 +147,10 @@ class RedisTier:
 
     async def _store(self, question: str, answer: Answer) -> None:
         key = f"{self._prefix}{question}:{answer.version}"
-        value = await in_daemon_thread(lambda: encode(key, answer, self._secret))
+        try:
+            value = await in_daemon_thread(lambda: encode(key, answer, self._secret))
+        except OutOfResources:
+            return  # the caller has its answer; others read it again
 
         async def store() -> None:
             async with self._client.pipeline(transaction=False) as commands:
@@ -198,6 +208,8 @@ class RedisTier:
                 raise
             self._record_failure(operation, error)
             return None
+        except MemoryError:
+            return None  # nothing is known about Redis
         # A server that is not Redis may cause any error in the client.
         except Exception as error:
             # A timeout while the connections were all in use is not a failure of Redis.

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import math
-import time
 from collections.abc import Awaitable, Callable
 from typing import Any, Generic, TypeVar
 
 from ngdata._connections.threads import uninterrupted
+from ngdata._reading import clock
 
 __all__ = ["SingleFlight"]
 
@@ -18,7 +18,7 @@ T = TypeVar("T")
 class _RunningRead(Generic[T]):
     def __init__(self, task: asyncio.Task[T]) -> None:
         self.task = task
-        self.started_at = time.time()
+        self.started_at = clock.now()
         self.callers = 0
 
 
