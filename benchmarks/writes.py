@@ -247,7 +247,7 @@ class Benchmark:
         ways = {}
         schema_name, _, table = relation.partition(".")
         await self._connection.execute(
-            f"CREATE TEMP TABLE staged (LIKE {relation} INCLUDING DEFAULTS)"
+            f"CREATE TEMP TABLE staged (LIKE {relation} INCLUDING DEFAULTS INCLUDING IDENTITY)"
         )
         for form in ("csv", "binary"):
             rows = identified()

@@ -22,7 +22,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from typing import Final
+from typing import Final, Self
 
 import numpy as np
 
@@ -181,6 +181,16 @@ class OutOfResources(NGDataError):  # noqa: N818 - as above
 
     The call changed nothing; it can be repeated once there is room again.
     """
+
+    @classmethod
+    def of_memory(cls, error: MemoryError) -> Self:
+        """Return the error for Python's, NumPy's or Arrow's."""
+        reason = " ".join(str(error).split())[:200]
+        return cls(
+            f"this process is out of memory{f' ({reason})' if reason else ''}; read less (limit=, "
+            "columns=), read in parts (iter_region, to_dask), write fewer rows at once, or allow it "
+            "more"
+        )
 
 
 class DatabaseUnavailable(NGDataError, ConnectionError):  # noqa: N818 - as above

@@ -53,6 +53,9 @@ _COLLECTED = pytest.StashKey[list[pytest.Item]]()
 _MEMORY = Path("/dev/shm")
 _ROOM = 6 << 30
 
+# Tests that take a sample take one this many times as large; see tests/README.md.
+SCALE = int(os.environ.get("NGDATA_TEST_SCALE", "1"))
+
 # Files whose tests start servers, clusters, kernels or interpreters of their own, or move much
 # data: `make check` leaves them out. `make test` starts them first, the longest before the others,
 # so that no process is left with a long one at the end.

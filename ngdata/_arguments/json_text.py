@@ -16,6 +16,8 @@ from typing import Any, Final
 import numpy as np
 import pandas as pd
 
+from ngdata.errors import OutOfResources
+
 __all__ = ["JsonError", "json_text"]
 
 _MAX_DEPTH: Final = 500
@@ -82,6 +84,8 @@ def json_text(value: Mapping[Any, Any]) -> str:
             _measure(plain)
         if len(text) > _MAX_DIGITS and any(map(_is_huge, _DIGITS.findall(text))):
             raise ValueError("digits")
+    except MemoryError as error:
+        raise OutOfResources.of_memory(error) from None
     except Exception as error:  # subclasses of dict and of NumPy's arrays may raise anything
         raise _error(value, error) from None
     return _LARGE.sub(_positional, text) if "e+" in text else text

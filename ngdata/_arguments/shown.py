@@ -7,7 +7,7 @@ import inspect
 from collections.abc import Callable
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
-from ngdata.errors import MAX_SHOWN, InvalidQueryError, NGDataError, shown
+from ngdata.errors import MAX_SHOWN, InvalidQueryError, NGDataError, OutOfResources, shown
 
 __all__ = ["MAX_SHOWN", "guarded", "is_instance", "shown"]
 
@@ -40,6 +40,8 @@ ZeroDivisionError('division by zero')
             return check(value, *args, **options)
         except NGDataError:
             raise
+        except MemoryError as error:
+            raise OutOfResources.of_memory(error) from None
         except Exception as error:
             passed = signature.bind(value, *args, **options)
             passed.apply_defaults()

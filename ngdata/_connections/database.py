@@ -60,6 +60,17 @@ _POOLER = (
 )
 
 
+class _Connection(asyncpg.Connection):
+    """One that is closed in any case: if the server ends it meanwhile, there is nothing to report."""
+
+    async def close(self, *, timeout: float | None = None) -> None:
+        # AttributeError is asyncpg's, if its protocol has lost the connection while it is closing.
+        try:
+            await super().close(timeout=timeout)
+        except (*DRIVER_ERRORS, AttributeError):
+            self.terminate()
+
+
 class Database(ProcessBound):
     """Both pools of one database.
 
@@ -118,7 +129,9 @@ class Database(ProcessBound):
     async def connect(self) -> asyncpg.Connection[Any]:
         """Open a connection that belongs to no pool; the caller closes it."""
         try:
-            connection: asyncpg.Connection[Any] = await asyncpg.connect(**self._arguments)
+            connection: asyncpg.Connection[Any] = await asyncpg.connect(
+                **self._arguments, connection_class=_Connection
+            )
         except asyncpg.ProtocolViolationError as error:
             raise self._refused(str(error)) from None
         except asyncpg.ConnectionDoesNotExistError as error:

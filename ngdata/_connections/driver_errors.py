@@ -18,7 +18,6 @@ import asyncpg
 import sqlalchemy.exc
 
 from ngdata._config import tls
-from ngdata._connections.threads import out_of_memory
 from ngdata.errors import (
     ConfigError,
     DatabaseUnavailable,
@@ -101,9 +100,9 @@ def shortage(error: BaseException, what: str) -> OutOfResources | None:
         What was opened or written.
     """
     if isinstance(error, MemoryError):
-        return out_of_memory(error)
+        return OutOfResources.of_memory(error)
     if isinstance(error, adbc_driver_manager.Error) and _NO_REASON.search(_message(error)):
-        return out_of_memory(MemoryError("the answer did not fit"))
+        return OutOfResources.of_memory(MemoryError("the answer did not fit"))
     reason = _SHORTAGES.get(error.errno or 0) if isinstance(error, OSError) else None
     return None if reason is None else OutOfResources(f"{what}: {reason}")
 

@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 
 from ngdata.errors import OutOfResources
 
-__all__ = ["Worker", "in_daemon_thread", "out_of_memory", "start_thread", "uninterrupted"]
+__all__ = ["Worker", "in_daemon_thread", "start_thread", "uninterrupted"]
 
 T = TypeVar("T")
 
@@ -63,7 +63,7 @@ def _work(jobs: SimpleQueue[_Job | Callable[[], object]]) -> None:
         try:
             result = work()
         except MemoryError as caught:
-            error = out_of_memory(caught)
+            error = OutOfResources.of_memory(caught)
         except BaseException as caught:
             error = caught
         with contextlib.suppress(RuntimeError):  # the loop is closed, so no task waits
@@ -85,15 +85,6 @@ def start_thread(work: Callable[[], None], name: str) -> threading.Thread:
             f"({error}); end some, or allow it more threads (ulimit -u) or memory (ulimit -v)"
         ) from None
     return thread
-
-
-def out_of_memory(error: MemoryError) -> OutOfResources:
-    """Return the error of ngdata for Python's, NumPy's or Arrow's."""
-    reason = " ".join(str(error).split())[:200]
-    return OutOfResources(
-        f"this process is out of memory{f' ({reason})' if reason else ''}; read less (limit=, "
-        "columns=), read in parts (iter_region, to_dask), write fewer rows at once, or allow it more"
-    )
 
 
 def _settle(future: asyncio.Future[Any], result: Any, error: BaseException | None) -> None:

@@ -13,7 +13,7 @@ import pyarrow as pa
 
 from ngdata._arguments.shown import MAX_SHOWN, shown
 from ngdata._arguments.suggestions import did_you_mean
-from ngdata.errors import InvalidQueryError, NGDataError
+from ngdata.errors import InvalidQueryError, NGDataError, OutOfResources
 
 __all__ = ["Frame", "as_dataframe"]
 
@@ -49,6 +49,8 @@ def as_dataframe(frame: Frame, required: Sequence[str], optional: Sequence[str])
         return _with_checked_names(dataframe, required, optional)
     except NGDataError:
         raise
+    except MemoryError as error:
+        raise OutOfResources.of_memory(error) from None
     except Exception as error:
         raise InvalidQueryError(
             f"the frame, a {type(frame).__name__[:100]}, cannot be read: {shown(error)}"
@@ -135,6 +137,8 @@ def _from_mapping(columns: Mapping[str, Any]) -> pd.DataFrame:
         return pd.DataFrame({name: _column_values(values) for name, values in columns.items()})
     except NGDataError:
         raise
+    except MemoryError as error:
+        raise OutOfResources.of_memory(error) from None
     except Exception as error:  # a set has no order, lengths differ, an object's method raises
         raise InvalidQueryError(f"the columns do not form a frame: {_reason(error)}") from None
 

@@ -30,7 +30,7 @@ from ngdata._arguments.numbers import as_float, as_integer, is_number
 from ngdata._arguments.shown import shown
 from ngdata._arguments.times import as_utc, check_epoch_unit, is_missing
 from ngdata._query.boxes import MAX_COORDINATE
-from ngdata.errors import InvalidQueryError, NGDataError
+from ngdata.errors import InvalidQueryError, NGDataError, OutOfResources
 
 __all__ = [
     "Boolean",
@@ -85,6 +85,8 @@ class ValueType(ABC):
             return self._value(value, name, row)
         except NGDataError:
             raise
+        except MemoryError as error:
+            raise OutOfResources.of_memory(error) from None
         except Exception as error:
             raise InvalidQueryError(
                 f"{name}{_in_row(row)} must be a plain value, but {shown(value)} raises "
@@ -127,11 +129,15 @@ class ValueType(ABC):
             return self._column(values, name, default, required)
         except NGDataError:
             raise
+        except MemoryError as error:
+            raise OutOfResources.of_memory(error) from None
         except Exception:
             try:
                 return ValueType._column(self, values, name, default, required)
             except NGDataError:
                 raise
+            except MemoryError as error:
+                raise OutOfResources.of_memory(error) from None
             except Exception as error:
                 raise _unreadable(values, name, error) from None
 
@@ -269,6 +275,8 @@ class Number(ValueType):
             return self._numpy(values, name)
         except NGDataError:
             raise
+        except MemoryError as error:
+            raise OutOfResources.of_memory(error) from None
         except Exception as error:
             raise _unreadable(values, name, error) from None
 

@@ -7,7 +7,6 @@ values that would change an answer.  `NGDATA_TEST_SCALE=10` tries each setting b
 from __future__ import annotations
 
 import asyncio
-import os
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -36,10 +35,9 @@ from ngdata.binary.loading import load_records
 from ngdata.errors import ConfigError
 from ngdata.repositories import DatabaseFactory, RepositoryFactory
 from tests.access.test_tls import encrypted
-from tests.conftest import ROOT, execute
+from tests.conftest import ROOT, SCALE, execute
 
 BOX = ([-np.inf] * 3, [np.inf] * 3)
-SCALE = float(os.environ.get("NGDATA_TEST_SCALE", "1"))
 
 # For each setting, a value that would change an answer, a write, or what an error means.
 HOSTILE = {

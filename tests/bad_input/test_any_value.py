@@ -6,7 +6,6 @@ being named here; it only needs a valid value of each required argument in `BASE
 
 import contextlib
 import inspect
-import os
 import uuid
 import zlib
 
@@ -23,7 +22,7 @@ from ngdata.binary import loading
 from ngdata.datasets import load_celegans, load_celegans_async
 from ngdata.errors import NGDataError
 from tests.bad_input.any_values import CANARY, FEW, VALUES, awaited, called, leak, run
-from tests.conftest import empty
+from tests.conftest import SCALE, empty
 
 NAMESPACES = {
     "client": ngdata.Client,
@@ -38,7 +37,6 @@ REPOSITORIES = {
     "experience": repositories.ExperienceRepository,
 }
 # The suite takes a sample of the values for each argument; with 10, all of them.
-SCALE = int(os.environ.get("NGDATA_TEST_SCALE", "1"))
 UNKNOWN = str(uuid.UUID(int=1))
 NOT_CALLED = {"client.close"}
 

@@ -12,7 +12,7 @@ def test_all_ways_return_the_same_answer(server, migrated_database):
     addresses = _local.Addresses(migrated_database, server.redis_url)
     results = asyncio.run(cache.run(addresses, (1, 50), turns=5))
     lines = cache.table(results).splitlines()
-    assert len(lines) == 2 + 7 + 6
+    assert len(lines) == 2 + 9 + 8
     for line in lines[2:]:
         assert re.fullmatch(r"\| [\d,]+ \| [\w -]+ \| [\d.]+ \| [\d.]+ \| [\d.]+ \|", line), line
 

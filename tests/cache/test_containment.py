@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 import ngdata
 from tests.cache.conftest import same
+from tests.conftest import SCALE
 
 TYPES = ["soma", "axon", "dendrite"]
 COLUMNS = ["token_id", "level", "x", "y", "z", "token_type", "weight", "flags", "timestamp"]
@@ -72,7 +73,7 @@ def inside(outer, inner):
 
 
 @given(outer=regions(), inner=regions(), shrink=st.booleans())
-@settings(max_examples=400)
+@settings(max_examples=150 * SCALE)
 def check_rows(store, outer, inner, shrink):
     if shrink:
         outer = outer[0], outer[1] | {"columns": None, "limit": None}

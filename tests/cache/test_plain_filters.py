@@ -7,7 +7,6 @@ equal another one that keeps other rows.
 import enum
 import itertools
 import math
-import os
 from decimal import Decimal
 from fractions import Fraction
 
@@ -23,10 +22,8 @@ from ngdata._query.events import EventFilter
 from ngdata._query.filters import TokenFilter
 from ngdata._query.partitions import PartCount
 from ngdata.errors import InvalidQueryError
-from tests.conftest import empty
+from tests.conftest import SCALE, empty
 
-# 100 examples in the suite; 1,000 with NGDATA_TEST_SCALE=10.
-SCALE = int(os.environ.get("NGDATA_TEST_SCALE", "1"))
 BOUNDS = [0.1, 0.3, 1 / 3, 0.5, 1.0, 2049.0, -0.1]
 KINDS = ["soma", "axon", "dendrite"]
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -11,10 +10,12 @@ from pathlib import Path
 import pytest
 import redis
 
+from tests.conftest import SCALE
+
 PROGRAM = Path(__file__).with_name("interrupted_program.py")
 
 # Each seed is 40 interrupts; NGDATA_TEST_SCALE=5 makes them 200.
-SEEDS = range(max(1, round(float(os.environ.get("NGDATA_TEST_SCALE", "1")))))
+SEEDS = range(SCALE)
 INTERRUPTS = 40
 
 # Measured on a machine with other work: 0.54 s at most, in 600 interrupts.
