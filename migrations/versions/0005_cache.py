@@ -1,4 +1,4 @@
-"""What the cache asks of the server: who reads, the current version, and the role's secret.
+"""What the cache asks of the server: the reader's identity, the current version, the role's secret.
 
 Nonces (see 0001) renew the version at every write.  The version also covers what can change an
 answer without a write: tables that are restored, swapped, attached, detached or inherited from,
@@ -107,8 +107,8 @@ _SECRETS = (
 )
 
 # In a SECURITY DEFINER function, `current_user` is the owner; the setting `role` is still the
-# caller's, and 'none' without SET ROLE.  The nested hash is that of HMAC in short: nobody can extend
-# it to another role's number.
+# caller's, and 'none' without SET ROLE.  The nested hash, as in HMAC, cannot be extended to
+# another role's number.
 _SIGNING = """
 CREATE FUNCTION tokens.redis_secret() RETURNS text LANGUAGE plpgsql STABLE
 SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $body$

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 
 __all__ = ["did_you_mean"]
 
-# A longer name is no misspelt one, and takes long to compare.
+# A longer name cannot be a misspelt one, and comparing it is slow.
 _MAX_LENGTH = 100
 
 

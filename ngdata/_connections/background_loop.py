@@ -126,7 +126,7 @@ class _Call(Generic[T]):
     """One coroutine on the loop, and the thread that waits for it.
 
     An interrupt may be raised between any two steps of that thread.  So it holds no lock that the
-    loop could wait for, and the loop is told of the end of the call in a single step.
+    loop could wait for, and cancels the call on the loop in a single step.
     """
 
     def __init__(

@@ -155,7 +155,7 @@ class DatabaseReader:
         except TooManyRows as error:
             count, missing = await self._count(query)
             if missing:
-                # Rows that name missing ids are no part of an answer that could be too large.
+                # A row that names a missing id is not a row of the answer.
                 raise _missing_ids(query, missing) from None
             # If rows were deleted since, the answer had at least as many as were read.
             raise _too_large(max(error.rows, count), error.max_rows, query) from None

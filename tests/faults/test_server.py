@@ -15,11 +15,14 @@ import time
 from pathlib import Path
 
 import adbc_driver_postgresql.dbapi as adbc
+import asyncpg
 import psutil
 import pytest
 
 import ngdata
 from ngdata import _local
+from ngdata._config.settings import load_settings
+from ngdata._connections.opening import open_database
 from ngdata._store import migrate
 from ngdata.errors import DatabaseUnavailable, NGDataError, SchemaVersionError
 
@@ -323,3 +326,21 @@ def works(client) -> bool:
 
 def works_or_raises(client) -> None:
     client.tokens.find_in_region(*BOX)
+
+
+@pytest.mark.parametrize("error", [AttributeError("_config"), OSError("reset by peer")])
+def test_a_connection_that_ends_while_it_is_closed_is_closed(database_url, monkeypatch, error):
+    """What asyncpg raises then depends on the moment."""
+
+    async def fail(self, *, timeout=None):
+        raise error
+
+    async def main():
+        async with open_database(load_settings(database_url=database_url)) as database:
+            connection = await database.connect()
+            monkeypatch.setattr(asyncpg.Connection, "close", fail)
+            await connection.close()
+            monkeypatch.undo()
+            assert connection.is_closed()
+
+    asyncio.run(main())

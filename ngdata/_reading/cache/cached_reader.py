@@ -57,7 +57,7 @@ class CachedReader(DatabaseReader):
         self._clear_count = 0
 
     async def open(self) -> bool:
-        """Read who reads; return False if this role may not read versions."""
+        """Read the reader's identity; return False if this role may not read versions."""
         if not self._is_open:
             await self._open_for(await self.versions.identity())
         return self._identity is not None

@@ -49,7 +49,7 @@ _FOLD_INTERVAL: Final = 10.0
 
 
 class Identity(NamedTuple):
-    """Who reads: no two databases have the same name here, nor do two roles.
+    """The reader's identity: its name differs between databases and between roles.
 
     Attributes
     ----------
@@ -106,7 +106,7 @@ class Versions:
         self._is_closing = False
 
     async def current(self, relations: tuple[str, ...]) -> tuple[Identity | None, str | None]:
-        """Return who this connection reads as, and the version that a query starting now would see.
+        """Return the reader's identity, and the version that a query starting now would see.
 
         Both are None if this role may not read versions; the version, if a change could go
         unnoticed.
@@ -148,7 +148,7 @@ class Versions:
         return version
 
     async def identity(self) -> Identity | None:
-        """Return who this connection reads as; None if this role may not read versions."""
+        """Return the reader's identity; None if this role may not read versions."""
 
         async def read(_: _Connection) -> Identity | None:
             return self._identity
