@@ -107,8 +107,10 @@ _SECRETS = (
 )
 
 # In a SECURITY DEFINER function, `current_user` is the owner; the setting `role` is still the
-# caller's, and 'none' without SET ROLE.  The nested hash is that of HMAC in short: nobody can extend
-# it to another role's number.
+# caller's, and 'none' without SET ROLE.  It is a name, which another role may have got since: hence
+# the membership.  A dump takes the secret to other databases, whose roles may have the same numbers:
+# hence server and database.  The nested hash is that of HMAC in short: nobody can extend it to another
+# role's number.
 _SIGNING = """
 CREATE FUNCTION tokens.redis_secret() RETURNS text LANGUAGE plpgsql STABLE
 SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $body$
@@ -116,8 +118,13 @@ DECLARE
     caller name := coalesce(nullif(current_setting('role'), 'none'), session_user);
 BEGIN
     RETURN (
-        SELECT encode(sha256(s.secret || sha256(s.secret || convert_to(r.oid::text, 'UTF8'))), 'hex')
-        FROM tokens.secrets AS s, pg_roles AS r WHERE r.rolname = caller
+        SELECT encode(sha256(s.secret || sha256(s.secret || convert_to(concat_ws('/',
+            (SELECT system_identifier FROM pg_control_system()),
+            (SELECT oid FROM pg_database WHERE datname = current_database()),
+            r.oid
+        ), 'UTF8'))), 'hex')
+        FROM tokens.secrets AS s, pg_roles AS r
+        WHERE r.rolname = caller AND pg_has_role(session_user, r.oid, 'MEMBER')
     );
 END
 $body$
