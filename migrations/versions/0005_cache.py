@@ -15,14 +15,17 @@ branch_labels = None
 depends_on = None
 
 # No two databases share answers, nor do two roles, which may see different rows.  A role that is
-# dropped and created again is another role.
+# dropped and created again is another role.  The start of the server counts too: after a restart from
+# an older copy of its files, it gives the transactions and tables that the copy lacks the same numbers
+# again, so that another change could have the version of the lost one.
 _READER_IDENTITY = """
 CREATE FUNCTION tokens.reader_identity() RETURNS text LANGUAGE plpgsql STABLE
 SET search_path = pg_catalog, pg_temp AS $body$
 BEGIN
     RETURN concat_ws('/', (SELECT system_identifier FROM pg_control_system()),
         (SELECT oid FROM pg_database WHERE datname = current_database()),
-        (SELECT oid FROM pg_roles WHERE rolname = current_user));
+        (SELECT oid FROM pg_roles WHERE rolname = current_user),
+        extract(epoch FROM pg_postmaster_start_time()));
 END
 $body$
 """
