@@ -35,7 +35,8 @@ $body$
 # changing its rows (CLUSTER, VACUUM FULL) renews the version too, which costs one more read.
 #
 # A version exists only while every change is tracked: each table and each of its descendants has the
-# trigger for all statements, this role sees all rows, and no subscription writes without triggers.
+# trigger for all statements, and no parent other than these, since a statement that names a parent
+# fires its triggers alone; this role sees all rows; and no subscription writes without triggers.
 #
 # One plan for all calls: planning takes longer than the query.  No percent signs: offline SQL
 # doubles them.
@@ -50,13 +51,13 @@ DECLARE
     of_relations bigint;
 BEGIN
     WITH RECURSIVE members AS (
-        SELECT r.name, c.oid AS member, c.oid AS root, NULL::xid AS attached
+        SELECT r.name, c.oid AS member, c.oid AS root, n.oid AS schema, NULL::xid AS attached
         FROM unnest(relations) AS r (name)
         LEFT JOIN pg_namespace AS n ON n.nspname = split_part(r.name, '.', 1)
         LEFT JOIN pg_class AS c
             ON c.relnamespace = n.oid AND c.relname = split_part(r.name, '.', 2)
         UNION ALL
-        SELECT m.name, i.inhrelid, NULL, i.xmin
+        SELECT m.name, i.inhrelid, NULL, NULL, i.xmin
         FROM members AS m JOIN pg_inherits AS i ON i.inhparent = m.member
     )
     SELECT
@@ -66,15 +67,20 @@ BEGIN
             AND t.tgfoid = to_regprocedure('tokens.renew_version()')
             AND t.tgargs = convert_to(m.name, 'UTF8') || '\\x00'::bytea
             AND (m.root IS NULL
-                OR has_table_privilege(m.root, 'SELECT') AND NOT row_security_active(m.root))
+                OR has_schema_privilege(m.schema, 'USAGE')
+                AND has_table_privilege(m.root, 'SELECT') AND NOT row_security_active(m.root))
         ) IS TRUE) AND NOT EXISTS (
+            SELECT FROM pg_inherits WHERE inhrelid IN (SELECT member FROM members)
+                AND inhparent NOT IN (SELECT member FROM members)
+        ) AND NOT EXISTS (
             SELECT FROM pg_subscription
             WHERE subdbid = (SELECT oid FROM pg_database WHERE datname = current_database())
         ),
         string_agg(
             concat_ws(' ', c.oid, c.relfilenode, c.xmin, m.attached, t.xmin,
                 (SELECT string_agg(a.xmin::text, ' ' ORDER BY a.attnum) FROM pg_attribute AS a
-                    WHERE a.attrelid = m.root AND a.attnum > 0)),
+                    WHERE a.attrelid = CASE WHEN c.relispartition THEN m.root ELSE m.member END
+                        AND a.attnum > 0)),
             ',' ORDER BY c.oid
         )
     INTO is_tracked, structure
