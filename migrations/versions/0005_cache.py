@@ -31,7 +31,8 @@ $body$
 """
 
 # A transaction that alters a table, a trigger or a parent leaves its own id (xmin) in the catalog,
-# so that a trigger which was disabled and enabled again is noticed.  Rewriting a table without
+# so that a trigger which was disabled and enabled again is noticed; one that does so twice,
+# and reads in between, leaves it at two places (ctid).  Rewriting a table without
 # changing its rows (CLUSTER, VACUUM FULL) renews the version too, which costs one more read.
 #
 # A version exists only while every change is tracked: each table and each of its descendants has the
@@ -51,13 +52,13 @@ DECLARE
     of_relations bigint;
 BEGIN
     WITH RECURSIVE members AS (
-        SELECT r.name, c.oid AS member, c.oid AS root, n.oid AS schema, NULL::xid AS attached
+        SELECT r.name, c.oid AS member, c.oid AS root, n.oid AS schema, NULL::text AS attached
         FROM unnest(relations) AS r (name)
         LEFT JOIN pg_namespace AS n ON n.nspname = split_part(r.name, '.', 1)
         LEFT JOIN pg_class AS c
             ON c.relnamespace = n.oid AND c.relname = split_part(r.name, '.', 2)
         UNION ALL
-        SELECT m.name, i.inhrelid, NULL, NULL, i.xmin
+        SELECT m.name, i.inhrelid, NULL, NULL, concat_ws(' ', i.xmin, i.ctid)
         FROM members AS m JOIN pg_inherits AS i ON i.inhparent = m.member
     )
     SELECT
@@ -77,8 +78,9 @@ BEGIN
             WHERE subdbid = (SELECT oid FROM pg_database WHERE datname = current_database())
         ),
         string_agg(
-            concat_ws(' ', c.oid, c.relfilenode, c.xmin, m.attached, t.xmin,
-                (SELECT string_agg(a.xmin::text, ' ' ORDER BY a.attnum) FROM pg_attribute AS a
+            concat_ws(' ', c.oid, c.relfilenode, c.xmin, c.ctid, m.attached, t.xmin, t.ctid,
+                (SELECT string_agg(a.xmin::text || a.ctid::text, ' ' ORDER BY a.attnum)
+                    FROM pg_attribute AS a
                     WHERE a.attrelid = CASE WHEN c.relispartition THEN m.root ELSE m.member END
                         AND a.attnum > 0)),
             ',' ORDER BY c.oid
@@ -99,7 +101,7 @@ BEGIN
     END IF;
     RETURN encode(sha256(convert_to(
         structure || nonces || (
-            SELECT concat_ws(' ', c.oid, c.relfilenode, c.xmin) FROM pg_class AS c
+            SELECT concat_ws(' ', c.oid, c.relfilenode, c.xmin, c.ctid) FROM pg_class AS c
             WHERE c.oid = to_regclass('tokens.versions')
         ), 'UTF8')), 'hex') || 'n' || total;
 END
