@@ -15,24 +15,29 @@ branch_labels = None
 depends_on = None
 
 # No two databases share answers, nor do two roles, which may see different rows.  A role that is
-# dropped and created again is another role.
+# dropped and created again is another role.  The start of the server counts too: after a restart from
+# an older copy of its files, it gives the transactions and tables that the copy lacks the same numbers
+# again, so that another change could have the version of the lost one.
 _READER_IDENTITY = """
 CREATE FUNCTION tokens.reader_identity() RETURNS text LANGUAGE plpgsql STABLE
 SET search_path = pg_catalog, pg_temp AS $body$
 BEGIN
     RETURN concat_ws('/', (SELECT system_identifier FROM pg_control_system()),
         (SELECT oid FROM pg_database WHERE datname = current_database()),
-        (SELECT oid FROM pg_roles WHERE rolname = current_user));
+        (SELECT oid FROM pg_roles WHERE rolname = current_user),
+        extract(epoch FROM pg_postmaster_start_time()));
 END
 $body$
 """
 
 # A transaction that alters a table, a trigger or a parent leaves its own id (xmin) in the catalog,
-# so that a trigger which was disabled and enabled again is noticed.  Rewriting a table without
+# so that a trigger which was disabled and enabled again is noticed; one that does so twice,
+# and reads in between, leaves it at two places (ctid).  Rewriting a table without
 # changing its rows (CLUSTER, VACUUM FULL) renews the version too, which costs one more read.
 #
 # A version exists only while every change is tracked: each table and each of its descendants has the
-# trigger for all statements, this role sees all rows, and no subscription writes without triggers.
+# trigger for all statements, and no parent other than these, since a statement that names a parent
+# fires its triggers alone; this role sees all rows; and no subscription writes without triggers.
 #
 # One plan for all calls: planning takes longer than the query.  No percent signs: offline SQL
 # doubles them.
@@ -47,13 +52,13 @@ DECLARE
     of_relations bigint;
 BEGIN
     WITH RECURSIVE members AS (
-        SELECT r.name, c.oid AS member, c.oid AS root, NULL::xid AS attached
+        SELECT r.name, c.oid AS member, c.oid AS root, n.oid AS schema, NULL::text AS attached
         FROM unnest(relations) AS r (name)
         LEFT JOIN pg_namespace AS n ON n.nspname = split_part(r.name, '.', 1)
         LEFT JOIN pg_class AS c
             ON c.relnamespace = n.oid AND c.relname = split_part(r.name, '.', 2)
         UNION ALL
-        SELECT m.name, i.inhrelid, NULL, i.xmin
+        SELECT m.name, i.inhrelid, NULL, NULL, concat_ws(' ', i.xmin, i.ctid)
         FROM members AS m JOIN pg_inherits AS i ON i.inhparent = m.member
     )
     SELECT
@@ -63,15 +68,21 @@ BEGIN
             AND t.tgfoid = to_regprocedure('tokens.renew_version()')
             AND t.tgargs = convert_to(m.name, 'UTF8') || '\\x00'::bytea
             AND (m.root IS NULL
-                OR has_table_privilege(m.root, 'SELECT') AND NOT row_security_active(m.root))
+                OR has_schema_privilege(m.schema, 'USAGE')
+                AND has_table_privilege(m.root, 'SELECT') AND NOT row_security_active(m.root))
         ) IS TRUE) AND NOT EXISTS (
+            SELECT FROM pg_inherits WHERE inhrelid IN (SELECT member FROM members)
+                AND inhparent NOT IN (SELECT member FROM members)
+        ) AND NOT EXISTS (
             SELECT FROM pg_subscription
             WHERE subdbid = (SELECT oid FROM pg_database WHERE datname = current_database())
         ),
         string_agg(
-            concat_ws(' ', c.oid, c.relfilenode, c.xmin, m.attached, t.xmin,
-                (SELECT string_agg(a.xmin::text, ' ' ORDER BY a.attnum) FROM pg_attribute AS a
-                    WHERE a.attrelid = m.root AND a.attnum > 0)),
+            concat_ws(' ', c.oid, c.relfilenode, c.xmin, c.ctid, m.attached, t.xmin, t.ctid,
+                (SELECT string_agg(a.xmin::text || a.ctid::text, ' ' ORDER BY a.attnum)
+                    FROM pg_attribute AS a
+                    WHERE a.attrelid = CASE WHEN c.relispartition THEN m.root ELSE m.member END
+                        AND a.attnum > 0)),
             ',' ORDER BY c.oid
         )
     INTO is_tracked, structure
@@ -90,7 +101,7 @@ BEGIN
     END IF;
     RETURN encode(sha256(convert_to(
         structure || nonces || (
-            SELECT concat_ws(' ', c.oid, c.relfilenode, c.xmin) FROM pg_class AS c
+            SELECT concat_ws(' ', c.oid, c.relfilenode, c.xmin, c.ctid) FROM pg_class AS c
             WHERE c.oid = to_regclass('tokens.versions')
         ), 'UTF8')), 'hex') || 'n' || total;
 END
@@ -107,8 +118,10 @@ _SECRETS = (
 )
 
 # In a SECURITY DEFINER function, `current_user` is the owner; the setting `role` is still the
-# caller's, and 'none' without SET ROLE.  The nested hash, as in HMAC, cannot be extended to
-# another role's number.
+# caller's, and 'none' without SET ROLE.  It is a name, which another role may have got since: hence
+# the membership.  A dump takes the secret to other databases, whose roles may have the same numbers:
+# hence server and database.  The nested hash, as in HMAC, cannot be extended to another
+# role's number.
 _SIGNING = """
 CREATE FUNCTION tokens.redis_secret() RETURNS text LANGUAGE plpgsql STABLE
 SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $body$
@@ -116,8 +129,13 @@ DECLARE
     caller name := coalesce(nullif(current_setting('role'), 'none'), session_user);
 BEGIN
     RETURN (
-        SELECT encode(sha256(s.secret || sha256(s.secret || convert_to(r.oid::text, 'UTF8'))), 'hex')
-        FROM tokens.secrets AS s, pg_roles AS r WHERE r.rolname = caller
+        SELECT encode(sha256(s.secret || sha256(s.secret || convert_to(concat_ws('/',
+            (SELECT system_identifier FROM pg_control_system()),
+            (SELECT oid FROM pg_database WHERE datname = current_database()),
+            r.oid
+        ), 'UTF8'))), 'hex')
+        FROM tokens.secrets AS s, pg_roles AS r
+        WHERE r.rolname = caller AND pg_has_role(session_user, r.oid, 'MEMBER')
     );
 END
 $body$

@@ -125,8 +125,11 @@ _KNOWN: Final = (
     | {"sslcrl", "sslpassword"}
 )
 
-# ADBC looks up the types by name when it connects, before it can send any setting.
-_STARTUP: Final = "-c quote_all_identifiers=off -c search_path=pg_catalog"
+# ADBC looks up the types by name when it connects, before it can send any setting; libpq prints what
+# the server tells of that.
+_STARTUP: Final = (
+    "-c quote_all_identifiers=off -c search_path=pg_catalog -c client_min_messages=warning"
+)
 
 SENT_BY_LIBPQ: Final = {
     "PGDATESTYLE": ('"DateStyle"',),

@@ -61,9 +61,16 @@ class EntityCache:
         if self._enabled and not self._is_open:
             versions = Versions(self._database)
             try:
-                self._identity = await versions.identity()
+                identity = await versions.identity()
             finally:
                 await versions.close()
+            if identity != self._identity:
+                self._identity = identity
+                self.memory.clear()
+                shared, self._shared = self._shared, {}
+                for tier in shared.values():
+                    if tier is not None:
+                        await tier.close()
             self._is_open = True
         if self._identity is None:
             return False
@@ -88,6 +95,9 @@ class EntityCache:
         """Return the version that a session sees; None if it has none, or reads as another role."""
         seen = seen_by(text)
         is_own = self._identity is not None and seen.identity == self._identity.name
+        if seen.identity is not None and not is_own:
+            # The server was restarted, or new connections have another role: open for what they are.
+            self._is_open = False
         return seen.version if is_own else None
 
     async def find(

@@ -60,7 +60,7 @@ HOSTILE = {
     "exit_on_error": "on",
     "gin_fuzzy_search_limit": "1",
     "row_security": "off",
-    "client_min_messages": "debug1",
+    "client_min_messages": "debug5",
     "search_path": "hostile,pg_catalog,public",
     "session_replication_role": "replica",
 }

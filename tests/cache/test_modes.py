@@ -262,6 +262,30 @@ async def role(owner, url, access):
         await owner.execute(f"DROP ROLE {name}")
 
 
+@pytest.mark.parametrize(
+    "right", ["SELECT ON graph.connections", "USAGE ON SCHEMA graph"], ids=["table", "schema"]
+)
+def test_a_right_that_is_revoked_counts_from_the_next_read(database_url, right):
+    async def main():
+        async with (
+            outsider(database_url) as owner,
+            role(owner, database_url, "analyst") as (name, _),
+            await ngdata.connect_async(f"{database_url}&options=-c%20role%3D{name}") as analyst,
+        ):
+
+            async def read():
+                return source(await analyst.graph.connections())
+
+            assert [await read() for _ in range(2)] == ["database", "memory"]
+            await owner.execute(f"REVOKE {right} FROM {name}")
+            with pytest.raises(NGDataError, match="permission denied"):
+                await read()
+            await owner.execute(f"GRANT {right} TO {name}")
+            await read()
+
+    run(main())
+
+
 def test_two_roles_share_nothing_and_policies_are_never_cached(database_url, own_redis):
     """Policies do not apply to the owner, but to the role of the second client."""
 

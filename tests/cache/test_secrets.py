@@ -103,6 +103,49 @@ def test_no_role_computes_the_secret_of_another(database_url):
     run(main())
 
 
+def test_a_role_that_was_renamed_does_not_get_the_secret_of_its_name(database_url):
+    """`SET ROLE` keeps the name, which another role may have by now."""
+
+    async def main():
+        async with two_analysts(database_url) as (owner, one, other):
+            theirs = await secret(as_role(database_url, other))
+            group = f"group_{one}"
+            await owner.execute(f"CREATE ROLE {group}; GRANT {group} TO {one}")
+            await owner.execute(f"GRANT USAGE ON SCHEMA tokens TO {group}")
+            try:
+                async with outsider(database_url) as analyst:
+                    await analyst.execute(f"SET SESSION AUTHORIZATION {one}; SET ROLE {group}")
+                    own = await analyst.fetchval("SELECT tokens.redis_secret()")
+                    assert own not in (None, theirs)
+                    await owner.execute(f"ALTER ROLE {group} RENAME TO {group}_old")
+                    await owner.execute(f"ALTER ROLE {other} RENAME TO {group}")
+                    try:
+                        assert await analyst.fetchval("SELECT tokens.redis_secret()") is None
+                    finally:
+                        await owner.execute(f"ALTER ROLE {group} RENAME TO {other}")
+                        await owner.execute(f"ALTER ROLE {group}_old RENAME TO {group}")
+                    assert await analyst.fetchval("SELECT tokens.redis_secret()") == own
+            finally:
+                await owner.execute(f"DROP OWNED BY {group}; DROP ROLE {group}")
+
+    run(main())
+
+
+def test_a_copy_of_the_secret_in_another_database_signs_nothing(new_migrated_database):
+    """A dump has the table, and in another cluster, another person's role may have the number."""
+
+    async def main(urls):
+        tables = []
+        for url in urls:
+            async with outsider(url) as owner:
+                tables.append(await owner.fetchval("SELECT secret FROM tokens.secrets"))
+        assert tables[0] == tables[1]
+        assert await secret(urls[0]) != await secret(urls[1])
+
+    with new_migrated_database() as one, new_migrated_database() as other:
+        run(main([one, other]))
+
+
 def test_what_all_readers_can_read_signs_nothing(database_url):
     """The nonces were once the secret, and every analyst can read them."""
 

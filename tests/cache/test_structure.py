@@ -6,17 +6,21 @@ returns: one from its memory or Redis, the other from Redis alone.
 
 import asyncio
 import random
+import shutil
 import subprocess
+import tempfile
+from pathlib import Path
 
 import asyncpg
 import pandas as pd
 import pytest
 
 import ngdata
+from ngdata import _local
 from ngdata._local.binaries import find_psql
 from ngdata.errors import NGDataError
 from tests.cache.conftest import WHOLE, RedisServer, points, row_set
-from tests.conftest import SCALE
+from tests.conftest import SCALE, execute
 
 READS = {
     "region": lambda ng: ng.tokens.find_in_region(*WHOLE, 2),
@@ -126,6 +130,10 @@ CHANGES = {
         "ALTER TABLE graph.extra ENABLE ALWAYS TRIGGER renew_version;"
         "CREATE TABLE graph.deeper () INHERITS (graph.extra);"
         f"{_ROW.format(table='deeper', type='deeper')}"
+    ),
+    "written through a parent": (
+        "CREATE TABLE public.parent (); ALTER TABLE graph.connections INHERIT public.parent;"
+        "DELETE FROM public.parent"
     ),
     "tables swapped": in_one_transaction(f"{_COPY}; {_SWAP}"),
     "tables swapped that are alike": f"{_COPY}; BEGIN; {_SWAP}; COMMIT",
@@ -248,6 +256,37 @@ def test_a_change_that_fires_no_trigger_is_seen_at_once(store, change):
     assert store.check() == set()
 
 
+def test_writes_through_another_parent_are_seen(store):
+    """A statement that names a parent fires its triggers alone."""
+    store.execute(
+        "CREATE TABLE graph.extra () INHERITS (graph.connections);"
+        f"{_ROW.format(table='extra', type='extra')};"
+        "CREATE TRIGGER renew_version AFTER INSERT OR UPDATE OR DELETE OR TRUNCATE ON graph.extra"
+        " FOR EACH STATEMENT EXECUTE FUNCTION tokens.renew_version('graph.connections');"
+        "ALTER TABLE graph.extra ENABLE ALWAYS TRIGGER renew_version;"
+        "CREATE TABLE public.parent (connection_type text NOT NULL)"
+    )
+    store.fill()
+    for change in (
+        "ALTER TABLE graph.extra INHERIT public.parent; DELETE FROM public.parent",
+        f"{_ROW.format(table='extra', type='another')}",
+        "DELETE FROM public.parent",
+        f"{_ROW.format(table='extra', type='another')}",
+        "DELETE FROM public.parent; ALTER TABLE graph.extra NO INHERIT public.parent",
+    ):
+        store.execute(change)
+        assert store.check() == set(), change
+    store.fill()
+    # While it has no more parents than these, the whole is cached again.
+    store.execute(f"{_ROW.format(table='extra', type='last')}")
+    store.fill()
+    store.execute(
+        "ALTER TABLE graph.extra INHERIT public.parent; DELETE FROM public.parent;"
+        "ALTER TABLE graph.extra NO INHERIT public.parent"
+    )
+    assert store.check() == set()
+
+
 @pytest.mark.parametrize("rewrite", REWRITES)
 def test_rows_at_another_place_are_the_same_answer(store, rewrite):
     store.fill()
@@ -306,6 +345,35 @@ def test_a_restored_table_is_seen_at_once(store, tmp_path, restore):
         store.check()
     tool("pg_restore", *how, f"--dbname={store.url}", dump)
     assert store.check() == set()
+
+
+def test_an_older_copy_of_the_servers_files_is_seen_at_once(redis_server):
+    """From there, transactions and files get the numbers that lost ones had; Redis has their answers."""
+    home = Path(tempfile.mkdtemp(prefix="ngdata copied "))
+    copy = home / "copy"
+    _local.up(home, durable=False)
+    try:
+        files = _local.status(home).directory / "data"
+        with ngdata.connect(_local.up(home).database_url) as ng:
+            ng.tokens.bulk_create(points((3, 2, 1), token_id=[TOKEN], weight=[1.0]), level=2)
+        _local.down(home)
+        subprocess.run(["cp", "-a", files, copy], check=True)
+        numbers = []
+        for factor in (2, 3):
+            url = _local.up(home, durable=False).database_url
+            change = f"ALTER TABLE tokens.tokens ALTER weight TYPE float8 USING weight * {factor}"
+            execute(url, change)
+            with ngdata.connect(url, redis_url=redis_server.url) as ng:
+                assert READS["tokens"](ng).weight.tolist() == [factor]
+            same_row = "SELECT xmin::text, relfilenode FROM pg_class WHERE relname = 'tokens'"
+            numbers += execute(url, same_row)
+            _local.down(home)
+            shutil.rmtree(files)
+            subprocess.run(["cp", "-a", copy, files], check=True)
+        assert numbers[0] == numbers[1], "it tests nothing"
+    finally:
+        _local.down(home)
+        shutil.rmtree(home, ignore_errors=True)
 
 
 # Changes that can be made in any order, any number of times; {} is a number.

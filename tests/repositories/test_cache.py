@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 
 import pytest
 import redis
-from sqlalchemy import event, inspect
+from sqlalchemy import event, inspect, text
 
 from ngdata.repositories import DatabaseFactory, RepositoryFactory, TokenModel
 from tests.cache.conftest import eventually
@@ -185,6 +185,25 @@ def test_an_open_transaction_does_not_affect_other_sessions(cached, token, ends)
         # Right after the commit, the entity cached inside is valid for all.
         after = cache_of(manager).stats
         assert (after.hits, after.misses) == (before.hits + 1, before.misses)
+
+    cached(go)
+
+
+def test_triggers_that_are_off_twice_in_one_transaction_are_noticed(cached, token):
+    async def go(manager, redis_manager):
+        async with tokens_of(manager, redis_manager) as tokens:
+            key = (await tokens.create(token(weight=1.0))).id
+        async with tokens_of(manager, redis_manager) as tokens:
+            for weight in (2.0, 3.0):
+                for statement in (
+                    "ALTER TABLE tokens.tokens DISABLE TRIGGER renew_version",
+                    f"UPDATE tokens.tokens SET weight = {weight}",
+                    "ALTER TABLE tokens.tokens ENABLE ALWAYS TRIGGER renew_version",
+                ):
+                    await tokens.session.execute(text(statement))
+                assert (await tokens.get_by_id(key)).weight == weight
+        async with tokens_of(manager, redis_manager) as tokens:
+            assert (await tokens.get_by_id(key)).weight == 3.0
 
     cached(go)
 

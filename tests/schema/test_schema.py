@@ -187,6 +187,37 @@ def test_events_are_numbered_in_the_order_of_the_table(empty_database):
     assert events == [str(n) for n in range(1, 1002)]
 
 
+def test_events_are_numbered_from_the_start_of_a_large_table(empty_database):
+    """A synchronized scan begins where an earlier one stopped; 0004 must not number so."""
+    migrate.upgrade(empty_database, "0003")
+    buffers = "SELECT setting::int FROM pg_settings WHERE name = 'shared_buffers'"
+    [(pages,)] = run(empty_database, buffers)
+    table = "experience.experience_events"
+    # Nearly empty pages: only their number counts.
+    run(
+        empty_database,
+        f"ALTER TABLE {table} SET (fillfactor = 10)",
+        f"ALTER TABLE {table} DISABLE TRIGGER USER",
+        f'INSERT INTO {table} (event_type, "timestamp")'
+        f" SELECT n || repeat(' ', 700), '2026-01-01Z' FROM generate_series(1, {pages // 3}) AS n",
+        "SELECT 1",
+    )
+
+    async def read_halfway():
+        connection = await asyncpg.connect(empty_database)
+        try:
+            async with connection.transaction():
+                cursor = await connection.cursor(f"SELECT id FROM {table}")
+                await cursor.forward(pages // 6)
+        finally:
+            await connection.close()
+
+    asyncio.run(read_halfway())
+    migrate.upgrade(empty_database, "0004")
+    count = f"SELECT count(*) FROM {table} WHERE trim(event_type)::int <> entry_number"
+    assert run(empty_database, count) == [(0,)]
+
+
 def test_objects_of_others_in_our_schemas_are_not_dropped(empty_database):
     migrate.upgrade(empty_database)
     run(empty_database, "CREATE VIEW graph.other_view AS SELECT 1 AS one", "SELECT 1")

@@ -68,6 +68,8 @@ class CachedReader(DatabaseReader):
             if self._is_open and identity == self._identity:
                 return
             self._is_open = False
+            # Nothing that is being looked up for the other identity is kept.
+            self._clear_count += 1
             self.memory.clear()
             self._single_flight.clear()
             if self._shared is not None:
@@ -139,14 +141,16 @@ class CachedReader(DatabaseReader):
             self.memory.drop(key)
         if query.region is None:
             return None
+        clear_count = self._clear_count
         for outer_key, outer, candidate in list(self.memory.regions(query.region.box.level)):
             if not self._is_current(candidate, version):
                 self.stats.stale_avoided += 1
                 self.memory.drop(outer_key)
             elif (part := await self._part(query, outer, candidate)) is not None:
                 self.stats.region_hits += 1
-                self.memory.get(outer_key)
-                self.memory.put(key, query, part, is_part=True)
+                if clear_count == self._clear_count:
+                    self.memory.get(outer_key)
+                    self.memory.put(key, query, part, is_part=True)
                 return part, "region"
         return None
 

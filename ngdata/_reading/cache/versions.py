@@ -35,7 +35,8 @@ SELECT tokens.reader_identity(), tokens.redis_secret(),
 # While the snapshot is that of the last call, nothing was committed since, and its version holds.  A
 # standby's snapshot does not list the transactions in progress, so there the version is read again.
 _CURRENT: Final = """
-SELECT s.snapshot, CASE WHEN (s.snapshot = $2) IS NOT TRUE THEN tokens.current_version($1) END
+SELECT s.snapshot, CASE WHEN (s.snapshot OPERATOR(pg_catalog.=) $2) IS NOT TRUE
+    THEN tokens.current_version($1) END
 FROM (
     SELECT CASE WHEN NOT pg_catalog.pg_is_in_recovery()
         THEN pg_catalog.pg_current_snapshot()::pg_catalog.text END
