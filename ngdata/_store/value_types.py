@@ -417,7 +417,11 @@ class Time(ValueType):
             # Without a zone, the first value is enough for the error.
             row = first_true(~_missing(values))
             if row is not None:
-                self.check(values.iloc[row], name, row)
+                raise InvalidQueryError(
+                    f"{name} in row {row} must have a time zone, but is "
+                    f"{str(values.iloc[row])[:50]}; if the column is in UTC, pass "
+                    "pd.to_datetime(column, utc=True)"
+                )
         return super()._column(values, name, default, required)
 
 

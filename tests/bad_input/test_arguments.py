@@ -324,6 +324,12 @@ def test_columns_of_naive_times(ng, ids, column):
         ng.tokens.bulk_create({"x": [0, 0], "y": [0, 0], "z": [0, 0], "timestamp": column})
 
 
+def test_a_column_of_naive_times_says_how_to_convert_it(ng, ids):
+    times = pd.to_datetime([NAIVE] * 2)
+    with refused(r"pass pd.to_datetime\(column, utc=True\)"):
+        ng.experience.bulk_create({"event_type": ["a", "b"], "timestamp": times})
+
+
 def test_a_start_after_the_end(ng, ids):
     with refused("start must not be after end.*swapped"):
         ng.experience.get_events(2, 1)
