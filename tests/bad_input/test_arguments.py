@@ -273,7 +273,7 @@ def test_directions(ng, ids, direction):
         (pd.Timestamp(NAIVE), "must have a time zone"),
         (np.datetime64(NAIVE), "must have a time zone"),
         ("2024-01-01", "must have a time zone"),
-        ("yesterday evening", "must be a time in the years 1 to 9999"),
+        ("yesterday evening", "must be a time, not .yesterday evening.; write text in ISO 8601"),
         (1.5, "must be a datetime or Timestamp with a time zone"),
         (True, "must be a time, not True"),
         (dt.date(2024, 1, 1), "must be a datetime"),
