@@ -62,6 +62,7 @@ class Namespace(ProcessBound):
         progress: bool | None = False,
         at_once: Callable[[pa.Table], int | None] = lambda _: None,
         around: Around = lambda *_: nullcontext(),
+        *,
         label: Callable[[int], str] | None = "row {}".format,
     ) -> list[str]:
         """Build and check the rows, write them in one transaction, and return their ids.
