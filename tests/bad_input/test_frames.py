@@ -341,9 +341,3 @@ def test_frames_without_rows(ng, ids):
     assert ng.graph.get_degree([]).empty
     assert ng.experience.get_events(token_ids=[]).empty
     assert ng.tokens.find_in_region(ZERO, ONE, token_type=[]).empty
-
-
-def test_a_text_too_long_for_jsonb(ng):
-    with pytest.raises(InvalidQueryError, match="beyond a limit of the server") as caught:
-        ng.tokens.create({}, metadata={"long": "x" * (1 << 28)})
-    assert caught.value.sqlstate == "54000"
