@@ -28,11 +28,12 @@ _MAX_DIGITS: Final = 131_072
 # An escaped NUL: an odd number of backslashes before u0000.
 _NUL: Final = re.compile(r"(?<!\\)(?:\\\\)*\\u0000")
 
-# A string, which is skipped, or a float that repr writes with an exponent.
-_LARGE: Final = re.compile(r'"(?:[^"\\]|\\.)*"|-?[0-9.]+e\+[0-9]+')
+# A string, which is skipped, or a float that repr writes with an exponent.  The possessive ++ and *+
+# keep nothing to go back to: that would take a hundred bytes for each character.
+_LARGE: Final = re.compile(r'"(?:[^"\\]++|\\.)*+"|-?[0-9.]+e\+[0-9]+')
 
 # A string, which is skipped, or the digits of a number.
-_DIGITS: Final = re.compile(r'"(?:[^"\\]|\\.)*"|[0-9]+')
+_DIGITS: Final = re.compile(r'"(?:[^"\\]++|\\.)*+"|[0-9]+')
 
 # Bools, integers, floats, text and objects: the arrays whose items may become JSON.
 _ARRAY_KINDS: Final = "biufOUT"
@@ -82,7 +83,7 @@ def json_text(value: Mapping[Any, Any]) -> str:
             raise ValueError("NUL")
         if text.count("{") + text.count("[") > _MAX_DEPTH:
             _measure(plain)
-        if len(text) > _MAX_DIGITS and any(map(_is_huge, _DIGITS.findall(text))):
+        if len(text) > _MAX_DIGITS and any(_is_huge(match[0]) for match in _DIGITS.finditer(text)):
             raise ValueError("digits")
     except MemoryError as error:
         raise OutOfResources.of_memory(error) from None

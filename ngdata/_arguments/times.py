@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import re
 from typing import Any, Final, TypeAlias
 
 import numpy as np
@@ -26,6 +27,9 @@ Time: TypeAlias = dt.datetime | pd.Timestamp | int | str
 
 EPOCH: Final = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
 MICROSECOND: Final = dt.timedelta(microseconds=1)
+
+# How text in ISO 8601 begins: year, month, day.  pandas reads 01/02/2020 as January, and 12:00 as today.
+_ISO_DATE: Final = re.compile(r"\s*[0-9]{4}(?:-[0-9]{1,2}-|[0-9]{4}(?![0-9]))")
 
 # The first seconds of the years 1980 and 2201: the times that a caller is likely to mean.
 _LIKELY_SECONDS: Final = range(315_532_800, 7_289_654_400)
@@ -121,6 +125,11 @@ def as_utc(value: Any, name: str, *, check_unit: bool = True) -> dt.datetime:
             if check_unit:
                 check_epoch_unit(name, milliseconds)
             return EPOCH + dt.timedelta(milliseconds=milliseconds)
+        if isinstance(value, str) and not _ISO_DATE.match(value):
+            raise InvalidQueryError(
+                f"{name} must be a time, not {shown(value)}; write text in ISO 8601 with a time "
+                "zone, such as '2026-01-31T12:00Z'"
+            )
         if isinstance(value, np.datetime64 | str):
             stamp = pd.Timestamp(value)
             if is_missing(stamp):

@@ -24,6 +24,7 @@ from ngdata._connections.threads import in_daemon_thread
 from ngdata._local.fallback import resolve_servers
 from ngdata._reading.cache import CachedReader
 from ngdata._reading.reader import checked_mode
+from ngdata.errors import InvalidQueryError
 
 __all__ = ["AsyncClient"]
 
@@ -176,6 +177,11 @@ class AsyncClient(ProcessBound):
         """
         is_run = bool(as_flag(analyze, "analyze"))
         owner, name = plans.owner_and_name(read, "read")
+        if owner._database is not self._database:
+            raise InvalidQueryError(
+                f"read must be a method of this client, but this {name} is one of another client; "
+                "call explain on that client"
+            )
         query = await plans.query_of(owner, name, args, options)
         return await plans.plan_of(self._database, query, analyze=is_run)
 

@@ -532,10 +532,9 @@ class AsyncExperience(Namespace):
         >>> (await ang.experience.end_trajectory(run)).total_reward[0]
         np.float64(2.0)
         """
-        ids = await self._write(
+        return await self._write_one(
             store.TRAJECTORY_RELATION, lambda: store.check_trajectory(trajectory_id, metadata)
         )
-        return ids[0]
 
     async def end_trajectory(self, id: Id) -> pd.DataFrame:  # noqa: A002 - the trajectory's
         """End a trajectory: from now on, the database rejects further events of it.
@@ -695,7 +694,7 @@ class AsyncExperience(Namespace):
             "metadata": metadata,
             "event_id": event_id,
         }
-        return (await self._write(store.RELATION, lambda: store.check_row(values)))[0]
+        return await self._write_one(store.RELATION, lambda: store.check_row(values))
 
     async def bulk_create(self, frame: Frame, *, progress: bool | None = None) -> pd.Series[str]:
         """Create an event per row: all of them in one transaction, or none.

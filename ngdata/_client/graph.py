@@ -587,7 +587,7 @@ class AsyncGraph(Namespace):
             "metadata": metadata,
             "connection_id": connection_id,
         }
-        return (await self._write(store.RELATION, lambda: store.check_row(values)))[0]
+        return await self._write_one(store.RELATION, lambda: store.check_row(values))
 
     async def bulk_create(self, frame: Frame, *, progress: bool | None = None) -> pd.Series[str]:
         """Create a connection per row: all of them in one transaction, or none.

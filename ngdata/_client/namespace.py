@@ -16,6 +16,7 @@ from ngdata._connections.process_bound import ProcessBound
 from ngdata._connections.threads import in_daemon_thread
 from ngdata._reading.reader import Reader
 from ngdata._store.copy import copy_into
+from ngdata._store.fields import KEYS
 from ngdata.errors import InvalidQueryError
 
 __all__ = ["Namespace", "as_series"]
@@ -61,10 +62,13 @@ class Namespace(ProcessBound):
         progress: bool | None = False,
         at_once: Callable[[pa.Table], int | None] = lambda _: None,
         around: Around = lambda *_: nullcontext(),
+        *,
+        label: Callable[[int], str] | None = "row {}".format,
     ) -> list[str]:
         """Build and check the rows, write them in one transaction, and return their ids.
 
-        `at_once` returns the number of rows in each COPY, `around` a context manager for the writes.
+        `at_once` returns the number of rows in each COPY, `around` a context manager for the writes,
+        `label` what an error calls a row.
         """
         progress = as_flag(progress, "progress", optional=True)
         table = await in_daemon_thread(rows)
@@ -80,9 +84,15 @@ class Namespace(ProcessBound):
                     where=self._database.where,
                     rows_per_copy=at_once(table),
                     progress=progress,
+                    key=KEYS[relation],
+                    label=label,
                 )
         ids: list[str] = table["id"].to_pylist()
         return ids
+
+    async def _write_one(self, relation: str, row: Callable[[], pa.Table]) -> str:
+        """Build and check one row, write it, and return its id; errors name no row."""
+        return (await self._write(relation, row, label=None))[0]
 
 
 def as_series(ids: list[str], name: str, frame: Any) -> pd.Series[str]:

@@ -536,7 +536,7 @@ class AsyncTokens(Namespace):
             "binary_data": binary_data,
             "token_id": token_id,
         }
-        return (await self._write(store.RELATION, lambda: store.check_row(coords, values)))[0]
+        return await self._write_one(store.RELATION, lambda: store.check_row(coords, values))
 
     async def bulk_create(
         self,

@@ -45,6 +45,17 @@ def _plain_text(value: Any) -> Any:
 _Text = Annotated[str, BeforeValidator(_plain_text)]
 
 
+def _no_bool(value: Any) -> Any:
+    """Refuse True and False, which are 1 and 0 to Python: YAML reads `yes` and `on` as True."""
+    if isinstance(value, bool):
+        raise PydanticCustomError("number", "must be a number")
+    return value
+
+
+_Integer = Annotated[int, BeforeValidator(_no_bool)]
+_Seconds = Annotated[float, BeforeValidator(_no_bool)]
+
+
 # More than any server has; and the most seconds that are an int32 in milliseconds.
 _MAX_CONNECTIONS: Final = 100_000
 _MAX_SECONDS: Final = 2_147_483
@@ -61,13 +72,13 @@ class ServerParts(BaseModel):
     )
 
     postgres_host: str | None = None
-    postgres_port: int = Field(5432, ge=1, le=65535)
+    postgres_port: _Integer = Field(5432, ge=1, le=65535)
     postgres_db: str | None = None
     postgres_user: str | None = None
     postgres_password: SecretStr | None = None
     redis_host: str | None = None
-    redis_port: int = Field(6379, ge=1, le=65535)
-    redis_db: int = Field(0, ge=0)
+    redis_port: _Integer = Field(6379, ge=1, le=65535)
+    redis_db: _Integer = Field(0, ge=0)
     redis_user: str | None = None
     redis_password: SecretStr | None = None
     redis_ssl: bool = False
@@ -109,11 +120,11 @@ class Settings(ServerParts):
     config: Path | None = None
     database_url: SecretStr | None = None
     redis_url: SecretStr | None = None
-    pool_min_size: int = Field(5, ge=0, le=_MAX_CONNECTIONS)
-    pool_max_size: int = Field(20, ge=1, le=_MAX_CONNECTIONS)
-    connect_timeout: float = Field(10.0, gt=0, le=_MAX_SECONDS)
-    pool_timeout: float = Field(30.0, gt=0, le=_MAX_SECONDS)
-    statement_timeout: float | None = Field(None, gt=0, le=_MAX_SECONDS)
+    pool_min_size: _Integer = Field(5, ge=0, le=_MAX_CONNECTIONS)
+    pool_max_size: _Integer = Field(20, ge=1, le=_MAX_CONNECTIONS)
+    connect_timeout: _Seconds = Field(10.0, gt=0, le=_MAX_SECONDS)
+    pool_timeout: _Seconds = Field(30.0, gt=0, le=_MAX_SECONDS)
+    statement_timeout: _Seconds | None = Field(None, gt=0, le=_MAX_SECONDS)
     application_name: _Text = "ngdata"
     read_only: bool = False
     ssl_mode: tls.Mode | None = None
@@ -121,9 +132,9 @@ class Settings(ServerParts):
     ssl_key: _Text | None = None
     ssl_root_cert: _Text | None = None
     cache: str = "strict"
-    cache_bytes: int = Field(256 << 20, ge=0, le=2**63 - 1)
-    default_ttl: int = Field(3600, gt=0, le=2**31 - 1)
-    max_rows: int | None = Field(1_000_000, ge=1, le=2**63 - 1)
+    cache_bytes: _Integer = Field(256 << 20, ge=0, le=2**63 - 1)
+    default_ttl: _Integer = Field(3600, gt=0, le=2**31 - 1)
+    max_rows: _Integer | None = Field(1_000_000, ge=1, le=2**63 - 1)
 
 
 def load_settings(**arguments: Any) -> Settings:
@@ -213,6 +224,7 @@ def _describe(problem: Any, sources: Sources) -> str:
     """Return pydantic's message as a sentence about the place that holds the value."""
     setting = str(problem["loc"][0])
     message = re.sub(r", (?:unable|got) .*", "", problem["msg"])
+    message = re.sub(r"Input is not a valid path.*", "must be the path of a file", message)
     message = message.replace("Input should be", "must be").replace("Input is", "is")
     # A variable may hold a secret under a wrong name; an argument is in the caller's own code.
     is_secret = "SecretStr" in str(Settings.model_fields[setting].annotation)

@@ -74,6 +74,10 @@ _BY_SQLSTATE: Final[dict[str, tuple[type[NGDataError], str]]] = {
     ),
     "53200": (OutOfResources, "the server is out of memory; ask for less, or try again later"),
     "53300": (DatabaseUnavailable, "the server has no free connection; try again later"),
+    "54": (
+        InvalidQueryError,
+        "beyond a limit of the server; ask for less, or write smaller values",
+    ),
     "57014": (QueryTimeout, "the server stopped the query; ask for less, or allow it more time"),
     "57": (DatabaseUnavailable, "the server is not available; try again"),
 }

@@ -47,7 +47,8 @@ async def copy_into(
     where: str,
     rows_per_copy: int | None = None,
     progress: bool | None = None,
-    label: Callable[[int], str] = "row {}".format,
+    key: str = "id",
+    label: Callable[[int], str] | None = "row {}".format,
 ) -> None:
     """Write all rows, or fail; the caller's transaction decides what stays.
 
@@ -66,8 +67,10 @@ async def copy_into(
         all rows, and the bar shows how many were sent.
     progress : bool or None
         Show a bar: always, never, or (None) if it takes longer than two seconds.
-    label : callable
-        Return what an error calls a row, by its number in `rows`.
+    key : str
+        What an error calls the column ``id``: its name in the caller's frame or arguments.
+    label : callable or None
+        Return what an error calls a row, by its number in `rows`; None: there is only one.
 
     Raises
     ------
@@ -104,7 +107,7 @@ async def copy_into(
                 completed = batches if rows_per_copy is not None else batches[-1:]
                 bar.update(sum(batch.num_rows for batch in completed))
         except asyncpg.IntegrityConstraintViolationError as error:
-            raise _integrity_error(error, rows, where, label) from None
+            raise _integrity_error(error, rows, where, key, label) from None
         finally:
             if refreshing is not None:
                 refreshing.cancel()
@@ -186,7 +189,8 @@ def _integrity_error(
     error: asyncpg.IntegrityConstraintViolationError,
     rows: pa.Table,
     where: str,
-    label: Callable[[int], str],
+    key: str,
+    label: Callable[[int], str] | None,
 ) -> Exception:
     """Return an error that names the id and its row; the server's detail has it in any language."""
     match = _ID.search(error.detail or "")
@@ -198,8 +202,9 @@ def _integrity_error(
             row = pa.compute.index(rows[name], match[0]).as_py()
             if row >= 0:
                 problem = "names no token" if dangling else "already exists"
+                place = "" if label is None else f" in {label(row)}"
                 named = IntegrityError(
-                    f"{name} {match[0]} in {label(row)} {problem}; nothing was written"
+                    f"{key if name == 'id' else name} {match[0]}{place} {problem}; nothing was written"
                 )
                 named.sqlstate = error.sqlstate
                 return named

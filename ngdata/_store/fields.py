@@ -48,6 +48,7 @@ from ngdata.errors import IntegrityError
 __all__ = [
     "CONNECTIONS",
     "EVENTS",
+    "KEYS",
     "RECORD_BYTES",
     "SNAPSHOTS",
     "TOKENS",
@@ -271,3 +272,8 @@ TRAJECTORIES: Final = FieldTable(
     "experience.experience_trajectories", "trajectory_id", (_METADATA,)
 )
 """The fields of a trajectory that callers write; triggers derive the others from its events."""
+
+KEYS: Final = {
+    table.relation: table.key for table in (TOKENS, CONNECTIONS, SNAPSHOTS, EVENTS, TRAJECTORIES)
+}
+"""What frames and arguments call the column ``id`` of each table."""

@@ -5,7 +5,7 @@ The values in a column are checked by `ngdata._store.fields`.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence, Set
+from collections.abc import Iterable, Mapping, Sequence, Set
 from typing import Any, Final, TypeAlias
 
 import pandas as pd
@@ -127,6 +127,11 @@ def _from_arrow(frame: Any) -> pd.DataFrame:
 
 def _from_mapping(columns: Mapping[str, Any]) -> pd.DataFrame:
     try:
+        if columns and not any(_has_length(values) for values in columns.values()):
+            raise InvalidQueryError(
+                "the frame has one value in place of each column; write a list for at least one of "
+                f"them, such as {{{shown(next(iter(columns)))}: [value]}}"
+            )
         for name, values in columns.items():
             # pandas takes a frame for a list of its rows.
             if isinstance(values, pd.DataFrame | Set):
@@ -141,6 +146,11 @@ def _from_mapping(columns: Mapping[str, Any]) -> pd.DataFrame:
         raise OutOfResources.of_memory(error) from None
     except Exception as error:  # a set has no order, lengths differ, an object's method raises
         raise InvalidQueryError(f"the columns do not form a frame: {_reason(error)}") from None
+
+
+def _has_length(values: Any) -> bool:
+    """Return whether pandas takes a value for a column, and not for one that all rows share."""
+    return isinstance(values, Iterable) and not isinstance(values, str | bytes)
 
 
 def _reason(error: Exception) -> str:

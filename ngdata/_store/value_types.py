@@ -414,10 +414,15 @@ class Time(ValueType):
             times = microseconds if default is None else microseconds.fillna(default)
             return pa.array(times, self.arrow)
         if values.dtype.kind == "M":
-            # Without a zone, the first value is enough for the error.
+            # Without a zone, the first value is enough for the error; those with one are too early,
+            # too late or Arrow's.
             row = first_true(~_missing(values))
-            if row is not None:
-                self.check(values.iloc[row], name, row)
+            if row is not None and getattr(values.iloc[row], "tzinfo", None) is None:
+                raise InvalidQueryError(
+                    f"{name} in row {row} must have a time zone, but is "
+                    f"{str(values.iloc[row])[:50]}; if the column is in UTC, pass "
+                    "pd.to_datetime(column, utc=True)"
+                )
         return super()._column(values, name, default, required)
 
 

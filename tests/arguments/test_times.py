@@ -115,3 +115,16 @@ def test_a_column_is_of_another_unit_only_if_all_its_rows_are():
     check_epoch_unit("timestamp", 1_700_000_000, 1_700_000_000_000)
     with pytest.raises(InvalidQueryError, match=r"timestamp must be in milliseconds .* seconds"):
         check_epoch_unit("timestamp", 1_600_000_000, 1_700_000_000)
+
+
+@pytest.mark.parametrize("text", ["2026-02-01T00:00Z", "20260201T000000Z", "2026-02-01 00:00 UTC"])
+def test_text_in_iso_8601(text):
+    assert as_utc(text, "start") == dt.datetime(2026, 2, 1, tzinfo=dt.UTC)
+
+
+@pytest.mark.parametrize(
+    "text", ["01/02/2026 00:00Z", "31/01/2026 00:00Z", "01-02-2026 00:00Z", "12:00Z", "now", ""]
+)
+def test_text_that_pandas_reads_in_its_own_way(text):
+    with pytest.raises(InvalidQueryError, match=f"^start must be a time, not '{text}'.*ISO 8601"):
+        as_utc(text, "start")

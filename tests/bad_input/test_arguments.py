@@ -273,7 +273,7 @@ def test_directions(ng, ids, direction):
         (pd.Timestamp(NAIVE), "must have a time zone"),
         (np.datetime64(NAIVE), "must have a time zone"),
         ("2024-01-01", "must have a time zone"),
-        ("yesterday evening", "must be a time in the years 1 to 9999"),
+        ("yesterday evening", "must be a time, not .yesterday evening.; write text in ISO 8601"),
         (1.5, "must be a datetime or Timestamp with a time zone"),
         (True, "must be a time, not True"),
         (dt.date(2024, 1, 1), "must be a datetime"),
@@ -322,6 +322,12 @@ def test_columns_of_naive_times(ng, ids, column):
         ng.experience.bulk_create({"event_type": ["a", "b"], "timestamp": column})
     with refused("timestamp in row 0 must have a time zone, but is 2024-01-01 00:00:00"):
         ng.tokens.bulk_create({"x": [0, 0], "y": [0, 0], "z": [0, 0], "timestamp": column})
+
+
+def test_a_column_of_naive_times_says_how_to_convert_it(ng, ids):
+    times = pd.to_datetime([NAIVE] * 2)
+    with refused(r"pass pd.to_datetime\(column, utc=True\)"):
+        ng.experience.bulk_create({"event_type": ["a", "b"], "timestamp": times})
 
 
 def test_a_start_after_the_end(ng, ids):

@@ -69,6 +69,9 @@ def test_socket_paths_as_hosts(monkeypatch):
     ("arguments", "environment", "match"),
     [
         ({"pool_max_size": 0}, {}, "pool_max_size must be greater than or equal to 1, not 0"),
+        ({"pool_max_size": True}, {}, "pool_max_size must be a number, not True"),
+        ({"statement_timeout": True}, {}, "statement_timeout must be a number, not True"),
+        ({"config": {"database": 1}}, {}, "config must be the path of a file, not {'database': 1}"),
         ({"connect_timeout": -1}, {}, "connect_timeout must be greater than 0, not -1"),
         ({}, {"NGDATA_POOL_MAX_SIZE": "many"}, "NGDATA_POOL_MAX_SIZE must be a valid integer"),
         ({}, {"POSTGRES_PORT": "many"}, "POSTGRES_PORT must be a valid integer"),

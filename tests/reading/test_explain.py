@@ -165,6 +165,13 @@ def test_calls_that_cannot_be_explained(ng):
     assert ng.tokens.count_in_region((-INF,) * 3, (INF,) * 3) == COUNT, "nothing was written"
 
 
+def test_a_method_of_another_client(ng, url):
+    with ngdata.connect(url) as other:
+        message = "read must be a method of this client, but this count_in_region is one of another"
+        with pytest.raises(InvalidQueryError, match=message):
+            ng.explain(other.tokens.count_in_region, (0, 0, 0), (1, 1, 1))
+
+
 def test_all_writes_of_a_client_can_be_refused():
     """`explain` refuses them in `Namespace._transaction`, so no method may go around it."""
     for module in (tokens, graph, experience):

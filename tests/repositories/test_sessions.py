@@ -129,6 +129,16 @@ def test_errors_of_own_statements_are_translated(with_manager):
     assert caught.value.sqlstate == "22012"
 
 
+def test_a_value_beyond_a_limit_of_the_server(with_manager):
+    async def go(manager):
+        async with manager.session() as session:
+            await session.execute(text("SELECT CAST(repeat('[', 1000000) AS jsonb)"))
+
+    with pytest.raises(InvalidQueryError, match="beyond a limit of the server") as caught:
+        with_manager(go)
+    assert caught.value.sqlstate == "54001"
+
+
 def test_a_failed_flush_ends_the_session_with_its_own_error(with_manager, layer, token):
     async def go(manager):
         async with manager.session() as session:

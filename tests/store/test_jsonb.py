@@ -5,6 +5,7 @@ import json
 import math
 import re
 import sys
+import tracemalloc
 from collections import OrderedDict
 from decimal import Decimal
 from types import MappingProxyType
@@ -243,3 +244,13 @@ def test_the_rules_hold_for_any_tree(value):
         return
     expected = json.loads(json.dumps(value, default=lambda item: item.tolist()))
     assert json.loads(json_text(value)) == expected
+
+
+def test_long_text_takes_little_memory():
+    value = {"text": "x" * 1_000_000, "escaped": '"\\' * 100_000, "large": 1e23}
+    tracemalloc.start()
+    text = json_text(value)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert json.loads(text) == value
+    assert peak < 20_000_000
