@@ -18,6 +18,7 @@ import pytest
 import ngdata
 from ngdata._local.binaries import find_psql
 from tests.cache.conftest import WHOLE, outsider, points, run, same
+from tests.conftest import SCALE
 
 BOXES = [WHOLE, ((0, 0, 0), (3, 3, 3)), ((1, 0, 0), (2, 3, 3)), ((1, 1, 1), (1, 1, 1))]
 LEVELS = ["read_committed", "repeatable_read", "serializable"]
@@ -145,7 +146,7 @@ class Interleaving:
         self.sources.add(frame.attrs["ngdata"]["source"])
 
 
-@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("seed", range(2 * SCALE))
 def test_random_interleavings_never_return_a_stale_answer(database_url, server, seed):
     """600 steps for each seed, about half of them reads."""
 
