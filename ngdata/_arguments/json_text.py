@@ -16,7 +16,7 @@ from typing import Any, Final
 import numpy as np
 import pandas as pd
 
-from ngdata.errors import OutOfResources
+from ngdata._arguments.shown import own_error
 
 __all__ = ["JsonError", "json_text"]
 
@@ -85,10 +85,8 @@ def json_text(value: Mapping[Any, Any]) -> str:
             _measure(plain)
         if len(text) > _MAX_DIGITS and any(_is_huge(match[0]) for match in _DIGITS.finditer(text)):
             raise ValueError("digits")
-    except MemoryError as error:
-        raise OutOfResources.of_memory(error) from None
     except Exception as error:  # subclasses of dict and of NumPy's arrays may raise anything
-        raise _error(value, error) from None
+        raise own_error(error) or _error(value, error) from None
     return _LARGE.sub(_positional, text) if "e+" in text else text
 
 

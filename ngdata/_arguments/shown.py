@@ -9,10 +9,24 @@ from typing import Any, Concatenate, ParamSpec, TypeVar
 
 from ngdata.errors import MAX_SHOWN, InvalidQueryError, NGDataError, OutOfResources, shown
 
-__all__ = ["MAX_SHOWN", "guarded", "is_instance", "shown"]
+__all__ = ["MAX_SHOWN", "guarded", "is_instance", "own_error", "shown"]
 
 P = ParamSpec("P")
 T = TypeVar("T")
+
+
+def own_error(error: Exception) -> NGDataError | None:
+    """Return the error of ngdata that an exception is, or stands for; None for all others.
+
+    Examples
+    --------
+    >>> from ngdata._arguments.shown import own_error
+    >>> type(own_error(MemoryError())).__name__, own_error(KeyError("x"))
+    ('OutOfResources', None)
+    """
+    if isinstance(error, MemoryError):
+        return OutOfResources.of_memory(error)
+    return error if isinstance(error, NGDataError) else None
 
 
 def guarded(check: Callable[Concatenate[Any, P], T]) -> Callable[Concatenate[Any, P], T]:
@@ -38,11 +52,9 @@ ZeroDivisionError('division by zero')
     def guarded_check(value: Any, /, *args: P.args, **options: P.kwargs) -> T:
         try:
             return check(value, *args, **options)
-        except NGDataError:
-            raise
-        except MemoryError as error:
-            raise OutOfResources.of_memory(error) from None
         except Exception as error:
+            if (own := own_error(error)) is not None:
+                raise own from None
             passed = signature.bind(value, *args, **options)
             passed.apply_defaults()
             raise InvalidQueryError(

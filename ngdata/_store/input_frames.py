@@ -11,9 +11,9 @@ from typing import Any, Final, TypeAlias
 import pandas as pd
 import pyarrow as pa
 
-from ngdata._arguments.shown import MAX_SHOWN, shown
+from ngdata._arguments.shown import MAX_SHOWN, own_error, shown
 from ngdata._arguments.suggestions import did_you_mean
-from ngdata.errors import InvalidQueryError, NGDataError, OutOfResources
+from ngdata.errors import InvalidQueryError
 
 __all__ = ["Frame", "as_dataframe"]
 
@@ -47,12 +47,8 @@ def as_dataframe(frame: Frame, required: Sequence[str], optional: Sequence[str])
     try:
         dataframe = _dataframe(frame)
         return _with_checked_names(dataframe, required, optional)
-    except NGDataError:
-        raise
-    except MemoryError as error:
-        raise OutOfResources.of_memory(error) from None
     except Exception as error:
-        raise InvalidQueryError(
+        raise own_error(error) or InvalidQueryError(
             f"the frame, a {type(frame).__name__[:100]}, cannot be read: {shown(error)}"
         ) from None
 
@@ -140,12 +136,9 @@ def _from_mapping(columns: Mapping[str, Any]) -> pd.DataFrame:
                     f"{type(values).__name__[:100]}"
                 )
         return pd.DataFrame({name: _column_values(values) for name, values in columns.items()})
-    except NGDataError:
-        raise
-    except MemoryError as error:
-        raise OutOfResources.of_memory(error) from None
     except Exception as error:  # a set has no order, lengths differ, an object's method raises
-        raise InvalidQueryError(f"the columns do not form a frame: {_reason(error)}") from None
+        reason = f"the columns do not form a frame: {_reason(error)}"
+        raise own_error(error) or InvalidQueryError(reason) from None
 
 
 def _has_length(values: Any) -> bool:

@@ -27,10 +27,10 @@ import pyarrow.compute as pc
 from ngdata._arguments.ids import CANONICAL, canonical_id, canonical_ids
 from ngdata._arguments.json_text import JsonError, json_text
 from ngdata._arguments.numbers import as_float, as_integer, is_number
-from ngdata._arguments.shown import shown
+from ngdata._arguments.shown import own_error, shown
 from ngdata._arguments.times import as_utc, check_epoch_unit, is_missing
 from ngdata._query.boxes import MAX_COORDINATE
-from ngdata.errors import InvalidQueryError, NGDataError, OutOfResources
+from ngdata.errors import InvalidQueryError
 
 __all__ = [
     "Boolean",
@@ -83,12 +83,8 @@ class ValueType(ABC):
         """
         try:
             return self._value(value, name, row)
-        except NGDataError:
-            raise
-        except MemoryError as error:
-            raise OutOfResources.of_memory(error) from None
         except Exception as error:
-            raise InvalidQueryError(
+            raise own_error(error) or InvalidQueryError(
                 f"{name}{_in_row(row)} must be a plain value, but {shown(value)} raises "
                 f"{shown(error)}"
             ) from None
@@ -127,19 +123,13 @@ class ValueType(ABC):
         """
         try:
             return self._column(values, name, default, required)
-        except NGDataError:
-            raise
-        except MemoryError as error:
-            raise OutOfResources.of_memory(error) from None
-        except Exception:
+        except Exception as failure:
+            if (own := own_error(failure)) is not None:
+                raise own from None
             try:
                 return ValueType._column(self, values, name, default, required)
-            except NGDataError:
-                raise
-            except MemoryError as error:
-                raise OutOfResources.of_memory(error) from None
             except Exception as error:
-                raise _unreadable(values, name, error) from None
+                raise own_error(error) or _unreadable(values, name, error) from None
 
     def _column(self, values: pd.Series[Any], name: str, default: Any, required: bool) -> pa.Array:
         """Return a column in the form that is written, or raise `InvalidQueryError`."""
@@ -273,12 +263,8 @@ class Number(ValueType):
         """Return a column of numbers as a NumPy array, NaN where one is missing."""
         try:
             return self._numpy(values, name)
-        except NGDataError:
-            raise
-        except MemoryError as error:
-            raise OutOfResources.of_memory(error) from None
         except Exception as error:
-            raise _unreadable(values, name, error) from None
+            raise own_error(error) or _unreadable(values, name, error) from None
 
     def _numpy(self, values: pd.Series[Any], name: str) -> np.ndarray:
         if values.dtype.kind not in "iuf":
