@@ -46,7 +46,7 @@ def check_row(values: Mapping[str, Any]) -> pa.Table:
     InvalidQueryError
         The first bad value.
     """
-    return pa.table(EVENTS.check_row(values))
+    return EVENTS.table([EVENTS.check_row(values)])
 
 
 def check_trajectory(trajectory_id: Id | None, metadata: Mapping[str, Any] | None) -> pa.Table:
@@ -58,7 +58,7 @@ def check_trajectory(trajectory_id: Id | None, metadata: Mapping[str, Any] | Non
         The bad value.
     """
     values = {"trajectory_id": trajectory_id, "metadata": metadata}
-    return pa.table(TRAJECTORIES.check_row(values))
+    return TRAJECTORIES.table([TRAJECTORIES.check_row(values)])
 
 
 async def end_trajectory(connection: asyncpg.Connection[Any], trajectory_id: str) -> None:

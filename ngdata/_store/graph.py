@@ -38,4 +38,4 @@ def check_row(values: Mapping[str, Any]) -> pa.Table:
     InvalidQueryError
         The first bad value.
     """
-    return pa.table(CONNECTIONS.check_row(values))
+    return CONNECTIONS.table([CONNECTIONS.check_row(values)])

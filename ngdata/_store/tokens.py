@@ -82,7 +82,10 @@ def check_row(coords: Any, values: Mapping[str, Any]) -> pa.Table:
     InvalidQueryError
         The first bad value.
     """
-    return _rows(TOKENS.check_row(values), _check_single_coords(coords))
+    row = TOKENS.check_row(values)
+    for index, axis in enumerate(_AXES):
+        row[f"coord_{axis}"] = _check_single_coords(coords)[0, :, index]
+    return TOKENS.table([row])
 
 
 def _rows(columns: dict[str, pa.Array], points: np.ndarray) -> pa.Table:
