@@ -26,7 +26,7 @@ from ngdata._connections.driver_errors import translate
 from ngdata._connections.threads import Worker
 from ngdata.errors import IntegrityError
 
-__all__ = ["copy_into", "progress_bar"]
+__all__ = ["copy_batch", "copy_into", "progress_bar"]
 
 # Large enough to be fast, small enough to cancel between two.
 _BATCH_ROWS: Final = 20_000
@@ -111,6 +111,31 @@ async def copy_into(
         finally:
             if refreshing is not None:
                 refreshing.cancel()
+
+
+async def copy_batch(
+    connection: asyncpg.Connection[Any], relation: str, rows: pa.Table, *, where: str, key: str
+) -> None:
+    """Write a few thousand rows in one COPY, without a thread, which Python refuses at its exit.
+
+    Parameters and errors are those of `copy_into`.
+    """
+    schema, _, table = relation.partition(".")
+
+    async def csv_parts() -> AsyncIterator[bytes]:
+        for batch in rows.to_batches(_BATCH_ROWS):
+            yield _as_csv(batch)
+
+    try:
+        await connection.copy_to_table(
+            table,
+            schema_name=schema,
+            columns=rows.column_names,
+            source=csv_parts(),
+            format="csv",
+        )
+    except asyncpg.IntegrityConstraintViolationError as error:
+        raise _integrity_error(error, rows, where, key, None) from None
 
 
 async def _refresh(bar: Any) -> None:
