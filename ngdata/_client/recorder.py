@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from types import TracebackType
 from typing import Any, Self
 
@@ -16,7 +17,7 @@ from ngdata._connections.process_bound import ProcessBound
 from ngdata._store.fields import EVENTS
 from ngdata.errors import NGDataError
 
-__all__ = ["AsyncRecorder", "Recorded", "attach"]
+__all__ = ["AsyncRecorder", "Recorded", "attached_to"]
 
 
 class Recorded(ProcessBound):
@@ -110,12 +111,8 @@ class AsyncRecorder(Recorded):
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        try:
+        with attached_to(error):
             await self.close()
-        except NGDataError as failure:
-            if error is None:
-                raise
-            attach(failure, error)
 
     async def flush(self) -> None:
         """Write all events that were taken before this call.
@@ -157,11 +154,21 @@ class AsyncRecorder(Recorded):
         await self._recording.close()
 
 
-def attach(failure: NGDataError, error: BaseException) -> None:
-    """Add to an error that leaves the recorder's body what could not be written, and why."""
-    error.add_note(f"ngdata: {failure}")
-    rows: pd.DataFrame | None = failure.unwritten
-    earlier = getattr(error, "unwritten", None)
-    if rows is not None and isinstance(earlier, pd.DataFrame):
-        rows = pd.concat([earlier, rows], ignore_index=True)
-    error.unwritten = rows  # type: ignore[attr-defined]  # any error that leaves the body has it
+@contextmanager
+def attached_to(error: BaseException | None) -> Iterator[None]:
+    """Attach to the error that leaves a recorder's body, if one does, what could not be written.
+
+    The body's error is the one that the caller sees; it has a note, and `unwritten`.
+    """
+    try:
+        yield
+    except NGDataError as failure:
+        if error is None:
+            raise
+        error.add_note(f"ngdata: {failure}")
+        rows: pd.DataFrame | None = failure.unwritten
+        earlier = getattr(error, "unwritten", None)
+        if rows is not None and isinstance(earlier, pd.DataFrame):
+            rows = pd.concat([earlier, rows], ignore_index=True)
+        if rows is not None:
+            error.unwritten = rows  # type: ignore[attr-defined]  # any error of Python takes it

@@ -16,6 +16,7 @@ import time
 import weakref
 from collections import deque
 from collections.abc import Iterable, Sequence
+from operator import itemgetter
 from typing import Any, Final
 
 from ngdata._connections.database import Database
@@ -213,11 +214,16 @@ class Recording:
     def _schedule(self) -> None:
         """Start writing after a delay, or now if a whole batch waits."""
         _unfinished.add(self)
+        if len(self._queue) >= _BATCH_ROWS:
+            self._start_in(0)
+        elif self._timer is None:
+            # The other half of the delay is for the server.
+            self._start_in(self._delay / 2)
+
+    def _start_in(self, seconds: float) -> None:
         if self._timer is not None:
             self._timer.cancel()
-        # The other half of the delay is for the server.
-        pause = 0 if len(self._queue) >= _BATCH_ROWS else self._delay / 2
-        self._timer = self._loop.call_later(pause, self._start)
+        self._timer = self._loop.call_later(seconds, self._start)
 
     def _start(self) -> None:
         self._timer = None
@@ -227,8 +233,9 @@ class Recording:
 
     def _end(self, _: asyncio.Task[None]) -> None:
         self._task = None
-        if self._waiting():
-            self._schedule()
+        # Without a timer, one ended during the write; or the write was cancelled.
+        if self._waiting() and self._timer is None:
+            self._start_in(0)
 
     async def check(self) -> None:
         """Raise if the recorder is closed, or if every write would fail."""
@@ -263,9 +270,9 @@ class Recording:
         try:
             await self._write()
         finally:
-            # What is cancelled here goes on in the background.
+            # A cancelled write goes on in the background.
             if self._waiting():
-                self._schedule()
+                self._start_in(0)
 
     async def _write(self) -> None:
         """Write what waits now; wait for a server that is away."""
@@ -276,7 +283,7 @@ class Recording:
             pause = _FIRST_PAUSE
             while left or len(self._writer):
                 if not len(self._writer):
-                    left -= self._add_batch(left)
+                    left = self._add_batch(left)
                 started = self._loop.time()
                 try:
                     await self._writer.write()
@@ -294,20 +301,23 @@ class Recording:
             if not self._unwritten():
                 _unfinished.discard(self)
 
-    def _add_batch(self, limit: int) -> int:
-        """Move events from the queue to the writer; return how many at least left the queue."""
+    def _add_batch(self, left: int) -> int:
+        """Move the first of `left` events from the queue to the writer; return how many remain."""
         rows: list[EventRow] = []
         characters = 0
-        while len(rows) < min(limit, _BATCH_ROWS) and characters < _BATCH_CHARACTERS:
+        while left and len(rows) < _BATCH_ROWS and characters < _BATCH_CHARACTERS:
             try:
                 row = self._queue.popleft()
-            except IndexError:  # withdrawn
-                return limit
+            except IndexError:  # one was withdrawn
+                left = 0
+                break
             rows.append(row)
+            left -= 1
             characters += sum(len(value) for value in row.values() if type(value) is str)
         self._left_queue += len(rows)
-        self._writer.add(rows)
-        return len(rows)
+        if rows:
+            self._writer.add(rows)
+        return left
 
     def _may_try_again(self, error: Exception, started: float) -> bool:
         """Return whether an error may pass, and the server has not been away for too long."""
@@ -326,9 +336,10 @@ class Recording:
         if not isinstance(error, NGDataError):
             error = NGDataError(f"writing raised {type(error).__name__}: {error}")
         self._away_since = None
-        rows, in_doubt = self._writer.give_up()
         queued = _emptied(self._queue)
         self._left_queue += len(queued)
+        self._writer.add(queued)
+        events, in_doubt = self._writer.give_up()
         if in_doubt:
             own = error
             error = type(own)(
@@ -336,9 +347,9 @@ class Recording:
                 "be written, which their ids tell"
             )
             error.sqlstate = own.sqlstate
-        if rows or queued:
+        if events:
             _unfinished.add(self)
-            self._lost.append(Refusal(error, [*rows, *queued]))
+            self._lost.append(Refusal(error, events))
 
     # --- at the end of the loop, or of the process -------------------------------------------------
 
@@ -383,7 +394,7 @@ def _emptied(items: deque[Any]) -> list[Any]:
 
 
 def _count(refusals: Iterable[Refusal]) -> int:
-    return sum(len(refusal.rows) for refusal in refusals)
+    return sum(len(refusal.events) for refusal in refusals)
 
 
 def _reasons(refusals: list[Refusal]) -> list[str]:
@@ -393,8 +404,8 @@ def _reasons(refusals: list[Refusal]) -> list[str]:
 
 
 def _summary(count: int, reasons: list[str]) -> str:
-    more = f" (and {len(reasons) - 3} other reasons)" if len(reasons) > 3 else ""
-    return f"ngdata: {count:,} recorded events were not written: {'; '.join(reasons[:3])}{more}"
+    more = f" (and {len(reasons) - 5} other reasons)" if len(reasons) > 5 else ""
+    return f"ngdata: {count:,} recorded events were not written: {'; '.join(reasons[:5])}{more}"
 
 
 def raise_if_any(refusals: list[Refusal], further: Sequence[EventRow] = ()) -> None:
@@ -404,7 +415,8 @@ def raise_if_any(refusals: list[Refusal], further: Sequence[EventRow] = ()) -> N
     """
     if not refusals:
         return
-    rows = [row for refusal in refusals for row in refusal.rows]
+    events = [event for refusal in refusals for event in refusal.events]
+    rows = [row for _, row in sorted(events, key=itemgetter(0))]
     rows += further
     first = refusals[0].error
     summary = _summary(len(rows), _reasons(refusals)).removeprefix("ngdata: ")

@@ -11,8 +11,9 @@ import asyncio
 import contextlib
 import os
 import socket
+import sys
 import weakref
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator
 from typing import Any, Final
 
 from ngdata._connections.threads import uninterrupted
@@ -100,7 +101,8 @@ class Lifetime:
             yield
         finally:
             if self.process == os.getpid():
-                await uninterrupted(self._close_parts_once())
+                with _untracked_generators():
+                    await uninterrupted(self._close_parts_once())
                 self._cut_parts()
                 # Transports close their sockets in the next turn of the loop.
                 await asyncio.sleep(0)
@@ -122,6 +124,17 @@ class Lifetime:
 
 
 os.register_at_fork(after_in_child=lambda: _inherited.extend(_all))
+
+
+@contextlib.contextmanager
+def _untracked_generators() -> Iterator[None]:
+    """Start async generators in the body without asyncio, which warns of each at the end of its loop."""
+    hooks = sys.get_asyncgen_hooks()
+    sys.set_asyncgen_hooks(firstiter=None)
+    try:
+        yield
+    finally:
+        sys.set_asyncgen_hooks(*hooks)
 
 
 def cut_transport(transport: Any, loop: asyncio.AbstractEventLoop) -> None:

@@ -30,12 +30,16 @@ _IS_WRITTEN: Final = f"SELECT EXISTS (SELECT FROM {EVENTS.relation} WHERE id = $
 _REFUSED_COLUMN: Final = {"23503": "token_id", "23505": "id", "23000": "trajectory_id"}
 
 
+Numbered: TypeAlias = tuple[int, EventRow]
+"""An event, after its number in the order of the calls."""
+
+
 @dataclass
 class Refusal:
     """Events that are not written, and why."""
 
     error: NGDataError
-    rows: list[EventRow]
+    events: list[Numbered]
 
 
 @dataclass
@@ -44,14 +48,18 @@ class _Batch:
 
     Attributes
     ----------
-    rows : list
+    events : list
     is_in_doubt : bool
         Whether COMMIT may have been sent without an answer.  Then all of them are in the store, or
         none is: the first one's id tells.
     """
 
-    rows: list[EventRow]
+    events: list[Numbered]
     is_in_doubt: bool = False
+
+    def rows(self) -> list[EventRow]:
+        """Return the events without their numbers."""
+        return [row for _, row in self.events]
 
 
 class _Undo(Exception):  # noqa: N818 - not an error: it rolls a transaction back
@@ -79,22 +87,24 @@ class EventWriter:
     def __init__(self, database: Database) -> None:
         self._database = database
         self._batches: deque[_Batch] = deque()
+        self._added = 0
         self.written = 0
         self.refused: deque[Refusal] = deque()
 
     def __len__(self) -> int:
-        return sum(len(batch.rows) for batch in self._batches)
+        return sum(len(batch.events) for batch in self._batches)
 
     def add(self, rows: list[EventRow]) -> None:
         """Add events behind the others."""
-        self._batches.append(_Batch(rows))
+        self._batches.append(_Batch(list(enumerate(rows, self._added))))
+        self._added += len(rows)
 
-    def give_up(self) -> tuple[list[EventRow], int]:
+    def give_up(self) -> tuple[list[Numbered], int]:
         """Forget all batches; return their events, and how many of them may be written."""
         batches = list(self._batches)
         self._batches.clear()
-        in_doubt = sum(len(batch.rows) for batch in batches if batch.is_in_doubt)
-        return [row for batch in batches for row in batch.rows], in_doubt
+        in_doubt = sum(len(batch.events) for batch in batches if batch.is_in_doubt)
+        return [event for batch in batches for event in batch.events], in_doubt
 
     async def check(self) -> None:
         """Raise what each write would raise: for a user without the right, or a read-only server."""
@@ -122,12 +132,12 @@ class EventWriter:
                 if not await self._is_written(batch):
                     self._divide(batch, error)
                     continue
-            self.written += len(batch.rows)
+            self.written += len(batch.events)
             self._batches.popleft()
 
     async def _copy(self, batch: _Batch) -> None:
         async with self._database.transaction() as connection:
-            await self._copy_rows(connection, batch.rows)
+            await self._copy_rows(connection, batch.rows())
             batch.is_in_doubt = True
 
     async def _copy_rows(
@@ -145,30 +155,30 @@ class EventWriter:
         if not batch.is_in_doubt:
             return False
         async with self._database.transaction() as connection:
-            return bool(await connection.fetchval(_IS_WRITTEN, batch.rows[0]["id"]))
+            return bool(await connection.fetchval(_IS_WRITTEN, batch.rows()[0]["id"]))
 
     def _divide(self, batch: _Batch, error: NGDataError) -> None:
         """Set aside the events that an error names; if it names none, halve the batch."""
         self._batches.popleft()
-        refused = _named(error, batch.rows) if len(batch.rows) > 1 else batch.rows
+        events = batch.events
+        refused = _named(error, events) if len(events) > 1 else events
         if refused:
-            self.refused.append(Refusal(error, list(refused)))
-            refused_ids = set(map(id, refused))
-            rest = [row for row in batch.rows if id(row) not in refused_ids]
-            halves = [rest] if rest else []
+            self.refused.append(Refusal(error, refused))
+            numbers = {number for number, _ in refused}
+            parts = [[event for event in events if event[0] not in numbers]]
         else:
-            middle = len(batch.rows) // 2
-            halves = [batch.rows[:middle], batch.rows[middle:]]
-        self._batches.extendleft(_Batch(rows) for rows in reversed(halves))
+            middle = len(events) // 2
+            parts = [events[:middle], events[middle:]]
+        self._batches.extendleft(_Batch(part) for part in reversed(parts) if part)
 
 
-def _named(error: NGDataError, rows: Sequence[EventRow]) -> Sequence[EventRow]:
+def _named(error: NGDataError, events: list[Numbered]) -> list[Numbered]:
     """Return the events that have the value which an error names."""
     column = _REFUSED_COLUMN.get(error.sqlstate or "")
     if column is None:
         return []
     text = str(error)
-    refused = [row for row in rows if row[column] is not None and row[column] in text]
+    refused = [event for event in events if event[1][column] and event[1][column] in text]
     # Of two events with one id, the first may be the one to keep.
     return refused[-1:] if column == "id" else refused
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from types import TracebackType
 from typing import Generic, Self, TypeVar
 
-from ngdata._client.recorder import AsyncRecorder, Recorded
+from ngdata._client.recorder import AsyncRecorder, Recorded, attached_to
 from ngdata._connections.background_loop import BackgroundLoop
 from ngdata._connections.process_bound import ProcessBound
 
@@ -42,4 +42,5 @@ class SyncRecorder(Recorded, SyncWrapper[AsyncRecorder]):
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self._loop.run(self._wrapped.__aexit__(kind, error, trace))
+        with attached_to(error):
+            self._loop.run(self._wrapped.close())
