@@ -253,7 +253,9 @@ class Number(ValueType):
 
         In a column NaN does; a single value that is NaN was computed, and is a mistake.
         """
-        return not isinstance(value, float | np.floating | Decimal) and super().is_missing(value)
+        if type(value) is float:
+            return False
+        return super().is_missing(value) and not isinstance(value, float | np.floating | Decimal)
 
     def _column(self, values: pd.Series[Any], name: str, default: Any, required: bool) -> pa.Array:
         """Return a column of numbers as float64."""
