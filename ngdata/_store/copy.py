@@ -103,14 +103,7 @@ async def copy_into(
                 completed = batches if rows_per_copy is not None else batches[-1:]
                 bar.update(sum(batch.num_rows for batch in completed))
         except asyncpg.IntegrityConstraintViolationError as error:
-            raise integrity_error(
-                error,
-                rows.column_names,
-                lambda name, value: pc.index(rows[name], value).as_py(),
-                where=where,
-                key=key,
-                label=label,
-            ) from None
+            raise _refusal(error, rows, where, key, label) from None
         finally:
             if refreshing is not None:
                 refreshing.cancel()
@@ -138,7 +131,24 @@ async def copy_batch(
             format="csv",
         )
     except asyncpg.IntegrityConstraintViolationError as error:
-        raise _integrity_error(error, rows, where, key, None) from None
+        raise _refusal(error, rows, where, key, None) from None
+
+
+def _refusal(
+    error: asyncpg.IntegrityConstraintViolationError,
+    rows: pa.Table,
+    where: str,
+    key: str,
+    label: Callable[[int], str] | None,
+) -> Exception:
+    return integrity_error(
+        error,
+        rows.column_names,
+        lambda name, value: pc.index(rows[name], value).as_py(),
+        where=where,
+        key=key,
+        label=label,
+    )
 
 
 async def _refresh(bar: Any) -> None:
