@@ -715,7 +715,8 @@ class AsyncExperience(Namespace):
         ``record(...)`` has the arguments of `create_event`, returns the event's id at once, and may
         be called in any thread: 20,000 times a second.  Events are written in the order of the calls,
         each once.  Leaving the ``async with`` statement writes the rest, also after an error; so do
-        closing the client and the end of the interpreter, within 5 seconds.
+        closing the client, and the end of the interpreter within 5 seconds.  Call ``flush()`` before
+        `end_trajectory`.
 
         Parameters
         ----------
