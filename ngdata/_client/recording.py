@@ -28,8 +28,8 @@ __all__ = ["Recording", "Recordings"]
 
 # Each batch is one transaction: large enough for its fixed costs, small enough for a loop that also
 # does other work, which stands still while a batch is converted.
-_BATCH_ROWS: Final = 4_000
-_BATCH_CHARACTERS: Final = 8_000_000
+_BATCH_ROWS: Final = 2_000
+_BATCH_CHARACTERS: Final = 4_000_000
 
 # Seconds between attempts to reach a server that is away: the first, and the longest.
 _FIRST_PAUSE: Final = 0.05
@@ -88,11 +88,12 @@ class Recording:
         self._turn = asyncio.Lock()
         self._task: asyncio.Task[None] | None = None
         self._timer: asyncio.TimerHandle | None = None
-        # How many waiting events were enough for the latest call of the loop.
+        # How many events waited when the loop was called; 0 if it was not, since the last write.
         self._noticed = 0
         self._left_queue = 0
         self._lost: deque[Refusal] = deque()
         self._away_since: float | None = None
+        self._is_giving_up = False
         self._is_closed = False
 
     def __repr__(self) -> str:
@@ -113,16 +114,19 @@ class Recording:
             The event is not in the queue, and will not be written.
         """
         if self._process != os.getpid():
-            raise NGDataError(_FORKED)
+            raise _with_event(NGDataError(_FORKED), row)
         queue = self._queue
         if self._lost:
             self._report(row)
         if len(queue) >= self._max_waiting:
             self._wait_for_room(row)
         queue.append(row)
-        # The last write may have passed already; if it has not, the event is written.
-        if self._is_closed and self._withdraw(row):
-            raise NGDataError(_CLOSED)
+        # The last write, or giving up, may have passed already.  If not, it includes the event.
+        while (self._is_closed or self._lost) and self._withdraw(row):
+            self._report(row)
+            if self._is_closed:
+                raise _with_event(NGDataError(_CLOSED), row)
+            queue.append(row)  # another thread has had the report
         # The loop is called for the first event, and again when a whole batch waits.
         waiting = len(queue)
         if not self._noticed or self._noticed < _BATCH_ROWS <= waiting:
@@ -156,16 +160,18 @@ class Recording:
         deadline = time.monotonic() + self._wait
         is_in_loop = running_loop() is self._loop
         while len(self._queue) >= self._max_waiting:
+            if self._loop.is_closed():
+                self._abandon()
             if self._lost:
                 self._report(row)
             if self._is_closed:
-                raise NGDataError(_CLOSED)
-            if is_in_loop or time.monotonic() > deadline or self._loop.is_closed():
+                raise _with_event(NGDataError(_CLOSED), row)
+            if is_in_loop or time.monotonic() > deadline:
                 raise self._full(row, is_in_loop=is_in_loop)
             time.sleep(_ROOM_INTERVAL)
 
     def _full(self, row: EventRow, *, is_in_loop: bool) -> NGDataError:
-        waiting = f"{self._max_waiting:,} recorded events wait, which is max_waiting"
+        waiting = f"as many events wait to be written as max_waiting allows, {self._max_waiting:,}"
         here = "this one was not taken, and is in the error's `unwritten`"
         error: NGDataError
         if self._away_since is not None:
@@ -176,9 +182,8 @@ class Recording:
                 "record.flush() now and then"
             )
         else:
-            error = OutOfResources(f"{waiting}: {self.where} does not keep up; {here}")
-        error.unwritten = events_frame([row])
-        return error
+            error = OutOfResources(f"{waiting}, because {self.where} does not keep up; {here}")
+        return _with_event(error, row)
 
     def _abandon(self) -> None:
         """Give up what waits, because the event loop that would write it is closed."""
@@ -193,10 +198,20 @@ class Recording:
 
         Its `unwritten` has these events, followed by `rows`.
         """
-        raise_if_any(self.collect(), rows)
+        refusals = self.collect()
+        try:
+            raise_if_any(refusals, rows)
+        except NGDataError:
+            raise
+        except BaseException:  # an interrupt, so they are still to be reported
+            _unfinished.add(self)
+            self._lost.extend(refusals)
+            raise
 
     def collect(self) -> list[Refusal]:
         """Return what was lost or refused since the last report, and count it as reported."""
+        while self._is_giving_up:  # in another thread, which does not wait meanwhile
+            time.sleep(0)
         refusals = [*_emptied(self._lost), *_emptied(self._writer.refused)]
         if not self._unwritten():
             _unfinished.discard(self)
@@ -256,6 +271,7 @@ class Recording:
 
     async def finish(self) -> None:
         """Refuse further events, and write those that wait; again, if that was interrupted."""
+        self._check_caller()
         self._is_closed = True
         await self._write_now()
 
@@ -336,20 +352,27 @@ class Recording:
         if not isinstance(error, NGDataError):
             error = NGDataError(f"writing raised {type(error).__name__}: {error}")
         self._away_since = None
-        queued = _emptied(self._queue)
-        self._left_queue += len(queued)
-        self._writer.add(queued)
         events, in_doubt = self._writer.give_up()
         if in_doubt:
             own = error
             error = type(own)(
-                f"{own}. The connection was lost while {in_doubt:,} of them were committed; they may "
-                "be written, which their ids tell"
+                f"{own}. The connection was lost at the commit of {in_doubt:,} of them, which may be "
+                "in the store: their ids tell"
             )
             error.sqlstate = own.sqlstate
-        if events:
-            _unfinished.add(self)
+        if not events and not self._queue:
+            return
+        _unfinished.add(self)
+        self._is_giving_up = True
+        try:
+            # First, so that no call adds an event that the next report would not have.
             self._lost.append(Refusal(error, events))
+            queued = _emptied(self._queue)
+            self._left_queue += len(queued)
+            self._writer.add(queued)
+            events += self._writer.give_up()[0]
+        finally:
+            self._is_giving_up = False
 
     # --- at the end of the loop, or of the process -------------------------------------------------
 
@@ -381,7 +404,7 @@ class Recording:
             reasons = [reason] if reason else _reasons(refusals)
             # Standard error may be closed.
             with contextlib.suppress(Exception):
-                print(_summary(count, reasons), file=sys.stderr)
+                print(f"ngdata: {_summary(count, reasons)}", file=sys.stderr)
 
 
 def _emptied(items: deque[Any]) -> list[Any]:
@@ -393,8 +416,14 @@ def _emptied(items: deque[Any]) -> list[Any]:
     return removed
 
 
+def _with_event(error: NGDataError, row: EventRow) -> NGDataError:
+    error.unwritten = events_frame([row])
+    return error
+
+
 def _count(refusals: Iterable[Refusal]) -> int:
-    return sum(len(refusal.events) for refusal in refusals)
+    # A list, because other threads may add to a deque during the sum.
+    return sum(len(refusal.events) for refusal in list(refusals))
 
 
 def _reasons(refusals: list[Refusal]) -> list[str]:
@@ -405,7 +434,8 @@ def _reasons(refusals: list[Refusal]) -> list[str]:
 
 def _summary(count: int, reasons: list[str]) -> str:
     more = f" (and {len(reasons) - 5} other reasons)" if len(reasons) > 5 else ""
-    return f"ngdata: {count:,} recorded events were not written: {'; '.join(reasons[:5])}{more}"
+    events = "recorded event was" if count == 1 else "recorded events were"
+    return f"{count:,} {events} not written: {'; '.join(reasons[:5])}{more}"
 
 
 def raise_if_any(refusals: list[Refusal], further: Sequence[EventRow] = ()) -> None:
@@ -419,9 +449,9 @@ def raise_if_any(refusals: list[Refusal], further: Sequence[EventRow] = ()) -> N
     rows = [row for _, row in sorted(events, key=itemgetter(0))]
     rows += further
     first = refusals[0].error
-    summary = _summary(len(rows), _reasons(refusals)).removeprefix("ngdata: ")
+    summary = _summary(len(rows), _reasons(refusals))
     error = type(first)(
-        f"{summary}. They are in the error's `unwritten`, a frame for experience.bulk_create()"
+        f"{summary}. The error's `unwritten` is a frame of them, for experience.bulk_create()"
     )
     error.sqlstate = first.sqlstate
     error.unwritten = events_frame(rows)
@@ -432,21 +462,26 @@ class Recordings:
     """The recordings of one client, which end with it."""
 
     def __init__(self) -> None:
-        self._open: weakref.WeakSet[Recording] = weakref.WeakSet()
+        # No WeakSet, which fails if another thread adds to it while it is copied.
+        self._open: set[weakref.ref[Recording]] = set()
 
     def add(self, recording: Recording) -> None:
         """Add one."""
-        self._open.add(recording)
+        self._open.add(weakref.ref(recording, self._open.discard))
+
+    def _all(self) -> list[Recording]:
+        recordings = (reference() for reference in list(self._open))
+        return [recording for recording in recordings if recording is not None]
 
     async def close(self) -> None:
         """Close all; raise one error for the events that cannot be written."""
-        recordings = list(self._open)
+        recordings = self._all()
         await asyncio.gather(*(recording.finish() for recording in recordings))
         raise_if_any([refusal for each in recordings for refusal in each.collect()])
 
     def cut(self) -> None:
         """End all, in any thread."""
-        for recording in list(self._open):
+        for recording in self._all():
             recording.cut()
 
 

@@ -92,7 +92,8 @@ class EventWriter:
         self.refused: deque[Refusal] = deque()
 
     def __len__(self) -> int:
-        return sum(len(batch.events) for batch in self._batches)
+        # A list, because another thread may ask during a write.
+        return sum(len(batch.events) for batch in list(self._batches))
 
     def add(self, rows: list[EventRow]) -> None:
         """Add events behind the others."""

@@ -158,9 +158,11 @@ def test_events_are_written_in_the_background(ng, database_url):
     record.close()
     record.close()
     assert "closed: 3 events" in repr(record)
-    for use in (lambda: record("moved"), record.__enter__):
-        with pytest.raises(NGDataError, match="is closed"):
-            use()
+    with pytest.raises(NGDataError, match="is closed") as closed:
+        record("late")
+    assert closed.value.unwritten.event_type.tolist() == ["late"]
+    with pytest.raises(NGDataError, match="is closed"):
+        record.__enter__()
     assert written(database_url) == ids
 
 
@@ -384,7 +386,7 @@ def test_a_full_queue_is_an_error_after_the_wait(ng, database_url):
     ids = []
     with (
         locked_events(database_url),
-        pytest.raises(OutOfResources, match=r"10 recorded events wait.* does not keep up") as full,
+        pytest.raises(OutOfResources, match=r"max_waiting allows, 10, .* does not keep up") as full,
     ):
         while True:
             ids.append(record("moved"))

@@ -20,7 +20,7 @@ import pytest
 import ngdata
 from ngdata import _local
 from ngdata._client import recording
-from ngdata.errors import DatabaseUnavailable
+from ngdata.errors import DatabaseUnavailable, IntegrityError
 from tests.conftest import empty, execute
 
 
@@ -122,8 +122,8 @@ class Proxy:
     ----------
     url : str
     commit : str
-        What becomes of the COMMIT, once `is_armed`: it ``"arrives"``, ``"is lost"``, or ``"is late"``
-        and arrives after `release`.
+        What becomes of the COMMIT, once `is_armed`: it ``"arrives"``, ``"is lost"``, ``"is late"``
+        and arrives after `release`, or ``"is the last"`` and arrives before the server is away.
     """
 
     def __init__(self, url, commit="arrives"):
@@ -171,6 +171,9 @@ class Proxy:
                     client.shutdown(socket.SHUT_RDWR)
                     if self._commit == "is late":
                         self.release.wait(20)
+                    if self._commit == "is the last":
+                        self._listener.shutdown(socket.SHUT_RDWR)
+                        self._listener.close()
                     if self._commit != "is lost":
                         server.sendall(data)
                     break
@@ -240,6 +243,23 @@ def test_a_connection_that_is_cut_at_the_commit_writes_each_event_once(observed,
         assert ng.experience.list_trajectories().total_reward.tolist() == [40]
 
 
+def test_events_whose_commit_had_no_answer_come_back_and_cannot_be_written_twice(
+    observed, wait_until
+):
+    with Proxy(observed.url, "is the last") as proxy, ngdata.connect(proxy.url) as ng:
+        record = ng.experience.recorder(delay=600, wait=0.1)
+        ids = [record("moved"), record("moved")]
+        proxy.is_armed = True
+        with pytest.raises(DatabaseUnavailable, match="at the commit of 2 of them") as lost:
+            record.flush()
+        wait_until(lambda: written(observed.url) == ids)
+        assert lost.value.unwritten.event_id.tolist() == ids
+        proxy.open()
+        with pytest.raises(IntegrityError, match="already exists"):
+            ng.experience.bulk_create(lost.value.unwritten)
+        assert written(observed.url) == ids
+
+
 EXITS = {
     # The event loop of `ang` is not closed, so it runs once more.
     "at the end of the script": """
@@ -297,7 +317,7 @@ loop.close()
         _, err = program.communicate(timeout=30)
     lines = sorted(line for line in err.splitlines() if line.startswith("ngdata:"))
     assert len(lines) == 2
-    assert "1 recorded events were not written: token_id" in lines[0]
+    assert "1 recorded event was not written: token_id" in lines[0]
     assert "2 recorded events were not written: the event loop" in lines[1]
     assert len(written(observed.url)) == 1
 
