@@ -20,7 +20,6 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from pyarrow import csv
-from tqdm.auto import tqdm
 
 from ngdata._connections.driver_errors import translate
 from ngdata._connections.threads import Worker
@@ -126,6 +125,9 @@ def progress_bar(total: int | None, unit: str, name: str, progress: bool | None)
 
     It is shown always, never, or (None) after two seconds.
     """
+    # In a notebook, it loads the widgets.
+    from tqdm.auto import tqdm
+
     return tqdm(
         total=total,
         unit=f" {unit}",
