@@ -17,8 +17,10 @@ from sqlalchemy.orm.exc import StaleDataError
 
 from ngdata._connections.connection_limit import ConnectionLimit
 from ngdata._connections.driver_errors import DRIVER_ERRORS, translate, translated
-from ngdata._connections.pooled_connection import ROLLBACK_TIMEOUT, PooledConnection
+from ngdata._connections.engine import EngineConnection
+from ngdata._connections.pooled_connection import ROLLBACK_TIMEOUT
 from ngdata._connections.threads import uninterrupted
+from ngdata._connections.write_pool import WritePool
 from ngdata.errors import InvalidQueryError, NGDataError, NotFoundError
 
 __all__ = ["open_session", "session_errors"]
@@ -27,6 +29,7 @@ __all__ = ["open_session", "session_errors"]
 @asynccontextmanager
 async def open_session(
     engine: AsyncEngine,
+    pool: WritePool,
     where: str,
     limit: ConnectionLimit,
     while_alive: Callable[[Callable[[], None]], AbstractAsyncContextManager[None]],
@@ -35,7 +38,7 @@ async def open_session(
 
     Entities keep their values after the end, and after an error too: nothing is loaded later.
     """
-    pooled = PooledConnection(engine)
+    pooled = EngineConnection(engine, pool)
     session: AsyncSession | None = None
     async with limit.acquire():
         try:
@@ -102,7 +105,7 @@ async def _commit(session: AsyncSession) -> None:
     await uninterrupted(session.commit())
 
 
-async def _end(pooled: PooledConnection, session: AsyncSession | None) -> None:
+async def _end(pooled: EngineConnection, session: AsyncSession | None) -> None:
     """Roll back unless committed, and release the connection; close it if that fails."""
     usable = True
     try:

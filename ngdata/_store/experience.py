@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, Final
+from typing import Final
 
-import asyncpg
 import pyarrow as pa
 
-from ngdata._arguments.ids import Id
+from ngdata._connections.write_connection import WriteConnection
+from ngdata._query import trajectories
+from ngdata._query.model import Kind, select_list
 from ngdata._store.fields import EVENTS, TRAJECTORIES
 from ngdata._store.input_frames import Frame, as_dataframe
 from ngdata.errors import IntegrityError, NotFoundError
@@ -17,8 +17,6 @@ __all__ = [
     "RELATION",
     "TRAJECTORY_RELATION",
     "check_frame",
-    "check_row",
-    "check_trajectory",
     "end_trajectory",
 ]
 
@@ -38,39 +36,45 @@ def check_frame(frame: Frame) -> pa.Table:
     return pa.table(EVENTS.check_frame(events))
 
 
-def check_row(values: Mapping[str, Any]) -> pa.Table:
-    """Return the arguments of one event as a row of the table.
+# Times as microseconds: asyncpg raises for years that only other programs write.
+_ENDED: Final = {
+    column: f"(extract(epoch FROM {expression}) * 1000000)::int8"
+    if column.kind is Kind.TIME
+    else expression
+    for column, expression in trajectories.COLUMNS.items()
+}
 
-    Raises
-    ------
-    InvalidQueryError
-        The first bad value.
+_END: Final = (
+    f"UPDATE {TRAJECTORY_RELATION} AS t SET ended_at = clock_timestamp()"
+    f" WHERE t.id = $1::text::uuid AND t.ended_at IS NULL RETURNING {select_list(_ENDED)}"
+)
+
+_ARROW: Final = {
+    Kind.TEXT: pa.string(),
+    Kind.JSON: pa.string(),
+    Kind.INTEGER: pa.int64(),
+    Kind.FLOAT: pa.float64(),
+    Kind.TIME: pa.timestamp("us", tz="UTC"),
+}
+
+
+async def end_trajectory(connection: WriteConnection, trajectory_id: str) -> pa.Table:
+    """End a trajectory, or raise `NotFoundError` or `IntegrityError`.
+
+    Returns
+    -------
+    pyarrow.Table
+        Its row, with the columns of a list of trajectories.
     """
-    return pa.table(EVENTS.check_row(values))
-
-
-def check_trajectory(trajectory_id: Id | None, metadata: Mapping[str, Any] | None) -> pa.Table:
-    """Return the arguments of a new trajectory as a row of the table.
-
-    Raises
-    ------
-    InvalidQueryError
-        The bad value.
-    """
-    values = {"trajectory_id": trajectory_id, "metadata": metadata}
-    return pa.table(TRAJECTORIES.check_row(values))
-
-
-async def end_trajectory(connection: asyncpg.Connection[Any], trajectory_id: str) -> None:
-    """End a trajectory, or raise `NotFoundError` or `IntegrityError`."""
     while True:
-        ended = await connection.fetchval(
-            f"UPDATE {TRAJECTORY_RELATION} SET ended_at = clock_timestamp()"
-            " WHERE id = $1::uuid AND ended_at IS NULL RETURNING id",
-            trajectory_id,
-        )
+        ended = await (await connection.prepared(_END)).fetchrow(trajectory_id)
         if ended is not None:
-            return
+            return pa.table(
+                {
+                    column.name: pa.array([ended[column.name]], _ARROW[column.kind])
+                    for column in _ENDED
+                }
+            )
         row = await connection.fetchrow(
             f"SELECT ended_at FROM {TRAJECTORY_RELATION} WHERE id = $1::uuid", trajectory_id
         )

@@ -163,7 +163,13 @@ def _unreadable(values: pd.Series[Any], name: str, error: Exception) -> InvalidQ
     )
 
 
+# The types of most values, which pandas need not be asked about.
+_NEVER_MISSING: Final = frozenset({str, int, bool, dict, bytes, uuid.UUID, dt.datetime})
+
+
 def _is_na(value: Any) -> bool:
+    if value is None or type(value) in _NEVER_MISSING:
+        return value is None
     try:
         return pd.api.types.is_scalar(value) and bool(pd.isna(value))
     except Exception:  # a signaling NaN of Decimal compares with nothing
@@ -247,6 +253,8 @@ class Number(ValueType):
 
         In a column NaN does; a single value that is NaN was computed, and is a mistake.
         """
+        if type(value) is float:
+            return False
         return super().is_missing(value) and not isinstance(value, float | np.floating | Decimal)
 
     def _column(self, values: pd.Series[Any], name: str, default: Any, required: bool) -> pa.Array:
