@@ -3,11 +3,22 @@
 from __future__ import annotations
 
 import importlib
+import os
+import threading
 from typing import Any
 
 from ngdata.errors import ConfigError
 
 __all__ = ["import_optional"]
+
+# A fork waits for the import of another thread: the child would find the module half imported, and
+# wait forever for that thread, which it does not have.
+_importing = threading.RLock()
+os.register_at_fork(
+    before=_importing.acquire,
+    after_in_parent=_importing.release,
+    after_in_child=_importing.release,
+)
 
 
 def import_optional(name: str, feature: str, extra: str | None) -> Any:
@@ -36,7 +47,8 @@ def import_optional(name: str, feature: str, extra: str | None) -> Any:
     'scipy.sparse'
     """
     try:
-        return importlib.import_module(name)
+        with _importing:
+            return importlib.import_module(name)
     except ImportError as error:
         library = name.partition(".")[0]
         remedy = "reinstall ngdata" if extra is None else f"pip install 'ngdata[{extra}]'"

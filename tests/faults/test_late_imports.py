@@ -167,6 +167,19 @@ def interrupted():
     with connect(redis_url=REDIS_URL) as ng:
         assert ng.tokens.get([]).empty
 
+def forked():
+    pause = Pause()
+    threading.Thread(target=lambda: connect(redis_url=REDIS_URL), daemon=True).start()
+    pause.reached.wait(60)
+    # The fork comes first unless it waits.
+    threading.Timer(0.2, pause.may_go_on.set).start()
+    child = os.fork()
+    if child == 0:
+        pause.may_go_on.set()
+        with connect(redis_url=REDIS_URL) as ng:
+            os._exit(len(ng.tokens.get([])))
+    assert os.waitpid(child, 0)[1] == 0
+
 CASES = {
     "a wrong scheme": lambda: connect(database_url="mysql://localhost/x"),
     "no server": lambda: connect(database_url="postgresql://user@127.0.0.1:1/none"),
@@ -180,6 +193,7 @@ CASES = {
     "a Redis that does not answer": silent_redis,
     "two threads": from_two_threads,
     "an interrupt": interrupted,
+    "a fork": forked,
 }
 
 def outcome(case):
@@ -236,6 +250,8 @@ def test_a_first_migration_that_fails_raises_the_same_error(first_calls):
     assert first_calls["a migration without a server"][0] == "DatabaseUnavailable"
 
 
-@pytest.mark.parametrize("case", ["a Redis that does not answer", "two threads", "an interrupt"])
+@pytest.mark.parametrize(
+    "case", ["a Redis that does not answer", "two threads", "an interrupt", "a fork"]
+)
 def test_first_calls_succeed(first_calls, case):
     assert first_calls[case] == ["no error", "", False]
