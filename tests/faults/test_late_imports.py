@@ -38,13 +38,23 @@ def run(program: str, **values: object) -> dict:
 
 
 STEPS = """
-import json, sys
+import importlib.abc, json, sys
 loaded = {}
 def note(step, names=LATE):
     loaded[step] = [name for name in names if name in sys.modules]
 import ngdata
 note("import", [*LATE, "numpy", "pandas", "pyarrow", "pydantic", "asyncpg"])
-ngdata.connect
+class InterruptOnce(importlib.abc.MetaPathFinder):
+    def find_spec(self, name, path=None, target=None):
+        if name == "ngdata._client.graph":
+            sys.meta_path.remove(self)
+            raise KeyboardInterrupt
+sys.meta_path.insert(0, InterruptOnce())
+try:
+    ngdata.connect
+except KeyboardInterrupt:
+    loaded["interrupted"] = True
+assert ngdata.connect.__module__ == ngdata.Client.__module__ == "ngdata"
 note("clients")
 with ngdata.connect(URL) as ng:
     token = ng.tokens.create({0: (1, 2, 3)})
@@ -71,6 +81,7 @@ def test_a_process_loads_what_it_uses(database_url, server):
     loaded = run(STEPS, URL=database_url, REDIS_URL=server.redis_url, LATE=LATE)
     assert loaded == {
         "import": [],
+        "interrupted": True,
         "clients": [],
         "small calls": [],
         "bulk write": ["tqdm"],
