@@ -16,7 +16,7 @@ from ngdata._connections.pooled_connection import PooledConnection
 from ngdata._connections.write_connection import WriteConnection
 from ngdata._connections.write_pool import WritePool
 
-__all__ = ["EngineConnection", "close_one_idle", "engine_of"]
+__all__ = ["EngineConnection", "engine_of"]
 
 _SAVEPOINTS: Final = ("SAVEPOINT ", "RELEASE SAVEPOINT ", "ROLLBACK TO SAVEPOINT ")
 
@@ -59,13 +59,6 @@ def _forget_statements(context: Any) -> None:
             connection.forget_statements()
 
 
-async def close_one_idle(engine: AsyncEngine) -> None:
-    """Close one of the connections that the engine keeps idle."""
-    connection = await engine.connect()
-    await connection.invalidate()
-    await connection.close()
-
-
 class EngineConnection(PooledConnection):
     """A connection of the engine's pool.
 
@@ -79,6 +72,7 @@ class EngineConnection(PooledConnection):
     def __init__(self, engine: AsyncEngine, pool: WritePool) -> None:
         super().__init__(pool)
         self._engine = engine
+        self._engine_pool: Any = None
         self._connection: AsyncConnection | None = None
 
     @property
@@ -88,8 +82,8 @@ class EngineConnection(PooledConnection):
         return self._connection
 
     def _idle(self) -> int:
-        pool: Any = self._engine.pool
-        return int(pool.checkedin()) + super()._idle()
+        self._engine_pool = self._engine.pool
+        return int(self._engine_pool.checkedin()) + super()._idle()
 
     async def _check_out(self) -> WriteConnection:
         self._connection = await self._engine.connect()
@@ -98,7 +92,9 @@ class EngineConnection(PooledConnection):
         return driver_connection
 
     async def _check_in(self, connection: WriteConnection, *, usable: bool) -> None:
-        if not usable:
+        # The engine has been emptied, to make room for others, and has another pool.
+        is_orphaned = self._engine.pool is not self._engine_pool
+        if is_orphaned or not usable:
             connection.terminate()
             await self.connection.invalidate()
         await self.connection.close()
