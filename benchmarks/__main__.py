@@ -32,6 +32,7 @@ from benchmarks import (
     memory,
     plots,
     reads,
+    single,
     soak,
     store,
     versions,
@@ -105,6 +106,10 @@ def _writes(options: argparse.Namespace, docs: Path) -> str:
     return results
 
 
+def _single(options: argparse.Namespace, docs: Path) -> str:
+    return single.main(options.tokens, options.home)
+
+
 def _versions(options: argparse.Namespace, docs: Path) -> str:
     with store.server() as addresses:
         results = versions.table(asyncio.run(versions.run(addresses.database_url, 100_000)))
@@ -121,6 +126,7 @@ PARTS: Final[dict[str, Part]] = {
     "cache": _cache,
     "versions": _versions,
     "writes": _writes,
+    "single": _single,
 }
 
 
