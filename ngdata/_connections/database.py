@@ -127,11 +127,9 @@ class Database(ProcessBound):
             connection.exec_driver_sql(SET_LOCAL)
 
     async def _connect_within_limit(self) -> WriteConnection:
-        """Open a connection that writes; if it would be one too many, close an idle one of the engine."""
-        if self._status()["size"] > self.settings.pool_max_size and self._engine is not None:
-            from ngdata._connections.engine import close_one_idle
-
-            await close_one_idle(self._engine)
+        """Open a connection that writes; close the engine's idle ones if it would be one too many."""
+        if self._engine is not None and self._status()["size"] > self.settings.pool_max_size:
+            await self._engine.dispose()
         return await self.connect()
 
     async def connect(self) -> WriteConnection:

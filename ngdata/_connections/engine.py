@@ -6,34 +6,57 @@ SQLAlchemy is slow to import, so this module is imported when it is first needed
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from typing import Any
+from typing import Any, Final
 
+import asyncpg
+from sqlalchemy import event
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
 from ngdata._connections.pooled_connection import PooledConnection
 from ngdata._connections.write_connection import WriteConnection
 from ngdata._connections.write_pool import WritePool
 
-__all__ = ["EngineConnection", "close_one_idle", "engine_of"]
+__all__ = ["EngineConnection", "engine_of"]
+
+_SAVEPOINTS: Final = ("SAVEPOINT ", "RELEASE SAVEPOINT ", "ROLLBACK TO SAVEPOINT ")
 
 
 def engine_of(connect: Callable[[], Awaitable[Any]], **options: Any) -> AsyncEngine:
-    """Return an engine over asyncpg's connections that prepares statements without names."""
+    """Return an engine over connections of asyncpg, which decide what stays prepared."""
 
     def adapted() -> Any:
         dbapi: Any = engine.dialect.dbapi
-        # Without a name, a cached statement would run the one that was prepared last.
+        # SQLAlchemy's own cache would keep the statements of bulk writes too.
         return dbapi.connect(async_creator_fn=connect, prepared_statement_cache_size=0)
 
     engine = create_async_engine("postgresql+asyncpg://", creator=adapted, **options)
+    event.listen(engine.sync_engine, "do_execute", _execute_savepoint)
+    event.listen(engine.sync_engine, "handle_error", _forget_statements)
     return engine
 
 
-async def close_one_idle(engine: AsyncEngine) -> None:
-    """Close one of the connections that the engine keeps idle."""
-    connection = await engine.connect()
-    await connection.invalidate()
-    await connection.close()
+def _execute_savepoint(cursor: Any, statement: str, _: Any, context: Any) -> bool:
+    """Run the statements around a savepoint, and return True; others are left to SQLAlchemy.
+
+    It would prepare each, whose name is new, and so wait for the server twice.
+    """
+    if not statement.startswith(_SAVEPOINTS):
+        return False
+    connection = context.root_connection.connection.dbapi_connection
+    # SQLAlchemy sends BEGIN with the first statement of a transaction.
+    if not connection.driver_connection.is_in_transaction():
+        return False
+    connection.run_async(lambda driver_connection: driver_connection.execute(statement))
+    return True
+
+
+def _forget_statements(context: Any) -> None:
+    """Prepare statements anew after a change of the schema that has made one of them invalid."""
+    cause = getattr(context.original_exception, "__cause__", None)
+    if isinstance(cause, asyncpg.InvalidCachedStatementError):
+        connection = context.connection.connection.driver_connection
+        if isinstance(connection, WriteConnection):
+            connection.forget_statements()
 
 
 class EngineConnection(PooledConnection):
@@ -49,6 +72,7 @@ class EngineConnection(PooledConnection):
     def __init__(self, engine: AsyncEngine, pool: WritePool) -> None:
         super().__init__(pool)
         self._engine = engine
+        self._engine_pool: Any = None
         self._connection: AsyncConnection | None = None
 
     @property
@@ -58,8 +82,8 @@ class EngineConnection(PooledConnection):
         return self._connection
 
     def _idle(self) -> int:
-        pool: Any = self._engine.pool
-        return int(pool.checkedin()) + super()._idle()
+        self._engine_pool = self._engine.pool
+        return int(self._engine_pool.checkedin()) + super()._idle()
 
     async def _check_out(self) -> WriteConnection:
         self._connection = await self._engine.connect()
@@ -68,7 +92,9 @@ class EngineConnection(PooledConnection):
         return driver_connection
 
     async def _check_in(self, connection: WriteConnection, *, usable: bool) -> None:
-        if not usable:
+        # The engine has been emptied, to make room for others, and has another pool.
+        is_orphaned = self._engine.pool is not self._engine_pool
+        if is_orphaned or not usable:
             connection.terminate()
             await self.connection.invalidate()
         await self.connection.close()

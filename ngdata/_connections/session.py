@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
 
 import asyncpg
-from sqlalchemy import exc, text
+from sqlalchemy import exc
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
 from sqlalchemy.orm.exc import StaleDataError
 
@@ -52,7 +52,7 @@ async def open_session(
                         pooled.connection, expire_on_commit=False, info={"where": where}
                     )
                     yield session
-                    await _commit(session)
+                    await _commit(session, pooled)
         finally:
             await uninterrupted(_end(pooled, session))
 
@@ -93,13 +93,13 @@ def _translate(error: exc.DBAPIError, where: str) -> NGDataError:
     return translated_error
 
 
-async def _commit(session: AsyncSession) -> None:
+async def _commit(session: AsyncSession, pooled: EngineConnection) -> None:
     if not session.in_transaction():
         return
     # The flush may wait for other writers and can be cancelled; the commit cannot.
     await session.flush()
     # PostgreSQL answers COMMIT in a failed transaction with a rollback and no error; this fails.
-    await session.execute(text("SELECT 1"))
+    await pooled.driver_connection.execute("SELECT")
     # A cancellation that has arrived is raised here: then COMMIT is not sent.
     await asyncio.sleep(0)
     await uninterrupted(session.commit())

@@ -12,8 +12,11 @@ from ngdata._connections.driver_errors import DRIVER_ERRORS
 
 __all__ = ["WriteConnection"]
 
-# More texts than single writes have, unless each update changes other columns.
-_MAX_STATEMENTS: Final = 100
+# More than single writes have, unless each update changes other columns.
+_MAX_KEPT: Final = 100
+
+# Longer texts have the values of many rows; the server would keep megabytes for each.
+_MAX_LENGTH: Final = 4_000
 
 
 class WriteConnection(asyncpg.Connection):
@@ -32,25 +35,34 @@ class WriteConnection(asyncpg.Connection):
         super().__init__(*args, **options)
         self._names = count()
         # By their text; the one used last is the last.
-        self._prepared: dict[str, PreparedStatement[Any]] = {}
+        self._kept: dict[str, PreparedStatement[Any]] = {}
 
-    async def prepared(self, statement: str) -> PreparedStatement[Any]:
-        """Return a statement that stays prepared on the server; behind a pooler, for one use.
+    async def prepare(
+        self, query: str, *, name: str | None = None, **options: Any
+    ) -> PreparedStatement[Any]:
+        """Return a prepared statement, which the server keeps for the next call; see below.
 
-        For the statements of single writes.  The server may keep one plan for all values, so a list
-        of any length must not be among them.
+        Those of single writes are kept: short ones with parameters.  Behind a pooler none is, and
+        none that the caller names; the name ``""`` is for a single use.  Of a kept one the server may
+        use the same plan for all values, so one with a list of any length must not be kept.
         """
-        if self.behind_pooler:
-            return await self.prepare(statement)
-        prepared = self._prepared.pop(statement, None)
-        if prepared is None:
-            # asyncpg sends a statement without a name again for each use.
-            prepared = await self.prepare(statement, name=f"ngdata_{next(self._names)}")
-            if len(self._prepared) >= _MAX_STATEMENTS:
+        is_single = len(query) <= _MAX_LENGTH and "$1" in query
+        if name is not None or self.behind_pooler or not is_single:
+            single_use: PreparedStatement[Any] = await super().prepare(query, name=name, **options)
+            return single_use
+        statement = self._kept.pop(query, None)
+        if statement is None:
+            # asyncpg sends one without a name again for each use.
+            statement = await super().prepare(query, name=f"ngdata_{next(self._names)}", **options)
+            if len(self._kept) >= _MAX_KEPT:
                 # asyncpg removes it from the server when it prepares the next one.
-                del self._prepared[next(iter(self._prepared))]
-        self._prepared[statement] = prepared
-        return prepared
+                del self._kept[next(iter(self._kept))]
+        self._kept[query] = statement
+        return statement
+
+    def forget_statements(self) -> None:
+        """Prepare the kept statements anew when they are used again."""
+        self._kept.clear()
 
     async def close(self, *, timeout: float | None = None) -> None:
         """Close; if the server ends the connection meanwhile, there is nothing to report."""

@@ -37,10 +37,15 @@ def check_frame(frame: Frame) -> pa.Table:
 
 
 # Times as microseconds: asyncpg raises for years that only other programs write.
+_RETURNED: Final = {
+    Kind.TEXT: "{}",
+    Kind.JSON: "{}",
+    Kind.INTEGER: "{}::int8",
+    Kind.FLOAT: "{}::float8",
+    Kind.TIME: "(extract(epoch FROM {}) * 1000000)::int8",
+}
 _ENDED: Final = {
-    column: f"(extract(epoch FROM {expression}) * 1000000)::int8"
-    if column.kind is Kind.TIME
-    else expression
+    column: _RETURNED[column.kind].format(expression)
     for column, expression in trajectories.COLUMNS.items()
 }
 
@@ -67,7 +72,7 @@ async def end_trajectory(connection: WriteConnection, trajectory_id: str) -> pa.
         Its row, with the columns of a list of trajectories.
     """
     while True:
-        ended = await (await connection.prepared(_END)).fetchrow(trajectory_id)
+        ended = await (await connection.prepare(_END)).fetchrow(trajectory_id)
         if ended is not None:
             return pa.table(
                 {

@@ -14,25 +14,28 @@ import asyncpg
 from ngdata._connections.write_connection import WriteConnection
 from ngdata._store.fields import CONNECTIONS, EVENTS, TOKENS, TRAJECTORIES, FieldTable
 from ngdata._store.integrity import integrity_error
-from ngdata._store.value_types import Uuid
+from ngdata._store.value_types import Uuid, ValueType
 
 __all__ = ["insert_row"]
 
 
-def _columns(table: FieldTable) -> dict[str, str]:
-    """Return the SQL type as which each column of a table is bound."""
-    return {"id": Uuid.sql} | {field.name: field.type.sql for field in table.fields}
+def _columns(table: FieldTable) -> dict[str, ValueType]:
+    return {"id": Uuid()} | {field.name: field.type for field in table.fields}
 
 
 def _insert(table: FieldTable) -> str:
     columns = _columns(table)
     names = ", ".join(f'"{name}"' for name in columns)
-    values = ", ".join(f"${number}::{sql}" for number, sql in enumerate(columns.values(), start=1))
+    values = ", ".join(
+        f"${number}::{value_type.sql}" for number, value_type in enumerate(columns.values(), 1)
+    )
     return f"INSERT INTO {table.relation} ({names}) VALUES ({values})"
 
 
-_TABLES: Final = (TOKENS, CONNECTIONS, EVENTS, TRAJECTORIES)
-_INSERTS: Final = {table.relation: (_insert(table), (*_columns(table),)) for table in _TABLES}
+_INSERTS: Final = {
+    table.relation: (_insert(table), _columns(table))
+    for table in (TOKENS, CONNECTIONS, EVENTS, TRAJECTORIES)
+}
 
 
 async def insert_row(
@@ -56,9 +59,11 @@ async def insert_row(
         The id already exists, or another one names no token.
     """
     text, columns = _INSERTS[table.relation]
-    statement = await connection.prepared(text)
+    statement = await connection.prepare(text)
     try:
-        await statement.fetch(*[row[name] for name in columns])
+        await statement.fetch(
+            *[value_type.bound(row[name]) for name, value_type in columns.items()]
+        )
     except asyncpg.IntegrityConstraintViolationError as error:
         raise integrity_error(
             error,
