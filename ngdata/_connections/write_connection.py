@@ -64,8 +64,15 @@ class WriteConnection(asyncpg.Connection):
         """Prepare the kept statements anew when they are used again."""
         self._kept.clear()
 
+    def terminate(self) -> None:
+        """Close at once, without the server."""
+        # Statements and connection refer to each other: neither need wait for the garbage collector.
+        self._kept.clear()
+        super().terminate()
+
     async def close(self, *, timeout: float | None = None) -> None:
         """Close; if the server ends the connection meanwhile, there is nothing to report."""
+        self._kept.clear()
         # AttributeError is asyncpg's, if its protocol has lost the connection while it is closing.
         try:
             await super().close(timeout=timeout)
