@@ -1,12 +1,14 @@
 """The only place that opens connections to PostgreSQL: one pool reads Arrow, the other writes.
 
 Reads use ADBC (`ngdata._connections.arrow_pool`), writes asyncpg (`ngdata._connections.write_pool`);
-sessions of entities have SQLAlchemy's pool of the same connections, under the same limit.  Errors of the drivers are raised from here as errors of `ngdata.errors`.
+sessions of entities use SQLAlchemy's pool of such connections, under the same limit.  Errors of the
+drivers are raised from here as errors of `ngdata.errors`.
 
-A pooler such as PgBouncer may run each transaction on another of the server's connections.
-Statements are therefore prepared without a name, within a transaction, and no setting outlasts a
-transaction behind a pooler; a setting that must last is refused there, with the alternative.
-Elsewhere, `ngdata._connections.session_settings` sets each connection's settings when it opens.
+A pooler such as PgBouncer may run each transaction on another of the server's connections.  Behind
+one, statements are therefore prepared without a name, within a transaction, and no setting outlasts a
+transaction; a setting that must last is refused, with the alternative.  Elsewhere, each connection
+keeps the statements of single writes, and `ngdata._connections.session_settings` sets its settings
+when it opens.
 """
 
 from __future__ import annotations
@@ -106,6 +108,7 @@ class Database(ProcessBound):
     def engine(self) -> AsyncEngine:
         """SQLAlchemy's engine for sessions, made when it is first needed."""
         if self._engine is None:
+            # Slow to import, and most clients have no session.
             from sqlalchemy import event
 
             from ngdata._connections.engine import engine_of
