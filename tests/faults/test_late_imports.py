@@ -114,6 +114,7 @@ FIRST_CALLS = """
 import importlib.abc, json, os, signal, sys, threading, warnings
 import ngdata
 ngdata.connect
+warnings.simplefilter("ignore")  # of a fork beside threads, and of a Redis that does not answer
 
 def connect(**options):
     return ngdata.connect(**({"database_url": URL} | options))
@@ -135,7 +136,6 @@ def without_redis():
     connect(redis_url=REDIS_URL)
 
 def silent_redis():
-    warnings.simplefilter("ignore")
     with connect(redis_url="redis://127.0.0.1:1") as ng:
         assert ng.tokens.get([]).empty
         assert not ng.health()["redis"]["ok"]
