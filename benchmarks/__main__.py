@@ -28,10 +28,12 @@ import adbc_driver_postgresql.dbapi as adbc
 from benchmarks import (
     cache,
     concurrency,
+    imports,
     large,
     memory,
     plots,
     reads,
+    single,
     soak,
     store,
     versions,
@@ -105,11 +107,20 @@ def _writes(options: argparse.Namespace, docs: Path) -> str:
     return results
 
 
+def _single(options: argparse.Namespace, docs: Path) -> str:
+    return single.main(options.tokens, options.home)
+
+
 def _versions(options: argparse.Namespace, docs: Path) -> str:
     with store.server() as addresses:
         results = versions.table(asyncio.run(versions.run(addresses.database_url, 100_000)))
     print(results)
     return results
+
+
+def _imports(options: argparse.Namespace, docs: Path) -> str:
+    # In processes of its own, on separate servers.
+    return imports.main()
 
 
 PARTS: Final[dict[str, Part]] = {
@@ -121,6 +132,8 @@ PARTS: Final[dict[str, Part]] = {
     "cache": _cache,
     "versions": _versions,
     "writes": _writes,
+    "single": _single,
+    "imports": _imports,
 }
 
 

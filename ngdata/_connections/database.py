@@ -1,12 +1,14 @@
 """The only place that opens connections to PostgreSQL: one pool reads Arrow, the other writes.
 
 Reads use ADBC (`ngdata._connections.arrow_pool`), writes asyncpg (`ngdata._connections.write_pool`);
-sessions of entities have SQLAlchemy's pool of the same connections, under the same limit.  Errors of the drivers are raised from here as errors of `ngdata.errors`.
+sessions of entities use SQLAlchemy's pool of such connections, under the same limit.  Errors of the
+drivers are raised from here as errors of `ngdata.errors`.
 
-A pooler such as PgBouncer may run each transaction on another of the server's connections.
-Statements are therefore prepared without a name, within a transaction, and no setting outlasts a
-transaction behind a pooler; a setting that must last is refused there, with the alternative.
-Elsewhere, `ngdata._connections.session_settings` sets each connection's settings when it opens.
+A pooler such as PgBouncer may run each transaction on another of the server's connections.  Behind
+one, statements are therefore prepared without a name, within a transaction, and no setting outlasts a
+transaction; a setting that must last is refused, with the alternative.  Elsewhere, each connection
+keeps the statements of single writes, and `ngdata._connections.session_settings` sets its settings
+when it opens.
 """
 
 from __future__ import annotations
@@ -106,6 +108,7 @@ class Database(ProcessBound):
     def engine(self) -> AsyncEngine:
         """SQLAlchemy's engine for sessions, made when it is first needed."""
         if self._engine is None:
+            # Slow to import, and most clients have no session.
             from sqlalchemy import event
 
             from ngdata._connections.engine import engine_of
@@ -127,11 +130,9 @@ class Database(ProcessBound):
             connection.exec_driver_sql(SET_LOCAL)
 
     async def _connect_within_limit(self) -> WriteConnection:
-        """Open a connection that writes; if it would be one too many, close an idle one of the engine."""
-        if self._status()["size"] > self.settings.pool_max_size and self._engine is not None:
-            from ngdata._connections.engine import close_one_idle
-
-            await close_one_idle(self._engine)
+        """Open a connection that writes; close the engine's idle ones if it would be one too many."""
+        if self._engine is not None and self._status()["size"] > self.settings.pool_max_size:
+            await self._engine.dispose()
         return await self.connect()
 
     async def connect(self) -> WriteConnection:

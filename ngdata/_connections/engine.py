@@ -16,13 +16,13 @@ from ngdata._connections.pooled_connection import PooledConnection
 from ngdata._connections.write_connection import WriteConnection
 from ngdata._connections.write_pool import WritePool
 
-__all__ = ["EngineConnection", "close_one_idle", "engine_of"]
+__all__ = ["EngineConnection", "engine_of"]
 
 _SAVEPOINTS: Final = ("SAVEPOINT ", "RELEASE SAVEPOINT ", "ROLLBACK TO SAVEPOINT ")
 
 
 def engine_of(connect: Callable[[], Awaitable[Any]], **options: Any) -> AsyncEngine:
-    """Return an engine over connections of asyncpg, which decide what stays prepared."""
+    """Return an engine over asyncpg's connections; `WriteConnection` decides what stays prepared."""
 
     def adapted() -> Any:
         dbapi: Any = engine.dialect.dbapi
@@ -36,9 +36,9 @@ def engine_of(connect: Callable[[], Awaitable[Any]], **options: Any) -> AsyncEng
 
 
 def _execute_savepoint(cursor: Any, statement: str, _: Any, context: Any) -> bool:
-    """Run the statements around a savepoint, and return True; others are left to SQLAlchemy.
+    """Run a statement that begins or ends a savepoint, and return True; leave others to SQLAlchemy.
 
-    It would prepare each, whose name is new, and so wait for the server twice.
+    SQLAlchemy would prepare it first, for a round trip more: each savepoint has a name of its own.
     """
     if not statement.startswith(_SAVEPOINTS):
         return False
@@ -59,13 +59,6 @@ def _forget_statements(context: Any) -> None:
             connection.forget_statements()
 
 
-async def close_one_idle(engine: AsyncEngine) -> None:
-    """Close one of the connections that the engine keeps idle."""
-    connection = await engine.connect()
-    await connection.invalidate()
-    await connection.close()
-
-
 class EngineConnection(PooledConnection):
     """A connection of the engine's pool.
 
@@ -79,6 +72,7 @@ class EngineConnection(PooledConnection):
     def __init__(self, engine: AsyncEngine, pool: WritePool) -> None:
         super().__init__(pool)
         self._engine = engine
+        self._engine_pool: Any = None
         self._connection: AsyncConnection | None = None
 
     @property
@@ -92,13 +86,16 @@ class EngineConnection(PooledConnection):
         return int(pool.checkedin()) + super()._idle()
 
     async def _check_out(self) -> WriteConnection:
+        self._engine_pool = self._engine.pool
         self._connection = await self._engine.connect()
         raw: Any = await self._connection.get_raw_connection()
         driver_connection: WriteConnection = raw.driver_connection
         return driver_connection
 
     async def _check_in(self, connection: WriteConnection, *, usable: bool) -> None:
-        if not usable:
+        # The engine has a new pool since its idle connections were closed to make room for others.
+        is_orphan = self._engine.pool is not self._engine_pool
+        if is_orphan or not usable:
             connection.terminate()
             await self.connection.invalidate()
         await self.connection.close()

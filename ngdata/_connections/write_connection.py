@@ -40,11 +40,11 @@ class WriteConnection(asyncpg.Connection):
     async def prepare(
         self, query: str, *, name: str | None = None, **options: Any
     ) -> PreparedStatement[Any]:
-        """Return a prepared statement, which the server keeps for the next call; see below.
+        """Return a prepared statement; those of single writes stay prepared for the next call.
 
-        Those of single writes are kept: short ones with parameters.  Behind a pooler none is, and
-        none that the caller names; the name ``""`` is for a single use.  Of a kept one the server may
-        use the same plan for all values, so one with a list of any length must not be kept.
+        Statements that are short and have parameters are kept, but none behind a pooler, and none
+        that the caller names: ``name=""`` is for a single use.  The server may run a kept one by the
+        same plan for all values, so pass that for a statement with a list of any length.
         """
         is_single = len(query) <= _MAX_LENGTH and "$1" in query
         if name is not None or self.behind_pooler or not is_single:
@@ -64,8 +64,15 @@ class WriteConnection(asyncpg.Connection):
         """Prepare the kept statements anew when they are used again."""
         self._kept.clear()
 
+    def terminate(self) -> None:
+        """Close at once, without the server."""
+        # Statements and connection refer to each other: neither need wait for the garbage collector.
+        self._kept.clear()
+        super().terminate()
+
     async def close(self, *, timeout: float | None = None) -> None:
         """Close; if the server ends the connection meanwhile, there is nothing to report."""
+        self._kept.clear()
         # AttributeError is asyncpg's, if its protocol has lost the connection while it is closing.
         try:
             await super().close(timeout=timeout)

@@ -36,16 +36,19 @@ def check_frame(frame: Frame) -> pa.Table:
     return pa.table(EVENTS.check_frame(events))
 
 
-# Times as microseconds: asyncpg raises for years that only other programs write.
+# How each kind of column is returned by a write, and its type in Arrow.  Casts keep the prepared
+# statement valid if a column's type changes.  Times are microseconds, because asyncpg cannot read
+# years after 9999, which other programs may write.
 _RETURNED: Final = {
-    Kind.TEXT: "{}",
-    Kind.JSON: "{}",
-    Kind.INTEGER: "{}::int8",
-    Kind.FLOAT: "{}::float8",
-    Kind.TIME: "(extract(epoch FROM {}) * 1000000)::int8",
+    Kind.TEXT: ("{}", pa.string()),
+    Kind.JSON: ("{}", pa.string()),
+    Kind.INTEGER: ("{}::int8", pa.int64()),
+    Kind.FLOAT: ("{}::float8", pa.float64()),
+    Kind.TIME: ("(extract(epoch FROM {}) * 1000000)::int8", pa.timestamp("us", tz="UTC")),
 }
+
 _ENDED: Final = {
-    column: _RETURNED[column.kind].format(expression)
+    column: _RETURNED[column.kind][0].format(expression)
     for column, expression in trajectories.COLUMNS.items()
 }
 
@@ -53,14 +56,6 @@ _END: Final = (
     f"UPDATE {TRAJECTORY_RELATION} AS t SET ended_at = clock_timestamp()"
     f" WHERE t.id = $1::text::uuid AND t.ended_at IS NULL RETURNING {select_list(_ENDED)}"
 )
-
-_ARROW: Final = {
-    Kind.TEXT: pa.string(),
-    Kind.JSON: pa.string(),
-    Kind.INTEGER: pa.int64(),
-    Kind.FLOAT: pa.float64(),
-    Kind.TIME: pa.timestamp("us", tz="UTC"),
-}
 
 
 async def end_trajectory(connection: WriteConnection, trajectory_id: str) -> pa.Table:
@@ -72,14 +67,11 @@ async def end_trajectory(connection: WriteConnection, trajectory_id: str) -> pa.
         Its row, with the columns of a list of trajectories.
     """
     while True:
-        ended = await (await connection.prepare(_END)).fetchrow(trajectory_id)
+        statement = await connection.prepare(_END)
+        ended = await statement.fetchrow(trajectory_id)
         if ended is not None:
-            return pa.table(
-                {
-                    column.name: pa.array([ended[column.name]], _ARROW[column.kind])
-                    for column in _ENDED
-                }
-            )
+            types = {column.name: _RETURNED[column.kind][1] for column in _ENDED}
+            return pa.table({name: pa.array([ended[name]], types[name]) for name in types})
         row = await connection.fetchrow(
             f"SELECT ended_at FROM {TRAJECTORY_RELATION} WHERE id = $1::uuid", trajectory_id
         )

@@ -265,3 +265,19 @@ def test_many_writers_share_few_connections(database_url):
             assert [coords[0, 0] for coords in stored.coords] == list(range(50))
 
     asyncio.run(main())
+
+
+@pytest.mark.parametrize("year", [1969, 20_000])
+def test_an_end_returns_the_row_that_is_listed(ng, database_url, year):
+    """Also of times that only other programs write."""
+    run = ng.experience.start_trajectory(RUN, metadata=JSON)
+    execute(
+        database_url,
+        "INSERT INTO experience.experience_events (event_type, timestamp, reward, trajectory_id)"
+        f" VALUES ('a', make_timestamptz({year}, 1, 1, 0, 0, 0.000001), 0.1, '{run}'),"
+        f" ('b', make_timestamptz({year}, 12, 31, 23, 59, 59.999999), 0.2, '{run}')",
+    )
+    ended = ng.experience.end_trajectory(run)
+    pd.testing.assert_frame_equal(ended, ng.experience.list_trajectories(cache="off"))
+    assert ended.event_count[0] == 2
+    assert {*ended.attrs["ngdata"]} == {"source", "version", "milliseconds"}
