@@ -84,6 +84,9 @@ def _namespace_module(module: str, class_name: str) -> str:
         _translate(ast.get_docstring(definition) or ""),
         definition,
     )
+    if module == "recorder":
+        # Its errors are raised in the caller's thread: see `Recording.flush`.
+        body = body.replace("self._loop.run(self._wrapped.", "self._run(self._recording.")
     summary = (ast.get_docstring(tree) or "").splitlines()[0].replace("`client.", "`Client.")
     imports = [
         *_needed_imports(tree, body),

@@ -136,6 +136,7 @@ class AsyncRecorder(Recorded):
         True
         """
         await self._recording.flush()
+        self._recording.report()
 
     async def close(self) -> None:
         """Write all events, and refuse further ones; closing again does nothing.
@@ -152,6 +153,7 @@ class AsyncRecorder(Recorded):
         >>> await record.close()
         """
         await self._recording.close()
+        self._recording.report()
 
 
 @contextmanager

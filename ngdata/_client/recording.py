@@ -117,13 +117,13 @@ class Recording:
             raise _with_event(NGDataError(_FORKED), row)
         queue = self._queue
         if self._lost:
-            self._report(row)
+            self.report(row)
         if len(queue) >= self._max_waiting:
             self._wait_for_room(row)
         queue.append(row)
         # The last write, or giving up, may have passed already.  If not, it includes the event.
         while (self._is_closed or self._lost) and self._withdraw(row):
-            self._report(row)
+            self.report(row)
             if self._is_closed:
                 raise _with_event(NGDataError(_CLOSED), row)
             queue.append(row)  # another thread has had the report
@@ -134,7 +134,7 @@ class Recording:
             self._call_loop()
         elif self._loop.is_closed():
             self._abandon()
-            self._report()
+            self.report()
 
     def _call_loop(self) -> None:
         _unfinished.add(self)
@@ -142,7 +142,7 @@ class Recording:
             self._loop.call_soon_threadsafe(self._schedule)
         except RuntimeError:
             self._abandon()
-            self._report()
+            self.report()
 
     def _withdraw(self, row: EventRow) -> bool:
         """Remove an event from the queue; return whether it was still there."""
@@ -163,7 +163,7 @@ class Recording:
             if self._loop.is_closed():
                 self._abandon()
             if self._lost:
-                self._report(row)
+                self.report(row)
             if self._is_closed:
                 raise _with_event(NGDataError(_CLOSED), row)
             if is_in_loop or time.monotonic() > deadline:
@@ -193,13 +193,14 @@ class Recording:
         )
         self._give_up(error)
 
-    def _report(self, *rows: EventRow) -> None:
+    def report(self, *rows: EventRow) -> None:
         """Raise one error for all events that were lost or refused since the last report.
 
         Its `unwritten` has these events, followed by `rows`.
         """
-        refusals = self.collect()
+        refusals: list[Refusal] = []
         try:
+            refusals = self.collect()
             raise_if_any(refusals, rows)
         except NGDataError:
             raise
@@ -260,28 +261,10 @@ class Recording:
         await self._writer.check()
 
     async def flush(self) -> None:
-        """Write all events that were taken before, and report those that cannot be written."""
-        await self._write_now()
-        self._report()
+        """Write all events that were taken before; then, the caller calls `report`.
 
-    async def close(self) -> None:
-        """Refuse further events, and flush."""
-        await self.finish()
-        self._report()
-
-    async def finish(self) -> None:
-        """Refuse further events, and write those that wait; again, if that was interrupted."""
-        self._check_caller()
-        self._is_closed = True
-        await self._write_now()
-
-    def _check_caller(self) -> None:
-        if self._process != os.getpid():
-            raise NGDataError(_FORKED)
-        if asyncio.get_running_loop() is not self._loop:
-            raise NGDataError(_OTHER_LOOP)
-
-    async def _write_now(self) -> None:
+        An error that is raised here would be lost with a blocking call that Ctrl-C ends.
+        """
         self._check_caller()
         try:
             await self._write()
@@ -289,6 +272,18 @@ class Recording:
             # A cancelled write goes on in the background.
             if self._waiting():
                 self._start_in(0)
+
+    async def close(self) -> None:
+        """Refuse further events, and flush; again, if that was interrupted."""
+        self._check_caller()
+        self._is_closed = True
+        await self.flush()
+
+    def _check_caller(self) -> None:
+        if self._process != os.getpid():
+            raise NGDataError(_FORKED)
+        if asyncio.get_running_loop() is not self._loop:
+            raise NGDataError(_OTHER_LOOP)
 
     async def _write(self) -> None:
         """Write what waits now; wait for a server that is away."""
@@ -392,9 +387,9 @@ class Recording:
             if self._loop.is_closed():
                 self.cut()
             elif self._loop.is_running():
-                asyncio.run_coroutine_threadsafe(self.finish(), self._loop).result(timeout)
+                asyncio.run_coroutine_threadsafe(self.close(), self._loop).result(timeout)
             else:
-                self._loop.run_until_complete(asyncio.wait_for(self.finish(), timeout))
+                self._loop.run_until_complete(asyncio.wait_for(self.close(), timeout))
         except TimeoutError:
             reason = f"{self.where} did not write them within {_EXIT_TIMEOUT:g} s"
         except Exception as error:  # whatever Python refuses at its exit
@@ -476,7 +471,7 @@ class Recordings:
     async def close(self) -> None:
         """Close all; raise one error for the events that cannot be written."""
         recordings = self._all()
-        await asyncio.gather(*(recording.finish() for recording in recordings))
+        await asyncio.gather(*(recording.close() for recording in recordings))
         raise_if_any([refusal for each in recordings for refusal in each.collect()])
 
     def cut(self) -> None:

@@ -238,7 +238,24 @@ def test_an_event_that_the_server_refuses_by_another_rule_is_set_aside(ng, datab
     assert written(database_url) == ids
 
 
-@pytest.mark.parametrize("seed", range(4))
+def test_the_loop_is_called_once_for_each_batch(ng, database_url, monkeypatch):
+    calls = []
+    call_loop = recording.Recording._call_loop
+    monkeypatch.setattr(recording, "_BATCH_ROWS", 400)
+    monkeypatch.setattr(
+        recording.Recording, "_call_loop", lambda own: (calls.append(own), call_loop(own))
+    )
+    with ng.experience.recorder(delay=600) as record:
+        ids = [record("moved") for _ in range(399)]
+        assert len(calls) == 1
+        assert written(database_url) == []
+        ids.append(record("moved"))
+        assert len(calls) == 2
+        # A whole batch does not wait for the delay.
+        until(lambda: written(database_url) == ids)
+
+
+@pytest.mark.parametrize("seed", range(3))
 def test_random_recordings(ng, database_url, monkeypatch, seed):
     """Three threads record and flush at random; each event is written once or comes back once."""
     monkeypatch.setattr(recording, "_BATCH_ROWS", 5)

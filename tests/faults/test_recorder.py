@@ -7,11 +7,14 @@ error's `unwritten`.
 from __future__ import annotations
 
 import contextlib
+import os
+import random
 import shutil
 import signal
 import socket
 import tempfile
 import threading
+import uuid
 from pathlib import Path
 
 import psutil
@@ -21,7 +24,7 @@ import ngdata
 from ngdata import _local
 from ngdata._client import recording
 from ngdata.errors import DatabaseUnavailable, IntegrityError
-from tests.conftest import empty, execute
+from tests.conftest import SCALE, empty, execute
 
 
 def written(url):
@@ -258,6 +261,66 @@ def test_events_whose_commit_had_no_answer_come_back_and_cannot_be_written_twice
         with pytest.raises(IntegrityError, match="already exists"):
             ng.experience.bulk_create(lost.value.unwritten)
         assert written(observed.url) == ids
+
+
+def test_interrupts_at_any_moment_lose_no_event_and_no_report(ng, database_url, monkeypatch):
+    """Of calls and flushes; an interrupted call may have taken its event."""
+    monkeypatch.setattr(recording, "_BATCH_ROWS", 100)
+    chance = random.Random(1)
+    is_armed = False
+    good, bad, unwritten, taken = [], [], [], []
+
+    def interrupt(*_):
+        nonlocal is_armed
+        if is_armed:
+            is_armed = False
+            raise KeyboardInterrupt
+
+    def record_until_interrupted():
+        nonlocal is_armed
+        is_armed = True
+        while True:
+            event = str(uuid.UUID(int=chance.getrandbits(128), version=4))
+            taken.append(event)
+            if chance.random() < 0.98:
+                good.append(record("good", event_id=event))
+            else:
+                bad.append(record("bad", event_id=event, token_id=event))
+            if chance.random() < 0.01:
+                record.flush()
+
+    def send():
+        while not stop.wait(chance.random() / 100):
+            os.kill(os.getpid(), signal.SIGINT)
+
+    stop = threading.Event()
+    sender = threading.Thread(target=send)
+    record = ng.experience.recorder(delay=0.002, max_waiting=500)
+    before = signal.signal(signal.SIGINT, interrupt)
+    try:
+        sender.start()
+        for _ in range(50 * SCALE):
+            try:
+                record_until_interrupted()
+            except KeyboardInterrupt:
+                pass
+            except IntegrityError as error:
+                is_armed = False
+                unwritten += error.unwritten.event_id.tolist()
+    finally:
+        is_armed = False
+        stop.set()
+        sender.join()
+        signal.signal(signal.SIGINT, before)
+    try:
+        record.close()
+    except IntegrityError as error:
+        unwritten += error.unwritten.event_id.tolist()
+    ids = written(database_url)
+    assert len(set(ids + unwritten)) == len(ids) + len(unwritten)
+    assert set(good) <= set(ids)
+    assert set(bad) <= set(unwritten)
+    assert ids == [event for event in taken if event in set(ids)]
 
 
 EXITS = {

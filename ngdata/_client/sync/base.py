@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Coroutine
 from types import TracebackType
-from typing import Generic, Self, TypeVar
+from typing import Any, Generic, Self, TypeVar
 
 from ngdata._client.recorder import AsyncRecorder, Recorded, attached_to
 from ngdata._connections.background_loop import BackgroundLoop
@@ -43,4 +44,8 @@ class SyncRecorder(Recorded, SyncWrapper[AsyncRecorder]):
         trace: TracebackType | None,
     ) -> None:
         with attached_to(error):
-            self._loop.run(self._wrapped.close())
+            self._run(self._recording.close())
+
+    def _run(self, work: Coroutine[Any, Any, None]) -> None:
+        self._loop.run(work)
+        self._recording.report()

@@ -38,7 +38,7 @@ class Recorder(SyncRecorder):
         >>> recent.event_id[0] == event_id
         True
         """
-        return self._loop.run(self._wrapped.flush())
+        return self._run(self._recording.flush())
 
     def close(self) -> None:
         """Write all events, and refuse further ones; closing again does nothing.
@@ -54,4 +54,4 @@ class Recorder(SyncRecorder):
         >>> event_id = record("moved")
         >>> record.close()
         """
-        return self._loop.run(self._wrapped.close())
+        return self._run(self._recording.close())
