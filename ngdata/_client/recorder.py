@@ -21,7 +21,7 @@ __all__ = ["AsyncRecorder", "Recorded", "attached_to"]
 
 
 class Recorded(ProcessBound):
-    """What the recorders of both clients share: a call takes an event."""
+    """What the recorders of both clients share: a call records an event."""
 
     def __init__(self, recording: Recording) -> None:
         self._recording = recording
@@ -42,7 +42,7 @@ class Recorded(ProcessBound):
         metadata: Mapping[str, Any] | None = None,
         event_id: Id | None = None,
     ) -> str:
-        """Take one event, to be written within the recorder's delay.
+        """Record one event, to be written within the recorder's delay.
 
         It may be called in any thread.  The values are converted here, so a state may be changed
         afterwards.
@@ -61,7 +61,7 @@ trajectory_id, sequence_number, metadata, event_id
         Raises
         ------
         InvalidQueryError
-            An invalid value; the event is not taken.
+            An invalid value; the event is not recorded.
         DatabaseUnavailable
             The server was away for longer than the recorder waits.
         OutOfResources
@@ -86,7 +86,7 @@ trajectory_id, sequence_number, metadata, event_id
                 "event_id": event_id,
             }
         )
-        self._recording.take(row)
+        self._recording.add(row)
         event: str = row["id"]
         return event
 
@@ -115,7 +115,7 @@ class AsyncRecorder(Recorded):
             await self.close()
 
     async def flush(self) -> None:
-        """Write all events that were taken before this call.
+        """Write all events recorded before this call.
 
         Raises
         ------
@@ -173,4 +173,4 @@ def attached_to(error: BaseException | None) -> Iterator[None]:
         if rows is not None and isinstance(earlier, pd.DataFrame):
             rows = pd.concat([earlier, rows], ignore_index=True)
         if rows is not None:
-            error.unwritten = rows  # type: ignore[attr-defined]  # any error of Python takes it
+            error.unwritten = rows  # type: ignore[attr-defined]  # an exception has a __dict__

@@ -57,7 +57,7 @@ _unfinished: Final[set[Recording]] = set()
 
 
 class Recording:
-    """Events of one recorder, from the call that takes them until they are written.
+    """Events of one recorder, from the call that records them until they are written.
 
     Parameters
     ----------
@@ -99,13 +99,13 @@ class Recording:
     def __repr__(self) -> str:
         state = "closed" if self._is_closed else "open"
         return (
-            f"of {self.where}, {state}: {self._left_queue + len(self._queue):,} events taken, "
+            f"of {self.where}, {state}: {self._left_queue + len(self._queue):,} events recorded, "
             f"{self._writer.written:,} written, {self._waiting():,} waiting"
         )
 
     # --- in any thread -----------------------------------------------------------------------------
 
-    def take(self, row: EventRow) -> None:
+    def add(self, row: EventRow) -> None:
         """Add a checked event to the queue.
 
         Raises
@@ -172,7 +172,7 @@ class Recording:
 
     def _full(self, row: EventRow, *, is_in_loop: bool) -> NGDataError:
         waiting = f"as many events wait to be written as max_waiting allows, {self._max_waiting:,}"
-        here = "this one was not taken, and is in the error's `unwritten`"
+        here = "this one was not recorded, and is in the error's `unwritten`"
         error: NGDataError
         if self._away_since is not None:
             error = DatabaseUnavailable(f"{waiting}, because {self.where} is away; {here}")
@@ -261,7 +261,7 @@ class Recording:
         await self._writer.check()
 
     async def flush(self) -> None:
-        """Write all events that were taken before; then, the caller calls `report`.
+        """Write all events recorded before; then, the caller calls `report`.
 
         An error that is raised here would be lost with a blocking call that Ctrl-C ends.
         """

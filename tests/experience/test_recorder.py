@@ -1,4 +1,4 @@
-"""A recorder: every event that it takes is written once, in order, or is in the error's `unwritten`."""
+"""A recorder: every recorded event is written once, in order, or is in the error's `unwritten`."""
 
 from __future__ import annotations
 
@@ -154,7 +154,7 @@ def test_events_are_written_in_the_background(ng, database_url):
     ids += [record("moved"), record("moved")]
     until(lambda: written(database_url) == ids)
     assert repr(record).startswith("<Recorder of ")
-    assert repr(record).endswith("open: 3 events taken, 3 written, 0 waiting>")
+    assert repr(record).endswith("open: 3 events recorded, 3 written, 0 waiting>")
     record.close()
     record.close()
     assert "closed: 3 events" in repr(record)
@@ -179,9 +179,9 @@ def test_threads_share_recorders_and_each_trajectory_keeps_its_order(ng, databas
             record = (one, other)[number % 2]
             return [record("step", 0, trajectory_id=runs[number]) for _ in range(500)]
 
-        taken = list(pool.map(work, range(8)))
-    assert sorted(written(database_url)) == sorted(chain(*taken))
-    for run, ids in zip(runs, taken, strict=True):
+        recorded = list(pool.map(work, range(8)))
+    assert sorted(written(database_url)) == sorted(chain(*recorded))
+    for run, ids in zip(runs, recorded, strict=True):
         assert ng.experience.get_trajectory(run).event_id.tolist() == ids
 
 
@@ -260,7 +260,7 @@ def test_random_recordings(ng, database_url, monkeypatch, seed):
     """Three threads record and flush at random; each event is written once or comes back once."""
     monkeypatch.setattr(recording, "_BATCH_ROWS", 5)
     token = ng.tokens.create({0: (0, 0, 0)})
-    taken, unwritten = [[], [], []], []
+    recorded, unwritten = [[], [], []], []
     record = ng.experience.recorder(delay=0.002, max_waiting=20)
 
     def flush(call):
@@ -275,11 +275,11 @@ def test_random_recordings(ng, database_url, monkeypatch, seed):
             bad = chance.random() < 0.1
             options = {"token_id": NO_TOKEN if bad else token, "event_type": f"of {number}"}
             try:
-                taken[number].append(record(**options))
+                recorded[number].append(record(**options))
             except IntegrityError as error:
                 unwritten.extend(error.unwritten.event_id)
                 # The last is that of the call.
-                taken[number].append(error.unwritten.event_id.iloc[-1])
+                recorded[number].append(error.unwritten.event_id.iloc[-1])
             if chance.random() < 0.1:
                 flush(record.flush)
 
@@ -288,8 +288,8 @@ def test_random_recordings(ng, database_url, monkeypatch, seed):
     flush(record.close)
     ids = written(database_url)
     assert len(set(unwritten)) == len(unwritten)
-    assert sorted(ids + unwritten) == sorted(chain(*taken))
-    for own in taken:
+    assert sorted(ids + unwritten) == sorted(chain(*recorded))
+    for own in recorded:
         assert [event for event in ids if event in set(own)] == [
             event for event in own if event in set(ids)
         ]

@@ -1,6 +1,6 @@
 """Recorders whose server is killed, cut off or frozen, and whose process forks or exits.
 
-After each fault, the store has every event that was taken, once and in order, except for those in the
+After each fault, the store has every recorded event, once and in order, except for those in the
 error's `unwritten`.
 """
 
@@ -264,11 +264,11 @@ def test_events_whose_commit_had_no_answer_come_back_and_cannot_be_written_twice
 
 
 def test_interrupts_at_any_moment_lose_no_event_and_no_report(ng, database_url, monkeypatch):
-    """Of calls and flushes; an interrupted call may have taken its event."""
+    """Of calls and flushes; an interrupted call may have recorded its event."""
     monkeypatch.setattr(recording, "_BATCH_ROWS", 100)
     chance = random.Random(1)
     is_armed = False
-    good, bad, unwritten, taken = [], [], [], []
+    good, bad, unwritten, recorded = [], [], [], []
 
     def interrupt(*_):
         nonlocal is_armed
@@ -281,7 +281,7 @@ def test_interrupts_at_any_moment_lose_no_event_and_no_report(ng, database_url, 
         is_armed = True
         while True:
             event = str(uuid.UUID(int=chance.getrandbits(128), version=4))
-            taken.append(event)
+            recorded.append(event)
             if chance.random() < 0.98:
                 good.append(record("good", event_id=event))
             else:
@@ -320,7 +320,7 @@ def test_interrupts_at_any_moment_lose_no_event_and_no_report(ng, database_url, 
     assert len(set(ids + unwritten)) == len(ids) + len(unwritten)
     assert set(good) <= set(ids)
     assert set(bad) <= set(unwritten)
-    assert ids == [event for event in taken if event in set(ids)]
+    assert ids == [event for event in recorded if event in set(ids)]
 
 
 EXITS = {

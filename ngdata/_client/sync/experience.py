@@ -714,7 +714,7 @@ class Experience(SyncWrapper[AsyncExperience]):
     def recorder(
         self, *, delay: Duration = 0.5, wait: Duration = 60, max_waiting: int = 100000
     ) -> Recorder:
-        """Open a recorder, which takes events one by one and writes them in the background.
+        """Open a recorder of single events, which writes them in the background.
 
         ``record(...)`` has the arguments of `create_event`, returns the event's id at once, and may
         be called in any thread: 20,000 times a second.  Events are written in the order of the calls,

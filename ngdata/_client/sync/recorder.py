@@ -18,7 +18,7 @@ class Recorder(SyncRecorder):
     """
 
     def flush(self) -> None:
-        """Write all events that were taken before this call.
+        """Write all events recorded before this call.
 
         Raises
         ------
