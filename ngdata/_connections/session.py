@@ -112,6 +112,6 @@ async def _end(pooled: EngineConnection, session: AsyncSession | None) -> None:
         async with asyncio.timeout(ROLLBACK_TIMEOUT):
             if session is not None:
                 await session.close()
-    except DRIVER_ERRORS:
+    except (*DRIVER_ERRORS, exc.SQLAlchemyError):
         usable = False
     await pooled.release(usable=usable)

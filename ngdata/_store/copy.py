@@ -19,7 +19,6 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from pyarrow import csv
-from tqdm.auto import tqdm
 
 from ngdata._connections.threads import Worker
 from ngdata._store.integrity import integrity_error
@@ -129,6 +128,9 @@ def progress_bar(total: int | None, unit: str, name: str, progress: bool | None)
 
     It is shown always, never, or (None) after two seconds.
     """
+    # In a notebook, it loads the widgets.
+    from tqdm.auto import tqdm
+
     return tqdm(
         total=total,
         unit=f" {unit}",
