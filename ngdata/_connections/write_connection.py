@@ -12,6 +12,8 @@ from ngdata._connections.driver_errors import DRIVER_ERRORS
 
 __all__ = ["WriteConnection"]
 
+_WRITES: Final = ("INSERT ", "UPDATE ", "DELETE ")
+
 # More than single writes have, unless each update changes other columns.
 _MAX_KEPT: Final = 100
 
@@ -42,12 +44,12 @@ class WriteConnection(asyncpg.Connection):
     ) -> PreparedStatement[Any]:
         """Return a prepared statement; those of single writes stay prepared for the next call.
 
-        Statements that are short and have parameters are kept, but none behind a pooler, and none
-        that the caller names: ``name=""`` is for a single use.  The server may run a kept one by the
-        same plan for all values, so pass that for a statement with a list of any length.
+        Short writes with parameters are kept, but none behind a pooler, and none that the caller
+        names: ``name=""`` is for a single use.  The server may run a kept one by the same plan for
+        all values, so pass that for a statement with a list of any length.
         """
-        is_single = len(query) <= _MAX_LENGTH and "$1" in query
-        if name is not None or self.behind_pooler or not is_single:
+        is_kept = query.startswith(_WRITES) and "$1" in query and len(query) <= _MAX_LENGTH
+        if name is not None or self.behind_pooler or not is_kept:
             single_use: PreparedStatement[Any] = await super().prepare(query, name=name, **options)
             return single_use
         statement = self._kept.pop(query, None)

@@ -244,12 +244,17 @@ def test_a_connection_keeps_a_bounded_number_of_statements(database_url):
             database.transaction() as connection,
         ):
             for number in range(120):
-                statement = await connection.prepare(f"SELECT $1::int + {number}")
-                assert await statement.fetchval(1) == number + 1
+                text = f"DELETE FROM tokens.tokens WHERE weight = $1::int + {number}"
+                statement = await connection.prepare(text)
+                assert await statement.fetch(1) == []
             assert await connection.fetchval(kept) <= 101
-            assert await connection.prepare("SELECT $1::int + 119") is statement
-            many = await connection.prepare("SELECT $1::int + 119", name="")
-            assert many.get_name() == ""
+            assert await connection.prepare(text) is statement
+            for single_use in (
+                await connection.prepare(text, name=""),
+                await connection.prepare("SELECT $1::int"),
+                await connection.prepare(f"{text} OR {' OR '.join(['false'] * 1000)}"),
+            ):
+                assert single_use.get_name() == ""
 
     asyncio.run(main())
 
