@@ -23,7 +23,10 @@ from __future__ import annotations
 import re
 import sys
 from collections.abc import Sequence
-from typing import Final, Self
+from typing import TYPE_CHECKING, Final, Self
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 __all__ = [
     "CacheWarning",
@@ -95,9 +98,13 @@ class NGDataError(Exception):
     ----------
     sqlstate : str or None
         PostgreSQL's five-character error code, if an error of the server is the cause.
+    unwritten : pandas.DataFrame or None
+        The events that a recorder could not write, in order, as a frame that
+        `experience.bulk_create` writes; None for errors of everything else.
     """
 
     sqlstate: str | None = None
+    unwritten: pd.DataFrame | None = None
 
     def __init__(self, message: object = "", *rest: object) -> None:
         super().__init__(_bounded(str(message)), *rest)

@@ -23,6 +23,7 @@ NAMESPACES: Final = {
     "graph": "AsyncGraph",
     "experience": "AsyncExperience",
     "cache": "AsyncCache",
+    "recorder": "AsyncRecorder",
 }
 
 # Parentheses that an await needs; after a name they belong to a call.
@@ -35,6 +36,9 @@ _REPLACEMENTS: Final = {
     " async for ": " for ",
     "async with ": "with ",
     " as ang": " as ng",
+    "AsyncRecorder": "Recorder",
+    "`async with`": "`with`",
+    ", awaitable; it": "; it",
     "ang.": "ng.",
     "Also an async context manager": "Also a context manager",
     "The client belongs to the event loop that opens it.": (
@@ -73,18 +77,25 @@ def _namespace_module(module: str, class_name: str) -> str:
     tree = _parse(module)
     definition = _definition(tree, class_name)
     name = class_name.removeprefix("Async")
+    base = "SyncRecorder" if module == "recorder" else f"SyncWrapper[{class_name}]"
     body = _class(
         name,
-        f"SyncWrapper[{class_name}]",
+        base,
         _translate(ast.get_docstring(definition) or ""),
         definition,
     )
+    if module == "recorder":
+        # Its errors are raised in the caller's thread: see `Recording.flush`.
+        body = body.replace("self._loop.run(self._wrapped.", "self._run(self._recording.")
     summary = (ast.get_docstring(tree) or "").splitlines()[0].replace("`client.", "`Client.")
     imports = [
         *_needed_imports(tree, body),
-        f"from ngdata._client.{module} import {class_name}",
-        "from ngdata._client.sync.base import SyncWrapper",
+        f"from ngdata._client.sync.base import {base.partition('[')[0]}",
     ]
+    if class_name in base:
+        imports.append(f"from ngdata._client.{module} import {class_name}")
+    if "return Recorder(" in body:
+        imports.append("from ngdata._client.sync.recorder import Recorder")
     return _module(summary, module, imports, name, body)
 
 
@@ -142,7 +153,9 @@ def _class(name: str, base: str, docstring: str, definition: ast.ClassDef) -> st
         and not node.name.startswith("_")
         and not node.decorator_list  # AsyncClient.open; a sync client opens in its constructor
     ]
-    return f'class {name}({base}):\n    """{docstring}"""\n\n' + "\n\n".join(methods)
+    end = "\n    " if "\n" in docstring else ""
+    text = _indent(docstring, 4) + end
+    return f'class {name}({base}):\n    """{text}"""\n\n' + "\n\n".join(methods)
 
 
 def _method(method: Function) -> str:
@@ -153,13 +166,22 @@ def _method(method: Function) -> str:
     passed += [f"**{arguments.kwarg.arg}"] if arguments.kwarg else []
     assert method.returns is not None
     returns = ast.unparse(method.returns)
+    call = f"self._wrapped.{method.name}({', '.join(passed)})"
+    if isinstance(method, ast.FunctionDef) and not returns.startswith("AsyncGenerator["):
+        # The object that it returns has awaitable methods.
+        returns = returns.removeprefix("Async")
+        return _definition_of(method, returns, f"{returns}({call}, self._loop)")
     run = "run"
     if returns.startswith("AsyncGenerator["):
         run, returns = "iterate", f"Iterator[{returns.split('[', 1)[1].rpartition(',')[0]}]"
-    return f'''    def {method.name}({ast.unparse(arguments)}) -> {returns}:
+    return _definition_of(method, returns, f"self._loop.{run}({call})")
+
+
+def _definition_of(method: Function, returns: str, result: str) -> str:
+    return f'''    def {method.name}({ast.unparse(method.args)}) -> {returns}:
         """{_indent(_translate(ast.get_docstring(method) or ""), 8)}
         """
-        return self._loop.{run}(self._wrapped.{method.name}({", ".join(passed)}))
+        return {result}
 '''
 
 

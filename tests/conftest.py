@@ -96,6 +96,7 @@ SLOW = (
     "sample/test_demo.py",
     "faults/test_pgbouncer.py",
     "faults/test_processes.py",
+    "faults/test_recorder.py",
     "graph/test_benchmark.py",
     "sample/test_datasets.py",
     "scaling/test_consistency.py",

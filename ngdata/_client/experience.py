@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import time
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 from typing import Any, Final
 
 import numpy as np
@@ -14,10 +15,12 @@ from numpy.typing import ArrayLike
 from ngdata._arguments.durations import Duration, Frequency, as_duration, as_step
 from ngdata._arguments.ids import Id, Ids, canonical_id, is_id, unique_ids
 from ngdata._arguments.levels import Level
-from ngdata._arguments.numbers import as_flag, as_float
+from ngdata._arguments.numbers import as_flag, as_float, positive
 from ngdata._arguments.shown import shown
 from ngdata._arguments.times import Time, as_utc
 from ngdata._client.namespace import Namespace, as_series
+from ngdata._client.recorder import AsyncRecorder
+from ngdata._client.recording import Recording, Recordings
 from ngdata._query import events, joins, trajectories
 from ngdata._query.boxes import Box, Window
 from ngdata._query.events import EventFilter
@@ -703,6 +706,68 @@ class AsyncExperience(Namespace):
             "event_id": event_id,
         }
         return await self._write_one(EVENTS, EVENTS.check_row(values))
+
+    def recorder(
+        self, *, delay: Duration = 0.5, wait: Duration = 60, max_waiting: int = 100_000
+    ) -> AsyncRecorder:
+        """Open a recorder of single events, which writes them in the background.
+
+        ``record(...)`` has the arguments of `create_event`, returns the event's id at once, and may
+        be called in any thread: 20,000 times a second.  Events are written in the order of the calls,
+        each once.  Leaving the ``async with`` statement writes the rest, also after an error; so do
+        closing the client, and the end of the interpreter within 5 seconds.  Call ``flush()`` before
+        `end_trajectory`.
+
+        Parameters
+        ----------
+        delay : timedelta, number of seconds or str
+            How long after its call an event is in the store, at most, if the server keeps up.
+        wait : timedelta, number of seconds or str
+            How long the server may be away before the events that wait are handed back, in the
+            `unwritten` of the error that the next call raises.
+        max_waiting : int
+            How many events may wait.  When as many wait, a call blocks until there is room, at most
+            for `wait`, and then raises; in the client's own event loop, it raises at once.
+
+        Returns
+        -------
+        AsyncRecorder
+            With ``flush()`` and ``close()``, awaitable; it may be used without ``async with``.
+
+        Raises
+        ------
+        InvalidQueryError
+            A delay of 0, or another invalid value.
+        ConfigError
+            On entering the ``async with`` statement: the user may not write events.
+
+        Examples
+        --------
+        >>> async with ang.experience.recorder() as record:
+        ...     for step in range(1000):
+        ...         event_id = record("ran", state_after={"step": step}, reward=0.5)
+        >>> len(await ang.experience.get_events(event_type="ran"))
+        1000
+        """
+        self._check_may_write()
+        seconds = as_duration(delay, "delay").total_seconds()
+        if not seconds:
+            raise InvalidQueryError(f"delay must be more than 0 seconds, not {shown(delay)}")
+        recording = Recording(
+            self._database,
+            seconds,
+            as_duration(wait, "wait").total_seconds(),
+            positive(max_waiting, "max_waiting"),
+        )
+        self._recordings.add(recording)
+        return AsyncRecorder(recording)
+
+    @cached_property
+    def _recordings(self) -> Recordings:
+        """The open recorders, which are closed before the client's connections are."""
+        recordings = Recordings()
+        self._database.lifetime.add(recordings.close, recordings.cut)
+        return recordings
 
     async def bulk_create(self, frame: Frame, *, progress: bool | None = None) -> pd.Series[str]:
         """Create an event per row: all of them in one transaction, or none.

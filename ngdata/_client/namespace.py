@@ -32,8 +32,9 @@ class Namespace(ProcessBound):
     """A part of a client, which creates it.
 
     The first thing a read method does is read: after checking its arguments, it calls the reader
-    before anything else that has an effect.  A method that writes opens `_transaction`.  `explain`
-    relies on both: it calls a method with a reader that records the query and stops there.
+    before anything else that has an effect.  A method that writes opens `_transaction`, or calls
+    `_check_may_write`.  `explain` relies on both: it calls a method with a reader that records the
+    query and stops there.
 
     Parameters
     ----------
@@ -53,9 +54,12 @@ class Namespace(ProcessBound):
 
     def _transaction(self) -> AbstractAsyncContextManager[WriteConnection]:
         """Open the transaction of a method that writes."""
+        self._check_may_write()
+        return self._database.transaction()
+
+    def _check_may_write(self) -> None:
         if not self._may_write:
             raise InvalidQueryError("explain takes a method that reads; this one writes")
-        return self._database.transaction()
 
     async def _write(
         self,

@@ -11,13 +11,14 @@ import asyncio
 import contextlib
 import os
 import socket
+import sys
 import weakref
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator
 from typing import Any, Final
 
 from ngdata._connections.threads import uninterrupted
 
-__all__ = ["Lifetime", "cut_transport"]
+__all__ = ["Lifetime", "cut_transport", "running_loop"]
 
 # Seconds that another thread's event loop may take to close its connections before they are cut.
 _OTHER_LOOP_TIMEOUT: Final = 5.0
@@ -35,11 +36,17 @@ class Lifetime:
     """Closes what is opened in the running event loop, the last part first.
 
     In a forked child it closes nothing: the connections are the parent's.
+
+    Attributes
+    ----------
+    loop : AbstractEventLoop
+    process : int
+        The id of the process that opened the connections.
     """
 
     def __init__(self) -> None:
-        self._loop = asyncio.get_running_loop()
-        self._process = os.getpid()
+        self.loop = asyncio.get_running_loop()
+        self.process = os.getpid()
         self._parts: list[tuple[Callable[[], Awaitable[None]], Callable[[], None]]] = []
         self._closing: asyncio.Future[None] | None = None
         _all.add(self)
@@ -63,9 +70,9 @@ class Lifetime:
 
     async def close(self) -> None:
         """Close everything; closing again does nothing."""
-        if self._process != os.getpid():
+        if self.process != os.getpid():
             return
-        if asyncio.get_running_loop() is self._loop:
+        if asyncio.get_running_loop() is self.loop:
             await uninterrupted(self._close_parts_once())
         elif not await self._close_in_other_thread():
             self._cut_parts()
@@ -78,12 +85,12 @@ class Lifetime:
 
     async def _close_in_other_thread(self) -> bool:
         """Close in the event loop if it runs in another thread; return whether that succeeded."""
-        if not self._loop.is_running():
+        if not self.loop.is_running():
             return False
-        closing = asyncio.run_coroutine_threadsafe(self.close(), self._loop)
+        closing = asyncio.run_coroutine_threadsafe(self.close(), self.loop)
         deadline = asyncio.get_running_loop().time() + _OTHER_LOOP_TIMEOUT
         while not closing.done():
-            if not self._loop.is_running() or asyncio.get_running_loop().time() > deadline:
+            if not self.loop.is_running() or asyncio.get_running_loop().time() > deadline:
                 closing.cancel()
                 return False
             await asyncio.sleep(_CHECK_INTERVAL)
@@ -93,8 +100,9 @@ class Lifetime:
         try:
             yield
         finally:
-            if self._process == os.getpid():
-                await uninterrupted(self._close_parts_once())
+            if self.process == os.getpid():
+                with _untracked_generators():
+                    await uninterrupted(self._close_parts_once())
                 self._cut_parts()
                 # Transports close their sockets in the next turn of the loop.
                 await asyncio.sleep(0)
@@ -118,6 +126,17 @@ class Lifetime:
 os.register_at_fork(after_in_child=lambda: _inherited.extend(_all))
 
 
+@contextlib.contextmanager
+def _untracked_generators() -> Iterator[None]:
+    """Start async generators in the body without asyncio, which warns of each at the end of its loop."""
+    hooks = sys.get_asyncgen_hooks()
+    sys.set_asyncgen_hooks(firstiter=None)
+    try:
+        yield
+    finally:
+        sys.set_asyncgen_hooks(*hooks)
+
+
 def cut_transport(transport: Any, loop: asyncio.AbstractEventLoop) -> None:
     """Close the connection of an event loop that may have ended, from any thread.
 
@@ -133,7 +152,7 @@ def cut_transport(transport: Any, loop: asyncio.AbstractEventLoop) -> None:
     if (sock := transport.get_extra_info("socket")) is not None:
         with contextlib.suppress(OSError):
             sock.shutdown(socket.SHUT_RDWR)
-    if loop.is_running() and loop is not _running_loop():
+    if loop.is_running() and loop is not running_loop():
         return  # it sees the end itself
     # A loop that is closed refuses: then the last step is called here, which frees the descriptor.
     with contextlib.suppress(Exception):
@@ -144,7 +163,8 @@ def cut_transport(transport: Any, loop: asyncio.AbstractEventLoop) -> None:
             lowest._call_connection_lost(None)
 
 
-def _running_loop() -> asyncio.AbstractEventLoop | None:
+def running_loop() -> asyncio.AbstractEventLoop | None:
+    """Return the event loop that runs in this thread, if one does."""
     try:
         return asyncio.get_running_loop()
     except RuntimeError:

@@ -23,7 +23,7 @@ from pyarrow import csv
 from ngdata._connections.threads import Worker
 from ngdata._store.integrity import integrity_error
 
-__all__ = ["copy_into", "progress_bar"]
+__all__ = ["copy_batch", "copy_into", "progress_bar"]
 
 # Large enough to be fast, small enough to cancel between two.
 _BATCH_ROWS: Final = 20_000
@@ -102,17 +102,52 @@ async def copy_into(
                 completed = batches if rows_per_copy is not None else batches[-1:]
                 bar.update(sum(batch.num_rows for batch in completed))
         except asyncpg.IntegrityConstraintViolationError as error:
-            raise integrity_error(
-                error,
-                rows.column_names,
-                lambda name, value: pc.index(rows[name], value).as_py(),
-                where=where,
-                key=key,
-                label=label,
-            ) from None
+            raise _refusal(error, rows, where, key, label) from None
         finally:
             if refreshing is not None:
                 refreshing.cancel()
+
+
+async def copy_batch(
+    connection: asyncpg.Connection[Any], relation: str, rows: pa.Table, *, where: str, key: str
+) -> None:
+    """Write a few thousand rows in one COPY, without a thread, which Python refuses at its exit.
+
+    Parameters and errors are those of `copy_into`.
+    """
+    schema, _, table = relation.partition(".")
+
+    async def csv_parts() -> AsyncIterator[bytes]:
+        for batch in rows.to_batches(_BATCH_ROWS):
+            yield _as_csv(batch)
+
+    try:
+        await connection.copy_to_table(
+            table,
+            schema_name=schema,
+            columns=rows.column_names,
+            source=csv_parts(),
+            format="csv",
+        )
+    except asyncpg.IntegrityConstraintViolationError as error:
+        raise _refusal(error, rows, where, key, None) from None
+
+
+def _refusal(
+    error: asyncpg.IntegrityConstraintViolationError,
+    rows: pa.Table,
+    where: str,
+    key: str,
+    label: Callable[[int], str] | None,
+) -> Exception:
+    return integrity_error(
+        error,
+        rows.column_names,
+        lambda name, value: pc.index(rows[name], value).as_py(),
+        where=where,
+        key=key,
+        label=label,
+    )
 
 
 async def _refresh(bar: Any) -> None:

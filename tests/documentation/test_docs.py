@@ -23,9 +23,11 @@ from ngdata import datasets, errors
 from ngdata._client.cache import AsyncCache
 from ngdata._client.experience import AsyncExperience
 from ngdata._client.graph import AsyncGraph
+from ngdata._client.recorder import AsyncRecorder
 from ngdata._client.sync.cache import Cache
 from ngdata._client.sync.experience import Experience
 from ngdata._client.sync.graph import Graph
+from ngdata._client.sync.recorder import Recorder
 from ngdata._client.sync.tokens import Tokens
 from ngdata._client.tokens import AsyncTokens
 from ngdata._store import migrate
@@ -43,6 +45,7 @@ ASYNC_MODULES = {
     "ngdata._client.async_client",
     "ngdata._client.cache",
     "ngdata._client.connect",
+    "ngdata._client.recorder",
 }
 # The doctest finder finds what has a public path there too.
 AWAITING_NAMES = ("ngdata.AsyncClient", "ngdata.connect_async")
@@ -53,6 +56,7 @@ PAIRS = [
     (AsyncGraph, Graph),
     (AsyncExperience, Experience),
     (AsyncCache, Cache),
+    (AsyncRecorder, Recorder),
 ]
 # The sync client connects in its constructor.
 ASYNC_ONLY = {"AsyncClient.open"}
@@ -202,7 +206,8 @@ def test_sync_classes_are_up_to_date():
     spec.loader.exec_module(generator)
     written = generator.generate()
     assert {p.name for p in written} == {
-        *("client.py", "connect.py", "tokens.py", "graph.py", "experience.py", "cache.py")
+        *("client.py", "connect.py", "tokens.py", "graph.py", "experience.py", "cache.py"),
+        "recorder.py",
     }
     for file, text in written.items():
         assert file.read_text() == text, f"{file.name} is out of date; run scripts/generate_sync.py"
@@ -220,7 +225,7 @@ def test_both_clients_have_the_same_methods(pair):
         returned = re.sub(
             r"^AsyncGenerator\[(.*), None\]$", r"Iterator[\1]", asynchronous.return_annotation
         )
-        assert returned == sync.return_annotation, name
+        assert returned.replace("AsyncRecorder", "Recorder") == sync.return_annotation, name
         assert not inspect.iscoroutinefunction(sync_methods[name])
 
 

@@ -1,13 +1,16 @@
-"""The base of the sync classes: an async object, and the loop that runs its methods."""
+"""The bases of the sync classes: an async object, and the loop that runs its methods."""
 
 from __future__ import annotations
 
-from typing import Generic, TypeVar
+from collections.abc import Coroutine
+from types import TracebackType
+from typing import Any, Generic, Self, TypeVar
 
+from ngdata._client.recorder import AsyncRecorder, Recorded, attached_to
 from ngdata._connections.background_loop import BackgroundLoop
 from ngdata._connections.process_bound import ProcessBound
 
-__all__ = ["SyncWrapper"]
+__all__ = ["SyncRecorder", "SyncWrapper"]
 
 AsyncT = TypeVar("AsyncT")
 
@@ -21,3 +24,28 @@ class SyncWrapper(ProcessBound, Generic[AsyncT]):
 
     def __repr__(self) -> str:
         return repr(self._wrapped).replace("<Async", "<", 1)
+
+
+class SyncRecorder(Recorded, SyncWrapper[AsyncRecorder]):
+    """A recorder that any thread may fill, while the background loop writes."""
+
+    def __init__(self, wrapped: AsyncRecorder, loop: BackgroundLoop) -> None:
+        Recorded.__init__(self, wrapped._recording)
+        SyncWrapper.__init__(self, wrapped, loop)
+
+    def __enter__(self) -> Self:
+        self._loop.run(self._wrapped.__aenter__())
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        with attached_to(error):
+            self._run(self._recording.close())
+
+    def _run(self, work: Coroutine[Any, Any, None]) -> None:
+        self._loop.run(work)
+        self._recording.report()

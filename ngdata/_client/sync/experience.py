@@ -17,6 +17,7 @@ from ngdata._arguments.levels import Level
 from ngdata._arguments.times import Time
 from ngdata._client.experience import AsyncExperience
 from ngdata._client.sync.base import SyncWrapper
+from ngdata._client.sync.recorder import Recorder
 from ngdata._query.boxes import Window
 from ngdata._reading.dask_frames import DaskFrame
 from ngdata._reading.reader import CacheMode, MaxRows
@@ -708,6 +709,52 @@ class Experience(SyncWrapper[AsyncExperience]):
                 metadata=metadata,
                 event_id=event_id,
             )
+        )
+
+    def recorder(
+        self, *, delay: Duration = 0.5, wait: Duration = 60, max_waiting: int = 100000
+    ) -> Recorder:
+        """Open a recorder of single events, which writes them in the background.
+
+        ``record(...)`` has the arguments of `create_event`, returns the event's id at once, and may
+        be called in any thread: 20,000 times a second.  Events are written in the order of the calls,
+        each once.  Leaving the ``with`` statement writes the rest, also after an error; so do
+        closing the client, and the end of the interpreter within 5 seconds.  Call ``flush()`` before
+        `end_trajectory`.
+
+        Parameters
+        ----------
+        delay : timedelta, number of seconds or str
+            How long after its call an event is in the store, at most, if the server keeps up.
+        wait : timedelta, number of seconds or str
+            How long the server may be away before the events that wait are handed back, in the
+            `unwritten` of the error that the next call raises.
+        max_waiting : int
+            How many events may wait.  When as many wait, a call blocks until there is room, at most
+            for `wait`, and then raises; in the client's own event loop, it raises at once.
+
+        Returns
+        -------
+        Recorder
+            With ``flush()`` and ``close()``; it may be used without ``with``.
+
+        Raises
+        ------
+        InvalidQueryError
+            A delay of 0, or another invalid value.
+        ConfigError
+            On entering the ``with`` statement: the user may not write events.
+
+        Examples
+        --------
+        >>> with ng.experience.recorder() as record:
+        ...     for step in range(1000):
+        ...         event_id = record("ran", state_after={"step": step}, reward=0.5)
+        >>> len(ng.experience.get_events(event_type="ran"))
+        1000
+        """
+        return Recorder(
+            self._wrapped.recorder(delay=delay, wait=wait, max_waiting=max_waiting), self._loop
         )
 
     def bulk_create(self, frame: Frame, *, progress: bool | None = None) -> pd.Series[str]:
