@@ -28,6 +28,7 @@ import adbc_driver_postgresql.dbapi as adbc
 from benchmarks import (
     cache,
     concurrency,
+    imports,
     large,
     memory,
     plots,
@@ -117,6 +118,11 @@ def _versions(options: argparse.Namespace, docs: Path) -> str:
     return results
 
 
+def _imports(options: argparse.Namespace, docs: Path) -> str:
+    # In processes of its own, on separate servers.
+    return imports.main()
+
+
 PARTS: Final[dict[str, Part]] = {
     "machine": _machine,
     "reads": _reads,
@@ -127,6 +133,7 @@ PARTS: Final[dict[str, Part]] = {
     "versions": _versions,
     "writes": _writes,
     "single": _single,
+    "imports": _imports,
 }
 
 

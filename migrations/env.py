@@ -21,7 +21,7 @@ from sqlalchemy import Connection, NullPool, text
 from ngdata._config import postgres_url
 from ngdata._config.driver_arguments import asyncpg_arguments
 from ngdata._config.settings import load_settings
-from ngdata._connections.database import engine_of
+from ngdata._connections.engine import engine_of
 from ngdata._connections.session_settings import SET_LOCAL, open_session_of
 from ngdata._store.models import Base
 

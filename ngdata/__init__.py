@@ -9,21 +9,40 @@ True
 >>> ng.close()
 """
 
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, Final
+
 from ngdata import errors
-from ngdata._client.async_client import AsyncClient
-from ngdata._client.connect import connect_async
-from ngdata._client.sync.client import Client
-from ngdata._client.sync.connect import connect
+
+if TYPE_CHECKING:
+    from ngdata._client.async_client import AsyncClient
+    from ngdata._client.connect import connect_async
+    from ngdata._client.sync.client import Client
+    from ngdata._client.sync.connect import connect
 
 __all__ = ["AsyncClient", "Client", "connect", "connect_async", "errors"]
 
 __version__ = "0.1.0"
 
-# Help and tracebacks show the path that users import, not the module that defines it.
-for _name in __all__:
-    if hasattr(globals()[_name], "__module__"):  # not so for a module
-        globals()[_name].__module__ = __name__
-del _name
+_LOADED_WHEN_USED: Final = {
+    "AsyncClient": "ngdata._client.async_client",
+    "Client": "ngdata._client.sync.client",
+    "connect": "ngdata._client.sync.connect",
+    "connect_async": "ngdata._client.connect",
+}
+
+if not TYPE_CHECKING:  # else type checkers would accept any name
+
+    def __getattr__(name: str) -> Any:
+        # The command line, which often needs no frame, imports this package without pandas.
+        if name not in _LOADED_WHEN_USED:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        for public, module in _LOADED_WHEN_USED.items():
+            value = getattr(import_module(module), public)
+            # Help and tracebacks show the path that users import, not the module that defines it.
+            value.__module__ = __name__
+            globals()[public] = value
+        return globals()[name]
 
 
 def __dir__() -> list[str]:

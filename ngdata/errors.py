@@ -21,10 +21,9 @@ a password.
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Sequence
 from typing import Final, Self
-
-import numpy as np
 
 __all__ = [
     "CacheWarning",
@@ -63,7 +62,9 @@ def shown(value: object) -> str:
     if type(value) in (str, bytes):
         value = value[: MAX_SHOWN + 1]  # type: ignore[index]  # the rest would be cut anyway
     try:
-        text = repr(value.item() if isinstance(value, np.generic) else value)
+        # Where NumPy is not loaded, no value is one of its own.
+        scalar = getattr(sys.modules.get("numpy"), "generic", ())
+        text = repr(value.item() if isinstance(value, scalar) else value)
         # A repr of several lines is that of a frame or an array.
         text = " ".join(text.split()) if "\n" in text else text
         text = text.encode("utf-8", "backslashreplace").decode()

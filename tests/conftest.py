@@ -116,6 +116,8 @@ SLOW = (
     "benchmarks/test_store.py",
     "benchmarks/test_writes.py",
     "faults/test_deadlock.py",
+    "faults/test_late_imports.py",
+    "benchmarks/test_imports.py",
 )
 ORDER = {ROOT / "tests" / name: place for place, name in enumerate(SLOW)}
 

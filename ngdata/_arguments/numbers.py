@@ -31,6 +31,8 @@ __all__ = [
 
 def is_number(value: object) -> bool:
     """Return whether a value is a real number: decimals and fractions are, text and bools are not."""
+    if type(value) is float or type(value) is int:
+        return True  # without the search through abstract classes
     # NumPy registers its time differences as integers.
     return isinstance(value, numbers.Real | Decimal) and not isinstance(
         value, bool | np.timedelta64

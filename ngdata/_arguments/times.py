@@ -117,6 +117,8 @@ def as_utc(value: Any, name: str, *, check_unit: bool = True) -> dt.datetime:
     >>> as_utc(1_700_000_000_000, "start").isoformat()
     '2023-11-14T22:13:20+00:00'
     """
+    if type(value) is dt.datetime and value.tzinfo is dt.UTC:
+        return value
     if isinstance(value, bool | np.bool_) or is_missing(value):
         raise InvalidQueryError(f"{name} must be a time, not {shown(value)}")
     try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import time
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
@@ -24,8 +25,10 @@ from ngdata._query.filters import TokenFilter
 from ngdata._query.partitions import PartCount, event_split
 from ngdata._reading.dask_frames import DaskFrame, dask_frame
 from ngdata._reading.flatten import flatten_dicts
+from ngdata._reading.frames import to_frame
 from ngdata._reading.reader import CacheMode, MaxRows
 from ngdata._store import experience as store
+from ngdata._store.fields import EVENTS, TRAJECTORIES
 from ngdata._store.input_frames import Frame
 from ngdata.errors import InvalidQueryError
 
@@ -532,9 +535,8 @@ class AsyncExperience(Namespace):
         >>> (await ang.experience.end_trajectory(run)).total_reward[0]
         np.float64(2.0)
         """
-        return await self._write_one(
-            store.TRAJECTORY_RELATION, lambda: store.check_trajectory(trajectory_id, metadata)
-        )
+        values = {"trajectory_id": trajectory_id, "metadata": metadata}
+        return await self._write_one(TRAJECTORIES, TRAJECTORIES.check_row(values))
 
     async def end_trajectory(self, id: Id) -> pd.DataFrame:  # noqa: A002 - the trajectory's
         """End a trajectory: from now on, the database rejects further events of it.
@@ -565,10 +567,16 @@ class AsyncExperience(Namespace):
         ([True], [0])
         """
         trajectory_id = canonical_id(id)
+        started = time.perf_counter()
         async with self._transaction() as connection:
-            await store.end_trajectory(connection, trajectory_id)
-        query = trajectories.listing(ids=[trajectory_id])
-        return _with_duration(await self._reader.frame(query, "off", None))
+            row = await store.end_trajectory(connection, trajectory_id)
+        frame = _with_duration(to_frame(row, (*trajectories.COLUMNS,)))
+        frame.attrs["ngdata"] = {
+            "source": "database",
+            "version": None,
+            "milliseconds": round((time.perf_counter() - started) * 1000, 3),
+        }
+        return frame
 
     async def to_dask(
         self,
@@ -694,7 +702,7 @@ class AsyncExperience(Namespace):
             "metadata": metadata,
             "event_id": event_id,
         }
-        return await self._write_one(store.RELATION, lambda: store.check_row(values))
+        return await self._write_one(EVENTS, EVENTS.check_row(values))
 
     async def bulk_create(self, frame: Frame, *, progress: bool | None = None) -> pd.Series[str]:
         """Create an event per row: all of them in one transaction, or none.

@@ -7,6 +7,7 @@ with a reader that records the query.
 from __future__ import annotations
 
 import inspect
+import json
 from collections.abc import AsyncGenerator, Iterator
 from dataclasses import dataclass
 from typing import Any, NoReturn
@@ -113,8 +114,7 @@ async def plan_of(database: Database, query: Query, *, analyze: bool) -> Plan:
     options = "ANALYZE, BUFFERS" if analyze else "COSTS"
     async with database.transaction() as connection:
         lines = await connection.fetch(f"EXPLAIN ({options}) {query.sql}")
-        # SQLAlchemy's connections decode JSON.
-        tree: Any = await connection.fetchval(f"EXPLAIN (FORMAT JSON) {query.sql}")
+        tree = json.loads(await connection.fetchval(f"EXPLAIN (FORMAT JSON) {query.sql}"))
     uses_spatial_index = any(map(_is_spatial, _nodes(tree[0]["Plan"])))
     return Plan("\n".join(line[0] for line in lines), uses_spatial_index, query.sql)
 

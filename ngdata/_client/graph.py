@@ -23,6 +23,7 @@ from ngdata._query.boxes import Box, Window
 from ngdata._query.neighbors import Direction
 from ngdata._reading.reader import CacheMode, MaxRows
 from ngdata._store import graph as store
+from ngdata._store.fields import CONNECTIONS
 from ngdata._store.input_frames import Frame
 from ngdata._store.snapshots import insert_snapshot
 from ngdata.errors import InvalidQueryError
@@ -587,7 +588,7 @@ class AsyncGraph(Namespace):
             "metadata": metadata,
             "connection_id": connection_id,
         }
-        return await self._write_one(store.RELATION, lambda: store.check_row(values))
+        return await self._write_one(CONNECTIONS, CONNECTIONS.check_row(values))
 
     async def bulk_create(self, frame: Frame, *, progress: bool | None = None) -> pd.Series[str]:
         """Create a connection per row: all of them in one transaction, or none.

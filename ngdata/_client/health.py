@@ -5,11 +5,12 @@ from __future__ import annotations
 import time
 from typing import Any, TypedDict
 
-import redis.asyncio
 from pydantic import SecretStr
 
 from ngdata._connections.database import Database
 from ngdata._connections.revision import HEAD, read_revision
+from ngdata._connections.threads import in_daemon_thread
+from ngdata._reading.optional_imports import import_optional
 from ngdata.errors import NGDataError
 
 __all__ = ["DatabaseHealth", "Health", "RedisHealth", "check"]
@@ -96,8 +97,9 @@ async def _check_redis(url: SecretStr | None, timeout: float) -> RedisHealth:
             "ok": None,
             "error": "no Redis is configured; set NGDATA_REDIS_URL to share cached results",
         }
+    redis = await in_daemon_thread(lambda: import_optional("redis.asyncio", "health", None))
     try:
-        client = redis.asyncio.from_url(
+        client = redis.from_url(
             url.get_secret_value(), socket_timeout=timeout, socket_connect_timeout=timeout
         )
         async with client:

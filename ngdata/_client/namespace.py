@@ -1,8 +1,8 @@
-"""The base class of a client's namespaces: a reader, and writing rows in bulk."""
+"""The base class of a client's namespaces: a reader, and writing rows, one or many."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import AbstractAsyncContextManager, nullcontext
 from typing import Any, TypeAlias
 
@@ -14,9 +14,11 @@ from ngdata._arguments.numbers import as_flag
 from ngdata._connections.database import Database
 from ngdata._connections.process_bound import ProcessBound
 from ngdata._connections.threads import in_daemon_thread
+from ngdata._connections.write_connection import WriteConnection
 from ngdata._reading.reader import Reader
 from ngdata._store.copy import copy_into
-from ngdata._store.fields import KEYS
+from ngdata._store.fields import KEYS, FieldTable
+from ngdata._store.single_rows import insert_row
 from ngdata.errors import InvalidQueryError
 
 __all__ = ["Namespace", "as_series"]
@@ -49,7 +51,7 @@ class Namespace(ProcessBound):
     def __repr__(self) -> str:
         return f"<{type(self).__name__} of {self._database.where}>"
 
-    def _transaction(self) -> AbstractAsyncContextManager[asyncpg.Connection[Any]]:
+    def _transaction(self) -> AbstractAsyncContextManager[WriteConnection]:
         """Open the transaction of a method that writes."""
         if not self._may_write:
             raise InvalidQueryError("explain takes a method that reads; this one writes")
@@ -62,13 +64,10 @@ class Namespace(ProcessBound):
         progress: bool | None = False,
         at_once: Callable[[pa.Table], int | None] = lambda _: None,
         around: Around = lambda *_: nullcontext(),
-        *,
-        label: Callable[[int], str] | None = "row {}".format,
     ) -> list[str]:
         """Build and check the rows, write them in one transaction, and return their ids.
 
-        `at_once` returns the number of rows in each COPY, `around` a context manager for the writes,
-        `label` what an error calls a row.
+        `at_once` returns the number of rows in each COPY, `around` a context manager for the writes.
         """
         progress = as_flag(progress, "progress", optional=True)
         table = await in_daemon_thread(rows)
@@ -85,14 +84,16 @@ class Namespace(ProcessBound):
                     rows_per_copy=at_once(table),
                     progress=progress,
                     key=KEYS[relation],
-                    label=label,
                 )
         ids: list[str] = table["id"].to_pylist()
         return ids
 
-    async def _write_one(self, relation: str, row: Callable[[], pa.Table]) -> str:
-        """Build and check one row, write it, and return its id; errors name no row."""
-        return (await self._write(relation, row, label=None))[0]
+    async def _write_one(self, table: FieldTable, row: Mapping[str, Any]) -> str:
+        """Write one row that is checked, and return its id."""
+        async with self._transaction() as connection:
+            await insert_row(connection, table, row, where=self._database.where)
+        row_id: str = row["id"]
+        return row_id
 
 
 def as_series(ids: list[str], name: str, frame: Any) -> pd.Series[str]:

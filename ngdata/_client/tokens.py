@@ -26,6 +26,7 @@ from ngdata._reading import geoparquet
 from ngdata._reading.dask_frames import DaskFrame, dask_frame
 from ngdata._reading.reader import CacheMode, MaxRows
 from ngdata._store import tokens as store
+from ngdata._store.fields import TOKENS
 from ngdata._store.initial_load import deferred_spatial_index
 from ngdata._store.input_frames import Frame
 from ngdata._store.tokens import delete_tokens, update_tokens
@@ -537,7 +538,7 @@ class AsyncTokens(Namespace):
             "binary_data": binary_data,
             "token_id": token_id,
         }
-        return await self._write_one(store.RELATION, lambda: store.check_row(coords, values))
+        return await self._write_one(TOKENS, store.check_row(coords, values))
 
     async def bulk_create(
         self,

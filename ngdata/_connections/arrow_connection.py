@@ -17,13 +17,7 @@ from typing import Any, Final, TypeVar
 
 import pyarrow as pa
 
-from ngdata._connections.arrow_session import (
-    ArrowSession,
-    Snapshot,
-    Unpack,
-    VersionedTable,
-    batch_reader,
-)
+from ngdata._connections.arrow_session import ArrowSession, Snapshot, Unpack, VersionedTable
 from ngdata._connections.threads import Worker, in_daemon_thread, uninterrupted
 
 __all__ = ["ArrowConnection"]
@@ -152,7 +146,7 @@ class ArrowConnection:
             session.commit()
 
         cursor = await self.run(start)
-        batches = batch_reader(cursor)
+        batches = cursor.reader
         is_finished = False
         rest: pa.Table | None = None
         try:

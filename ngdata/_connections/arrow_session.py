@@ -15,10 +15,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Final, NamedTuple, TypeAlias
 
-import adbc_driver_postgresql.dbapi as adbc
+import adbc_driver_manager as adbc
 import pyarrow as pa
 
 from ngdata._config.driver_arguments import without_options
+from ngdata._connections.adbc_connection import AdbcConnection, AdbcCursor
 from ngdata._connections.libpq import connect_libpq
 from ngdata._connections.session_settings import SET_LOCAL, SET_SESSION, WATCHED_SESSION
 from ngdata.errors import ConfigError
@@ -29,7 +30,6 @@ __all__ = [
     "TooManyRows",
     "Unpack",
     "VersionedTable",
-    "batch_reader",
     "joined",
 ]
 
@@ -113,7 +113,7 @@ class ArrowSession:
     def __init__(self, uri: str, behind_pooler: bool) -> None:
         self._uri = uri
         self._behind_pooler = behind_pooler
-        self._connection: adbc.Connection | None = None
+        self._connection: AdbcConnection | None = None
         self._in_transaction = False
 
     def begin(self, snapshot: Snapshot | None = None) -> None:
@@ -237,7 +237,7 @@ class ArrowSession:
         batches = []
         rows = 0
         with self.query(statement, copy=copy) as cursor:
-            reader = batch_reader(cursor)
+            reader = cursor.reader
             for batch in reader:
                 if batch.num_rows:
                     batches.append(batch if unpack is None else unpack(batch))
@@ -254,18 +254,20 @@ class ArrowSession:
     def row(self, statement: str) -> tuple[Any, ...]:
         """Read one small row."""
         with self.query(statement, copy=False) as cursor:
-            return tuple(column[0].as_py() for column in cursor.fetch_arrow_table().columns)
+            row = cursor.row()
+            assert row is not None
+            return row
 
     def expected_rows(self, statement: str) -> float:
         """Return how many rows the server's planner expects of a statement."""
         (plan,) = self.row(f"EXPLAIN (FORMAT JSON) {statement}")
         return float(json.loads(plan)[0]["Plan"]["Plan Rows"])
 
-    def query(self, statement: str, *, copy: bool = True) -> adbc.Cursor:
+    def query(self, statement: str, *, copy: bool = True) -> AdbcCursor:
         """Send a statement; the caller reads its rows and closes the cursor."""
         cursor = self._open().cursor()
         try:
-            cursor.adbc_statement.set_options(**(_COPY if copy else _NO_COPY))
+            cursor.set_options(_COPY if copy else _NO_COPY)
             cursor.execute(statement)
         except BaseException:
             cursor.close()
@@ -275,9 +277,9 @@ class ArrowSession:
     def execute(self, script: str) -> None:
         """Run statements that return no rows."""
         with self._open().cursor() as cursor:
-            cursor.executescript(script)
+            cursor.execute_script(script)
 
-    def _open(self) -> adbc.Connection:
+    def _open(self) -> AdbcConnection:
         if self._connection is None:
             uri = without_options(self._uri) if self._behind_pooler else self._uri
             connection = connect_libpq(uri)
@@ -289,14 +291,14 @@ class ArrowSession:
             self._connection = connection
         return self._connection
 
-    def _prepare(self, connection: adbc.Connection) -> None:
+    def _prepare(self, connection: AdbcConnection) -> None:
         """Set the settings of a new connection; behind a pooler, each transaction does."""
         with connection.cursor() as cursor:
             if self._behind_pooler:
-                cursor.executescript("BEGIN READ ONLY")
+                cursor.execute_script("BEGIN READ ONLY")
                 cursor.execute("SELECT 1::pg_catalog.int4")
-                row = cursor.fetchone()
-                cursor.executescript("COMMIT")
+                row = cursor.row()
+                cursor.execute_script("COMMIT")
                 if row != (1,):
                     raise ConfigError(
                         "the pooler's connection to the server has settings of another client, under "
@@ -305,28 +307,20 @@ class ArrowSession:
                     )
                 return
             try:
-                cursor.executescript(WATCHED_SESSION)
+                cursor.execute_script(WATCHED_SESSION)
             except adbc.Error:
                 # The server's system does not let it check its clients.
-                cursor.executescript(SET_SESSION)
+                cursor.execute_script(SET_SESSION)
 
     def cancel(self) -> None:
         """Cancel the statement that the server runs now; other threads may call this."""
         if self._connection is not None:
-            self._connection.adbc_cancel()
+            self._connection.cancel()
 
     def close(self) -> None:
         """Close the connection."""
         if self._connection is not None:
             self._connection.close()
-
-
-def batch_reader(cursor: adbc.Cursor) -> Any:
-    """Return the reader of a cursor's batches."""
-    # fetch_record_batch() wraps this reader in one that turns each error of the server while rows
-    # stream into an OSError without its SQLSTATE (apache/arrow-adbc#1523).
-    executed: Any = cursor
-    return executed._results.reader
 
 
 def joined(batches: list[pa.RecordBatch]) -> pa.Table:

@@ -25,7 +25,7 @@ __all__ = ["BackgroundLoop", "background_loop"]
 T = TypeVar("T")
 
 # Seconds of one wait.  A wait without a timeout ignores Ctrl-C where a library has installed its own
-# signal handler (Polars does, and ADBC imports Polars where it is installed).
+# signal handler, as Polars does.
 _WAIT_STEP = 0.1
 
 # Seconds in which an interrupted call may clean up; after that, it goes on without the caller.

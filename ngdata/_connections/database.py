@@ -1,27 +1,26 @@
 """The only place that opens connections to PostgreSQL: one pool reads Arrow, the other writes.
 
-Reads use ADBC (`ngdata._connections.arrow_pool`); writes use asyncpg in SQLAlchemy's pool, and so do
-the entities.  Errors of the drivers are raised from here as errors of `ngdata.errors`.
+Reads use ADBC (`ngdata._connections.arrow_pool`), writes asyncpg (`ngdata._connections.write_pool`);
+sessions of entities use SQLAlchemy's pool of such connections, under the same limit.  Errors of the
+drivers are raised from here as errors of `ngdata.errors`.
 
-A pooler such as PgBouncer may run each transaction on another of the server's connections.
-Statements are therefore prepared without a name, within a transaction, and no setting outlasts a
-transaction behind a pooler; a setting that must last is refused there, with the alternative.
-Elsewhere, `ngdata._connections.session_settings` sets each connection's settings when it opens.
+A pooler such as PgBouncer may run each transaction on another of the server's connections.  Behind
+one, statements are therefore prepared without a name, within a transaction, and no setting outlasts a
+transaction; a setting that must last is refused, with the alternative.  Elsewhere, each connection
+keeps the statements of single writes, and `ngdata._connections.session_settings` sets its settings
+when it opens.
 """
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import os
 import weakref
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import asyncpg
-from sqlalchemy import Connection, event
-from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, create_async_engine
 
 from ngdata._arguments.json_text import json_text
 from ngdata._config import postgres_url, tls
@@ -29,21 +28,22 @@ from ngdata._config.driver_arguments import SENT_BY_LIBPQ, asyncpg_arguments, li
 from ngdata._config.settings import Settings
 from ngdata._connections.arrow_pool import ArrowPool
 from ngdata._connections.connection_limit import ConnectionLimit
-from ngdata._connections.driver_errors import DRIVER_ERRORS, translated
+from ngdata._connections.driver_errors import translated
 from ngdata._connections.lifetime import Lifetime, cut_transport
 from ngdata._connections.liveness import while_alive
 from ngdata._connections.process_bound import ProcessBound
 from ngdata._connections.revision import HEAD, read_revision
-from ngdata._connections.session import open_session
 from ngdata._connections.session_settings import SET_LOCAL, open_session_of
 from ngdata._connections.threads import uninterrupted
 from ngdata._connections.transaction import Transaction
+from ngdata._connections.write_connection import WriteConnection
+from ngdata._connections.write_pool import CLOSE_TIMEOUT, WritePool
 from ngdata.errors import ConfigError, SchemaVersionError
 
-__all__ = ["Database", "engine_of"]
+if TYPE_CHECKING:
+    from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
 
-# Seconds for the server to confirm the end of the idle connections.
-_CLOSE_TIMEOUT = 2.0
+__all__ = ["Database"]
 
 # What the server raises for the settings of a URL, in `options` or as other parameters.
 _BAD_PARAMETER = (
@@ -58,17 +58,6 @@ _POOLER = (
     "set it for the user, as its owner or a superuser: ALTER ROLE ... SET {name} = ...; or connect "
     "to the server directly"
 )
-
-
-class _Connection(asyncpg.Connection):
-    """One that is closed in any case: if the server ends it meanwhile, there is nothing to report."""
-
-    async def close(self, *, timeout: float | None = None) -> None:
-        # AttributeError is asyncpg's, if its protocol has lost the connection while it is closing.
-        try:
-            await super().close(timeout=timeout)
-        except (*DRIVER_ERRORS, AttributeError):
-            self.terminate()
 
 
 class Database(ProcessBound):
@@ -103,34 +92,54 @@ class Database(ProcessBound):
         address = (url, session, settings.connect_timeout, settings.application_name)
         self._arguments = asyncpg_arguments(*address)
         self.arrow = ArrowPool(libpq_url(*address), settings.pool_max_size, settings.pool_timeout)
-        min_size = max(1, min(settings.pool_min_size, settings.pool_max_size))
         self._write_limit = ConnectionLimit(
             settings.pool_max_size, settings.pool_timeout, "writing"
         )
         self.pool_timeout = settings.pool_timeout
-        self.engine = engine_of(
-            self.connect,
-            pool_size=min_size,
-            max_overflow=settings.pool_max_size - min_size,
-            hide_parameters=True,
-            json_serializer=json_text,
-        )
-        event.listen(self.engine.sync_engine, "begin", self._on_begin)
+        self._kept = max(1, min(settings.pool_min_size, settings.pool_max_size))
+        self._writers = WritePool(self._connect_within_limit, self._kept)
+        self._engine: AsyncEngine | None = None
         self._loop = asyncio.get_running_loop()
-        self._opened: weakref.WeakSet[asyncpg.Connection[Any]] = weakref.WeakSet()
+        self._opened: weakref.WeakSet[WriteConnection] = weakref.WeakSet()
         self.lifetime = Lifetime()
         self.lifetime.add(self._close, self._cut)
 
-    def _on_begin(self, connection: Connection) -> None:
+    @property
+    def engine(self) -> AsyncEngine:
+        """SQLAlchemy's engine for sessions, made when it is first needed."""
+        if self._engine is None:
+            # Slow to import, and most clients have no session.
+            from sqlalchemy import event
+
+            from ngdata._connections.engine import engine_of
+
+            self._engine = engine_of(
+                # An idle connection of the other pool is as good as a new one.
+                self._writers.acquire,
+                pool_size=self._kept,
+                max_overflow=self.settings.pool_max_size - self._kept,
+                hide_parameters=True,
+                json_serializer=json_text,
+            )
+            event.listen(self._engine.sync_engine, "begin", self._on_begin)
+        return self._engine
+
+    def _on_begin(self, connection: Any) -> None:
         # A session of entities begins its transactions itself.
         if self.arrow.behind_pooler:
             connection.exec_driver_sql(SET_LOCAL)
 
-    async def connect(self) -> asyncpg.Connection[Any]:
+    async def _connect_within_limit(self) -> WriteConnection:
+        """Open a connection that writes; close the engine's idle ones if it would be one too many."""
+        if self._engine is not None and self._status()["size"] > self.settings.pool_max_size:
+            await self._engine.dispose()
+        return await self.connect()
+
+    async def connect(self) -> WriteConnection:
         """Open a connection that belongs to no pool; the caller closes it."""
         try:
-            connection: asyncpg.Connection[Any] = await asyncpg.connect(
-                **self._arguments, connection_class=_Connection
+            connection: WriteConnection = await asyncpg.connect(
+                **self._arguments, connection_class=WriteConnection
             )
         except asyncpg.ProtocolViolationError as error:
             raise self._refused(str(error)) from None
@@ -152,17 +161,18 @@ class Database(ProcessBound):
             ) from None
         self._opened.add(connection)
         try:
-            self.arrow.behind_pooler = await open_session_of(connection)
-            if self.arrow.behind_pooler and self._session:
+            connection.behind_pooler = await open_session_of(connection)
+            self.arrow.behind_pooler = connection.behind_pooler
+            if connection.behind_pooler and self._session:
                 raise self._refused("it would be ignored without an error")
         except BaseException:
             connection.terminate()
             raise
         return connection
 
-    async def set_local(self, connection: asyncpg.Connection[Any]) -> None:
+    async def set_local(self, connection: WriteConnection) -> None:
         """Set a transaction's settings behind a pooler; elsewhere, the session has them."""
-        if self.arrow.behind_pooler:
+        if connection.behind_pooler:
             await connection.execute(SET_LOCAL)
 
     def _refused(self, reason: str) -> ConfigError:
@@ -208,7 +218,7 @@ class Database(ProcessBound):
             )
 
     @asynccontextmanager
-    async def transaction(self) -> AsyncIterator[asyncpg.Connection[Any]]:
+    async def transaction(self) -> AsyncIterator[WriteConnection]:
         """Begin a transaction for the body: commit when the body ends, roll back if it raises.
 
         Cancelling the body cancels it on the server too; the clean-up is not interrupted.  Once COMMIT
@@ -216,7 +226,7 @@ class Database(ProcessBound):
         """
         with translated(self.where):
             # The wait for a connection can be cancelled at once; the rest must end in order.
-            transaction = Transaction(self.engine, self.set_local)
+            transaction = Transaction(self._writers, self.set_local)
             async with self._write_limit.acquire(), self.while_alive(transaction.abort):
                 try:
                     # If this is cancelled, the transaction has begun and is rolled back below.
@@ -230,15 +240,21 @@ class Database(ProcessBound):
 
     def session(self) -> AbstractAsyncContextManager[AsyncSession]:
         """Open a session of entities: commit at its end, roll back if the body raises."""
-        return open_session(self.engine, self.where, self._write_limit, self.while_alive)
+        from ngdata._connections.session import open_session
+
+        return open_session(
+            self.engine, self._writers, self.where, self._write_limit, self.while_alive
+        )
 
     def pool_status(self) -> dict[str, dict[str, int]]:
         """Return the numbers of connections of both pools."""
-        pool: Any = self.engine.pool
-        return {
-            "read": self.arrow.status(),
-            "write": self._write_limit.status(idle=pool.checkedin()),
-        }
+        return {"read": self.arrow.status(), "write": self._status()}
+
+    def _status(self) -> dict[str, int]:
+        """Return the numbers of the connections that write, those of sessions included."""
+        pool: Any = None if self._engine is None else self._engine.pool
+        of_sessions = 0 if pool is None else pool.checkedin()
+        return self._write_limit.status(idle=self._writers.idle + of_sessions)
 
     async def close(self) -> None:
         """Close the idle connections now, and those in use when they are released.
@@ -251,34 +267,26 @@ class Database(ProcessBound):
     async def _close(self) -> None:
         self.arrow.close()
         self._write_limit.close()
-        disposal = asyncio.ensure_future(self.engine.dispose())
-        await asyncio.wait([disposal], timeout=_CLOSE_TIMEOUT)
+        closing = [each.close() for each in self._writers.close()]
+        if self._engine is not None:
+            closing.append(self._engine.dispose())
+        disposal = asyncio.gather(*closing, return_exceptions=True)
+        await asyncio.wait([disposal], timeout=CLOSE_TIMEOUT)
         if not disposal.done():
             for connection in list(self._opened):
                 # A connection in use has a transaction.
                 if not (connection.is_closed() or connection.is_in_transaction()):
                     connection.terminate()
-        with contextlib.suppress(*DRIVER_ERRORS):
-            await disposal
+        await disposal
 
     def _cut(self) -> None:
         self.arrow.cut()
         self._write_limit.close()
-        # The pool forgets its connections without closing them: that would need their event loop.
-        self.engine.sync_engine.dispose(close=False)
+        # The pools forget their connections without closing them: that would need their event loop.
+        self._writers.close()
+        if self._engine is not None:
+            self._engine.sync_engine.dispose(close=False)
         connection: Any
         for connection in list(self._opened):
             if not connection.is_closed():
                 cut_transport(connection._transport, self._loop)
-
-
-def engine_of(connect: Callable[[], Awaitable[Any]], **options: Any) -> AsyncEngine:
-    """Return an engine over asyncpg's connections that prepares statements without names."""
-
-    def adapted() -> Any:
-        dbapi: Any = engine.dialect.dbapi
-        # Without a name, a cached statement would run the one that was prepared last.
-        return dbapi.connect(async_creator_fn=connect, prepared_statement_cache_size=0)
-
-    engine = create_async_engine("postgresql+asyncpg://", creator=adapted, **options)
-    return engine

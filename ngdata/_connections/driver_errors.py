@@ -9,13 +9,13 @@ import asyncio
 import errno
 import os
 import re
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Final
 
 import adbc_driver_manager
 import asyncpg
-import sqlalchemy.exc
 
 from ngdata._config import tls
 from ngdata.errors import (
@@ -44,11 +44,11 @@ DRIVER_ERRORS: Final = (
     asyncpg.InterfaceError,
     # What asyncpg raises if the server has announced its end and the connection is not yet closed.
     asyncpg.InternalClientError,
-    sqlalchemy.exc.SQLAlchemyError,
     OSError,
     # What asyncpg raises when connecting takes too long.
     asyncio.TimeoutError,
 )
+"""What the drivers raise; `translated` adds what SQLAlchemy raises on top of them."""
 
 # The longest matching prefix decides.
 _BY_SQLSTATE: Final[dict[str, tuple[type[NGDataError], str]]] = {
@@ -125,10 +125,24 @@ def _has_free_descriptor() -> bool:
 
 def sqlstate_of(error: BaseException) -> str | None:
     """Return PostgreSQL's error code of a driver's error, or of the error that it wraps."""
-    if isinstance(error, sqlalchemy.exc.DBAPIError) and error.orig is not None:
-        return sqlstate_of(error.orig)
-    code = getattr(error, "sqlstate", None)
+    code = getattr(_original(error), "sqlstate", None)
     return code if isinstance(code, str) else None
+
+
+def _original(error: BaseException) -> BaseException:
+    """Return the driver's error, if this is SQLAlchemy's copy of one."""
+    original = getattr(error, "orig", None)
+    return original if isinstance(original, BaseException) else error
+
+
+def _translatable() -> tuple[type[BaseException], ...]:
+    """Return what `translated` catches: SQLAlchemy's errors only if SQLAlchemy is loaded.
+
+    Only entities and migrations load it, and an error is no moment to do so: what is not loaded has
+    raised nothing.
+    """
+    root = getattr(sys.modules.get("sqlalchemy.exc"), "SQLAlchemyError", None)
+    return (*DRIVER_ERRORS, MemoryError, *(() if root is None else (root,)))
 
 
 def is_lost_connection(error: BaseException) -> bool:
@@ -216,9 +230,7 @@ def _tls_failure(error: BaseException | None) -> str | None:
 
 
 def _message(error: BaseException) -> str:
-    if isinstance(error, sqlalchemy.exc.DBAPIError) and error.orig is not None:
-        error = error.orig
-    text = str(error)
+    text = str(_original(error))
     # ADBC puts the names of its layers before the server's message, and the whole statement after.
     text = text.split("\n\nQuery was:")[0].split("\nLINE ")[0].split(". SQLSTATE: ")[0]
     for mark in ("ERROR:  ", "FATAL:  ", "failed: "):
@@ -235,5 +247,5 @@ def translated(where: str) -> Iterator[None]:
         yield
     except NGDataError:
         raise
-    except (*DRIVER_ERRORS, MemoryError) as error:
+    except _translatable() as error:
         raise translate(error, where) from None

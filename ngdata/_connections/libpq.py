@@ -7,11 +7,12 @@ import re
 from dataclasses import replace
 from typing import Final
 
-import adbc_driver_postgresql.dbapi as adbc
+import adbc_driver_manager as adbc
 
 from ngdata._config.driver_arguments import RECENT_PARAMETERS, SENT_BY_LIBPQ
 from ngdata._config.postgres_url import without_password
 from ngdata._config.url import URL
+from ngdata._connections.adbc_connection import AdbcConnection
 from ngdata.errors import ConfigError
 
 __all__ = ["connect_libpq"]
@@ -19,7 +20,7 @@ __all__ = ["connect_libpq"]
 _UNKNOWN: Final = re.compile(r'invalid URI query parameter: "(\w+)"')
 
 
-def connect_libpq(uri: str) -> adbc.Connection:
+def connect_libpq(uri: str) -> AdbcConnection:
     """Open a connection, which commits each statement.
 
     Parameters
@@ -34,7 +35,7 @@ def connect_libpq(uri: str) -> adbc.Connection:
     """
     while True:
         try:
-            return adbc.connect(uri, autocommit=True)
+            return AdbcConnection(uri)
         except adbc.Error as error:
             unknown = _UNKNOWN.search(str(error))
             if unknown is None or unknown[1] not in RECENT_PARAMETERS:

@@ -1,4 +1,4 @@
-"""A connection from SQLAlchemy's pool, checked when it is acquired, and released or closed.
+"""A pooled connection, checked when it is acquired, and released or closed.
 
 The caller shields each step from cancellation and makes the object first, so a connection acquired
 before a cancellation is still released.
@@ -7,12 +7,11 @@ before a cancellation is still released.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from typing import Any, Final
-
-import asyncpg
-from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+from typing import Final
 
 from ngdata._connections.driver_errors import DRIVER_ERRORS, is_lost_connection
+from ngdata._connections.write_connection import WriteConnection
+from ngdata._connections.write_pool import WritePool
 
 __all__ = ["ROLLBACK_TIMEOUT", "PooledConnection"]
 
@@ -25,13 +24,12 @@ class PooledConnection:
 
     Parameters
     ----------
-    engine : AsyncEngine
+    pool : WritePool
     """
 
-    def __init__(self, engine: AsyncEngine) -> None:
-        self._engine = engine
-        self._connection: AsyncConnection | None = None
-        self._driver_connection: asyncpg.Connection[Any] | None = None
+    def __init__(self, pool: WritePool) -> None:
+        self._pool = pool
+        self._driver_connection: WriteConnection | None = None
 
     @property
     def is_usable(self) -> bool:
@@ -39,25 +37,16 @@ class PooledConnection:
         return self._driver_connection is not None and not self._driver_connection.is_closed()
 
     @property
-    def connection(self) -> AsyncConnection:
-        """SQLAlchemy's connection."""
-        assert self._connection is not None
-        return self._connection
-
-    @property
-    def driver_connection(self) -> asyncpg.Connection[Any]:
-        """The asyncpg connection under it."""
+    def driver_connection(self) -> WriteConnection:
+        """The acquired connection."""
         assert self._driver_connection is not None
         return self._driver_connection
 
-    async def acquire(self, check: Callable[[asyncpg.Connection[Any]], Awaitable[object]]) -> None:
+    async def acquire(self, check: Callable[[WriteConnection], Awaitable[object]]) -> None:
         """Acquire a connection that passes the check; connections lost while idle are closed."""
-        pool: Any = self._engine.pool
         while True:
-            idle = pool.checkedin()
-            self._connection = await self._engine.connect()
-            raw = await self._connection.get_raw_connection()
-            self._driver_connection = raw.driver_connection
+            idle = self._idle()
+            self._driver_connection = await self._check_out()
             try:
                 await check(self.driver_connection)
             except DRIVER_ERRORS as error:
@@ -74,10 +63,19 @@ class PooledConnection:
 
     async def release(self, *, usable: bool) -> None:
         """Return the connection to the pool, or close it if it is not usable."""
-        if self._connection is None:
+        if self._driver_connection is None:
             return
-        if not usable or not self.is_usable:
-            self.abort()
-            await self._connection.invalidate()
-        await self._connection.close()
-        self._connection = self._driver_connection = None
+        connection, self._driver_connection = self._driver_connection, None
+        await self._check_in(connection, usable=usable and not connection.is_closed())
+
+    def _idle(self) -> int:
+        """Return how many idle connections there are."""
+        return self._pool.idle
+
+    async def _check_out(self) -> WriteConnection:
+        """Return a connection of the pool, or a new one."""
+        return await self._pool.acquire()
+
+    async def _check_in(self, connection: WriteConnection, *, usable: bool) -> None:
+        """Return a connection to the pool, or close it."""
+        await self._pool.release(connection, usable=usable)

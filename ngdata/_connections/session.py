@@ -11,14 +11,16 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
 
 import asyncpg
-from sqlalchemy import exc, text
+from sqlalchemy import exc
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
 from sqlalchemy.orm.exc import StaleDataError
 
 from ngdata._connections.connection_limit import ConnectionLimit
 from ngdata._connections.driver_errors import DRIVER_ERRORS, translate, translated
-from ngdata._connections.pooled_connection import ROLLBACK_TIMEOUT, PooledConnection
+from ngdata._connections.engine import EngineConnection
+from ngdata._connections.pooled_connection import ROLLBACK_TIMEOUT
 from ngdata._connections.threads import uninterrupted
+from ngdata._connections.write_pool import WritePool
 from ngdata.errors import InvalidQueryError, NGDataError, NotFoundError
 
 __all__ = ["open_session", "session_errors"]
@@ -27,6 +29,7 @@ __all__ = ["open_session", "session_errors"]
 @asynccontextmanager
 async def open_session(
     engine: AsyncEngine,
+    pool: WritePool,
     where: str,
     limit: ConnectionLimit,
     while_alive: Callable[[Callable[[], None]], AbstractAsyncContextManager[None]],
@@ -35,7 +38,7 @@ async def open_session(
 
     Entities keep their values after the end, and after an error too: nothing is loaded later.
     """
-    pooled = PooledConnection(engine)
+    pooled = EngineConnection(engine, pool)
     session: AsyncSession | None = None
     async with limit.acquire():
         try:
@@ -49,7 +52,7 @@ async def open_session(
                         pooled.connection, expire_on_commit=False, info={"where": where}
                     )
                     yield session
-                    await _commit(session)
+                    await _commit(session, pooled)
         finally:
             await uninterrupted(_end(pooled, session))
 
@@ -90,25 +93,25 @@ def _translate(error: exc.DBAPIError, where: str) -> NGDataError:
     return translated_error
 
 
-async def _commit(session: AsyncSession) -> None:
+async def _commit(session: AsyncSession, pooled: EngineConnection) -> None:
     if not session.in_transaction():
         return
     # The flush may wait for other writers and can be cancelled; the commit cannot.
     await session.flush()
     # PostgreSQL answers COMMIT in a failed transaction with a rollback and no error; this fails.
-    await session.execute(text("SELECT 1"))
+    await pooled.driver_connection.execute("SELECT")
     # A cancellation that has arrived is raised here: then COMMIT is not sent.
     await asyncio.sleep(0)
     await uninterrupted(session.commit())
 
 
-async def _end(pooled: PooledConnection, session: AsyncSession | None) -> None:
+async def _end(pooled: EngineConnection, session: AsyncSession | None) -> None:
     """Roll back unless committed, and release the connection; close it if that fails."""
     usable = True
     try:
         async with asyncio.timeout(ROLLBACK_TIMEOUT):
             if session is not None:
                 await session.close()
-    except DRIVER_ERRORS:
+    except (*DRIVER_ERRORS, exc.SQLAlchemyError):
         usable = False
     await pooled.release(usable=usable)

@@ -9,11 +9,10 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-import asyncpg
-from sqlalchemy.ext.asyncio import AsyncEngine
-
 from ngdata._connections.driver_errors import DRIVER_ERRORS
 from ngdata._connections.pooled_connection import ROLLBACK_TIMEOUT, PooledConnection
+from ngdata._connections.write_connection import WriteConnection
+from ngdata._connections.write_pool import WritePool
 
 __all__ = ["Transaction"]
 
@@ -23,23 +22,23 @@ class Transaction:
 
     Parameters
     ----------
-    engine : AsyncEngine
+    pool : WritePool
     set_local : function of a connection
         Sets the transaction's settings, where the connection does not have them.
     """
 
     def __init__(
         self,
-        engine: AsyncEngine,
-        set_local: Callable[[asyncpg.Connection[Any]], Awaitable[None]],
+        pool: WritePool,
+        set_local: Callable[[WriteConnection], Awaitable[None]],
     ) -> None:
-        self._pooled = PooledConnection(engine)
+        self._pooled = PooledConnection(pool)
         self._set_local = set_local
         self._transaction: Any = None
         self.abort = self._pooled.abort
 
     @property
-    def connection(self) -> asyncpg.Connection[Any]:
+    def connection(self) -> WriteConnection:
         """The connection on which the transaction was begun."""
         return self._pooled.driver_connection
 
@@ -47,7 +46,7 @@ class Transaction:
         """Acquire a connection and begin."""
         await self._pooled.acquire(self._begin_on)
 
-    async def _begin_on(self, connection: asyncpg.Connection[Any]) -> None:
+    async def _begin_on(self, connection: WriteConnection) -> None:
         # Named, because a role behind a pooler may have another default.
         self._transaction = connection.transaction(isolation="read_committed")
         await self._transaction.start()

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, Final
 from urllib.parse import quote
 
-import adbc_driver_postgresql.dbapi as adbc
+import adbc_driver_manager as adbc
 import psutil
 
 from ngdata._config.driver_arguments import libpq_url
@@ -41,7 +41,7 @@ def fetch_value(url: str, sql: str, connect_timeout: int = 5) -> Any:
     uri = libpq_url(url, {}, connect_timeout, "ngdata")
     with connect_libpq(uri) as connection, connection.cursor() as cursor:
         cursor.execute(sql)
-        row = cursor.fetchone()
+        row = cursor.row()
         return None if row is None else row[0]
 
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-import adbc_driver_postgresql.dbapi as adbc
+import adbc_driver_manager as adbc
 
 from ngdata._connections.driver_errors import shortage
 from ngdata._local import directories, state

@@ -19,11 +19,11 @@ from ngdata._query.model import (
     select_list,
 )
 
-__all__ = ["TRAJECTORIES", "events_of", "listing"]
+__all__ = ["COLUMNS", "TRAJECTORIES", "events_of", "listing"]
 
 TRAJECTORIES: Final = "experience.experience_trajectories"
 
-_LISTING: Final = {
+COLUMNS: Final = {
     Column("trajectory_id", Kind.TEXT): "t.id::text",
     Column("start_time", Kind.TIME): "t.start_time",
     Column("end_time", Kind.TIME): "t.end_time",
@@ -78,6 +78,6 @@ def listing(
     if limit_clause:
         rows += f" ORDER BY t.id{limit_clause}"
     statement = (
-        f"SELECT {select_list(_LISTING)} FROM ({rows}) AS t ORDER BY t.start_time NULLS LAST, t.id"
+        f"SELECT {select_list(COLUMNS)} FROM ({rows}) AS t ORDER BY t.start_time NULLS LAST, t.id"
     )
-    return Query(statement, tuple(_LISTING), relations)
+    return Query(statement, tuple(COLUMNS), relations)

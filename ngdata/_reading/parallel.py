@@ -12,7 +12,7 @@ import os
 from collections import deque
 from typing import Final
 
-import adbc_driver_postgresql.dbapi as adbc
+import adbc_driver_manager as adbc
 import numpy as np
 import pyarrow as pa
 

@@ -13,7 +13,7 @@ from contextlib import aclosing
 from types import EllipsisType
 from typing import Any, Final, Literal, Protocol, TypeAlias, TypeVar, get_args
 
-import adbc_driver_postgresql.dbapi as adbc
+import adbc_driver_manager as adbc
 import pandas as pd
 
 from ngdata._arguments.numbers import positive

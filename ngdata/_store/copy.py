@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import io
-import re
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import closing
 from itertools import chain
@@ -20,11 +19,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from pyarrow import csv
-from tqdm.auto import tqdm
 
-from ngdata._connections.driver_errors import translate
 from ngdata._connections.threads import Worker
-from ngdata.errors import IntegrityError
+from ngdata._store.integrity import integrity_error
 
 __all__ = ["copy_into", "progress_bar"]
 
@@ -36,8 +33,6 @@ _REFRESH_SECONDS: Final = 0.5
 # Every value is quoted, because an unquoted empty text would be NULL.
 _CSV: Final = csv.WriteOptions(include_header=False, quoting_style="all_valid")
 
-_ID: Final = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
-
 
 async def copy_into(
     connection: asyncpg.Connection[Any],
@@ -48,7 +43,7 @@ async def copy_into(
     rows_per_copy: int | None = None,
     progress: bool | None = None,
     key: str = "id",
-    label: Callable[[int], str] | None = "row {}".format,
+    label: Callable[[int], str] = "row {}".format,
 ) -> None:
     """Write all rows, or fail; the caller's transaction decides what stays.
 
@@ -69,8 +64,8 @@ async def copy_into(
         Show a bar: always, never, or (None) if it takes longer than two seconds.
     key : str
         What an error calls the column ``id``: its name in the caller's frame or arguments.
-    label : callable or None
-        Return what an error calls a row, by its number in `rows`; None: there is only one.
+    label : callable
+        Return what an error calls a row, by its number in `rows`.
 
     Raises
     ------
@@ -107,7 +102,14 @@ async def copy_into(
                 completed = batches if rows_per_copy is not None else batches[-1:]
                 bar.update(sum(batch.num_rows for batch in completed))
         except asyncpg.IntegrityConstraintViolationError as error:
-            raise _integrity_error(error, rows, where, key, label) from None
+            raise integrity_error(
+                error,
+                rows.column_names,
+                lambda name, value: pc.index(rows[name], value).as_py(),
+                where=where,
+                key=key,
+                label=label,
+            ) from None
         finally:
             if refreshing is not None:
                 refreshing.cancel()
@@ -126,6 +128,9 @@ def progress_bar(total: int | None, unit: str, name: str, progress: bool | None)
 
     It is shown always, never, or (None) after two seconds.
     """
+    # In a notebook, it loads the widgets.
+    from tqdm.auto import tqdm
+
     return tqdm(
         total=total,
         unit=f" {unit}",
@@ -183,29 +188,3 @@ def _as_array_text(lists: pa.FixedSizeListArray) -> pa.Array:
         *elements, ",", null_handling="replace", null_replacement="NULL"
     )
     return pc.binary_join_element_wise("{", joined, "}", "")
-
-
-def _integrity_error(
-    error: asyncpg.IntegrityConstraintViolationError,
-    rows: pa.Table,
-    where: str,
-    key: str,
-    label: Callable[[int], str] | None,
-) -> Exception:
-    """Return an error that names the id and its row; the server's detail has it in any language."""
-    match = _ID.search(error.detail or "")
-    dangling = isinstance(error, asyncpg.ForeignKeyViolationError)
-    if match is None or not (dangling or isinstance(error, asyncpg.UniqueViolationError)):
-        return translate(error, where)
-    for name in rows.column_names:
-        if name.endswith("_id") if dangling else name == "id":
-            row = pa.compute.index(rows[name], match[0]).as_py()
-            if row >= 0:
-                problem = "names no token" if dangling else "already exists"
-                place = "" if label is None else f" in {label(row)}"
-                named = IntegrityError(
-                    f"{key if name == 'id' else name} {match[0]}{place} {problem}; nothing was written"
-                )
-                named.sqlstate = error.sqlstate
-                return named
-    return translate(error, where)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, Final
+from typing import Final
 
-import asyncpg
 import pyarrow as pa
 
-from ngdata._arguments.ids import Id
+from ngdata._connections.write_connection import WriteConnection
+from ngdata._query import trajectories
+from ngdata._query.model import Kind, select_list
 from ngdata._store.fields import EVENTS, TRAJECTORIES
 from ngdata._store.input_frames import Frame, as_dataframe
 from ngdata.errors import IntegrityError, NotFoundError
@@ -17,8 +17,6 @@ __all__ = [
     "RELATION",
     "TRAJECTORY_RELATION",
     "check_frame",
-    "check_row",
-    "check_trajectory",
     "end_trajectory",
 ]
 
@@ -38,39 +36,42 @@ def check_frame(frame: Frame) -> pa.Table:
     return pa.table(EVENTS.check_frame(events))
 
 
-def check_row(values: Mapping[str, Any]) -> pa.Table:
-    """Return the arguments of one event as a row of the table.
+# How each kind of column is returned by a write, and its type in Arrow.  Casts keep the prepared
+# statement valid if a column's type changes.  Times are microseconds, because asyncpg cannot read
+# years after 9999, which other programs may write.
+_RETURNED: Final = {
+    Kind.TEXT: ("{}", pa.string()),
+    Kind.JSON: ("{}", pa.string()),
+    Kind.INTEGER: ("{}::int8", pa.int64()),
+    Kind.FLOAT: ("{}::float8", pa.float64()),
+    Kind.TIME: ("(extract(epoch FROM {}) * 1000000)::int8", pa.timestamp("us", tz="UTC")),
+}
 
-    Raises
-    ------
-    InvalidQueryError
-        The first bad value.
+_ENDED: Final = {
+    column: _RETURNED[column.kind][0].format(expression)
+    for column, expression in trajectories.COLUMNS.items()
+}
+
+_END: Final = (
+    f"UPDATE {TRAJECTORY_RELATION} AS t SET ended_at = clock_timestamp()"
+    f" WHERE t.id = $1::text::uuid AND t.ended_at IS NULL RETURNING {select_list(_ENDED)}"
+)
+
+
+async def end_trajectory(connection: WriteConnection, trajectory_id: str) -> pa.Table:
+    """End a trajectory, or raise `NotFoundError` or `IntegrityError`.
+
+    Returns
+    -------
+    pyarrow.Table
+        Its row, with the columns of a list of trajectories.
     """
-    return pa.table(EVENTS.check_row(values))
-
-
-def check_trajectory(trajectory_id: Id | None, metadata: Mapping[str, Any] | None) -> pa.Table:
-    """Return the arguments of a new trajectory as a row of the table.
-
-    Raises
-    ------
-    InvalidQueryError
-        The bad value.
-    """
-    values = {"trajectory_id": trajectory_id, "metadata": metadata}
-    return pa.table(TRAJECTORIES.check_row(values))
-
-
-async def end_trajectory(connection: asyncpg.Connection[Any], trajectory_id: str) -> None:
-    """End a trajectory, or raise `NotFoundError` or `IntegrityError`."""
     while True:
-        ended = await connection.fetchval(
-            f"UPDATE {TRAJECTORY_RELATION} SET ended_at = clock_timestamp()"
-            " WHERE id = $1::uuid AND ended_at IS NULL RETURNING id",
-            trajectory_id,
-        )
+        statement = await connection.prepare(_END)
+        ended = await statement.fetchrow(trajectory_id)
         if ended is not None:
-            return
+            types = {column.name: _RETURNED[column.kind][1] for column in _ENDED}
+            return pa.table({name: pa.array([ended[name]], types[name]) for name in types})
         row = await connection.fetchrow(
             f"SELECT ended_at FROM {TRAJECTORY_RELATION} WHERE id = $1::uuid", trajectory_id
         )

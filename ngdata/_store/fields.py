@@ -17,7 +17,8 @@ from __future__ import annotations
 
 import datetime as dt
 import os
-from collections.abc import Mapping
+import uuid
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Final
@@ -55,6 +56,7 @@ __all__ = [
     "TRAJECTORIES",
     "Field",
     "FieldTable",
+    "new_id",
     "new_ids",
     "now",
 ]
@@ -92,6 +94,8 @@ class Field:
 
     def check(self, value: Any) -> Any:
         """Return a single value in the form that is written, or the default if it is missing."""
+        if value is None and not self.required:
+            return self.default_value()
         return _checked(value, self.name, self)
 
     def check_column(self, values: pd.Series[Any]) -> pa.Array:
@@ -156,20 +160,32 @@ class FieldTable:
                 columns[name] = self[name].check_column(frame[name])
         return columns
 
-    def check_row(self, values: Mapping[str, Any]) -> dict[str, pa.Array]:
-        """Check the values of a single row, and return them as columns of one value each.
+    def check_row(self, values: Mapping[str, Any]) -> dict[str, Any]:
+        """Check the values of a single row, and return all of its columns by the table's names.
+
+        None stands for a missing value, and in the row for NULL.
 
         Raises
         ------
         InvalidQueryError
             The first bad value.
         """
-        key = Field(self.key, Uuid(), default=lambda: new_ids(1)[0].as_py())
-        columns = {"id": pa.array([key.check(values.get(self.key))], key.type.arrow)}
-        for name, value in values.items():
-            if name != self.key:
-                columns[name] = pa.array([self[name].check(value)], self[name].type.arrow)
-        return columns
+        get = values.get
+        return {column: field.check(get(field.name)) for column, field in self._arguments}
+
+    @cached_property
+    def _arguments(self) -> tuple[tuple[str, Field], ...]:
+        """The columns that `check_row` returns, and what it checks each by."""
+        key = Field(self.key, Uuid(), default=new_id)
+        return (("id", key), *((f.name, f) for f in self.fields if f.in_frames))
+
+    def table(self, rows: Sequence[Mapping[str, Any]]) -> pa.Table:
+        """Return checked rows, which all have the columns of the first, as one Arrow table."""
+        types = {"id": Uuid.arrow} | {field.name: field.type.arrow for field in self.fields}
+        names = rows[0] if rows else types
+        return pa.table(
+            {name: pa.array([row[name] for row in rows], types[name]) for name in names}
+        )
 
     def check_attribute(self, name: str, value: Any) -> Any:
         """Check the value of an entity's attribute, and return it as the entity holds it."""
@@ -204,6 +220,11 @@ def _key_column(frame: pd.DataFrame, name: str) -> pa.Array:
             f"{name} {text[repeated]} appears in rows {first} and {repeated}; nothing was written"
         )
     return pc.coalesce(ids.cast(pa.large_string()), new_ids(len(frame)))
+
+
+def new_id() -> str:
+    """Return one random id, as `new_ids` does."""
+    return str(uuid.uuid4())
 
 
 def new_ids(count: int) -> pa.Array:

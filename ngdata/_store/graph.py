@@ -1,16 +1,15 @@
-"""Writes of connections: frames and arguments, checked, as rows of `graph.connections`."""
+"""Writes of connections: frames, checked, as rows of `graph.connections`."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, Final
+from typing import Final
 
 import pyarrow as pa
 
 from ngdata._store.fields import CONNECTIONS
 from ngdata._store.input_frames import Frame, as_dataframe
 
-__all__ = ["RELATION", "ROWS_PER_COPY", "check_frame", "check_row"]
+__all__ = ["RELATION", "ROWS_PER_COPY", "check_frame"]
 
 RELATION: Final = CONNECTIONS.relation
 
@@ -28,14 +27,3 @@ def check_frame(frame: Frame) -> pa.Table:
     """
     connections = as_dataframe(frame, CONNECTIONS.required, CONNECTIONS.optional)
     return pa.table(CONNECTIONS.check_frame(connections))
-
-
-def check_row(values: Mapping[str, Any]) -> pa.Table:
-    """Return the arguments of one connection as a row of the table.
-
-    Raises
-    ------
-    InvalidQueryError
-        The first bad value.
-    """
-    return pa.table(CONNECTIONS.check_row(values))

@@ -68,7 +68,7 @@ class ValueType(ABC):
     Attributes
     ----------
     sql : str
-        The PostgreSQL type as which a checked value is bound, with a cast where it is bound as text.
+        The PostgreSQL type as which `bound` values are bound, with a cast where they are text.
     arrow : pyarrow.DataType
         The type of a checked column.
     """
@@ -95,6 +95,10 @@ class ValueType(ABC):
 
     def to_attribute(self, checked: Any) -> Any:
         """Return a checked value as an entity holds it."""
+        return checked
+
+    def bound(self, checked: Any) -> Any:
+        """Return a checked value as it is bound to a parameter of type `sql`; None is NULL."""
         return checked
 
     def is_missing(self, value: Any) -> bool:
@@ -163,7 +167,13 @@ def _unreadable(values: pd.Series[Any], name: str, error: Exception) -> InvalidQ
     )
 
 
+# The types of most values, which pandas need not be asked about.
+_NEVER_MISSING: Final = frozenset({str, int, bool, dict, bytes, uuid.UUID, dt.datetime})
+
+
 def _is_na(value: Any) -> bool:
+    if value is None or type(value) in _NEVER_MISSING:
+        return value is None
     try:
         return pd.api.types.is_scalar(value) and bool(pd.isna(value))
     except Exception:  # a signaling NaN of Decimal compares with nothing
@@ -247,6 +257,8 @@ class Number(ValueType):
 
         In a column NaN does; a single value that is NaN was computed, and is a mistake.
         """
+        if type(value) is float:
+            return False
         return super().is_missing(value) and not isinstance(value, float | np.floating | Decimal)
 
     def _column(self, values: pd.Series[Any], name: str, default: Any, required: bool) -> pa.Array:
@@ -369,13 +381,17 @@ _LAST_TIME: Final = pd.Timestamp("9999-12-31 23:59:59.999999", tz="UTC")
 class Time(ValueType):
     """Points in time with a zone, or whole milliseconds since the epoch; rounded down to a microsecond."""
 
-    sql = "timestamptz"
+    sql = "text::timestamptz"
     arrow = pa.timestamp("us", tz="UTC")
 
     def _value(self, value: Any, name: str, row: int | None) -> dt.datetime:
         """Return one time in UTC."""
         # The unit of a column's integers is checked for all of them at once.
         return as_utc(value, f"{name}{_in_row(row)}", check_unit=row is None)
+
+    def bound(self, checked: Any) -> Any:
+        """Return a time as text: asyncpg sends the first and the last of Python's as infinite."""
+        return None if checked is None else checked.isoformat()
 
     def _column(self, values: pd.Series[Any], name: str, default: Any, required: bool) -> pa.Array:
         """Return a column of times in UTC."""
@@ -462,7 +478,7 @@ _NO_SEQUENCES: Final = (str, bytes, bytearray, memoryview, Mapping, Set)
 class Coordinates(ValueType):
     """One axis of a token on its eight levels; None or NaN where the token is undefined."""
 
-    sql = "float8[]"
+    sql = "text::float8[]"
     arrow = pa.list_(pa.float64(), 8)
 
     def _value(self, value: Any, name: str, row: int | None) -> list[float | None]:
@@ -474,6 +490,13 @@ class Coordinates(ValueType):
                 name, row, value, "eight numbers, one for each level, with None where undefined"
             )
         return [None if is_missing(level) else self._number(level, name, row) for level in levels]
+
+    def bound(self, checked: Any) -> Any:
+        """Return an array as text, whose floats read back the same.
+
+        asyncpg would ask the server about arrays, on each new connection, before it can send one.
+        """
+        return f"{{{','.join('NULL' if level is None else repr(level) for level in checked)}}}"
 
     def _number(self, value: Any, name: str, row: int | None) -> float:
         number = as_float(value)

@@ -1,6 +1,7 @@
 """The command `ngdata`: embedded servers, schema, maintenance, psql, file loads and the demo.
 
 An error of ngdata ends a command with its text on stderr and exit code 1, without a traceback.
+Each command imports what it runs, so that help and short commands answer at once.
 """
 
 from __future__ import annotations
@@ -10,16 +11,15 @@ import importlib.metadata
 import json
 import os
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from typer.core import TyperGroup
 
-from ngdata import _local
-from ngdata._config import postgres_url
-from ngdata._config.settings import load_settings
-from ngdata._local.fallback import resolve_servers
 from ngdata.errors import NGDataError
+
+if TYPE_CHECKING:
+    from ngdata._local import Status
 
 __all__ = ["app"]
 
@@ -63,6 +63,9 @@ def _main(
 @app.command()
 def up() -> None:
     """Start or join the embedded servers, and migrate them to the newest schema."""
+    from ngdata import _local
+    from ngdata._config import postgres_url
+
     addresses = _local.up()
     typer.echo(f"running: {postgres_url.without_password(addresses.database_url)}")
     typer.echo("`ngdata status` shows details, `ngdata down` stops it")
@@ -71,6 +74,8 @@ def up() -> None:
 @app.command()
 def down() -> None:
     """Stop the embedded servers; the data are kept."""
+    from ngdata import _local
+
     typer.echo("stopped" if _local.down() else "nothing was running")
 
 
@@ -81,6 +86,8 @@ def status(
     ] = False,
 ) -> None:
     """Show the embedded servers without starting them; exit code 3 if they do not run."""
+    from ngdata import _local
+
     state = _local.status()
     if as_json:
         typer.echo(json.dumps(_as_json(state), indent=2))
@@ -93,6 +100,7 @@ def status(
 @app.command()
 def migrate() -> None:
     """Migrate the configured database, by default the embedded one, to the newest schema."""
+    from ngdata._config import postgres_url
     from ngdata._connections.revision import HEAD
     from ngdata._store.migrate import upgrade
 
@@ -158,6 +166,7 @@ def optimize(
 @app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
 def psql(context: typer.Context) -> None:
     """Open psql on the configured database; further arguments are passed to psql."""
+    from ngdata._config import postgres_url
     from ngdata._local.binaries import find_psql
 
     url, password = postgres_url.split_password(_configured_url())
@@ -238,19 +247,24 @@ def _load(
 
 
 def _configured_url() -> str:
+    from ngdata._config.settings import load_settings
+    from ngdata._local.fallback import resolve_servers
+
     url = resolve_servers(load_settings()).database_url
     assert url is not None
     return url.get_secret_value()
 
 
-def _as_json(state: _local.Status) -> dict[str, Any]:
+def _as_json(state: Status) -> dict[str, Any]:
     fields = dataclasses.asdict(state)
     addresses = fields.pop("addresses") or {"database_url": None, "redis_url": None}
     values = addresses | fields
     return {name: str(v) if isinstance(v, Path) else v for name, v in values.items()}
 
 
-def _print_status(state: _local.Status) -> None:
+def _print_status(state: Status) -> None:
+    from ngdata._config import postgres_url
+
     summary = "running" if state.running else "not running; `ngdata up` starts them"
     rows: list[tuple[str, object]] = [("servers", summary), ("home", state.home)]
     if state.addresses is not None:

@@ -17,6 +17,7 @@ from urllib.parse import quote
 
 import pytest
 import redis
+import sqlalchemy
 from IPython.core.formatters import DisplayFormatter
 
 import ngdata
@@ -88,6 +89,11 @@ def in_file(server, monkeypatch, tmp_path):
 PLACES = [in_url, in_query, in_environment, in_parts, in_file]
 
 
+async def session_of_entities(database):
+    async with database.session() as session:
+        await session.execute(sqlalchemy.text("SELECT 1"))
+
+
 @pytest.mark.parametrize("place", PLACES)
 def test_a_client_at_work(teller, monkeypatch, tmp_path, caplog, capfd, place):
     arguments = place(teller, monkeypatch, tmp_path)
@@ -102,6 +108,7 @@ def test_a_client_at_work(teller, monkeypatch, tmp_path, caplog, capfd, place):
         assert ng.tokens.delete([token]) == 1
         with pytest.raises(NGDataError) as caught:
             ng.tokens.create({0: (1, 2, 3)}, metadata={"key": "\0"})
+        ng._loop.run(session_of_entities(ng._wrapped._database))
         display, _ = DisplayFormatter().format(ng)
         health = ng.health()
         assert health["ok"]

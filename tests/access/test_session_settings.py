@@ -444,8 +444,7 @@ def test_the_page_lists_every_setting_and_variable():
 def test_libpq_knows_every_parameter(store, monkeypatch):
     """Were one unknown, it would be left out, and its variable would have an effect."""
     monkeypatch.setattr("ngdata._connections.libpq.RECENT_PARAMETERS", frozenset())
-    with connect_libpq(libpq_url(store, {}, 5, "test")) as connection:
-        assert connection.adbc_get_info()["vendor_name"] == "PostgreSQL"
+    connect_libpq(libpq_url(store, {}, 5, "test")).close()
 
 
 def test_an_older_libpq_gets_the_parameters_it_knows(store, monkeypatch):

@@ -21,6 +21,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import polars  # noqa: F401 - it has a signal handler of its own, under which waits behave differently
 import psutil
 
 import ngdata

@@ -77,8 +77,9 @@ def test_statement_timeout_is_a_query_timeout_for_reads_and_writes(observed):
         with observed.locked("tokens.tokens"):
             with pytest.raises(QueryTimeout, match="allow it more time"):
                 ng.tokens.get([])
-            with pytest.raises(QueryTimeout, match="allow it more time"):
-                ng.tokens.bulk_create(POINTS)
+            for write in (lambda: ng.tokens.bulk_create(POINTS), lambda: ng.tokens.create(ONE)):
+                with pytest.raises(QueryTimeout, match="allow it more time"):
+                    write()
         ng.tokens.bulk_create(POINTS)
         assert len(ng.tokens.find_in_region(*BOX)) == 2
 
@@ -96,19 +97,52 @@ def test_a_timeout_while_rows_are_computed_is_a_query_timeout(observed, cache):
         assert caught.value.sqlstate == "57014"
 
 
-def test_cancelled_write_leaves_nothing_behind(observed):
+TOKEN = "00000000-0000-4000-8000-00000000000a"
+RUN = "00000000-0000-4000-8000-00000000000b"
+ONE = {0: (0.5, 0.5, 0.5)}
+
+# Each with the table on which it waits for a lock.
+WRITES = {
+    "bulk_create": ("tokens.tokens", lambda ang: ang.tokens.bulk_create(POINTS)),
+    "create": ("tokens.tokens", lambda ang: ang.tokens.create(ONE)),
+    "update": ("tokens.tokens", lambda ang: ang.tokens.update(TOKEN, coords=ONE)),
+    "delete": ("tokens.tokens", lambda ang: ang.tokens.delete(TOKEN)),
+    "create_connection": (
+        "graph.connections",
+        lambda ang: ang.graph.create_connection(TOKEN, TOKEN),
+    ),
+    "create_event": (
+        "experience.experience_events",
+        lambda ang: ang.experience.create_event("a", trajectory_id=RUN),
+    ),
+    "end_trajectory": (
+        "experience.experience_trajectories",
+        lambda ang: ang.experience.end_trajectory(RUN),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", WRITES)
+def test_cancelled_write_leaves_nothing_behind(observed, execute, name):
+    table, write = WRITES[name]
+    rows = f"SELECT t::text FROM {table} AS t"
+
     async def main():
         async with await ngdata.connect_async(observed.url) as ang:
-            with observed.locked("tokens.tokens", "EXCLUSIVE"):
-                write = asyncio.create_task(ang.tokens.bulk_create(POINTS))
+            await ang.tokens.create({0: (9, 9, 9)}, token_id=TOKEN)
+            await ang.experience.start_trajectory(RUN)
+            before = execute(observed.url, rows)
+            with observed.locked(table, "EXCLUSIVE"):
+                writing = asyncio.create_task(write(ang))
                 await asyncio.to_thread(observed.until_locked_out)
-                write.cancel()
+                writing.cancel()
                 with pytest.raises(asyncio.CancelledError):
-                    await write
+                    await writing
                 assert observed.busy() == 0
-            assert await ang.tokens.count_in_region(*BOX) == 0
-            await ang.tokens.bulk_create(POINTS)
-            assert await ang.tokens.count_in_region(*BOX) == 2
+            assert execute(observed.url, rows) == before
+            assert (await ang.pool_status())["write"]["in_use"] == 0
+            await write(ang)
+            assert execute(observed.url, rows) != before
 
     asyncio.run(main())
 
@@ -178,16 +212,19 @@ ng = ngdata.connect(URL)
 ng.tokens.get([])
 print("ready", flush=True)
 try:
-    ng.tokens.find_in_region((0, 0, 0), (1, 1, 1))
+    ng.tokens.{call}
 except KeyboardInterrupt:
     print("interrupted", flush=True)
 input()
-print(len(ng.tokens.find_in_region((0, 0, 0), (1, 1, 1))), ng.pool_status()["read"]["in_use"])
+in_use = {{pool["in_use"] for pool in ng.pool_status().values()}}
+print(len(ng.tokens.find_in_region((0, 0, 0), (1, 1, 1))), in_use)
 """
+CALLS = ["find_in_region((0, 0, 0), (1, 1, 1))", "create({0: (0, 0, 0)})"]
 
 
-def test_ctrl_c_in_a_script_stops_the_query_and_the_client_stays_usable(observed, script):
-    with script(INTERRUPTED) as program:
+@pytest.mark.parametrize("call", CALLS)
+def test_ctrl_c_in_a_script_stops_the_query_and_the_client_stays_usable(observed, script, call):
+    with script(INTERRUPTED.format(call=call)) as program:
         with observed.locked("tokens.spatial_index"):
             assert program.stdout.readline() == "ready\n"
             observed.until_locked_out()
@@ -195,7 +232,7 @@ def test_ctrl_c_in_a_script_stops_the_query_and_the_client_stays_usable(observed
             assert program.stdout.readline() == "interrupted\n"
             assert observed.busy() == 0
         out, err = program.communicate("\n", timeout=20)
-        assert (program.returncode, out, err) == (0, "0 0\n", "")
+        assert (program.returncode, out, err) == (0, "0 {0}\n", "")
 
 
 INTERRUPTED_ASYNC = """
@@ -211,7 +248,7 @@ except KeyboardInterrupt:
 """
 
 
-@pytest.mark.parametrize("call", ["find_in_region((0, 0, 0), (1, 1, 1))", "create({0: (0, 0, 0)})"])
+@pytest.mark.parametrize("call", CALLS)
 def test_ctrl_c_in_asyncio_run_stops_the_running_call(observed, script, call):
     others = observed.count("true")  # of clients that other tests share
     with (

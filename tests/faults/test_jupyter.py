@@ -7,6 +7,14 @@ import time
 import pytest
 from jupyter_client.manager import start_new_kernel
 
+import ngdata
+from ngdata._client.sync.cache import Cache
+from ngdata._client.sync.experience import Experience
+from ngdata._client.sync.graph import Graph
+from ngdata._client.sync.tokens import Tokens
+
+PARTS = {"cache": Cache, "experience": Experience, "graph": Graph, "tokens": Tokens}
+
 READY = """
 import ngdata
 ng = ngdata.connect(URL)
@@ -46,6 +54,14 @@ class Notebook:
         reply = self.reply(self.send(code))
         assert reply["status"] == "ok", reply
         return reply["shown"]
+
+    def complete(self, code: str) -> set[str]:
+        """Return the names that Tab offers at the end of the code."""
+        message_id = self.client.complete(code, len(code))
+        while True:
+            message = self.client.get_shell_msg(timeout=60)
+            if message["parent_header"].get("msg_id") == message_id:
+                return {match.rpartition(".")[2] for match in message["content"]["matches"]}
 
     def close(self) -> None:
         self.client.stop_channels()
@@ -92,13 +108,17 @@ def test_an_interrupt_stops_the_query_and_the_client_stays_usable(notebook, obse
 
 
 def test_tab_completion_and_help_show_the_real_methods(notebook):
-    reply = notebook.client.complete("ng.tokens.find_", 15)
-    while True:
-        message = notebook.client.get_shell_msg(timeout=60)
-        if message["parent_header"].get("msg_id") == reply:
-            break
-    names = {match.rpartition(".")[2] for match in message["content"]["matches"]}
-    assert {"find_in_region", "find_nearest", "find_within"} <= names
+    assert notebook.complete("ngdata.") == set(ngdata.__all__)
+    methods = {name for name in dir(ngdata.Client) if not name.startswith("_")}
+    assert notebook.complete("ng.") == methods | PARTS.keys()
+    for name, part in PARTS.items():
+        methods = {method for method in dir(part) if not method.startswith("_")}
+        assert notebook.complete(f"ng.{name}.") == methods
+    assert notebook.complete("ang.tokens.find_") == {
+        "find_in_region",
+        "find_nearest",
+        "find_within",
+    }
     shown = notebook.run("import inspect; print(inspect.signature(ng.tokens.find_nearest))")
     assert "point" in shown
     assert "max_distance" in shown

@@ -33,6 +33,7 @@ from ngdata.admin.reindex import Reindexed, reindex
 from ngdata.errors import ConfigError, DatabaseUnavailable, IntegrityError, QueryTimeout
 from tests.conftest import execute
 from tests.faults.conftest import wait_until
+from tests.round_trips import counted
 
 PASSWORD = "pass:word@bouncer"
 CONFIGURATION = """
@@ -211,6 +212,21 @@ def test_a_cancelled_query_ends_on_the_server_and_the_client_stays_usable(bounce
         await client.close()
 
     asyncio.run(read_and_write())
+
+
+def test_a_single_write_prepares_its_statement_each_time(bouncer):
+    """The next transaction may be on another connection of the server: two clients take turns."""
+    with (
+        counted(bouncer.url) as trips,
+        ngdata.connect(trips.url) as one,
+        ngdata.connect(bouncer.url) as two,
+    ):
+        for client in (one, two) * 3:
+            before = trips.count
+            token = client.tokens.create({0: (1, 2, 3)})
+            # BEGIN, the session's settings, twice the statement, COMMIT.
+            assert trips.count - before == (5 if client is one else 0)
+            assert client.tokens.update(token, weight=2.0) == client.tokens.delete(token) == 1
 
 
 def test_an_iteration_that_ends_early_releases_its_connection(through, database_url):

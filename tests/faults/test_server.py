@@ -124,6 +124,30 @@ def test_a_read_whose_backend_is_killed_fails_or_succeeds_and_the_client_recover
     assert len(ng.tokens.find_in_region(*BOX)) == 1
 
 
+def test_a_single_write_whose_backend_is_killed_leaves_nothing(victim, ng, wait_until):
+    token = ng.tokens.create({0: (0, 0, 0)})
+    calls = (
+        lambda: ng.tokens.create({0: (0.5, 0, 0)}),
+        lambda: ng.tokens.update(token, weight=5.0),
+    )
+    for call in calls:
+        with locked(victim, "tokens.tokens"):
+            join = in_thread(call)
+            wait_until(lambda: waiting(victim) == 1)
+            for title, backend in victim.backends().items():
+                with contextlib.suppress(psutil.Error):
+                    if "waiting" in title:
+                        backend.send_signal(signal.SIGKILL)
+        (error,) = join()
+        assert isinstance(error, DatabaseUnavailable)
+        wait_until(lambda: works(ng))
+        assert ng.pool_status()["write"]["in_use"] == 0
+    assert ng.tokens.count_in_region(*EVERYTHING) == 1
+    assert ng.tokens.get(token).weight.tolist() == [1.0]
+    ng.tokens.create({0: (0.5, 0, 0)})
+    assert ng.tokens.count_in_region(*EVERYTHING) == 2
+
+
 def test_idle_connections_lost_in_a_restart_do_not_fail_the_next_call(victim, ng):
     ng.tokens.create({0: (0, 0, 0)})
     assert len(ng.tokens.find_in_region(*BOX)) == 1
@@ -266,6 +290,8 @@ def test_a_transaction_that_the_server_ends_for_idling_is_an_error_and_the_next_
 
 
 def test_a_database_of_another_revision_is_reported_when_connecting_and_later(victim, ng):
+    # Prepares its statement, which outlives the schema.
+    ng.tokens.create({0: (0, 0, 0)})
     migrate.downgrade(victim.url)
     try:
         with pytest.raises(SchemaVersionError, match="ngdata migrate"):
@@ -291,11 +317,11 @@ def test_a_missing_server_is_reported_when_connecting():
 
 
 @contextlib.contextmanager
-def locked(victim):
+def locked(victim, table="tokens.spatial_index"):
     """Hold a lock on a connection that is killed together with the others."""
     holder = adbc.connect(victim.url)
     with holder.cursor() as cursor:
-        cursor.execute("LOCK TABLE tokens.spatial_index IN ACCESS EXCLUSIVE MODE")
+        cursor.execute(f"LOCK TABLE {table} IN ACCESS EXCLUSIVE MODE")
     yield
     for close in (holder.rollback, holder.close):
         with contextlib.suppress(adbc.Error):

@@ -2,6 +2,7 @@
 
 import asyncio
 import uuid
+from urllib.parse import parse_qsl, urlsplit
 
 import pytest
 from sqlalchemy import text
@@ -16,6 +17,8 @@ from ngdata.errors import (
     NotFoundError,
 )
 from ngdata.repositories import ConnectionModel, DatabaseFactory, TokenModel
+from tests.conftest import execute
+from tests.round_trips import counted
 
 
 def test_commits_on_leaving_and_entities_stay_usable(with_manager, layer, token, outside):
@@ -282,5 +285,105 @@ def test_a_closed_manager_raises(config):
                 pass
         assert not await manager.health_check()
         await manager.close()
+
+    asyncio.run(go())
+
+
+def test_a_single_write_takes_three_round_trips(config, database_url, layer, token):
+    """SAVEPOINT, the statement, RELEASE; and one more where the connection prepares it."""
+
+    async def go(trips):
+        manager = await DatabaseFactory.create_database_manager(config)
+        async with manager.session() as session:
+            here = layer(manager, session)
+            one, two = [await here.tokens.create(token()) for _ in range(2)]
+
+            async def update():
+                one.weight += 1
+                await here.tokens.update(one)
+
+            calls = {
+                "create": lambda: here.tokens.create(token()),
+                "create_connection": lambda: here.graph.create_connection(one.id, two.id),
+                "create_event": lambda: here.experience.create_event("a", token_id=one.id),
+                "update": update,
+                "delete": lambda: here.tokens.delete(uuid.uuid4()),
+            }
+            for name, call in calls.items():
+                # A token that was just created is first read, with the values that triggers set.
+                counts = []
+                for _ in range(3):
+                    before = trips.count
+                    await call()
+                    counts.append(trips.count - before)
+                assert max(counts) <= 5, name
+                assert counts[-1] == 3, name
+            await here.tokens.bulk_create([token(float(n)) for n in range(50)])
+            kept = "SELECT name, length(statement) FROM pg_prepared_statements"
+            statements = (await session.execute(text(kept))).all()
+            assert len(statements) == 5
+            assert max(length for _, length in statements) < 1000
+        await DatabaseFactory.close_all()
+
+    with counted(database_url) as trips:
+        config["postgres"]["host"] = dict(parse_qsl(urlsplit(trips.url).query))["host"]
+        asyncio.run(go(trips))
+
+
+@pytest.mark.parametrize("kept", [1, 3])
+def test_sessions_and_transactions_share_one_limit(config, outside, kept):
+    """Idle connections of the one make room for the other."""
+    config["postgres"]["pool"]["min_size"] = kept
+    opened = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'ngdata'"
+
+    async def go():
+        manager = await DatabaseFactory.create_database_manager(config)
+        others = outside.one(opened) - 1
+        database = manager._database
+
+        async def in_session():
+            async with manager.session() as session:
+                return (await session.execute(text("SELECT pg_sleep(0.02), 1"))).all()[0][1]
+
+        async def in_transaction():
+            async with database.transaction() as connection:
+                return await connection.fetchval("SELECT 1 FROM pg_sleep(0.02)")
+
+        for kinds in ([in_session] * 4, [in_transaction] * 4, [in_session, in_transaction] * 3):
+            assert set(await asyncio.gather(*(use() for use in kinds))) == {1}
+            status = database.pool_status()["write"]
+            assert status["in_use"] == status["waiting"] == 0
+            assert status["size"] == status["idle"] <= 3
+            assert outside.one(opened) - others <= 3
+        await DatabaseFactory.close_all()
+        assert outside.one(opened) == others
+
+    asyncio.run(go())
+
+
+def test_a_statement_that_a_change_of_the_schema_made_invalid_is_prepared_anew(
+    config, migrated_database, layer, token
+):
+    config["postgres"]["database"] = urlsplit(migrated_database).path.lstrip("/")
+
+    async def go():
+        manager = await DatabaseFactory.create_database_manager(config)
+
+        async def read():
+            async with manager.session() as session:
+                graph = layer(manager, session).graph
+                return await graph.get_by_id(connection.id)
+
+        async with manager.session() as session:
+            here = layer(manager, session)
+            one = await here.tokens.create(token())
+            connection = await here.graph.create_connection(one.id, one.id, decay_rate=0.5)
+        assert (await read()).decay_rate == 0.5
+        change = "ALTER TABLE graph.connections ALTER COLUMN decay_rate TYPE real"
+        execute(migrated_database, change)
+        with pytest.raises(NGDataError, match="cached statement plan is invalid"):
+            await read()
+        assert (await read()).decay_rate == 0.5
+        await DatabaseFactory.close_all()
 
     asyncio.run(go())

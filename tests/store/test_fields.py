@@ -1,10 +1,12 @@
 """The field tables: one rule per field for frames, rows and entities, and the same as the models."""
 
 import math
+import uuid
 from decimal import Decimal
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pytest
 from sqlalchemy.dialects import postgresql
 
@@ -100,19 +102,22 @@ def test_a_row_is_checked_like_a_frame_of_one_row():
     }
     frame = pd.DataFrame({name: pd.Series([value], dtype=object) for name, value in values.items()})
     row = EVENTS.check_row(values)
-    assert {name: column.to_pylist() for name, column in row.items()} == {
-        name: column.to_pylist() for name, column in EVENTS.check_frame(frame).items()
-    }
-    assert row["reward"].to_pylist() == [0.0]
-    assert row["state_before"].to_pylist() == ['{"k": [1, 2]}']
+    table = EVENTS.table([row])
+    assert table.to_pylist() == [row]
+    columns = EVENTS.check_frame(frame)
+    assert table.select([*columns]).to_pydict() == pa.table(columns).to_pydict()
+    assert row["reward"] == 0.0
+    assert row["state_before"] == '{"k": [1, 2]}'
+    assert row["trajectory_id"] is None
+    assert EVENTS.table([]).schema == table.schema
 
 
 @pytest.mark.parametrize("missing", [None, np.nan, pd.NaT, pd.NA])
 def test_a_missing_value_of_a_row(missing):
     row = TOKENS.check_row({"token_id": missing, "flags": missing, "binary_data": missing})
-    assert len(row["id"][0].as_py()) == 36
-    assert row["flags"].to_pylist() == [0]
-    assert row["binary_data"].to_pylist() == [None]
+    assert uuid.UUID(row["id"]).version == 4
+    assert row["flags"] == 0
+    assert row["binary_data"] is None
     with pytest.raises(InvalidQueryError, match="event_type must be given"):
         EVENTS.check_row({"event_type": missing})
 
@@ -128,6 +133,6 @@ def test_nan_is_missing_in_a_column_and_a_mistake_as_a_single_value(nan):
     frame = pd.DataFrame({"source_id": [ID], "target_id": [ID], "weight": [nan]})
     assert CONNECTIONS.check_frame(frame)["weight"].to_pylist() == [1.0]
     with pytest.raises(InvalidQueryError, match="weight must be a number, not nan"):
-        CONNECTIONS.check_row({"weight": nan})
+        CONNECTIONS.check_row({"source_id": ID, "target_id": ID, "weight": nan})
     with pytest.raises(InvalidQueryError, match="weight must be a number, not nan"):
         ConnectionModel(weight=nan)

@@ -10,6 +10,7 @@ import asyncio
 import functools
 import hashlib
 import math
+from typing import TYPE_CHECKING
 
 from ngdata._config.settings import Settings
 from ngdata._connections.database import Database
@@ -21,7 +22,6 @@ from ngdata._reading.answer import Answer
 from ngdata._reading.cache.codec import FORMAT
 from ngdata._reading.cache.containment import contained_answer
 from ngdata._reading.cache.memory_tier import MemoryTier
-from ngdata._reading.cache.redis_tier import RedisTier
 from ngdata._reading.cache.single_flight import SingleFlight
 from ngdata._reading.cache.stats import CacheStats
 from ngdata._reading.cache.versions import (
@@ -32,7 +32,11 @@ from ngdata._reading.cache.versions import (
     seen_since,
     version_since_sql,
 )
+from ngdata._reading.optional_imports import import_optional
 from ngdata._reading.reader import CacheMode, DatabaseReader, checked_mode
+
+if TYPE_CHECKING:
+    from ngdata._reading.cache.redis_tier import RedisTier
 
 __all__ = ["CachedReader", "digest", "key_prefix"]
 
@@ -93,7 +97,8 @@ class CachedReader(DatabaseReader):
             url = self._settings.redis_url
             # A dump may leave the secrets out; answers are then shared within this process only.
             if identity is not None and identity.secret is not None and url is not None:
-                self._shared = RedisTier(
+                tier = await _redis_tier()
+                self._shared = tier(
                     url.get_secret_value(),
                     key_prefix(identity.name),
                     identity.secret.encode(),
@@ -279,6 +284,16 @@ class CachedReader(DatabaseReader):
 
 async def _never() -> Answer:
     raise AssertionError("a running read is joined")
+
+
+async def _redis_tier() -> type[RedisTier]:
+    """Load the client of Redis, which takes long: only where a Redis is configured."""
+    await in_daemon_thread(
+        lambda: import_optional("redis.asyncio", "a cache in Redis (redis_url)", None)
+    )
+    from ngdata._reading.cache.redis_tier import RedisTier
+
+    return RedisTier
 
 
 def key_prefix(identity: str) -> str:
