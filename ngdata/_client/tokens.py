@@ -275,7 +275,8 @@ class AsyncTokens(Namespace):
         """
         where = TokenFilter(token_type, flags, min_weight)
         box = Box.of(min_coords, max_coords, level)
-        return int((await self._reader.frame(regions.count(box, where), cache))["count"][0])
+        answer, _ = await self._reader.answer(regions.count(box, where), cache)
+        return int(answer.table[0][0].as_py())
 
     async def density(
         self,

@@ -184,6 +184,47 @@ class ArrowSession:
         # In one piece, or NumPy would copy each column of a frame.
         return VersionedTable(joined(batches), text)
 
+    def read_few(
+        self,
+        statement: str,
+        most: int,
+        *,
+        version: str | None = None,
+        snapshot: Snapshot | None = None,
+        max_rows: int | None = None,
+        unpack: Unpack | None = None,
+    ) -> VersionedTable | None:
+        """Read an answer of few rows, with its version in the same statement.
+
+        Return None if it has more rows than `most`; the other parameters are those of `read`.
+        """
+        text: str | None = None
+
+        def without_version(batch: pa.RecordBatch) -> pa.RecordBatch:
+            nonlocal text
+            if version is not None:
+                if batch.num_rows:
+                    text = batch.column(0)[0].as_py()
+                batch = pa.RecordBatch.from_arrays(batch.columns[1:], batch.schema.names[1:])
+            return batch if unpack is None else unpack(batch)
+
+        # The server evaluates a sub-select that depends on no row once.
+        columns = "answer.*" if version is None else f"({version}), answer.*"
+        with self.transaction(snapshot):
+            batches = self.batches(
+                f"SELECT {columns} FROM ({statement}) AS answer LIMIT {most + 1}",
+                unpack=without_version,
+                copy=False,
+            )
+            rows = sum(batch.num_rows for batch in batches)
+            if rows > most:
+                return None
+            if max_rows is not None and rows > max_rows:
+                raise TooManyRows(max_rows, rows)
+            if version is not None and not rows:
+                (text,) = self.row(version)
+        return VersionedTable(joined(batches), text)
+
     def batches(
         self,
         statement: str,

@@ -52,8 +52,12 @@ class ConnectionLimit:
         self.check_caller()
         self._waiting += 1
         try:
-            async with asyncio.timeout(self._timeout):
+            if not self._free.locked():
+                # This does not wait, so it needs no timer.
                 await self._free.acquire()
+            else:
+                async with asyncio.timeout(self._timeout):
+                    await self._free.acquire()
         except TimeoutError:
             raise DatabaseUnavailable(
                 f"all {self._limit} connections for {self._purpose} were in use for "

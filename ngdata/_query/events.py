@@ -14,7 +14,7 @@ from ngdata._arguments.times import EPOCH, MICROSECOND, Time, first_microsecond
 from ngdata._query import literals as sql
 from ngdata._query.boxes import SPATIAL_INDEX, Box
 from ngdata._query.filters import any_of, row_limit, where_clause
-from ngdata._query.model import MISSING_ID, Column, Kind, Query, select_list
+from ngdata._query.model import FEW_IDS, MISSING_ID, Column, Kind, Query, select_list
 from ngdata.errors import InvalidQueryError
 
 __all__ = [
@@ -151,13 +151,14 @@ def window(
 
 def recent(count: int) -> Query:
     """Read the last `count` events, in ascending order."""
+    count = positive(count, "count")
     newest = (
         f"SELECT * FROM {EVENTS} ORDER BY"
         ' "timestamp" DESC, sequence_number DESC NULLS FIRST, entry_number DESC, id DESC'
-        f" LIMIT {positive(count, 'count')}"
+        f" LIMIT {count}"
     )
     statement = f"SELECT {select_list(COLUMNS)} FROM ({newest}) AS e ORDER BY {ORDER}"
-    return Query(statement, tuple(COLUMNS), (EVENTS,))
+    return Query(statement, tuple(COLUMNS), (EVENTS,), is_lookup=count <= FEW_IDS)
 
 
 def around(

@@ -20,6 +20,8 @@ from ngdata._query.filters import TokenFilter
 from ngdata.errors import InvalidQueryError
 
 __all__ = [
+    "FEW_IDS",
+    "FEW_ROWS",
     "MISSING_ID",
     "MISSING_ID_SQL",
     "Column",
@@ -58,11 +60,17 @@ class Column:
     kind: Kind
 
 
+FEW_ROWS: Final = 1000
+"""The most rows of an answer that is read without COPY, whose further round trips gain nothing then."""
+
+FEW_IDS: Final = 100
+"""The most ids, or rows, of a read that is a lookup."""
+
 MISSING_ID: Final = Column("missing_id", Kind.TEXT)
 """A column that names ids of the caller's that are not in the store, each in a row of its own.
 
-It is NULL in all other rows.  The reader raises `NotFoundError` for the ids in it, and removes the
-column from the frame.
+It is NULL in all other rows.  The reader raises `NotFoundError` for the ids in it, and frames do not
+have it.
 """
 
 MISSING_ID_SQL: Final = "CASE WHEN t.id IS NULL THEN requested.id::text END"
@@ -122,8 +130,12 @@ class Query:
         Whether the method has a ``limit=`` that makes the answer smaller.
     sent : tuple of Sent
         What each column is made of; empty if the server sends exactly these columns.
+    plain_sql : str or None
+        The same read with exactly these columns, which is quicker for few rows, if `sent` is not empty.
     is_small : bool
-        Whether the answer has at most a thousand rows, whatever the store holds.
+        Whether the answer has at most `FEW_ROWS` rows, whatever the store holds.
+    is_lookup : bool
+        Whether the server finds the rows by a few steps in an index, without reading others.
     id_noun : str or None
         What the caller's ids name, such as ``"token"``, if `MISSING_ID` is among the columns.
     """
@@ -134,7 +146,9 @@ class Query:
     region: Region | None = None
     has_limit: bool = True
     sent: tuple[Sent, ...] = ()
+    plain_sql: str | None = None
     is_small: bool = False
+    is_lookup: bool = False
     id_noun: str | None = None
 
 

@@ -13,6 +13,7 @@ from ngdata._query.boxes import SPATIAL_INDEX
 from ngdata._query.edges import CONNECTIONS
 from ngdata._query.filters import any_of, at_least, row_limit, where_clause
 from ngdata._query.model import (
+    FEW_IDS,
     MISSING_ID,
     MISSING_ID_SQL,
     Column,
@@ -117,7 +118,8 @@ def neighbors(
         f" WHERE NOT EXISTS (SELECT FROM {_TOKENS} AS t WHERE t.id = start_id)"
         ") AS answer ORDER BY position, depth, answer.neighbor_id"
     )
-    return Query(statement, columns, relations, id_noun="token")
+    is_lookup = max_depth == 1 and within is None and len(ids) <= FEW_IDS
+    return Query(statement, columns, relations, is_lookup=is_lookup, id_noun="token")
 
 
 def _steps(starts: str, direction: str, max_depth: int, conditions: list[str]) -> str:

@@ -15,16 +15,13 @@ from ngdata._arguments.shown import guarded, shown
 from ngdata._query import literals as sql
 from ngdata._query.boxes import SPATIAL_INDEX, Box, Point, as_point, point_sql, search_box
 from ngdata._query.filters import TokenFilter, checked_limit, row_limit, where_clause
-from ngdata._query.model import Column, Kind, Query, Region, choose
+from ngdata._query.model import FEW_IDS, FEW_ROWS, Column, Kind, Query, Region, choose, select_list
 from ngdata._query.wire_format import compact
 from ngdata.errors import InvalidQueryError
 
 __all__ = ["Pages", "count", "density", "nearest", "region", "within_radius"]
 
 _RELATIONS: Final = (SPATIAL_INDEX,)
-
-# The most rows of a small answer.
-_SMALL: Final = 1000
 
 Pages: TypeAlias = "tuple[int, int | None]"
 """The first page of a range of the table, and the page after its last; None for no end."""
@@ -63,18 +60,22 @@ def region(
     """
     selected, limit = choose(_COLUMNS, columns), checked_limit(limit)
     limit_clause = row_limit(limit)
-    is_small = limit is not None and limit <= _SMALL
+    is_small = limit is not None and limit <= FEW_ROWS
     select, sent = compact(selected, box.level, is_small=is_small)
     place = box.conditions() if pages is None else _on_pages(box, pages)
-    statement = (
-        f"SELECT {select} FROM {SPATIAL_INDEX}"
-        f"{where_clause([*place, *where.conditions(), *conditions])}"
-    )
+    rows = f"FROM {SPATIAL_INDEX}{where_clause([*place, *where.conditions(), *conditions])}"
     if limit_clause:
         # By the table's column, a uuid: the same order as that of its text, but cheaper.
-        statement += f" ORDER BY spatial_index.token_id{limit_clause}"
-    complete = None if limit_clause or conditions else Region(box, where)
-    return Query(statement, tuple(selected), _RELATIONS, complete, sent=sent, is_small=is_small)
+        rows += f" ORDER BY spatial_index.token_id{limit_clause}"
+    return Query(
+        f"SELECT {select} {rows}",
+        tuple(selected),
+        _RELATIONS,
+        None if limit_clause or conditions else Region(box, where),
+        sent=sent,
+        plain_sql=f"SELECT {select_list(selected)} {rows}" if sent else None,
+        is_small=is_small,
+    )
 
 
 def _on_pages(box: Box, pages: Pages) -> list[str]:
@@ -92,6 +93,7 @@ def count(box: Box, where: TokenFilter) -> Query:
         f"{where_clause(box.conditions() + where.conditions())}",
         (Column("count", Kind.INTEGER),),
         _RELATIONS,
+        is_small=True,
     )
 
 
@@ -116,14 +118,23 @@ def nearest(
         conditions += _within(centre, non_negative(max_distance, "max_distance"))
     distance = f"geom <<->> {point_sql(centre)}"
     count = positive(k, "k")
-    is_small = count <= _SMALL
+    is_small = count <= FEW_ROWS
+    # With a filter, many tokens may be nearer than those that pass it.
+    is_lookup = count <= FEW_IDS and len(conditions) == 1
     select, sent = compact(selected, level_index(level), is_small=is_small)
     statement = (
         f"SELECT {select} FROM (SELECT *, {distance} AS distance FROM {SPATIAL_INDEX}"
         f"{where_clause(conditions)} ORDER BY {distance} FETCH FIRST {count} ROWS WITH TIES)"
         f" AS nearest ORDER BY nearest.distance, nearest.token_id LIMIT {count}"
     )
-    return Query(statement, tuple(selected), _RELATIONS, sent=sent, is_small=is_small)
+    return Query(
+        statement,
+        tuple(selected),
+        _RELATIONS,
+        sent=sent,
+        is_small=is_small,
+        is_lookup=is_lookup,
+    )
 
 
 def within_radius(
@@ -149,7 +160,7 @@ def within_radius(
     limit_clause = row_limit(limit)
     if limit_clause:
         inside += f" ORDER BY token_id{limit_clause}"
-    is_small = limit is not None and limit <= _SMALL
+    is_small = limit is not None and limit <= FEW_ROWS
     select, sent = compact(selected, level_index(level), is_small=is_small)
     statement = (
         f"SELECT {select} FROM ({inside}) AS inside ORDER BY inside.distance, inside.token_id"

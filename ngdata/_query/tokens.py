@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from ngdata._query.model import (
+    FEW_IDS,
     MISSING_ID,
     MISSING_ID_SQL,
     Column,
@@ -44,4 +45,5 @@ def by_id(
         f"SELECT {select_list(selected)} FROM {requested(ids, 'tokens.tokens')}{condition}"
         " ORDER BY requested.position"
     )
-    return Query(statement, tuple(selected), ("tokens.tokens",), id_noun=noun)
+    is_lookup = len(ids) <= FEW_IDS
+    return Query(statement, tuple(selected), ("tokens.tokens",), is_lookup=is_lookup, id_noun=noun)

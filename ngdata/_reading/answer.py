@@ -8,7 +8,7 @@ from functools import cached_property
 import pandas as pd
 import pyarrow as pa
 
-from ngdata._query.model import Column
+from ngdata._query.model import MISSING_ID, Column
 from ngdata._reading import clock
 from ngdata._reading.frames import is_shareable, to_frame, to_shared_frame
 
@@ -42,7 +42,7 @@ class Answer:
     def nbytes(self) -> int:
         """The memory that the answer takes, with that of its query and of its shared frame."""
         overhead = _OVERHEAD_BYTES + _COLUMN_OVERHEAD_BYTES * len(self.columns)
-        return int(self.table.nbytes) + overhead
+        return int(self.table.get_total_buffer_size()) + overhead
 
     @property
     def is_shareable(self) -> bool:
@@ -50,12 +50,31 @@ class Answer:
         return all(is_shareable(column.kind) for column in self.columns)
 
     @cached_property
+    def missing_ids(self) -> list[str]:
+        """The caller's ids that are not in the store, if the answer names them."""
+        if MISSING_ID not in self.columns:
+            return []
+        ids: list[str] = self.table[MISSING_ID.name].drop_null().to_pylist()
+        return ids
+
+    @cached_property
+    def _rows(self) -> tuple[pa.Table, tuple[Column, ...]]:
+        """The table and the columns that frames are made of."""
+        if MISSING_ID not in self.columns:
+            return self.table, self.columns
+        columns = tuple(column for column in self.columns if column != MISSING_ID)
+        return self.table.select([column.name for column in columns]), columns
+
+    @cached_property
     def _shared_frame(self) -> pd.DataFrame | None:
         """A frame over the answer's own memory, which is read-only."""
-        return to_shared_frame(self.table, self.columns) if self.is_shareable else None
+        return to_shared_frame(*self._rows) if self.is_shareable else None
 
     def frame(self) -> pd.DataFrame:
-        """Return a frame that the caller owns: pandas copies a column before it is written to."""
+        """Return a frame that the caller owns, without missing ids.
+
+        pandas copies a column before it is written to.
+        """
         if self._shared_frame is not None:
             return self._shared_frame.copy(deep=False)
-        return to_frame(self.table, self.columns)
+        return to_frame(*self._rows)

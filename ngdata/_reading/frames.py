@@ -6,9 +6,10 @@ its data: a change to it never shows in another frame.
 
 from __future__ import annotations
 
+import functools
 import json
 from collections.abc import Callable, Sequence
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 import numpy as np
 import pandas as pd
@@ -19,7 +20,12 @@ from ngdata.errors import NGDataError
 
 __all__ = ["is_shareable", "to_frame", "to_shared_frame"]
 
+# From a column of Arrow to a one-dimensional array of NumPy or pandas.
+_Converters: TypeAlias = "dict[Kind, Callable[[pa.ChunkedArray], Any]]"
+
 _UTC: Final = pd.DatetimeTZDtype("us", "UTC")
+_ARROW_UTC: Final = pa.timestamp("us", "UTC")
+_INT64: Final = pd.Int64Dtype()
 _STR: Final = pd.StringDtype("pyarrow", na_value=np.nan)
 
 
@@ -45,14 +51,8 @@ def to_frame(table: pa.Table, columns: Sequence[Column]) -> pd.DataFrame:
     >>> to_frame(pa.table({"x": [1.5]}), [Column("x", Kind.FLOAT)]).dtypes.to_dict()
     {'x': dtype('float64')}
     """
-    # The constructor copies the arrays of a dict, so columns over Arrow's memory become writable.
     try:
-        return pd.DataFrame(
-            {
-                column.name: _CONVERT[column.kind](values)
-                for column, values in zip(columns, table.columns, strict=True)
-            }
-        )
+        return _frame(table, columns, _CONVERT)
     except _UnreadableJSON as unreadable:
         row = table.slice(unreadable.row, 1).columns
         ids = [
@@ -83,17 +83,39 @@ def to_shared_frame(table: pa.Table, columns: Sequence[Column]) -> pd.DataFrame:
     pandas copies a column before it writes to it, because it knows of another frame over the same
     memory; writes that bypass pandas fail, because the memory is read-only.
     """
-    frame: Any = pd.DataFrame(
-        {
-            column.name: _READ_ONLY[column.kind](values)
-            for column, values in zip(columns, table.columns, strict=True)
-        },
-        copy=False,
-    )
+    frame: Any = _frame(table, columns, _READ_ONLY)
     for block in frame._mgr.blocks:
         block.refs.add_reference(_OTHER_OWNER._mgr.blocks[0])
     shared: pd.DataFrame = frame
     return shared
+
+
+def _frame(table: pa.Table, columns: Sequence[Column], convert: _Converters) -> pd.DataFrame:
+    """Make a frame over the converted columns; their memory is not copied."""
+    arrays = [
+        convert[column.kind](values) for column, values in zip(columns, table.columns, strict=True)
+    ]
+    index = pd.RangeIndex(table.num_rows)
+    names = _names(tuple(column.name for column in columns))
+    if _from_blocks is None:
+        return pd.DataFrame(dict(zip(names, arrays, strict=True)), index=index, copy=False)
+    # A block for each column: `DataFrame` would infer dtypes, which takes most of a small read's time.
+    blocks = [
+        (array[np.newaxis] if isinstance(array, np.ndarray) else array, np.array([place]))
+        for place, array in enumerate(arrays)
+    ]
+    # A view, or a name that one frame gives its columns would be that of others too.
+    frame: pd.DataFrame = _from_blocks(blocks, index, names.view())
+    return frame
+
+
+@functools.lru_cache
+def _names(names: tuple[str, ...]) -> pd.Index[str]:
+    return pd.Index(names)
+
+
+_internals: Any = getattr(pd.api, "internals", None)
+_from_blocks: Any = getattr(_internals, "create_dataframe_from_blocks", None)
 
 
 # Counts as an owner of each shared frame's memory for ever.  Otherwise the last copy would be the
@@ -112,9 +134,13 @@ def _read_only_numbers(values: pa.ChunkedArray) -> Any:
 
 
 def _read_only_times(values: pa.ChunkedArray) -> Any:
-    naive = _read_only_numbers(values.cast(pa.timestamp("us")))
     # Anything but integers would be copied, and the copy would be writable.
-    return pd.array(naive.view(np.int64), dtype=_UTC, copy=False)
+    return pd.array(_read_only_numbers(_in_utc(values)).view(np.int64), _UTC, copy=False)
+
+
+def _in_utc(values: pa.ChunkedArray) -> pa.ChunkedArray:
+    # The server sends these; casting takes longer than all else that is done with few rows.
+    return values if values.type == _ARROW_UTC else values.cast(_ARROW_UTC)
 
 
 def _text(values: pa.ChunkedArray) -> Any:
@@ -124,15 +150,16 @@ def _text(values: pa.ChunkedArray) -> Any:
 
 
 def _numbers(values: pa.ChunkedArray) -> Any:
-    return values.to_numpy()
+    return values.to_numpy().copy()
 
 
 def _optional_integers(values: pa.ChunkedArray) -> Any:
-    return values.to_pandas(types_mapper=lambda _: pd.Int64Dtype())
+    dtype: Any = _INT64
+    return dtype.__from_arrow__(values)
 
 
 def _times(values: pa.ChunkedArray) -> Any:
-    return pd.array(values.cast(pa.timestamp("us")).to_numpy(), dtype="datetime64[us, UTC]")
+    return pd.array(_numbers(_in_utc(values)).view(np.int64), _UTC, copy=False)
 
 
 def _json(values: pa.ChunkedArray) -> Any:
@@ -157,15 +184,15 @@ def _coords(values: pa.ChunkedArray) -> Any:
     return _objects([next(points) if present else None for present in is_present])
 
 
-def _objects(values: list[Any]) -> pd.Series[Any]:
+def _objects(values: list[Any]) -> Any:
     # NumPy would turn lists and arrays into further dimensions.
     array = np.empty(len(values), dtype=object)
     for index, value in enumerate(values):
         array[index] = value
-    return pd.Series(array, dtype=object)
+    return array
 
 
-_CONVERT: Final[dict[Kind, Callable[[pa.ChunkedArray], Any]]] = {
+_CONVERT: Final[_Converters] = {
     Kind.TEXT: _text,
     Kind.FLOAT: _numbers,
     Kind.INTEGER: _numbers,
@@ -177,7 +204,7 @@ _CONVERT: Final[dict[Kind, Callable[[pa.ChunkedArray], Any]]] = {
     Kind.COORDS: _coords,
 }
 
-_READ_ONLY: Final[dict[Kind, Callable[[pa.ChunkedArray], Any]]] = {
+_READ_ONLY: Final[_Converters] = {
     Kind.TEXT: _text,
     Kind.FLOAT: _read_only_numbers,
     Kind.INTEGER: _read_only_numbers,

@@ -26,8 +26,9 @@ from ngdata._connections.arrow_session import (
     joined,
 )
 from ngdata._connections.threads import uninterrupted
-from ngdata._query.model import Query
+from ngdata._query.model import FEW_ROWS, Query
 from ngdata._query.parallel_parts import estimate_sql, sample_sql, size_sql, slabs, sweeps
+from ngdata._reading.region_sizes import RegionSizes
 from ngdata._reading.wire_format import unpack_batch
 
 __all__ = ["read"]
@@ -64,10 +65,11 @@ async def read(
     leader: ArrowConnection,
     query: Query,
     *,
+    sizes: RegionSizes,
     version: str | None = None,
     max_rows: int | None = None,
 ) -> VersionedTable:
-    """Read a query's answer, over several connections if that is faster.
+    """Read a query's answer: by one statement if it is small, over several connections if it is large.
 
     Parameters
     ----------
@@ -75,6 +77,8 @@ async def read(
         The source of further connections.
     leader : ArrowConnection
     query : Query
+    sizes : RegionSizes
+        Those of the regions read before.
     version : str, optional
         The statement that reads the version in the same snapshot.
     max_rows : int, optional
@@ -86,25 +90,46 @@ async def read(
         The answer has more than `max_rows` rows.
     """
     region = query.region
+    snapshot = None if version is None else Snapshot(query.relations)
+    unpack = functools.partial(unpack_batch, query=query)
+
+    def read_few(session: ArrowSession) -> VersionedTable | None:
+        return session.read_few(
+            query.plain_sql or query.sql,
+            FEW_ROWS,
+            version=version,
+            snapshot=snapshot,
+            max_rows=max_rows,
+            unpack=lambda batch: batch.rename_columns([column.name for column in query.columns]),
+        )
 
     def read_alone(session: ArrowSession) -> VersionedTable:
         return session.read(
             query.sql,
             version=version,
-            snapshot=None if version is None else Snapshot(query.relations),
+            snapshot=snapshot,
             max_rows=max_rows,
-            unpack=functools.partial(unpack_batch, query=query),
+            unpack=unpack,
             copy=not query.is_small,
         )
 
-    def read_if_small(session: ArrowSession) -> VersionedTable | None:
+    def read_unless_large(session: ArrowSession) -> VersionedTable | None:
         assert region is not None
         is_large = session.expected_rows(estimate_sql(region)) >= _MIN_PARALLEL_ROWS
         return None if is_large else read_alone(session)
 
+    def read_lookup(session: ArrowSession) -> VersionedTable:
+        return read_few(session) or read_alone(session)
+
+    if query.is_lookup:
+        return await leader.run(read_lookup)
+    if region is not None and sizes.is_probably_small(region):
+        answer = await leader.run(read_few)
+        if answer is not None:
+            return answer
     # A pooler could run each statement in another transaction.
     if region is not None and not pool.behind_pooler and pool.has_spare():
-        answer = await leader.run(read_if_small)
+        answer = await leader.run(read_unless_large)
         if answer is not None:
             return answer
         async with pool.spare(_CONNECTIONS - 1) as helpers:

@@ -24,10 +24,11 @@ from ngdata._connections.database import Database
 from ngdata._connections.driver_errors import is_lost_connection, translated
 from ngdata._connections.own_task import in_own_task
 from ngdata._connections.threads import in_daemon_thread
-from ngdata._query.model import MISSING_ID, Query
+from ngdata._query.model import Query
 from ngdata._reading import clock, parallel
 from ngdata._reading.answer import Answer
 from ngdata._reading.frames import to_frame
+from ngdata._reading.region_sizes import RegionSizes
 from ngdata._reading.wire_format import unpack_batch
 from ngdata.errors import NotFoundError, ResultTooLarge
 
@@ -108,6 +109,7 @@ class DatabaseReader:
 
     def __init__(self, database: Database) -> None:
         self._database = database
+        self._sizes = RegionSizes()
 
     @property
     def where(self) -> str:
@@ -121,12 +123,13 @@ class DatabaseReader:
         started = time.perf_counter()
         limit = checked_max_rows(max_rows, self.max_rows)
         answer, source = await self.answer(query, cache, limit)
+        if answer.missing_ids:
+            raise _missing_ids(query, answer.missing_ids)
         with translated(self.where):
             if answer.nbytes < _SMALL_BYTES or answer.is_shareable:
                 frame = answer.frame()
             else:
                 frame = await in_daemon_thread(answer.frame)
-        _drop_missing_id(frame, query)
         frame.attrs["ngdata"] = {
             "source": source,
             "version": answer.version or None,
@@ -161,10 +164,8 @@ class DatabaseReader:
             raise _too_large(max(error.rows, count), error.max_rows, query) from None
         # An answer from the cache may have been read under another limit.
         if max_rows is not None and answer.table.num_rows > max_rows:
-            if query.id_noun is not None:
-                missing = answer.table[MISSING_ID.name].drop_null().to_pylist()
-                if missing:
-                    raise _missing_ids(query, missing)
+            if answer.missing_ids:
+                raise _missing_ids(query, answer.missing_ids)
             raise _too_large(answer.table.num_rows, max_rows, query)
         return answer, source
 
@@ -202,11 +203,14 @@ class DatabaseReader:
     ) -> VersionedTable:
         """Read an answer and, if the statement for it is there, its version in the same snapshot."""
         pool = self._database.arrow
-        return await self._database_read(
+        answer = await self._database_read(
             lambda connection: parallel.read(
-                pool, connection, query, version=version, max_rows=max_rows
+                pool, connection, query, sizes=self._sizes, version=version, max_rows=max_rows
             )
         )
+        if query.region is not None:
+            self._sizes.record(query.region, answer.table.num_rows)
+        return answer
 
     async def _database_read(self, read: Callable[[ArrowConnection], Awaitable[T]]) -> T:
         """Read from the database.
@@ -256,14 +260,6 @@ def _too_large(count: int, max_rows: int, query: Query | None = None) -> ResultT
         count,
         max_rows,
     )
-
-
-def _drop_missing_id(frame: pd.DataFrame, query: Query) -> None:
-    """Drop the column of ids that are not in the store; raise `NotFoundError` if it names any."""
-    if query.id_noun is not None:
-        missing = frame.pop(MISSING_ID.name).dropna()
-        if len(missing):
-            raise _missing_ids(query, missing.tolist())
 
 
 def _missing_ids(query: Query, missing: list[str]) -> NotFoundError:

@@ -289,6 +289,9 @@ def frames(result):
     return [result.tokens, result.connections] if isinstance(result, Subgraph) else [result]
 
 
+LOOKUPS = {"tokens.find_nearest", "tokens.get", "experience.get_recent_events"}
+
+
 def test_every_read_with_a_cache_is_tested(filled):
     ng, _ = filled
     methods = {
@@ -337,7 +340,10 @@ def test_the_caller_owns_the_result_of_each_read_from_each_tier(filled, read):
                 equal(READS[read](client, ids))
         assert ng.cache.stats().memory_hits > 0
         tiers = other_client.cache.stats()
-        assert (tiers.redis_hits, tiers.memory_hits, tiers.misses) == (1, 1, 0)
+        # A lookup takes no longer than Redis, so in strict mode it is not kept there.
+        from_redis = int(read not in LOOKUPS)
+        assert (tiers.redis_hits, tiers.misses) == (from_redis, 1 - from_redis)
+        assert tiers.memory_hits == 1
 
 
 @pytest.mark.parametrize("read", READS)

@@ -70,21 +70,21 @@ def test_it_behaves_like_a_dict_that_evicts_the_least_recently_used(steps):
 def test_a_limit_of_zero_keeps_nothing():
     memory = MemoryTier(0)
     memory.put("a", query(0), make_answer())
-    assert (len(memory), memory.nbytes, list(memory.regions(0))) == (0, 0, [])
+    assert (len(memory), memory.nbytes, memory.containing(query(0))) == (0, 0, [])
 
 
 def test_a_limited_number_of_regions_is_searched_the_last_used_first():
     memory = MemoryTier(1 << 22)
     for number in range(100):
         memory.put(str(number), query(0), make_answer())
-    assert [key for key, *_ in memory.regions(0)] == [str(n) for n in range(99, 67, -1)]
+    assert [key for key, *_ in memory.containing(query(0))] == [str(n) for n in range(99, 67, -1)]
     memory.get("70")
-    assert next(memory.regions(0))[0] == "70"
+    assert memory.containing(query(0))[0][0] == "70"
     memory.drop("70")
-    assert "70" not in [key for key, *_ in memory.regions(0)]
-    assert list(memory.regions(1)) == []
+    assert "70" not in [key for key, *_ in memory.containing(query(0))]
+    assert memory.containing(query(1)) == []
     memory.put("99", query(), make_answer())
-    assert "99" not in [key for key, *_ in memory.regions(0)]
+    assert "99" not in [key for key, *_ in memory.containing(query(0))]
 
 
 def test_parts_of_a_region_do_not_displace_it():
@@ -92,10 +92,10 @@ def test_parts_of_a_region_do_not_displace_it():
     memory.put("whole", query(0), make_answer())
     for number in range(100):
         memory.put(str(number), query(0), make_answer(), is_part=True)
-    assert [key for key, *_ in memory.regions(0)] == ["whole"]
+    assert [key for key, *_ in memory.containing(query(0))] == ["whole"]
     memory.put("whole", query(0), make_answer())
     memory.clear()
-    assert list(memory.regions(0)) == []
+    assert memory.containing(query(0)) == []
 
 
 @pytest.mark.parametrize("columns", [1, 6])

@@ -292,6 +292,8 @@ def test_a_truncation_for_which_a_reader_waits(database_url):
             for read in (
                 lambda: ang.tokens.find_in_region(*WHOLE),
                 lambda: ang.tokens.count_in_region(*WHOLE),
+                # Reads its version with its rows.
+                lambda: ang.tokens.find_nearest((0, 0, 0)),
             ):
                 await ang.tokens.create({0: (0, 0, 0)})
                 transaction = other.transaction()

@@ -9,6 +9,7 @@ import pytest
 
 import ngdata
 from ngdata._query.model import Column, Kind
+from ngdata._reading import frames
 from ngdata._reading.frames import to_frame
 from ngdata.errors import NGDataError
 from tests.conftest import execute
@@ -387,7 +388,10 @@ def test_sync_and_async_clients_return_the_same(ng, ids, database_url):
 # Without a server --------------------------------------------------------------------------------
 
 
-def test_to_frame_by_kind():
+@pytest.mark.parametrize("is_pandas_2", [False, True])
+def test_to_frame_by_kind(is_pandas_2, monkeypatch):
+    if is_pandas_2:
+        monkeypatch.setattr(frames, "_from_blocks", None)
     columns = [Column(kind.name, kind) for kind in Kind]
     table = pa.table(
         {
@@ -434,6 +438,13 @@ def test_to_frame_copies():
     frame = to_frame(table, [Column("x", Kind.FLOAT)])
     frame.loc[:, "x"] = 9.0
     assert table["x"].to_pylist() == [1, 2]
+
+
+def test_a_name_of_one_frames_columns_is_not_that_of_others():
+    table, columns = pa.table({"x": [1.0]}), [Column("x", Kind.FLOAT)]
+    for make in (to_frame, frames.to_shared_frame):
+        make(table, columns).columns.name = "mine"
+        assert make(table, columns).columns.name is None
 
 
 def test_an_answer_in_many_parts():

@@ -7,6 +7,7 @@ A cached answer is returned only if its version is the database's current one or
 from __future__ import annotations
 
 import asyncio
+import functools
 import hashlib
 import math
 from typing import TYPE_CHECKING
@@ -23,7 +24,14 @@ from ngdata._reading.cache.containment import contained_answer
 from ngdata._reading.cache.memory_tier import MemoryTier
 from ngdata._reading.cache.single_flight import SingleFlight
 from ngdata._reading.cache.stats import CacheStats
-from ngdata._reading.cache.versions import Identity, Versions, seen_by, version_sql
+from ngdata._reading.cache.versions import (
+    Identity,
+    Last,
+    Versions,
+    has_many_nonces,
+    seen_since,
+    version_since_sql,
+)
 from ngdata._reading.optional_imports import import_optional
 from ngdata._reading.reader import CacheMode, DatabaseReader, checked_mode
 
@@ -59,6 +67,11 @@ class CachedReader(DatabaseReader):
         self._is_open = False
         self._shared: RedisTier | None = None
         self._clear_count = 0
+        # Whether the last read found another identity, no version, or one with too many nonces: all
+        # of which is for `Versions` to find out and to correct.
+        self._must_ask = False
+        # The last snapshot that a read saw, by relations, while the identity is the same.
+        self._last: dict[tuple[str, ...], Last] = {}
 
     async def open(self) -> bool:
         """Read the reader's identity; return False if this role may not read versions."""
@@ -74,6 +87,7 @@ class CachedReader(DatabaseReader):
             self._is_open = False
             # Nothing that is being looked up for the other identity is kept.
             self._clear_count += 1
+            self._last.clear()
             self.memory.clear()
             self._single_flight.clear()
             if self._shared is not None:
@@ -98,29 +112,44 @@ class CachedReader(DatabaseReader):
     ) -> tuple[Answer, str]:
         # A cached answer needs no connection, but must not reach a wrong caller either.
         self._database.arrow.check_caller()
-        mode = self._mode if mode is None else checked_mode(mode)
+        mode = checked_mode(self._mode if mode is None else mode)
+        # With the names: a column may be made of what the server sends for others, or of nothing.
+        key = digest(query.sql, *(column.name for column in query.columns))
+        read = functools.partial(self._read_and_keep, key, query, mode, max_rows)
+        if mode == "strict" and self._is_surely_missing(key, query):
+            answer, _ = await self._single_flight.join((key, None, max_rows), read)
+            if answer.version:
+                self.stats.misses += 1
+            else:
+                self.stats.bypassed += 1
+            return answer, "database"
         version = None
         if mode == "strict":
             identity, version = await self.versions.current(query.relations)
             if identity != self._identity or not self._is_open:
                 await self._open_for(identity)
+            self._must_ask = version is None
         elif mode == "ttl" and not await self.open():
             mode = "off"
         if mode == "off" or (mode == "strict" and version is None):
             self.stats.bypassed += 1
             return await super()._answer(query, mode, max_rows)
-        # With the names: a column may be made of what the server sends for others, or of nothing.
-        key = digest(query.sql, *(column.name for column in query.columns))
         cached = await self._from_memory(key, query, version) or await self._from_redis(
             key, query, version
         )
         if cached is not None:
             return cached
+        # A read that began without a version may have begun before the last write.
+        if version is not None and self._single_flight.is_running((key, None, max_rows)):
+            answer, _ = await self._single_flight.join((key, None, max_rows), _never)
+            if answer.version == version:
+                self.stats.shared_reads += 1
+                return answer, "shared read"
         # Callers that saw another version start a read of their own, as this one may have missed a
         # write; so do callers with another limit, at which this one may stop too early or too late.
         answer, is_joined = await self._single_flight.join(
             (key, version, max_rows),
-            lambda: self._read_and_keep(key, query, max_rows),
+            read,
             since=-math.inf if version else clock.now() - self._ttl,
         )
         if is_joined:
@@ -128,6 +157,24 @@ class CachedReader(DatabaseReader):
             return answer, "shared read"
         self.stats.misses += 1
         return answer, "database"
+
+    def _is_surely_missing(self, key: str, query: Query) -> bool:
+        """Return whether no tier can have the answer, so that its version need not be known first."""
+        return (
+            self._is_open
+            and self._identity is not None
+            and not self._must_ask
+            and not self.memory.may_answer(key, query)
+            and not self._uses_redis(query, "strict")
+            and not self._single_flight.is_any_running(key)
+        )
+
+    def _uses_redis(self, query: Query, mode: CacheMode) -> bool:
+        """Return whether an answer is looked for, and kept, in Redis.
+
+        The version and Redis together take as long as a lookup in the database.
+        """
+        return self._shared is not None and not (query.is_lookup and mode == "strict")
 
     def _is_current(self, answer: Answer, version: str | None) -> bool:
         if version is None:
@@ -144,22 +191,21 @@ class CachedReader(DatabaseReader):
                 return answer, "memory"
             self.stats.stale_avoided += 1
             self.memory.drop(key)
-        if query.region is None:
-            return None
         clear_count = self._clear_count
-        for outer_key, outer, candidate in list(self.memory.regions(query.region.box.level)):
+        for outer_key, outer, candidate in self.memory.containing(query):
             if not self._is_current(candidate, version):
                 self.stats.stale_avoided += 1
                 self.memory.drop(outer_key)
-            elif (part := await self._part(query, outer, candidate)) is not None:
-                self.stats.region_hits += 1
-                if clear_count == self._clear_count:
-                    self.memory.get(outer_key)
-                    self.memory.put(key, query, part, is_part=True)
-                return part, "region"
+                continue
+            part = await self._part(query, outer, candidate)
+            self.stats.region_hits += 1
+            if clear_count == self._clear_count:
+                self.memory.get(outer_key)
+                self.memory.put(key, query, part, is_part=True)
+            return part, "region"
         return None
 
-    async def _part(self, query: Query, outer: Query, answer: Answer) -> Answer | None:
+    async def _part(self, query: Query, outer: Query, answer: Answer) -> Answer:
         if answer.nbytes < _SMALL_BYTES:
             return contained_answer(query, outer, answer)
         return await in_daemon_thread(lambda: contained_answer(query, outer, answer))
@@ -167,7 +213,9 @@ class CachedReader(DatabaseReader):
     async def _from_redis(
         self, key: str, query: Query, version: str | None
     ) -> tuple[Answer, str] | None:
-        if self._shared is None:
+        if self._shared is None or not self._uses_redis(
+            query, "ttl" if version is None else "strict"
+        ):
             return None
         clear_count = self._clear_count
         if version is None:
@@ -181,21 +229,26 @@ class CachedReader(DatabaseReader):
             self.memory.put(key, query, answer)
         return answer, "redis"
 
-    async def _read_and_keep(self, key: str, query: Query, max_rows: int | None) -> Answer:
+    async def _read_and_keep(
+        self, key: str, query: Query, mode: CacheMode, max_rows: int | None
+    ) -> Answer:
         """Read version and rows in one snapshot, and keep them together."""
         read_at, clear_count, identity = clock.now(), self._clear_count, self._identity
-        table, text = await self._table(query, version_sql(query.relations), max_rows)
-        seen = seen_by(text)
+        last = self._last.get(query.relations)
+        table, text = await self._table(query, version_since_sql(query.relations, last), max_rows)
+        seen, last = seen_since(text, last)
         answer = Answer(table, query.columns, seen.version or "", read_at)
-        if (
-            # The connection that read the rows may be another role's, or another server's.
-            identity is not None
-            and identity.name == seen.identity
-            and identity == self._identity
-            and clear_count == self._clear_count
-        ):
+        # The connection that read the rows may be another role's, or another server's.
+        is_ours = identity is not None and identity.name == seen.identity
+        if is_ours and last is not None and identity == self._identity:
+            self._last[query.relations] = last
+        elif not is_ours:
+            # Another server's snapshot says nothing about the last one's version.
+            answer = Answer(table, query.columns, "", read_at)
+        self._must_ask = not is_ours or has_many_nonces(seen.version, query.relations)
+        if is_ours and identity == self._identity and clear_count == self._clear_count:
             self.memory.put(key, query, answer)
-            if self._shared is not None:
+            if self._shared is not None and self._uses_redis(query, mode):
                 self._shared.put(key, answer)
         return answer
 
@@ -227,6 +280,10 @@ class CachedReader(DatabaseReader):
         """Close the connections to Redis at once; their event loop need not run."""
         if self._shared is not None:
             self._shared.cut()
+
+
+async def _never() -> Answer:
+    raise AssertionError("a running read is joined")
 
 
 async def _redis_tier() -> type[RedisTier]:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterator
 from typing import Final
 
 from ngdata._query.model import Query
 from ngdata._reading.answer import Answer
+from ngdata._reading.cache.containment import contains
 
 __all__ = ["MemoryTier"]
 
@@ -31,6 +31,10 @@ class MemoryTier:
 
     def __len__(self) -> int:
         return len(self._entries)
+
+    def may_answer(self, key: str, query: Query) -> bool:
+        """Return whether there is an answer that is or contains that to the query, up to date or not."""
+        return key in self._entries or bool(self.containing(query))
 
     def get(self, key: str) -> Answer | None:
         """Return an answer, up to date or not."""
@@ -71,11 +75,13 @@ class MemoryTier:
             self.nbytes -= answer.nbytes
             self._candidates(query).pop(key, None)
 
-    def regions(self, level: int) -> Iterator[tuple[str, Query, Answer]]:
-        """Yield the regions of a level that were used last, the most recent first."""
-        for key in reversed(list(self._region_keys.get(level, ()))):
-            if key in self._entries:
-                yield key, *self._entries[key]
+    def containing(self, query: Query) -> list[tuple[str, Query, Answer]]:
+        """Return the regions used last that contain a region, the most recent first."""
+        return [
+            (key, *self._entries[key])
+            for key in reversed(self._candidates(query))
+            if contains(self._entries[key][0], query)
+        ]
 
     def _candidates(self, query: Query) -> OrderedDict[str, None]:
         if query.region is None:

@@ -38,8 +38,8 @@ _CLEAR_TIMEOUT: Final = 30.0
 _MAX_VALUE_BYTES: Final = 64 << 20
 # For all answers that wait to be stored; further ones are not stored.
 _MAX_PENDING_BYTES: Final = 128 << 20
-# A smaller value is checked on the event loop.
-_SMALL_BYTES: Final = 1 << 20
+# A smaller value is encoded and checked on the event loop: a thread would take longer.
+_SMALL_BYTES: Final = 1 << 18
 
 _MAX_POINTER_BYTES: Final = 128
 _MAX_CONNECTIONS: Final = 8
@@ -71,6 +71,9 @@ class RedisTier:
         self._connection_limit = asyncio.Semaphore(_MAX_CONNECTIONS)
         self._pending: dict[asyncio.Task[None], int] = {}
         self._loop = asyncio.get_running_loop()
+        # Used directly: a command of the client takes three times as long as one on its connection.
+        self._connections: set[Any] = set()
+        self._idle: list[Any] = []
         self._client: redis.asyncio.Redis = redis.asyncio.from_url(
             url,
             socket_timeout=_READ_TIMEOUT,
@@ -82,7 +85,7 @@ class RedisTier:
     async def get(self, question: str, version: str, columns: tuple[Column, ...]) -> Answer | None:
         """Return the answer to a question at a version, if it is there and valid."""
         key = f"{self._prefix}{question}:{version}"
-        value = await self._read(lambda: self._client.get(key))
+        value = await self._read(lambda: self._value(key))
         return await self._decode(key, value, columns)
 
     async def latest(self, question: str, columns: tuple[Column, ...]) -> Answer | None:
@@ -91,7 +94,7 @@ class RedisTier:
 
         async def follow_pointer() -> Any:
             nonlocal key
-            version = await self._client.get(f"{self._prefix}{question}")
+            version = await self._value(f"{self._prefix}{question}")
             if (
                 not isinstance(version, bytes)
                 or len(version) > _MAX_POINTER_BYTES
@@ -99,10 +102,14 @@ class RedisTier:
             ):
                 return None
             key = f"{self._prefix}{question}:{version.decode()}"
-            return await self._client.get(key)
+            return await self._value(key)
 
         value = await self._read(follow_pointer)
         return await self._decode(key, value, columns)
+
+    async def _value(self, key: str) -> Any:
+        (value,) = await self._replies([("GET", key)])
+        return value
 
     async def _read(self, command: Callable[[], Awaitable[Any]]) -> Any:
         try:
@@ -130,8 +137,8 @@ class RedisTier:
         except FormatError:
             self._stats.refused_values += 1
             # If the value belongs to another command, so do all later ones on its connection.
-            with contextlib.suppress(redis.RedisError, OSError):
-                await self._client.connection_pool.disconnect(inuse_connections=False)
+            while self._idle:
+                self._discard(self._idle.pop())
             return None
 
     def put(self, question: str, answer: Answer) -> None:
@@ -148,20 +155,24 @@ class RedisTier:
     async def _store(self, question: str, answer: Answer) -> None:
         key = f"{self._prefix}{question}:{answer.version}"
         try:
-            value = await in_daemon_thread(lambda: encode(key, answer, self._secret))
+            if answer.nbytes < _SMALL_BYTES:
+                with translated(""):
+                    value = encode(key, answer, self._secret)
+            else:
+                value = await in_daemon_thread(lambda: encode(key, answer, self._secret))
         except OutOfResources:
             return  # the caller has its answer; others read it again
 
-        async def store() -> None:
-            async with self._client.pipeline(transaction=False) as commands:
-                commands.set(key, value, ex=self._ttl)
-                commands.set(f"{self._prefix}{question}", answer.version, ex=self._ttl)
-                # An error raised by `execute` would have the whole value in its text.
-                for reply in await commands.execute(raise_on_error=False):
-                    if isinstance(reply, Exception):
-                        raise reply
-
-        await self._run("write", store)
+        ttl = str(self._ttl)
+        await self._run(
+            "write",
+            lambda: self._replies(
+                [
+                    ("SET", key, value, "EX", ttl),
+                    ("SET", f"{self._prefix}{question}", answer.version, "EX", ttl),
+                ]
+            ),
+        )
 
     async def clear(self) -> None:
         """Delete all keys under the prefix."""
@@ -172,7 +183,12 @@ class RedisTier:
             for start in range(0, len(keys), 1000):
                 await self._client.unlink(*keys[start : start + 1000])
 
-        await self._run("write", delete, _CLEAR_TIMEOUT)
+        # A task of its own, which the caller's cancellation does not end halfway.
+        await self._run(
+            "write",
+            lambda: asyncio.shield(asyncio.wait_for(delete(), _CLEAR_TIMEOUT)),
+            _CLEAR_TIMEOUT,
+        )
 
     async def _run(
         self,
@@ -183,26 +199,17 @@ class RedisTier:
         """Run a command; return None if Redis fails, or must not be tried now.
 
         `timeout` is `_READ_TIMEOUT` by default.
-
-        The command runs in a task of its own, which the caller's cancellation does not end halfway:
-        the next command on the connection would receive the answer to this one.
         """
         if self._circuit_breaker.is_open(operation):
             return None
         started = time.monotonic()
         is_sent = False
 
-        async def run() -> Any:
-            nonlocal is_sent
+        try:
             limit = _READ_TIMEOUT if timeout is None else timeout
             async with asyncio.timeout(limit), self._connection_limit:
                 is_sent = True
-                return await command()
-
-        task = asyncio.ensure_future(run())
-        task.add_done_callback(lambda t: t.cancelled() or t.exception())
-        try:
-            result = await asyncio.shield(task)
+                result = await command()
         except redis.ResponseError as error:
             if operation == "read" and str(error).startswith("WRONGTYPE"):
                 raise
@@ -218,6 +225,61 @@ class RedisTier:
             return None
         self._circuit_breaker.record_success(operation, started)
         return result
+
+    async def _replies(self, commands: list[tuple[str | bytes, ...]]) -> list[Any]:
+        """Send commands at once, and return their replies; raise the first error among them."""
+        while True:
+            is_idle = bool(self._idle)
+            connection = self._idle.pop() if is_idle else await self._connect()
+            try:
+                await connection.send_packed_command(
+                    connection.pack_commands(commands), check_health=False
+                )
+                replies = [await _reply(connection) for _ in commands]
+            except BaseException as error:
+                # The next command on it would receive the reply to one of these.
+                self._discard(connection)
+                # The server may have closed it while it was idle.
+                if not is_idle or not isinstance(error, redis.ConnectionError | OSError):
+                    raise
+            else:
+                self._idle.append(connection)
+                for reply in replies:
+                    if isinstance(reply, Exception):
+                        raise reply
+                return replies
+
+    async def _connect(self) -> Any:
+        pool: Any = self._client.connection_pool
+        connection = pool.make_connection()
+        self._connections.add(connection)
+
+        async def connect() -> None:
+            try:
+                async with asyncio.timeout(_READ_TIMEOUT):
+                    await connection.connect()
+            except BaseException:
+                self._discard(connection)
+                raise
+            # `_run` limits the time of commands, at less cost.
+            connection.socket_timeout = None
+
+        # A task of its own: the client does not close a connection that is cancelled halfway.
+        task = asyncio.ensure_future(connect())
+        try:
+            await asyncio.shield(task)
+        except asyncio.CancelledError:
+            task.add_done_callback(lambda t: t.cancelled() or t.exception())
+            task.add_done_callback(lambda _: self._discard(connection))
+            raise
+        return connection
+
+    def _discard(self, connection: Any) -> None:
+        """Close a connection at once; its event loop need not run."""
+        self._connections.discard(connection)
+        if (writer := connection._writer) is not None:
+            connection._writer = connection._reader = None
+            cut_transport(writer.transport, self._loop)
 
     def _record_failure(self, operation: Operation, error: Exception) -> None:
         self._stats.redis_errors += 1
@@ -236,11 +298,26 @@ class RedisTier:
         await self.flush(_READ_TIMEOUT)
         with contextlib.suppress(redis.RedisError, OSError):
             await uninterrupted(self._client.aclose())
+        self._idle.clear()
+        while self._connections:
+            with contextlib.suppress(redis.RedisError, OSError):
+                await uninterrupted(self._connections.pop().disconnect())
 
     def cut(self) -> None:
         """Close the connections at once; their event loop need not run."""
         pool: Any = self._client.connection_pool
-        for connection in [*pool._available_connections, *pool._in_use_connections]:
-            if (writer := connection._writer) is not None:
-                connection._writer = connection._reader = None
-                cut_transport(writer.transport, self._loop)
+        self._idle.clear()
+        for connection in [
+            *self._connections,
+            *pool._available_connections,
+            *pool._in_use_connections,
+        ]:
+            self._discard(connection)
+
+
+async def _reply(connection: Any) -> Any:
+    """Return the next reply, or the error that it is, whose text holds no value."""
+    try:
+        return await connection.read_response()
+    except redis.ResponseError as error:
+        return error

@@ -23,10 +23,18 @@ class _RunningRead(Generic[T]):
 
 
 class SingleFlight(Generic[T]):
-    """The running reads, each under a key that identifies what it reads."""
+    """The running reads, each under a key that identifies what it reads: a tuple, the question first."""
 
     def __init__(self) -> None:
         self._running: dict[Any, _RunningRead[T]] = {}
+
+    def is_running(self, key: Any) -> bool:
+        """Return whether a read with this key is running."""
+        return key in self._running
+
+    def is_any_running(self, question: str) -> bool:
+        """Return whether any read of this question is running."""
+        return any(key[0] == question for key in self._running)
 
     async def join(
         self, key: Any, read: Callable[[], Awaitable[T]], since: float = -math.inf

@@ -21,7 +21,17 @@ from ngdata._connections.driver_errors import DRIVER_ERRORS, is_lost_connection,
 from ngdata._connections.threads import uninterrupted
 from ngdata._query import literals as sql
 
-__all__ = ["Identity", "Seen", "Versions", "seen_by", "version_sql"]
+__all__ = [
+    "Identity",
+    "Last",
+    "Seen",
+    "Versions",
+    "has_many_nonces",
+    "seen_by",
+    "seen_since",
+    "version_since_sql",
+    "version_sql",
+]
 
 T = TypeVar("T")
 _Connection: TypeAlias = "asyncpg.Connection[Any]"
@@ -63,6 +73,13 @@ class Identity(NamedTuple):
     secret: str | None
 
 
+class Last(NamedTuple):
+    """A snapshot, as text, and the version that it sees."""
+
+    snapshot: str
+    version: str
+
+
 class Seen(NamedTuple):
     """What a snapshot sees: the reader's `Identity.name`, and the version; None if unknown."""
 
@@ -87,9 +104,32 @@ def seen_by(text: str | None) -> Seen:
     return Seen(identity, version)
 
 
-def _nonces(version: str | None) -> int:
-    """Return the number of nonces, which `tokens.current_version` appends to the hash."""
-    return 0 if version is None else int(version.rpartition("n")[2])
+@functools.lru_cache
+def version_since_sql(relations: Sequence[str], last: Last | None) -> str:
+    """Return the query of the text that `seen_since` reads, which is quicker for the last snapshot."""
+    unchanged = "false" if last is None else f"s.snapshot = {sql.text(last.snapshot)}"
+    return (
+        "SELECT tokens.reader_identity() || ' ' || coalesce(s.snapshot, '') || ' ' ||"
+        f" CASE WHEN {unchanged} THEN '' ELSE tokens.current_version({sql.text_array(relations)}) END"
+        " FROM (SELECT CASE WHEN NOT pg_is_in_recovery() THEN pg_current_snapshot()::text END)"
+        " AS s (snapshot)"
+    )
+
+
+def seen_since(text: str | None, last: Last | None) -> tuple[Seen, Last | None]:
+    """Return what the snapshot saw, and what to pass as the last one in the next read."""
+    if text is None:
+        return Seen(None, None), None
+    identity, snapshot, version = text.split(" ")
+    if not version and last is not None:
+        version = last.version
+    return Seen(identity, version), Last(snapshot, version) if snapshot else None
+
+
+def has_many_nonces(version: str | None, relations: Sequence[str]) -> bool:
+    """Return whether `Versions.current` would fold them; the version has their number at its end."""
+    nonces = 0 if version is None else int(version.rpartition("n")[2])
+    return nonces > _MAX_NONCES * len(relations)
 
 
 class Versions:
@@ -118,7 +158,7 @@ class Versions:
                 return None, None
             version = await self._version(connection, relations)
             now = time.monotonic()
-            if _nonces(version) > _MAX_NONCES * len(relations) and now >= self._next_fold:
+            if has_many_nonces(version, relations) and now >= self._next_fold:
                 self._next_fold = now + _FOLD_INTERVAL
                 # A role that may only read continues with many nonces.
                 with contextlib.suppress(asyncpg.PostgresError):
