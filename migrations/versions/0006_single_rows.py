@@ -57,7 +57,10 @@ def _by_partition(statement: str) -> str:
 
 
 def _first_statements(tokens: ModuleType, postgis: str) -> dict[str, str]:
-    """Return, for each event, what comes before the statements of 0001."""
+    """Return, for each event, what comes before the statements of 0001.
+
+    `several` is NULL if the statement wrote no row.
+    """
     insert = _by_partition(f"""
                 INSERT INTO {{table}} (level, token_id, geom, {tokens._ATTRIBUTES})
                 SELECT l.level, n.id, {_point(postgis, "l.level")}, {tokens._ATTRIBUTES}
@@ -79,7 +82,9 @@ def _first_statements(tokens: ModuleType, postgis: str) -> dict[str, str]:
         "insert": f"""
             SELECT EXISTS (SELECT FROM new_rows OFFSET 1), {_levels("n")} INTO several, levels
             FROM new_rows AS n LIMIT 1;
-            IF NOT several THEN
+            IF several IS NULL THEN
+                RETURN NULL;
+            ELSIF NOT several THEN
                 {insert};
                 GET DIAGNOSTICS written = ROW_COUNT;
                 IF written = cardinality(levels) THEN
@@ -93,7 +98,9 @@ def _first_statements(tokens: ModuleType, postgis: str) -> dict[str, str]:
                 o.id = n.id AND {_levels("o")} = {_levels("n")}, {tokens._DIFFERS}
             INTO several, levels, in_place, differs
             FROM old_rows AS o CROSS JOIN new_rows AS n LIMIT 1;
-            IF NOT several AND in_place THEN
+            IF several IS NULL THEN
+                RETURN NULL;
+            ELSIF NOT several AND in_place THEN
                 IF NOT differs THEN
                     RETURN NULL;
                 END IF;
@@ -108,7 +115,9 @@ def _first_statements(tokens: ModuleType, postgis: str) -> dict[str, str]:
         "delete": f"""
             SELECT EXISTS (SELECT FROM old_rows OFFSET 1), {_levels("o")} INTO several, levels
             FROM old_rows AS o LIMIT 1;
-            IF NOT several THEN
+            IF several IS NULL THEN
+                RETURN NULL;
+            ELSIF NOT several THEN
                 {delete};
                 RETURN NULL;
             END IF;
@@ -116,6 +125,8 @@ def _first_statements(tokens: ModuleType, postgis: str) -> dict[str, str]:
             SET LOCAL enable_seqscan = on;""",
     }
 
+
+_SEARCH_PATH = "SET search_path = pg_catalog, pg_temp"
 
 _VARIABLES = """
             DECLARE
@@ -140,48 +151,9 @@ def _index_functions(tokens: ModuleType, postgis: str) -> list[str]:
     return replaced
 
 
-# --- versions --------------------------------------------------------------------------------------
-#
-# A writer takes the first nonce that no other holds, and passes each over by chance, so that several
-# writers use different ones: to sort them at random took a third of the time.  `jit = off`, since
-# within the functions above the sequential scan of `tokens.versions`, which has no index, counts as
-# very expensive.
-
-_SEARCH_PATH = "SET search_path = pg_catalog, pg_temp"
-
-_RENEW_VERSION = f"""
-CREATE OR REPLACE FUNCTION tokens.renew_version() RETURNS trigger LANGUAGE plpgsql
-SECURITY DEFINER {_SEARCH_PATH} SET jit = off AS $body$
-DECLARE
-    renewed CONSTANT text := TG_ARGV[0];
-    free tid;
-BEGIN
-    IF current_setting('transaction_isolation') IN ('read committed', 'read uncommitted') THEN
-        IF random() < 0.02 THEN
-            PERFORM tokens.fold_versions();
-        END IF;
-        SELECT v.ctid INTO free FROM tokens.versions AS v
-        WHERE v.relation = renewed AND random() < 0.25 LIMIT 1 FOR UPDATE SKIP LOCKED;
-        IF NOT FOUND THEN
-            SELECT v.ctid INTO free FROM tokens.versions AS v WHERE v.relation = renewed
-            LIMIT 1 FOR UPDATE SKIP LOCKED;
-        END IF;
-        UPDATE tokens.versions SET nonce = gen_random_uuid()
-        WHERE ctid = free AND relation = renewed;
-        IF FOUND THEN
-            RETURN NULL;
-        END IF;
-    END IF;
-    INSERT INTO tokens.versions (relation) VALUES (renewed);
-    RETURN NULL;
-END
-$body$
-"""
-
 # --- touched tokens --------------------------------------------------------------------------------
 
-# Without a search_path of its own, which took longer to set than the function took: it uses no
-# operator.
+# Without a search_path of its own, which took a third of its time: it uses no operator.
 _TOUCH = """
 CREATE OR REPLACE FUNCTION tokens.touch() RETURNS trigger LANGUAGE plpgsql AS $body$
 BEGIN
@@ -222,7 +194,9 @@ def upgrade() -> None:
         # index.  Room for three rows is enough: that of old rows is soon used again.
         *(f"ALTER TABLE tokens.spatial_index_{level} SET (fillfactor = 95)" for level in _LEVELS),
         *_index_functions(tokens, tokens._postgis_schema()),
-        _RENEW_VERSION,
+        # For the planner, `enable_seqscan = off` makes the scan of `tokens.versions`, which has no
+        # index, so expensive that it would be compiled.
+        "ALTER FUNCTION tokens.renew_version() SET jit = off",
         _TOUCH,
         _follow_insert(experience),
     ):
@@ -233,12 +207,12 @@ def downgrade() -> None:
     tokens, experience = _module("0001"), _module("0003")
     functions = [
         *tokens._index_triggers(tokens._postgis_schema()),
-        tokens._RENEW_VERSION,
         tokens._TOUCH_FUNCTION,
         *experience._follow_triggers(),
     ]
     for statement in (
         *(f"ALTER TABLE tokens.spatial_index_{level} RESET (fillfactor)" for level in _LEVELS),
+        "ALTER FUNCTION tokens.renew_version() RESET jit",
         *_functions(functions),
     ):
         op.execute(statement)
