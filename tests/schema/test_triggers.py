@@ -335,6 +335,31 @@ def test_each_change_of_levels_in_one_session(database_url, count):
     asyncio.run(go())
 
 
+def test_the_index_has_a_new_version_only_if_it_changes(database_url):
+    psql(database_url, START)
+    nonces = (
+        "SELECT nonce FROM tokens.versions WHERE relation = 'tokens.spatial_index' ORDER BY nonce"
+    )
+    one = f"WHERE id = '{IDS[0]}'"
+    before = fetch(database_url, nonces)
+
+    psql(database_url, f"UPDATE tokens.tokens SET metadata = '[1]', weight = weight {one}")
+    assert fetch(database_url, nonces) == before
+
+    psql(database_url, "DELETE FROM tokens.tokens WHERE false")
+    assert fetch(database_url, nonces) == before
+
+    for write in (
+        f"UPDATE tokens.tokens SET weight = weight + 1 {one}",
+        f"DELETE FROM tokens.tokens {one}",
+        START.partition("),\n")[0] + ")",
+    ):
+        psql(database_url, write)
+        after = fetch(database_url, nonces)
+        assert len(set(after) - set(before)) == 1, "renewed once"
+        before = after
+
+
 def most_rows(plan):
     """Return how many rows the busiest node of a plan read."""
     read = sum(number for name, number in plan.items() if name.startswith("Rows Removed"))
