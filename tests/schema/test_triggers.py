@@ -4,8 +4,11 @@ Correct rows are those that Python derives from `tokens.tokens`, bit for bit.
 """
 
 import asyncio
+import itertools
+import json
 import os
 import random
+import re
 import struct
 import subprocess
 import uuid
@@ -58,11 +61,22 @@ def bits(*numbers):
     return struct.pack(f"<{len(numbers)}d", *numbers)
 
 
+TOKENS = 'SELECT *, "timestamp" AS time FROM tokens.tokens'
+INDEX = """
+SELECT ST_X(geom), ST_Y(geom), ST_Z(geom), weight, token_id, level, token_type, flags,
+    "timestamp" AS time FROM tokens.spatial_index
+"""
+
+
 def derived(url):
     """Return the rows that the index must hold."""
+    return derived_from(fetch(url, TOKENS))
+
+
+def derived_from(tokens):
     return sorted(
         (str(t["id"]), level, bits(x, y, z, t["weight"]), t["token_type"], t["flags"], t["time"])
-        for t in fetch(url, 'SELECT *, "timestamp" AS time FROM tokens.tokens')
+        for t in tokens
         for level, (x, y, z) in enumerate(
             zip(t["coord_x"], t["coord_y"], t["coord_z"], strict=True)
         )
@@ -72,14 +86,11 @@ def derived(url):
 
 def indexed(url):
     """Return the rows that the index holds."""
-    return sorted(
-        (str(r["token_id"]), r["level"], bits(*r[:4]), r["token_type"], r["flags"], r["time"])
-        for r in fetch(
-            url,
-            "SELECT ST_X(geom), ST_Y(geom), ST_Z(geom), weight, token_id, level, token_type,"
-            ' flags, "timestamp" AS time FROM tokens.spatial_index',
-        )
-    )
+    return sorted(map(comparable, fetch(url, INDEX)))
+
+
+def comparable(r):
+    return (str(r["token_id"]), r["level"], bits(*r[:4]), r["token_type"], r["flags"], r["time"])
 
 
 STATEMENTS = {
@@ -271,20 +282,148 @@ def test_unchanged_rows_are_not_written(database_url):
     assert fetch(database_url, places) == before
 
 
-def test_many_rows_after_one_in_the_same_session(database_url):
-    many = """
-        INSERT INTO tokens.tokens (coord_x, coord_y, coord_z, flags) SELECT c, c, c, n
-        FROM generate_series(1, 2000) AS n, LATERAL (SELECT array_fill(n::float8, '{8}') AS c) AS s;
-    """
-    psql(
-        database_url,
-        many + "UPDATE tokens.tokens SET weight = 2 WHERE flags = 1;"
-        "UPDATE tokens.tokens SET weight = 3, coord_z[2] = flags;"
-        "DELETE FROM tokens.tokens WHERE flags = 1; DELETE FROM tokens.tokens WHERE flags > 1900;",
-    )
+SHAPES = {
+    "all levels": [0.5] * 8,
+    "one level": [None, None, -0.0, *[None] * 5],
+    "another level": [*[None] * 7, 1e37],
+    "two levels": [1.0, None, 0.0, *[None] * 5],
+    "no level": [None] * 8,
+}
+# From one shape to another: $1 ids, $2 and $3 coordinates.
+CHANGES = {
+    "update": "UPDATE tokens.tokens SET coord_x = $2, coord_y = $2, coord_z = $3 WHERE id = ANY ($1)",
+    "update also the id": """
+        UPDATE tokens.tokens SET id = md5(id::text)::uuid, coord_x = $2, coord_y = $2, coord_z = $3
+        WHERE id = ANY ($1)
+    """,
+    "upsert": """
+        INSERT INTO tokens.tokens AS t (id, coord_x, coord_y, coord_z)
+        SELECT id, $2, $2, $3 FROM unnest($1::uuid[]) AS ids (id) ON CONFLICT (id) DO UPDATE SET
+            coord_x = excluded.coord_x, coord_y = excluded.coord_y, coord_z = excluded.coord_z,
+            weight = t.weight - 1
+    """,
+    "delete and insert": """
+        WITH gone AS (DELETE FROM tokens.tokens WHERE id = ANY ($1) RETURNING id)
+        INSERT INTO tokens.tokens (id, coord_x, coord_y, coord_z) SELECT id, $2, $2, $3 FROM gone
+    """,
+    "insert before the deletion ends": """
+        WITH gone AS (DELETE FROM tokens.tokens WHERE id = ANY ($1) RETURNING id)
+        INSERT INTO tokens.tokens (id, coord_x, coord_y, coord_z)
+        SELECT id, $2, $2, $3 FROM gone LIMIT 1
+    """,
+}
 
-    assert len(indexed(database_url)) == 1899 * 8
-    assert indexed(database_url) == derived(database_url)
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_each_change_of_levels_in_one_session(database_url, count):
+    """The plans for one token are kept; each of them meets every other shape of token."""
+
+    async def go():
+        connection = await asyncpg.connect(database_url)
+        try:
+            for before, after in itertools.product(SHAPES.values(), repeat=2):
+                for change in CHANGES.values():
+                    await connection.execute(CHANGES["upsert"], IDS[:count], before, before)
+                    await connection.execute(change, IDS[:count], after, after)
+                    tokens, rows = await connection.fetch(TOKENS), await connection.fetch(INDEX)
+                    assert sorted(map(comparable, rows)) == derived_from(tokens), change
+                    await connection.execute("DELETE FROM tokens.tokens")
+                    assert await connection.fetch(INDEX) == []
+        finally:
+            await connection.close()
+
+    asyncio.run(go())
+
+
+def test_the_index_has_a_new_version_only_if_it_changes(database_url):
+    psql(database_url, START)
+    nonces = (
+        "SELECT nonce FROM tokens.versions WHERE relation = 'tokens.spatial_index' ORDER BY nonce"
+    )
+    one = f"WHERE id = '{IDS[0]}'"
+    before = fetch(database_url, nonces)
+
+    psql(database_url, f"UPDATE tokens.tokens SET metadata = '[1]', weight = weight {one}")
+    assert fetch(database_url, nonces) == before
+
+    psql(database_url, "DELETE FROM tokens.tokens WHERE false")
+    assert fetch(database_url, nonces) == before
+
+    for write in (
+        f"UPDATE tokens.tokens SET weight = weight + 1 {one}",
+        f"DELETE FROM tokens.tokens {one}",
+        START.partition("),\n")[0] + ")",
+    ):
+        psql(database_url, write)
+        after = fetch(database_url, nonces)
+        assert len(set(after) - set(before)) == 1, "renewed once"
+        before = after
+
+
+def most_rows(plan):
+    """Return how many rows the busiest node of a plan read."""
+    read = sum(number for name, number in plan.items() if name.startswith("Rows Removed"))
+    own = (read + plan["Actual Rows"]) * plan["Actual Loops"]
+    return max([own, *map(most_rows, plan.get("Plans", []))])
+
+
+@pytest.mark.parametrize("sizes", [(1, 600, 1), (600, 1, 600)], ids=["one first", "many first"])
+@pytest.mark.parametrize("levels", [1, 2])
+def test_no_plan_is_kept_for_another_number_of_rows(migrated_database, sizes, levels):
+    """Also while the store grows from nothing: the statistics say that all tables are empty."""
+    place = ["1.5"] * levels + ["NULL"] * (8 - levels)
+    coords = ", ".join([f"ARRAY[{', '.join(place)}]::float8[]"] * 3)
+    statements = [
+        f"INSERT INTO tokens.tokens (coord_x, coord_y, coord_z, flags) SELECT {coords}, n"
+        " FROM generate_series(1, $1::int) AS n",
+        "UPDATE tokens.tokens SET weight = weight + 1 WHERE id = ANY ($1)",
+        "UPDATE tokens.tokens SET coord_y[1] = coord_y[1] + 1 WHERE id = ANY ($1)",
+        "DELETE FROM tokens.tokens WHERE id = ANY ($1)",
+    ]
+    psql(migrated_database, "VACUUM ANALYZE")
+
+    async def go():
+        plans = []
+        connection = await asyncpg.connect(migrated_database)
+        try:
+            await connection.execute(
+                "LOAD 'auto_explain'; SET auto_explain.log_min_duration = 0;"
+                "SET auto_explain.log_nested_statements = on; SET auto_explain.log_analyze = on;"
+                "SET auto_explain.log_timing = off; SET auto_explain.log_format = json;"
+            )
+            connection.add_log_listener(lambda _, message: plans.append(message.message))
+            for size in sizes:
+                # Once more than the five times that a plan with parameters is not kept.
+                for statement in (statements[:1] + statements) * (7 if size == 1 else 1):
+                    if "INSERT" in statement:
+                        argument = size
+                    else:
+                        ids = await connection.fetch("SELECT id FROM tokens.tokens")
+                        argument = [row["id"] for row in ids[:size]]
+                    plans.clear()
+                    await connection.execute("SET client_min_messages = log")
+                    await connection.execute(statement, argument)
+                    await connection.execute("RESET client_min_messages")
+                    explained = [
+                        json.loads(plan[plan.index("{") :]) for plan in plans if "plan:" in plan
+                    ]
+                    # Neither the statement itself nor what asyncpg asks about types.
+                    triggered = [
+                        one
+                        for one in explained
+                        if re.search(r"tokens\.|_rows", one["Query Text"])
+                        and one["Query Text"] != statement
+                    ]
+                    assert any("spatial_index" in one["Query Text"] for one in triggered)
+                    # A renewal reads the nonces, of which there are about 60.
+                    assert max(most_rows(one["Plan"]) for one in triggered) <= 100 + 8 * size, (
+                        size,
+                        statement,
+                    )
+        finally:
+            await connection.close()
+
+    asyncio.run(go())
 
 
 def test_concurrent_writers_of_the_same_tokens(database_url):
