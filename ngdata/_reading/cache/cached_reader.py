@@ -40,6 +40,8 @@ if TYPE_CHECKING:
 
 __all__ = ["CachedReader", "digest", "key_prefix"]
 
+_REDIS_TIER = "ngdata._reading.cache.redis_tier"
+
 # Up to this size, the event loop can wait while a region is cut out of another's answer.
 _SMALL_BYTES = 1 << 20
 
@@ -288,12 +290,15 @@ async def _never() -> Answer:
 
 async def _redis_tier() -> type[RedisTier]:
     """Load the client of Redis, which takes long: only where a Redis is configured."""
-    await in_daemon_thread(
-        lambda: import_optional("redis.asyncio", "a cache in Redis (redis_url)", None)
-    )
-    from ngdata._reading.cache.redis_tier import RedisTier
 
-    return RedisTier
+    def load() -> type[RedisTier]:
+        part = "a cache in Redis (redis_url)"
+        import_optional("redis.asyncio", part, None)
+        # In the same way, because a fork must wait for this import too.
+        tier: type[RedisTier] = import_optional(_REDIS_TIER, part, None).RedisTier
+        return tier
+
+    return await in_daemon_thread(load)
 
 
 def key_prefix(identity: str) -> str:
