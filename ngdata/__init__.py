@@ -38,7 +38,13 @@ if not TYPE_CHECKING:  # else type checkers would accept any name
         if name not in _LOADED_WHEN_USED:
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
         for public, module in _LOADED_WHEN_USED.items():
-            value = getattr(import_module(module), public)
+            try:
+                value = getattr(import_module(module), public)
+            except OSError as error:
+                raise errors.OutOfResources(
+                    f"{__name__}.{name} cannot be loaded: {error}; if too many files are open, close "
+                    "some, or allow this process more (ulimit -n)"
+                ) from None
             # Help and tracebacks show the path that users import, not the module that defines it.
             value.__module__ = __name__
             globals()[public] = value

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -406,9 +407,11 @@ def test_no_role_reads_the_rows_of_another_from_redis(
 
     def count(url: str) -> tuple[int, str]:
         with ngdata.connect(url, redis_url=server.redis_url) as ng:
-            frame = ng.tokens.get(IDS, missing="skip", cache="strict")
+            frame = ng.tokens.get(many, missing="skip", cache="strict")
             return len(frame), frame.attrs["ngdata"]["source"]
 
+    # A look-up of fewer is not kept in Redis.
+    many = [*IDS, *(str(uuid.uuid4()) for _ in range(100))]
     settings = {"row_security": security, "role": restricted}
     visible = 5 if way == "environment" else 1
     with WAYS[way](monkeypatch, store, settings) as url:
