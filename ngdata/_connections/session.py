@@ -78,7 +78,7 @@ def session_errors(where: str) -> Iterator[None]:
         raise _translate(error, where) from None
     except exc.StatementError as error:
         raise InvalidQueryError(f"a value cannot be written: {error.orig}") from None
-    except (asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+    except (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError) as error:
         raise translate(error, where) from None
 
 

@@ -358,6 +358,29 @@ def test_a_role_without_access_to_the_versions_reads_without_a_cache(database_ur
     run(main())
 
 
+@pytest.mark.parametrize("is_cached", [False, True])
+def test_a_role_that_loses_access_to_the_versions_reads_on_without_a_cache(database_url, is_cached):
+    async def main():
+        async with (
+            outsider(database_url) as owner,
+            role(owner, database_url, "analyst") as (name, _),
+            await ngdata.connect_async(f"{database_url}&options=-c%20role%3D{name}") as ang,
+        ):
+
+            async def read(*places):
+                for place in places:
+                    frame = await ang.tokens.find_in_region((place, 0, 0), (place + 0.5, 1, 1))
+                    yield frame.attrs["ngdata"]["version"] is not None
+
+            assert [each async for each in read(1, 2)] == [True, True]
+            await owner.execute(f"REVOKE SELECT ON tokens.versions FROM {name}")
+            places = (1, 2) if is_cached else (3, 4)
+            assert [each async for each in read(*places)] == [False, False]
+            await owner.execute(f"GRANT SELECT ON tokens.versions TO {name}")
+
+    run(main())
+
+
 # --------------------------------------------------------------------------------------- statistics
 
 

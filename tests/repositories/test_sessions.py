@@ -243,6 +243,32 @@ def test_a_cancelled_session_leaves_nothing_behind(with_manager, layer, token, o
     with_manager(go)
 
 
+@pytest.mark.parametrize("turns", range(5))
+@pytest.mark.parametrize("nested", [False, True])
+def test_a_connection_whose_end_is_half_read_is_unavailable(
+    with_manager, database_url, turns, nested
+):
+    """asyncpg reads the server's farewell and the end of the connection in turns of their own."""
+
+    async def go(manager):
+        async with manager.session() as session:
+            await session.execute(text("SELECT 1"))
+            execute(
+                database_url,
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+                " WHERE application_name = 'ngdata'",
+                "SELECT pg_sleep(0.2)",
+            )
+            for _ in range(turns):
+                await asyncio.sleep(0)
+            if nested:
+                async with session.begin_nested():
+                    pass
+
+    with pytest.raises(DatabaseUnavailable):
+        with_manager(go)
+
+
 def test_a_connection_lost_while_idle_is_replaced(with_manager, layer, outside):
     async def go(manager):
         async with manager.session() as session:

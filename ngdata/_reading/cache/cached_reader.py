@@ -12,6 +12,8 @@ import hashlib
 import math
 from typing import TYPE_CHECKING
 
+import asyncpg
+
 from ngdata._config.settings import Settings
 from ngdata._connections.database import Database
 from ngdata._connections.revision import HEAD
@@ -34,6 +36,7 @@ from ngdata._reading.cache.versions import (
 )
 from ngdata._reading.optional_imports import import_optional
 from ngdata._reading.reader import CacheMode, DatabaseReader, checked_mode
+from ngdata.errors import ConfigError
 
 if TYPE_CHECKING:
     from ngdata._reading.cache.redis_tier import RedisTier
@@ -119,12 +122,19 @@ class CachedReader(DatabaseReader):
         key = digest(query.sql, *(column.name for column in query.columns))
         read = functools.partial(self._read_and_keep, key, query, mode, max_rows)
         if mode == "strict" and self._is_surely_missing(key, query):
-            answer, _ = await self._single_flight.join((key, None, max_rows), read)
-            if answer.version:
-                self.stats.misses += 1
+            try:
+                answer, _ = await self._single_flight.join((key, None, max_rows), read)
+            except ConfigError as error:
+                if error.sqlstate != asyncpg.InsufficientPrivilegeError.sqlstate:
+                    raise
+                # Perhaps the right to read versions: without it, this role still reads the rows.
+                self._must_ask = True
             else:
-                self.stats.bypassed += 1
-            return answer, "database"
+                if answer.version:
+                    self.stats.misses += 1
+                else:
+                    self.stats.bypassed += 1
+                return answer, "database"
         version = None
         if mode == "strict":
             identity, version = await self.versions.current(query.relations)

@@ -53,6 +53,8 @@ FROM (
 ) AS s (snapshot)
 """
 
+_CHANGED: Final = (asyncpg.InvalidCachedStatementError, asyncpg.InsufficientPrivilegeError)
+
 # More nonces of a relation are slow to read, so the reader folds them into few, at most this often in
 # seconds.
 _MAX_NONCES: Final = 24
@@ -210,10 +212,9 @@ class Versions:
             return await self._run_once(read)
         except DRIVER_ERRORS as error:
             self._discard()
-            # Retried once if the connection was lost while idle, or the schema was created again.
-            if not (
-                isinstance(error, asyncpg.InvalidCachedStatementError) or is_lost_connection(error)
-            ):
+            # Retried once if the connection was lost while idle, or the schema was created again, or
+            # this role may have lost the right to read versions, which a new connection finds out.
+            if not (isinstance(error, _CHANGED) or is_lost_connection(error)):
                 raise
         try:
             return await self._run_once(read)
