@@ -740,6 +740,8 @@ class AsyncExperience(Namespace):
             A delay of 0, or another invalid value.
         ConfigError
             On entering the ``async with`` statement: the user may not write events.
+        NGDataError
+            The client is closed, or of another process.
 
         Examples
         --------
@@ -753,6 +755,7 @@ class AsyncExperience(Namespace):
         seconds = as_duration(delay, "delay").total_seconds()
         if not seconds:
             raise InvalidQueryError(f"delay must be more than 0 seconds, not {shown(delay)}")
+        self._database.check_open()
         recording = Recording(
             self._database,
             seconds,

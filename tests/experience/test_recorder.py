@@ -488,3 +488,10 @@ def test_the_step_loop_of_an_environment(ng):
         assert events.timestamp.is_monotonic_increasing
         assert listed.event_count[run] == len(steps)
         assert listed.total_reward[run] == steps.reward.sum()
+
+
+def test_a_closed_client_opens_no_recorder(database_url):
+    client = ngdata.connect(database_url)
+    client.close()
+    with pytest.raises(NGDataError, match=r"client is closed; open a new one"):
+        client.experience.recorder()

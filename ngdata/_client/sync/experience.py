@@ -744,6 +744,8 @@ class Experience(SyncWrapper[AsyncExperience]):
             A delay of 0, or another invalid value.
         ConfigError
             On entering the ``with`` statement: the user may not write events.
+        NGDataError
+            The client is closed, or of another process.
 
         Examples
         --------
