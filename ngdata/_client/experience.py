@@ -765,6 +765,10 @@ class AsyncExperience(Namespace):
         self._recordings.add(recording)
         return AsyncRecorder(recording)
 
+    def _report_recordings(self) -> None:
+        """Raise for the events that the recorders of a closed client could not write."""
+        self._recordings.report()
+
     @cached_property
     def _recordings(self) -> Recordings:
         """The open recorders, which are closed before the client's connections are."""

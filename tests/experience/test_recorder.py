@@ -495,3 +495,35 @@ def test_a_closed_client_opens_no_recorder(database_url):
     client.close()
     with pytest.raises(NGDataError, match=r"client is closed; open a new one"):
         client.experience.recorder()
+
+
+def test_an_error_in_the_clients_body_is_raised_with_what_was_not_written(database_url):
+    for kind in (ZeroDivisionError, KeyboardInterrupt):
+        with pytest.raises(kind) as raised, ngdata.connect(database_url) as client:
+            bad = client.experience.recorder(delay=600)("moved", token_id=NO_TOKEN)
+            raise kind
+        assert raised.value.unwritten.event_id.tolist() == [bad]
+        assert "names no token" in raised.value.__notes__[0]
+
+    async def main():
+        async with asyncio.timeout(0.1), await ngdata.connect_async(database_url) as client:
+            client.experience.recorder(delay=600)("moved", token_id=NO_TOKEN)
+            await asyncio.sleep(60)
+
+    with pytest.raises(TimeoutError):
+        asyncio.run(main())
+
+
+def test_an_interrupted_close_of_the_client_loses_no_report(database_url):
+    client = ngdata.connect(database_url)
+    record = client.experience.recorder(delay=600)
+    with locked_events(database_url):
+        bad = record("moved", token_id=NO_TOKEN)
+        threading.Timer(0.2, signal.raise_signal, [signal.SIGINT]).start()
+        with pytest.raises(KeyboardInterrupt):
+            client.close()
+    until(lambda: "0 waiting" in repr(record))
+    with pytest.raises(IntegrityError, match="names no token") as refused:
+        client.close()
+    assert refused.value.unwritten.event_id.tolist() == [bad]
+    client.close()
