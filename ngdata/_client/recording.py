@@ -130,8 +130,12 @@ class Recording:
         # The loop is called for the first event, and again when a whole batch waits.
         waiting = len(queue)
         if not self._noticed or self._noticed < _BATCH_ROWS <= waiting:
-            self._noticed = waiting
-            self._call_loop()
+            try:
+                self._noticed = waiting
+                self._call_loop()
+            except BaseException:  # an interrupt, so the next call calls the loop
+                self._noticed = 0
+                raise
         elif self._loop.is_closed():
             self._abandon()
             self.report()

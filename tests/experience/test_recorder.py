@@ -6,6 +6,7 @@ import asyncio
 import inspect
 import random
 import signal
+import sys
 import threading
 import time
 import uuid
@@ -527,3 +528,38 @@ def test_an_interrupted_close_of_the_client_loses_no_report(database_url):
         client.close()
     assert refused.value.unwritten.event_id.tolist() == [bad]
     client.close()
+
+
+def test_an_interrupt_at_any_line_of_a_call_does_not_hold_up_later_events(ng, database_url):
+    def interrupt_at(number):
+        """Raise at this line of `recording`, counted from 1; return whether the call came there."""
+        line = 0
+
+        def trace(frame, event, _):
+            nonlocal line
+            if frame.f_code.co_filename != recording.__file__:
+                return None
+            line += event == "line"
+            if line == number:
+                raise KeyboardInterrupt
+            return trace
+
+        before = sys.gettrace()
+        sys.settrace(trace)
+        try:
+            record("interrupted")
+        except KeyboardInterrupt:
+            return True
+        finally:
+            sys.settrace(before)
+        return False
+
+    number = 1
+    is_interrupted = True
+    while is_interrupted:
+        record = ng.experience.recorder(delay=0.02)
+        is_interrupted = interrupt_at(number)
+        event = record("moved")
+        until(lambda event=event: event in written(database_url))
+        number += 1
+    assert number > 10
