@@ -15,9 +15,9 @@ import pyarrow as pa
 
 from ngdata._connections.database import Database
 from ngdata._store.copy import copy_batch
-from ngdata._store.fields import EVENTS
+from ngdata._store.fields import EVENTS, TOKENS
 from ngdata._store.value_types import JsonObject
-from ngdata.errors import IntegrityError, InvalidQueryError, NGDataError
+from ngdata.errors import ConfigError, IntegrityError, InvalidQueryError, NGDataError
 
 __all__ = ["EventRow", "EventWriter", "Refusal", "events_frame"]
 
@@ -26,8 +26,17 @@ EventRow: TypeAlias = dict[str, Any]
 
 _IS_WRITTEN: Final = f"SELECT EXISTS (SELECT FROM {EVENTS.relation} WHERE id = $1::uuid)"
 
+# Where rows are hidden by a policy, a token that is not seen may exist.
+_UNKNOWN_TOKENS: Final = f"""
+    SELECT id FROM unnest($1::uuid[]) AS wanted (id)
+    WHERE NOT row_security_active('{TOKENS.relation}')
+    AND NOT EXISTS (SELECT FROM {TOKENS.relation} AS token WHERE token.id = wanted.id)
+"""
+
+_DANGLING: Final = "23503"
+
 # The column whose value the server refused, by the SQLSTATE of its error.
-_REFUSED_COLUMN: Final = {"23503": "token_id", "23505": "id", "23000": "trajectory_id"}
+_REFUSED_COLUMN: Final = {_DANGLING: "token_id", "23505": "id", "23000": "trajectory_id"}
 
 
 Numbered: TypeAlias = tuple[int, EventRow]
@@ -131,7 +140,10 @@ class EventWriter:
                 # The server may have committed after the check.  By now it has: its COPY waited for
                 # the transaction with the same ids.
                 if not await self._is_written(batch):
-                    self._divide(batch, error)
+                    if unknown := await self._unknown_tokens(batch, error):
+                        self._refuse_tokens(batch, unknown)
+                    else:
+                        self._divide(batch, error)
                     continue
             self.written += len(batch.events)
             self._batches.popleft()
@@ -157,6 +169,28 @@ class EventWriter:
             return False
         async with self._database.transaction() as connection:
             return bool(await connection.fetchval(_IS_WRITTEN, batch.rows()[0]["id"]))
+
+    async def _unknown_tokens(self, batch: _Batch, error: NGDataError) -> set[str]:
+        """Return all tokens that do not exist, if an error names the first: it may be each one."""
+        tokens = {row["token_id"] for row in batch.rows() if row["token_id"]}
+        if error.sqlstate != _DANGLING or len(tokens) < 2:
+            return set()
+        # A user who may write events need not be allowed to read tokens.
+        with contextlib.suppress(ConfigError):
+            async with self._database.transaction() as connection:
+                return {str(row[0]) for row in await connection.fetch(_UNKNOWN_TOKENS, [*tokens])}
+        return set()
+
+    def _refuse_tokens(self, batch: _Batch, unknown: set[str]) -> None:
+        """Set aside the events of these tokens."""
+        self._batches.popleft()
+        for number, row in batch.events:
+            if row["token_id"] in unknown:
+                error = IntegrityError(f"token_id {row['token_id']} names no token")
+                error.sqlstate = _DANGLING
+                self.refused.append(Refusal(error, [(number, row)]))
+        if part := [event for event in batch.events if event[1]["token_id"] not in unknown]:
+            self._batches.appendleft(_Batch(part))
 
     def _divide(self, batch: _Batch, error: NGDataError) -> None:
         """Set aside the events that an error names; if it names none, halve the batch."""

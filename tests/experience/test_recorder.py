@@ -23,6 +23,7 @@ import pytest
 
 import ngdata
 from ngdata._client import recording
+from ngdata._store import event_writer
 from ngdata.errors import (
     ConfigError,
     IntegrityError,
@@ -563,3 +564,27 @@ def test_an_interrupt_at_any_line_of_a_call_does_not_hold_up_later_events(ng, da
         until(lambda event=event: event in written(database_url))
         number += 1
     assert number > 10
+
+
+def test_many_unknown_tokens_are_found_at_once(ng, database_url, monkeypatch):
+    copied = []
+    copy_batch = event_writer.copy_batch
+
+    def copy(connection, relation, table, **options):
+        copied.append(table.num_rows)
+        return copy_batch(connection, relation, table, **options)
+
+    monkeypatch.setattr(event_writer, "copy_batch", copy)
+    tokens = ng.tokens.bulk_create({"x": [0.0] * 20, "y": 0.0, "z": 0.0})
+    record = ng.experience.recorder(delay=600)
+    good, bad = [], []
+    for token in tokens:
+        bad += [record("moved", token_id=uuid.uuid4()) for _ in range(20)]
+        good.append(record("moved", token_id=token))
+    good.append(record("moved"))
+    with pytest.raises(IntegrityError, match=r"400 .* names no token; .* other reasons") as refused:
+        record.flush()
+    assert refused.value.sqlstate == "23503"
+    assert refused.value.unwritten.event_id.tolist() == bad
+    assert written(database_url) == good
+    assert copied == [421, 21]
