@@ -26,17 +26,31 @@ EventRow: TypeAlias = dict[str, Any]
 
 _IS_WRITTEN: Final = f"SELECT EXISTS (SELECT FROM {EVENTS.relation} WHERE id = $1::uuid)"
 
-# Where rows are hidden by a policy, a token that is not seen may exist.
-_UNKNOWN_TOKENS: Final = f"""
-    SELECT id FROM unnest($1::uuid[]) AS wanted (id)
-    WHERE NOT row_security_active('{TOKENS.relation}')
-    AND NOT EXISTS (SELECT FROM {TOKENS.relation} AS token WHERE token.id = wanted.id)
-"""
-
-_DANGLING: Final = "23503"
+# Which of a batch's ids the server refuses, by the SQLSTATE of its error: the column, the query, and
+# what is wrong.  Where rows are hidden by a policy, a token that is not seen may exist; an event of a
+# child table does not refuse its id.
+_ALL_REFUSED: Final = {
+    "23503": (
+        "token_id",
+        f"""
+        SELECT id FROM unnest($1::uuid[]) AS wanted (id)
+        WHERE NOT row_security_active('{TOKENS.relation}')
+        AND NOT EXISTS (SELECT FROM {TOKENS.relation} AS token WHERE token.id = wanted.id)
+        """,
+        "token_id {} names no token",
+    ),
+    "23505": (
+        "id",
+        f"""
+        SELECT id FROM {EVENTS.relation}
+        WHERE id = ANY($1::uuid[]) AND tableoid = '{EVENTS.relation}'::regclass
+        """,
+        EVENTS.key + " {} already exists",
+    ),
+}
 
 # The column whose value the server refused, by the SQLSTATE of its error.
-_REFUSED_COLUMN: Final = {_DANGLING: "token_id", "23505": "id", "23000": "trajectory_id"}
+_REFUSED_COLUMN: Final = {"23503": "token_id", "23505": "id", "23000": "trajectory_id"}
 
 
 Numbered: TypeAlias = tuple[int, EventRow]
@@ -140,8 +154,8 @@ class EventWriter:
                 # The server may have committed after the check.  By now it has: its COPY waited for
                 # the transaction with the same ids.
                 if not await self._is_written(batch):
-                    if unknown := await self._unknown_tokens(batch, error):
-                        self._refuse_tokens(batch, unknown)
+                    if refused := await self._all_refused(batch, error):
+                        self._set_aside(batch, refused)
                     else:
                         self._divide(batch, error)
                     continue
@@ -170,26 +184,30 @@ class EventWriter:
         async with self._database.transaction() as connection:
             return bool(await connection.fetchval(_IS_WRITTEN, batch.rows()[0]["id"]))
 
-    async def _unknown_tokens(self, batch: _Batch, error: NGDataError) -> set[str]:
-        """Return all tokens that do not exist, if an error names the first: it may be each one."""
-        tokens = {row["token_id"] for row in batch.rows() if row["token_id"]}
-        if error.sqlstate != _DANGLING or len(tokens) < 2:
-            return set()
-        # A user who may write events need not be allowed to read tokens.
+    async def _all_refused(self, batch: _Batch, error: NGDataError) -> list[Refusal]:
+        """Return what the server refuses for the same reason: an error names only the first."""
+        if len(batch.events) < 2 or error.sqlstate not in _ALL_REFUSED:
+            return []
+        column, query, problem = _ALL_REFUSED[error.sqlstate]
+        ids = {row[column] for row in batch.rows() if row[column]}
+        refused: set[str] = set()
+        # A user who may write events need not be allowed to read.
         with contextlib.suppress(ConfigError):
             async with self._database.transaction() as connection:
-                return {str(row[0]) for row in await connection.fetch(_UNKNOWN_TOKENS, [*tokens])}
-        return set()
+                refused = {str(row[0]) for row in await connection.fetch(query, [*ids])}
+        refusals = []
+        for event in batch.events:
+            if (value := event[1][column]) in refused:
+                refusals.append(Refusal(IntegrityError(problem.format(value)), [event]))
+                refusals[-1].error.sqlstate = error.sqlstate
+        return refusals
 
-    def _refuse_tokens(self, batch: _Batch, unknown: set[str]) -> None:
-        """Set aside the events of these tokens."""
+    def _set_aside(self, batch: _Batch, refusals: list[Refusal]) -> None:
+        """Go on without the refused events of the first batch."""
         self._batches.popleft()
-        for number, row in batch.events:
-            if row["token_id"] in unknown:
-                error = IntegrityError(f"token_id {row['token_id']} names no token")
-                error.sqlstate = _DANGLING
-                self.refused.append(Refusal(error, [(number, row)]))
-        if part := [event for event in batch.events if event[1]["token_id"] not in unknown]:
+        self.refused.extend(refusals)
+        numbers = {number for refusal in refusals for number, _ in refusal.events}
+        if part := [event for event in batch.events if event[0] not in numbers]:
             self._batches.appendleft(_Batch(part))
 
     def _divide(self, batch: _Batch, error: NGDataError) -> None:

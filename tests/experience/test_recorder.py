@@ -566,7 +566,7 @@ def test_an_interrupt_at_any_line_of_a_call_does_not_hold_up_later_events(ng, da
     assert number > 10
 
 
-def test_many_unknown_tokens_are_found_at_once(ng, database_url, monkeypatch):
+def test_many_refused_ids_are_found_at_once(ng, database_url, monkeypatch):
     copied = []
     copy_batch = event_writer.copy_batch
 
@@ -588,3 +588,11 @@ def test_many_unknown_tokens_are_found_at_once(ng, database_url, monkeypatch):
     assert refused.value.unwritten.event_id.tolist() == bad
     assert written(database_url) == good
     assert copied == [421, 21]
+
+    again = [record("moved", event_id=event) for event in good]
+    last = [record("moved")]
+    with pytest.raises(IntegrityError, match=r"event_id \S+ already exists") as refused:
+        record.flush()
+    assert refused.value.unwritten.event_id.tolist() == again
+    assert written(database_url) == good + last
+    assert copied[2:] == [22, 1]
