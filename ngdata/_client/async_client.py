@@ -15,6 +15,7 @@ from ngdata._client.experience import AsyncExperience
 from ngdata._client.explain import Plan
 from ngdata._client.graph import AsyncGraph
 from ngdata._client.health import Health
+from ngdata._client.recorder import attached_to
 from ngdata._client.tokens import AsyncTokens
 from ngdata._config.settings import Settings
 from ngdata._connections.database import Database
@@ -97,7 +98,8 @@ class AsyncClient(ProcessBound):
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        await self.close()
+        with attached_to(error):
+            await self.close()
 
     async def close(self) -> None:
         """Close all connections; the servers keep running.  Closing again does nothing.
@@ -111,6 +113,7 @@ class AsyncClient(ProcessBound):
         """
         self._closed = True
         await self._database.close()
+        self.experience._report_recordings()
 
     async def health(self) -> Health:
         """Return the state of both servers; problems are part of the result, not raised.

@@ -727,7 +727,8 @@ class AsyncExperience(Namespace):
             `unwritten` of the error that the next call raises.
         max_waiting : int
             How many events may wait.  When as many wait, a call blocks until there is room, at most
-            for `wait`, and then raises; in the client's own event loop, it raises at once.
+            for `wait`, and then raises; in the client's own event loop, it raises at once.  For large
+            states, choose fewer: events that wait are in memory.
 
         Returns
         -------
@@ -740,6 +741,8 @@ class AsyncExperience(Namespace):
             A delay of 0, or another invalid value.
         ConfigError
             On entering the ``async with`` statement: the user may not write events.
+        NGDataError
+            The client is closed, or of another process.
 
         Examples
         --------
@@ -753,6 +756,7 @@ class AsyncExperience(Namespace):
         seconds = as_duration(delay, "delay").total_seconds()
         if not seconds:
             raise InvalidQueryError(f"delay must be more than 0 seconds, not {shown(delay)}")
+        self._database.check_open()
         recording = Recording(
             self._database,
             seconds,
@@ -761,6 +765,10 @@ class AsyncExperience(Namespace):
         )
         self._recordings.add(recording)
         return AsyncRecorder(recording)
+
+    def _report_recordings(self) -> None:
+        """Raise for the events that the recorders of a closed client could not write."""
+        self._recordings.report()
 
     @cached_property
     def _recordings(self) -> Recordings:

@@ -158,7 +158,7 @@ class AsyncRecorder(Recorded):
 
 @contextmanager
 def attached_to(error: BaseException | None) -> Iterator[None]:
-    """Attach to the error that leaves a recorder's body, if one does, what could not be written.
+    """Attach to the error that leaves a `with` body, if one does, what recorders could not write.
 
     The body's error is the one that the caller sees; it has a note, and `unwritten`.
     """

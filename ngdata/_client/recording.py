@@ -130,8 +130,12 @@ class Recording:
         # The loop is called for the first event, and again when a whole batch waits.
         waiting = len(queue)
         if not self._noticed or self._noticed < _BATCH_ROWS <= waiting:
-            self._noticed = waiting
-            self._call_loop()
+            try:
+                self._noticed = waiting
+                self._call_loop()
+            except BaseException:  # an interrupt, so the next call calls the loop
+                self._noticed = 0
+                raise
         elif self._loop.is_closed():
             self._abandon()
             self.report()
@@ -469,10 +473,15 @@ class Recordings:
         return [recording for recording in recordings if recording is not None]
 
     async def close(self) -> None:
-        """Close all; raise one error for the events that cannot be written."""
-        recordings = self._all()
-        await asyncio.gather(*(recording.close() for recording in recordings))
-        raise_if_any([refusal for each in recordings for refusal in each.collect()])
+        """Close all; then, the caller calls `report`."""
+        await asyncio.gather(*(recording.close() for recording in self._all()))
+
+    def report(self) -> None:
+        """Raise one error for all events that were lost or refused since the last report.
+
+        Not in `close`, which goes on if its caller is cancelled: nobody would see the error.
+        """
+        raise_if_any([refusal for each in self._all() for refusal in each.collect()])
 
     def cut(self) -> None:
         """End all, in any thread."""

@@ -107,17 +107,21 @@ class ConnectionLimit:
 
     def check_caller(self) -> None:
         """Raise if the client is closed, or used in a forked child or another event loop."""
+        self.check_open()
+        if self._loop is not asyncio.get_running_loop():
+            raise NGDataError(
+                "this client was opened in another event loop, to which its connections belong; "
+                "open one with connect_async() in each loop, or use the sync ngdata.connect()"
+            )
+
+    def check_open(self) -> None:
+        """Raise if the client is closed, or used in a forked child; in any thread."""
         if self._is_closed:
             raise NGDataError("this client is closed; open a new one with ngdata.connect()")
         if self._process != os.getpid():
             raise NGDataError(
                 "this client was opened before the process forked, and its connections belong to "
                 "the parent; open a new one in the child"
-            )
-        if self._loop is not asyncio.get_running_loop():
-            raise NGDataError(
-                "this client was opened in another event loop, to which its connections belong; "
-                "open one with connect_async() in each loop, or use the sync ngdata.connect()"
             )
 
     def status(self, idle: int) -> dict[str, int]:

@@ -246,6 +246,10 @@ class Database(ProcessBound):
             self.engine, self._writers, self.where, self._write_limit, self.while_alive
         )
 
+    def check_open(self) -> None:
+        """Raise if the client is closed, or used in a forked child; in any thread."""
+        self._write_limit.check_open()
+
     def pool_status(self) -> dict[str, dict[str, int]]:
         """Return the numbers of connections of both pools."""
         return {"read": self.arrow.status(), "write": self._status()}

@@ -15,9 +15,9 @@ import pyarrow as pa
 
 from ngdata._connections.database import Database
 from ngdata._store.copy import copy_batch
-from ngdata._store.fields import EVENTS
+from ngdata._store.fields import EVENTS, TOKENS
 from ngdata._store.value_types import JsonObject
-from ngdata.errors import IntegrityError, InvalidQueryError, NGDataError
+from ngdata.errors import ConfigError, IntegrityError, InvalidQueryError, NGDataError
 
 __all__ = ["EventRow", "EventWriter", "Refusal", "events_frame"]
 
@@ -25,6 +25,29 @@ EventRow: TypeAlias = dict[str, Any]
 """A checked event, by the table's column names."""
 
 _IS_WRITTEN: Final = f"SELECT EXISTS (SELECT FROM {EVENTS.relation} WHERE id = $1::uuid)"
+
+# Which of a batch's ids the server refuses, by the SQLSTATE of its error: the column, the query, and
+# what is wrong.  Where rows are hidden by a policy, a token that is not seen may exist; an event of a
+# child table does not refuse its id.
+_ALL_REFUSED: Final = {
+    "23503": (
+        "token_id",
+        f"""
+        SELECT id FROM unnest($1::uuid[]) AS wanted (id)
+        WHERE NOT row_security_active('{TOKENS.relation}')
+        AND NOT EXISTS (SELECT FROM {TOKENS.relation} AS token WHERE token.id = wanted.id)
+        """,
+        "token_id {} names no token",
+    ),
+    "23505": (
+        "id",
+        f"""
+        SELECT id FROM {EVENTS.relation}
+        WHERE id = ANY($1::uuid[]) AND tableoid = '{EVENTS.relation}'::regclass
+        """,
+        EVENTS.key + " {} already exists",
+    ),
+}
 
 # The column whose value the server refused, by the SQLSTATE of its error.
 _REFUSED_COLUMN: Final = {"23503": "token_id", "23505": "id", "23000": "trajectory_id"}
@@ -131,7 +154,10 @@ class EventWriter:
                 # The server may have committed after the check.  By now it has: its COPY waited for
                 # the transaction with the same ids.
                 if not await self._is_written(batch):
-                    self._divide(batch, error)
+                    if refused := await self._all_refused(batch, error):
+                        self._set_aside(batch, refused)
+                    else:
+                        self._divide(batch, error)
                     continue
             self.written += len(batch.events)
             self._batches.popleft()
@@ -157,6 +183,32 @@ class EventWriter:
             return False
         async with self._database.transaction() as connection:
             return bool(await connection.fetchval(_IS_WRITTEN, batch.rows()[0]["id"]))
+
+    async def _all_refused(self, batch: _Batch, error: NGDataError) -> list[Refusal]:
+        """Return what the server refuses for the same reason: an error names only the first."""
+        if len(batch.events) < 2 or error.sqlstate not in _ALL_REFUSED:
+            return []
+        column, query, problem = _ALL_REFUSED[error.sqlstate]
+        ids = {row[column] for row in batch.rows() if row[column]}
+        refused: set[str] = set()
+        # A user who may write events need not be allowed to read.
+        with contextlib.suppress(ConfigError):
+            async with self._database.transaction() as connection:
+                refused = {str(row[0]) for row in await connection.fetch(query, [*ids])}
+        refusals = []
+        for event in batch.events:
+            if (value := event[1][column]) in refused:
+                refusals.append(Refusal(IntegrityError(problem.format(value)), [event]))
+                refusals[-1].error.sqlstate = error.sqlstate
+        return refusals
+
+    def _set_aside(self, batch: _Batch, refusals: list[Refusal]) -> None:
+        """Go on without the refused events of the first batch."""
+        self._batches.popleft()
+        self.refused.extend(refusals)
+        numbers = {number for refusal in refusals for number, _ in refusal.events}
+        if part := [event for event in batch.events if event[0] not in numbers]:
+            self._batches.appendleft(_Batch(part))
 
     def _divide(self, batch: _Batch, error: NGDataError) -> None:
         """Set aside the events that an error names; if it names none, halve the batch."""

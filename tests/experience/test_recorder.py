@@ -6,6 +6,7 @@ import asyncio
 import inspect
 import random
 import signal
+import sys
 import threading
 import time
 import uuid
@@ -22,6 +23,7 @@ import pytest
 
 import ngdata
 from ngdata._client import recording
+from ngdata._store import event_writer
 from ngdata.errors import (
     ConfigError,
     IntegrityError,
@@ -488,3 +490,109 @@ def test_the_step_loop_of_an_environment(ng):
         assert events.timestamp.is_monotonic_increasing
         assert listed.event_count[run] == len(steps)
         assert listed.total_reward[run] == steps.reward.sum()
+
+
+def test_a_closed_client_opens_no_recorder(database_url):
+    client = ngdata.connect(database_url)
+    client.close()
+    with pytest.raises(NGDataError, match=r"client is closed; open a new one"):
+        client.experience.recorder()
+
+
+def test_an_error_in_the_clients_body_is_raised_with_what_was_not_written(database_url):
+    for kind in (ZeroDivisionError, KeyboardInterrupt):
+        with pytest.raises(kind) as raised, ngdata.connect(database_url) as client:
+            bad = client.experience.recorder(delay=600)("moved", token_id=NO_TOKEN)
+            raise kind
+        assert raised.value.unwritten.event_id.tolist() == [bad]
+        assert "names no token" in raised.value.__notes__[0]
+
+    async def main():
+        async with asyncio.timeout(0.1), await ngdata.connect_async(database_url) as client:
+            client.experience.recorder(delay=600)("moved", token_id=NO_TOKEN)
+            await asyncio.sleep(60)
+
+    with pytest.raises(TimeoutError):
+        asyncio.run(main())
+
+
+def test_an_interrupted_close_of_the_client_loses_no_report(database_url):
+    client = ngdata.connect(database_url)
+    record = client.experience.recorder(delay=600)
+    with locked_events(database_url):
+        bad = record("moved", token_id=NO_TOKEN)
+        threading.Timer(0.2, signal.raise_signal, [signal.SIGINT]).start()
+        with pytest.raises(KeyboardInterrupt):
+            client.close()
+    until(lambda: "0 waiting" in repr(record))
+    with pytest.raises(IntegrityError, match="names no token") as refused:
+        client.close()
+    assert refused.value.unwritten.event_id.tolist() == [bad]
+    client.close()
+
+
+def test_an_interrupt_at_any_line_of_a_call_does_not_hold_up_later_events(ng, database_url):
+    def interrupt_at(number):
+        """Raise at this line of `recording`, counted from 1; return whether the call came there."""
+        line = 0
+
+        def trace(frame, event, _):
+            nonlocal line
+            if frame.f_code.co_filename != recording.__file__:
+                return None
+            line += event == "line"
+            if line == number:
+                raise KeyboardInterrupt
+            return trace
+
+        before = sys.gettrace()
+        sys.settrace(trace)
+        try:
+            record("interrupted")
+        except KeyboardInterrupt:
+            return True
+        finally:
+            sys.settrace(before)
+        return False
+
+    number = 1
+    is_interrupted = True
+    while is_interrupted:
+        record = ng.experience.recorder(delay=0.02)
+        is_interrupted = interrupt_at(number)
+        event = record("moved")
+        until(lambda event=event: event in written(database_url))
+        number += 1
+    assert number > 10
+
+
+def test_many_refused_ids_are_found_at_once(ng, database_url, monkeypatch):
+    copied = []
+    copy_batch = event_writer.copy_batch
+
+    def copy(connection, relation, table, **options):
+        copied.append(table.num_rows)
+        return copy_batch(connection, relation, table, **options)
+
+    monkeypatch.setattr(event_writer, "copy_batch", copy)
+    tokens = ng.tokens.bulk_create({"x": [0.0] * 20, "y": 0.0, "z": 0.0})
+    record = ng.experience.recorder(delay=600)
+    good, bad = [], []
+    for token in tokens:
+        bad += [record("moved", token_id=uuid.uuid4()) for _ in range(20)]
+        good.append(record("moved", token_id=token))
+    good.append(record("moved"))
+    with pytest.raises(IntegrityError, match=r"400 .* names no token; .* other reasons") as refused:
+        record.flush()
+    assert refused.value.sqlstate == "23503"
+    assert refused.value.unwritten.event_id.tolist() == bad
+    assert written(database_url) == good
+    assert copied == [421, 21]
+
+    again = [record("moved", event_id=event) for event in good]
+    last = [record("moved")]
+    with pytest.raises(IntegrityError, match=r"event_id \S+ already exists") as refused:
+        record.flush()
+    assert refused.value.unwritten.event_id.tolist() == again
+    assert written(database_url) == good + last
+    assert copied[2:] == [22, 1]

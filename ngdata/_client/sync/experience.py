@@ -731,7 +731,8 @@ class Experience(SyncWrapper[AsyncExperience]):
             `unwritten` of the error that the next call raises.
         max_waiting : int
             How many events may wait.  When as many wait, a call blocks until there is room, at most
-            for `wait`, and then raises; in the client's own event loop, it raises at once.
+            for `wait`, and then raises; in the client's own event loop, it raises at once.  For large
+            states, choose fewer: events that wait are in memory.
 
         Returns
         -------
@@ -744,6 +745,8 @@ class Experience(SyncWrapper[AsyncExperience]):
             A delay of 0, or another invalid value.
         ConfigError
             On entering the ``with`` statement: the user may not write events.
+        NGDataError
+            The client is closed, or of another process.
 
         Examples
         --------

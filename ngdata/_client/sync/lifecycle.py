@@ -6,6 +6,7 @@ from types import TracebackType
 from typing import Self
 
 from ngdata._client.async_client import AsyncClient
+from ngdata._client.recorder import attached_to
 from ngdata._client.sync.base import SyncWrapper
 from ngdata._client.sync.cache import Cache
 from ngdata._client.sync.experience import Experience
@@ -37,4 +38,5 @@ class ClientLifecycle(SyncWrapper[AsyncClient]):
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self._loop.run(self._wrapped.close())
+        with attached_to(error):
+            self._loop.run(self._wrapped.close())
