@@ -7,6 +7,9 @@ arguments of its own.  The figures are medians over the turns, of the time of on
 process with all its threads, of the server's processes that serve it, and of the clock.  The raw
 driver is asyncpg with a prepared statement: for a write in a transaction, for a read with its records
 as a frame.  *Triggers off* are those of ngdata's schema; the server's own foreign keys stay.
+
+A recorder is measured by many events, since it writes them in batches: from the first call to the end
+of its `flush`.
 """
 
 from __future__ import annotations
@@ -35,7 +38,7 @@ from ngdata._query.filters import TokenFilter
 from ngdata._query.model import Query
 from ngdata._query.tokens import by_id
 
-__all__ = ["Operation", "Way", "main", "run", "table"]
+__all__ = ["Operation", "Way", "main", "recorded_table", "run", "table"]
 
 RAW: Final = "asyncpg"
 OFF: Final = "asyncpg, triggers off"
@@ -346,6 +349,34 @@ class Benchmark:
         low = self._random.uniform(0, store.side(self._tokens) - edge, 3)
         return low, low + edge
 
+    # --- many single events ------------------------------------------------------------------------
+
+    def recorded(self, events: int) -> Operation:
+        """Return the ways to write many events, one call for each of them or one for all."""
+        experience = self._client.experience
+        token_id = next(self._ids)
+
+        def by_recorder(_: object) -> None:
+            with experience.recorder() as record:
+                for number in range(events):
+                    record("step", token_id=token_id, reward=0.5, action={"move": number})
+
+        def in_bulk(_: object) -> None:
+            experience.bulk_create(
+                {
+                    "event_type": ["step"] * events,
+                    "timestamp": [pd.Timestamp.now("UTC")] * events,
+                    "token_id": [token_id] * events,
+                    "reward": [0.5] * events,
+                    "action": [{"move": number} for number in range(events)],
+                },
+                progress=False,
+            )
+
+        return Operation(
+            f"{events:,} events", {"bulk_create": Way(in_bulk), "recorder": Way(by_recorder)}
+        )
+
     # --- the measurement ---------------------------------------------------------------------------
 
     def measure(self, operation: Operation, name: str, calls: int) -> None:
@@ -396,21 +427,26 @@ def _column(coords: np.ndarray, axis: int) -> list[float | None]:
     return [None if np.isnan(value) else value for value in coords[:, axis].tolist()]
 
 
-def run(addresses: Any, tokens: int, turns: int, calls: int = _CALLS) -> list[Operation]:
-    """Measure all operations on a store that the server has, or gets now."""
+def run(
+    addresses: Any, tokens: int, turns: int, calls: int = _CALLS, events: int = 20_000
+) -> tuple[list[Operation], Operation]:
+    """Measure on a store that the server has, or gets now: all single operations, and many events."""
     url = store.filled(addresses.database_url, tokens)
     with ngdata.connect(url, redis_url=addresses.redis_url) as client:
         driver = Driver(url)
         try:
             benchmark = Benchmark(client, driver, tokens)
             operations = benchmark.operations()
+            recorded = benchmark.recorded(events)
             for _ in range(turns):
                 for operation in operations:
                     for name in operation.ways:
                         benchmark.measure(operation, name, calls)
+                for name in recorded.ways:
+                    benchmark.measure(recorded, name, 1)
         finally:
             driver.close()
-    return operations
+    return operations, recorded
 
 
 def table(operations: list[Operation]) -> str:
@@ -432,10 +468,26 @@ def table(operations: list[Operation]) -> str:
     return "\n".join(lines)
 
 
+def recorded_table(recorded: Operation, events: int) -> str:
+    """Return the results of many events as Markdown, for each event."""
+    lines = [
+        "| what | way | client, µs an event | server, µs an event | events/s |",
+        "|---|---|---:|---:|---:|",
+    ]
+    for name in recorded.ways:
+        client, server, clock = recorded.medians(name)
+        lines.append(
+            f"| {recorded.name} | {name} | {1000 * client / events:.1f}"
+            f" | {1000 * server / events:.1f} | {1000 * events / clock:,.0f} |"
+        )
+    return "\n".join(lines)
+
+
 def main(tokens: int = 1_000_000, home: str | None = None, turns: int = 15) -> str:
     """Measure on separate servers, print the table, and return it."""
     with store.server(home) as addresses:
-        results = table(run(addresses, tokens, turns))
+        operations, recorded = run(addresses, tokens, turns)
+    results = f"{table(operations)}\n\n{recorded_table(recorded, 20_000)}"
     print(results)
     return results
 

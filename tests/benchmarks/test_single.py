@@ -15,7 +15,7 @@ def written_store(server):
 
 
 def test_each_way_of_each_operation_runs(server, written_store):
-    operations = single.run(server, TOKENS, turns=1, calls=2)
+    operations, recorded = single.run(server, TOKENS, turns=1, calls=2, events=50)
     assert len(operations) == 16
     lines = single.table(operations).splitlines()
     assert len(lines) == 2 + sum(len(operation.ways) for operation in operations)
@@ -23,6 +23,8 @@ def test_each_way_of_each_operation_runs(server, written_store):
         assert re.fullmatch(r"(\| [\w, =']+ ){2}\| [\d.]+( \| -?[\d.]*){3} \| [\d.]+ \|", line), (
             line
         )
+    lines = single.recorded_table(recorded, 50).splitlines()
+    assert [line.split("|")[2].strip() for line in lines[2:]] == ["bulk_create", "recorder"]
 
 
 def test_triggers_are_on_again_afterwards(written_store):
