@@ -383,7 +383,7 @@ class Benchmark:
         """Call one way of an operation, first once without measuring it."""
         way = operation.ways[name]
         first, *arguments = way.prepare(1 + calls)
-        with self._triggers_off() if way.without_triggers else _nothing():
+        with self.triggers_off() if way.without_triggers else _nothing():
             way.call(first)
             backends = self._driver.backends()
             server, client, clock = (
@@ -402,7 +402,8 @@ class Benchmark:
         operation.seconds.setdefault(name, []).append((client_time, server_time, clock_time))
 
     @contextmanager
-    def _triggers_off(self) -> Iterator[None]:
+    def triggers_off(self) -> Iterator[None]:
+        """Switch the schema's triggers off for the body, and on again as they were."""
         enabled = self._driver.rows(
             "SELECT tgrelid::regclass::text, quote_ident(tgname), tgenabled = 'A' FROM pg_trigger"
             " WHERE NOT tgisinternal AND tgenabled <> 'D' AND tgrelid = ANY ($1::text[]::regclass[])",
@@ -430,9 +431,11 @@ def _column(coords: np.ndarray, axis: int) -> list[float | None]:
 def run(
     addresses: Any, tokens: int, turns: int, calls: int = _CALLS, events: int = 20_000
 ) -> tuple[list[Operation], Operation]:
-    """Measure on a store that the server has, or gets now: all single operations, and many events."""
-    url = store.filled(addresses.database_url, tokens)
-    with ngdata.connect(url, redis_url=addresses.redis_url) as client:
+    """Measure on a copy of a store that the server has, or gets now: all operations, and many events."""
+    with (
+        store.copied(store.filled(addresses.database_url, tokens)) as url,
+        ngdata.connect(url, redis_url=addresses.redis_url) as client,
+    ):
         driver = Driver(url)
         try:
             benchmark = Benchmark(client, driver, tokens)

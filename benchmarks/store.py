@@ -23,7 +23,7 @@ import ngdata
 from ngdata import _local
 from ngdata._store import migrate
 
-__all__ = ["box", "filled", "server", "side", "token_ids"]
+__all__ = ["box", "copied", "filled", "server", "side", "token_ids"]
 
 _PART: Final = 100_000
 _TYPES: Final = np.array(["neuron", "muscle", "sensor", "concept", "event"])
@@ -117,6 +117,19 @@ def filled(
             ng.experience.bulk_create(frame, progress=False)
     _do(store_url, "VACUUM ANALYZE", "CHECKPOINT", f"COMMENT ON DATABASE {name} IS 'filled'")
     return store_url
+
+
+@contextmanager
+def copied(url: str) -> Iterator[str]:
+    """Copy a store that nobody is connected to, for a benchmark that writes, and yield the copy's URL."""
+    name = url.split("/")[3].split("?")[0]
+    elsewhere = url.replace(f"/{name}?", "/ngdata?")
+    _do(elsewhere, f"DROP DATABASE IF EXISTS {name}_copy WITH (FORCE)")
+    _do(elsewhere, f"CREATE DATABASE {name}_copy TEMPLATE {name} STRATEGY file_copy")
+    try:
+        yield url.replace(f"/{name}?", f"/{name}_copy?")
+    finally:
+        _do(elsewhere, f"DROP DATABASE {name}_copy WITH (FORCE)")
 
 
 def _tokens(first: int, count: int, tokens: int) -> tuple[pd.DataFrame, np.ndarray]:
