@@ -622,7 +622,7 @@ class AsyncGraph(Namespace):
         2
         """
         ids = await self._write(
-            store.RELATION,
+            CONNECTIONS,
             lambda: store.check_frame(frame),
             progress,
             lambda _: store.ROWS_PER_COPY,

@@ -17,7 +17,7 @@ from ngdata._connections.threads import in_daemon_thread
 from ngdata._connections.write_connection import WriteConnection
 from ngdata._reading.reader import Reader
 from ngdata._store.copy import copy_into
-from ngdata._store.fields import KEYS, FieldTable
+from ngdata._store.fields import FieldTable
 from ngdata._store.single_rows import insert_row
 from ngdata.errors import InvalidQueryError
 
@@ -63,7 +63,7 @@ class Namespace(ProcessBound):
 
     async def _write(
         self,
-        relation: str,
+        table: FieldTable,
         rows: Callable[[], pa.Table],
         progress: bool | None = False,
         at_once: Callable[[pa.Table], int | None] = lambda _: None,
@@ -74,22 +74,22 @@ class Namespace(ProcessBound):
         `at_once` returns the number of rows in each COPY, `around` a context manager for the writes.
         """
         progress = as_flag(progress, "progress", optional=True)
-        table = await in_daemon_thread(rows)
-        if table.num_rows:
+        written = await in_daemon_thread(rows)
+        if written.num_rows:
             async with (
                 self._transaction() as connection,
                 around(connection, self._database.where, progress),
             ):
                 await copy_into(
                     connection,
-                    relation,
-                    table,
+                    table.relation,
+                    written,
                     where=self._database.where,
-                    rows_per_copy=at_once(table),
+                    rows_per_copy=at_once(written),
                     progress=progress,
-                    key=KEYS[relation],
+                    key=table.key,
                 )
-        ids: list[str] = table["id"].to_pylist()
+        ids: list[str] = written["id"].to_pylist()
         return ids
 
     async def _write_one(self, table: FieldTable, row: Mapping[str, Any]) -> str:

@@ -590,7 +590,7 @@ class AsyncTokens(Namespace):
         2
         """
         ids = await self._write(
-            store.RELATION,
+            TOKENS,
             lambda: store.check_frame(frame, level, coords),
             progress,
             store.rows_per_copy,

@@ -49,7 +49,6 @@ from ngdata.errors import IntegrityError
 __all__ = [
     "CONNECTIONS",
     "EVENTS",
-    "KEYS",
     "RECORD_BYTES",
     "SNAPSHOTS",
     "TOKENS",
@@ -134,6 +133,11 @@ class FieldTable:
         return {field.name: field for field in self.fields}
 
     @cached_property
+    def types(self) -> dict[str, ValueType]:
+        """The types of all columns that are written, the id's too, by the table's names."""
+        return {"id": Uuid()} | {field.name: field.type for field in self.fields}
+
+    @cached_property
     def required(self) -> tuple[str, ...]:
         """The names of the columns that a frame must have."""
         return tuple(field.name for field in self.fields if field.required and field.in_frames)
@@ -176,21 +180,19 @@ class FieldTable:
     @cached_property
     def _arguments(self) -> tuple[tuple[str, Field], ...]:
         """The columns that `check_row` returns, and what it checks each by."""
-        key = Field(self.key, Uuid(), default=new_id)
+        key = Field(self.key, self.types["id"], default=new_id)
         return (("id", key), *((f.name, f) for f in self.fields if f.in_frames))
 
     def table(self, rows: Sequence[Mapping[str, Any]]) -> pa.Table:
         """Return checked rows, which all have the columns of the first, as one Arrow table."""
-        types = {"id": Uuid.arrow} | {field.name: field.type.arrow for field in self.fields}
-        names = rows[0] if rows else types
+        names = rows[0] if rows else self.types
         return pa.table(
-            {name: pa.array([row[name] for row in rows], types[name]) for name in names}
+            {name: pa.array([row[name] for row in rows], self.types[name].arrow) for name in names}
         )
 
     def check_attribute(self, name: str, value: Any) -> Any:
         """Check the value of an entity's attribute, and return it as the entity holds it."""
-        value_type = Uuid() if name == "id" else self[name].type
-        return _checked_attribute(value, name, value_type)
+        return _checked_attribute(value, name, self.types[name])
 
 
 @guarded
@@ -293,8 +295,3 @@ TRAJECTORIES: Final = FieldTable(
     "experience.experience_trajectories", "trajectory_id", (_METADATA,)
 )
 """The fields of a trajectory that callers write; triggers derive the others from its events."""
-
-KEYS: Final = {
-    table.relation: table.key for table in (TOKENS, CONNECTIONS, SNAPSHOTS, EVENTS, TRAJECTORIES)
-}
-"""What frames and arguments call the column ``id`` of each table."""

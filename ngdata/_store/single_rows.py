@@ -14,27 +14,20 @@ import asyncpg
 from ngdata._connections.write_connection import WriteConnection
 from ngdata._store.fields import CONNECTIONS, EVENTS, TOKENS, TRAJECTORIES, FieldTable
 from ngdata._store.integrity import integrity_error
-from ngdata._store.value_types import Uuid, ValueType
 
 __all__ = ["insert_row"]
 
 
-def _columns(table: FieldTable) -> dict[str, ValueType]:
-    return {"id": Uuid()} | {field.name: field.type for field in table.fields}
-
-
 def _insert(table: FieldTable) -> str:
-    columns = _columns(table)
-    names = ", ".join(f'"{name}"' for name in columns)
+    names = ", ".join(f'"{name}"' for name in table.types)
     values = ", ".join(
-        f"${number}::{value_type.sql}" for number, value_type in enumerate(columns.values(), 1)
+        f"${number}::{value_type.sql}" for number, value_type in enumerate(table.types.values(), 1)
     )
     return f"INSERT INTO {table.relation} ({names}) VALUES ({values})"
 
 
 _INSERTS: Final = {
-    table.relation: (_insert(table), _columns(table))
-    for table in (TOKENS, CONNECTIONS, EVENTS, TRAJECTORIES)
+    table.relation: _insert(table) for table in (TOKENS, CONNECTIONS, EVENTS, TRAJECTORIES)
 }
 
 
@@ -58,16 +51,15 @@ async def insert_row(
     IntegrityError
         The id already exists, or another one names no token.
     """
-    text, columns = _INSERTS[table.relation]
-    statement = await connection.prepare(text)
+    statement = await connection.prepare(_INSERTS[table.relation])
     try:
         await statement.fetch(
-            *[value_type.bound(row[name]) for name, value_type in columns.items()]
+            *[value_type.bound(row[name]) for name, value_type in table.types.items()]
         )
     except asyncpg.IntegrityConstraintViolationError as error:
         raise integrity_error(
             error,
-            columns,
+            table.types,
             lambda name, value: 0 if row[name] == value else -1,
             where=where,
             key=table.key,
