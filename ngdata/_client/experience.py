@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime as dt
 import time
 from collections.abc import Mapping, Sequence
 from functools import cached_property
@@ -31,7 +30,7 @@ from ngdata._reading.flatten import flatten_dicts
 from ngdata._reading.frames import to_frame
 from ngdata._reading.reader import CacheMode, MaxRows
 from ngdata._store import experience as store
-from ngdata._store.fields import EVENTS, TRAJECTORIES
+from ngdata._store.fields import EVENTS, TRAJECTORIES, now
 from ngdata._store.input_frames import Frame
 from ngdata.errors import InvalidQueryError
 
@@ -693,7 +692,7 @@ class AsyncExperience(Namespace):
         """
         values = {
             "event_type": event_type,
-            "timestamp": dt.datetime.now(dt.UTC) if timestamp is None else timestamp,
+            "timestamp": now() if timestamp is None else timestamp,
             "state_before": state_before,
             "state_after": state_after,
             "action": action,
@@ -811,7 +810,7 @@ class AsyncExperience(Namespace):
         """
         # One COPY: its trigger locks the trajectories in the order of their ids, so that writers of
         # the same trajectories wait for each other without a deadlock.
-        ids = await self._write(store.RELATION, lambda: store.check_frame(frame), progress)
+        ids = await self._write(EVENTS, lambda: store.check_frame(frame), progress)
         return as_series(ids, "event_id", frame)
 
 

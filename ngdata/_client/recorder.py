@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime as dt
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from types import TracebackType
@@ -14,7 +13,7 @@ from ngdata._arguments.ids import Id
 from ngdata._arguments.times import Time
 from ngdata._client.recording import Recording
 from ngdata._connections.process_bound import ProcessBound
-from ngdata._store.fields import EVENTS
+from ngdata._store.fields import EVENTS, now
 from ngdata.errors import NGDataError
 
 __all__ = ["AsyncRecorder", "Recorded", "attached_to"]
@@ -73,7 +72,7 @@ trajectory_id, sequence_number, metadata, event_id
         row = EVENTS.check_row(
             {
                 "event_type": event_type,
-                "timestamp": dt.datetime.now(dt.UTC) if timestamp is None else timestamp,
+                "timestamp": now() if timestamp is None else timestamp,
                 "state_before": state_before,
                 "state_after": state_after,
                 "action": action,
