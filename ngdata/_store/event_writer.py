@@ -16,6 +16,7 @@ import pyarrow as pa
 from ngdata._connections.database import Database
 from ngdata._store.copy import copy_batch
 from ngdata._store.fields import EVENTS, TOKENS
+from ngdata._store.integrity import refused_id
 from ngdata._store.value_types import JsonObject
 from ngdata.errors import ConfigError, IntegrityError, InvalidQueryError, NGDataError
 
@@ -26,26 +27,26 @@ EventRow: TypeAlias = dict[str, Any]
 
 _IS_WRITTEN: Final = f"SELECT EXISTS (SELECT FROM {EVENTS.relation} WHERE id = $1::uuid)"
 
-# Which of a batch's ids the server refuses, by the SQLSTATE of its error: the column, the query, and
-# what is wrong.  Where rows are hidden by a policy, a token that is not seen may exist; an event of a
+# Which of a batch's ids the server refuses, by the SQLSTATE of its error: the column, what callers name
+# it, and the query.  Where rows are hidden by a policy, a token that is not seen may exist; an event of a
 # child table does not refuse its id.
 _ALL_REFUSED: Final = {
     "23503": (
+        "token_id",
         "token_id",
         f"""
         SELECT id FROM unnest($1::uuid[]) AS wanted (id)
         WHERE NOT row_security_active('{TOKENS.relation}')
         AND NOT EXISTS (SELECT FROM {TOKENS.relation} AS token WHERE token.id = wanted.id)
         """,
-        "token_id {} names no token",
     ),
     "23505": (
         "id",
+        EVENTS.key,
         f"""
         SELECT id FROM {EVENTS.relation}
         WHERE id = ANY($1::uuid[]) AND tableoid = '{EVENTS.relation}'::regclass
         """,
-        EVENTS.key + " {} already exists",
     ),
 }
 
@@ -188,19 +189,18 @@ class EventWriter:
         """Return what the server refuses for the same reason: an error names only the first."""
         if len(batch.events) < 2 or error.sqlstate not in _ALL_REFUSED:
             return []
-        column, query, problem = _ALL_REFUSED[error.sqlstate]
+        column, name, query = _ALL_REFUSED[error.sqlstate]
         ids = {row[column] for row in batch.rows() if row[column]}
         refused: set[str] = set()
         # A user who may write events need not be allowed to read.
         with contextlib.suppress(ConfigError):
             async with self._database.transaction() as connection:
                 refused = {str(row[0]) for row in await connection.fetch(query, [*ids])}
-        refusals = []
-        for event in batch.events:
-            if (value := event[1][column]) in refused:
-                refusals.append(Refusal(IntegrityError(problem.format(value)), [event]))
-                refusals[-1].error.sqlstate = error.sqlstate
-        return refusals
+        return [
+            Refusal(refused_id(name, value, error.sqlstate), [event])
+            for event in batch.events
+            if (value := event[1][column]) in refused
+        ]
 
     def _set_aside(self, batch: _Batch, refusals: list[Refusal]) -> None:
         """Go on without the refused events of the first batch."""
@@ -212,17 +212,13 @@ class EventWriter:
 
     def _divide(self, batch: _Batch, error: NGDataError) -> None:
         """Set aside the events that an error names; if it names none, halve the batch."""
-        self._batches.popleft()
         events = batch.events
-        refused = _named(error, events) if len(events) > 1 else events
-        if refused:
-            self.refused.append(Refusal(error, refused))
-            numbers = {number for number, _ in refused}
-            parts = [[event for event in events if event[0] not in numbers]]
+        if refused := _named(error, events) if len(events) > 1 else events:
+            self._set_aside(batch, [Refusal(error, refused)])
         else:
             middle = len(events) // 2
-            parts = [events[:middle], events[middle:]]
-        self._batches.extendleft(_Batch(part) for part in reversed(parts) if part)
+            self._batches.popleft()
+            self._batches.extendleft([_Batch(events[middle:]), _Batch(events[:middle])])
 
 
 def _named(error: NGDataError, events: list[Numbered]) -> list[Numbered]:

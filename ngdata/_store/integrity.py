@@ -11,9 +11,19 @@ import asyncpg
 from ngdata._connections.driver_errors import translate
 from ngdata.errors import IntegrityError
 
-__all__ = ["integrity_error"]
+__all__ = ["integrity_error", "refused_id"]
 
 _ID: Final = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+
+# By SQLSTATE: a foreign key's, and a unique key's.
+_PROBLEMS: Final = {"23503": "names no token", "23505": "already exists"}
+
+
+def refused_id(name: str, value: str, sqlstate: str, place: str = "") -> IntegrityError:
+    """Return the error for one id: what callers name it, its value, the server's code, its row."""
+    error = IntegrityError(f"{name} {value}{place} {_PROBLEMS[sqlstate]}; nothing was written")
+    error.sqlstate = sqlstate
+    return error
 
 
 def integrity_error(
@@ -49,11 +59,6 @@ def integrity_error(
         if name.endswith("_id") if dangling else name == "id":
             row = row_of(name, match[0])
             if row >= 0:
-                problem = "names no token" if dangling else "already exists"
                 place = "" if label is None else f" in {label(row)}"
-                named = IntegrityError(
-                    f"{key if name == 'id' else name} {match[0]}{place} {problem}; nothing was written"
-                )
-                named.sqlstate = error.sqlstate
-                return named
+                return refused_id(key if name == "id" else name, match[0], error.sqlstate, place)
     return translate(error, where)
