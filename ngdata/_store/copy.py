@@ -72,7 +72,6 @@ async def copy_into(
     IntegrityError
         An id that already exists, or that names no token; the id and its row are named.
     """
-    schema, _, table = relation.partition(".")
     step = max(1, rows.num_rows if rows_per_copy is None else rows_per_copy)
     copies = [
         rows.slice(first, step).to_batches(_BATCH_ROWS) for first in range(0, rows.num_rows, step)
@@ -92,13 +91,7 @@ async def copy_into(
 
         try:
             for batches in copies:
-                await connection.copy_to_table(
-                    table,
-                    schema_name=schema,
-                    columns=rows.column_names,
-                    source=csv_parts(batches),
-                    format="csv",
-                )
+                await _copy(connection, relation, rows.column_names, csv_parts(batches))
                 completed = batches if rows_per_copy is not None else batches[-1:]
                 bar.update(sum(batch.num_rows for batch in completed))
         except asyncpg.IntegrityConstraintViolationError as error:
@@ -115,22 +108,27 @@ async def copy_batch(
 
     Parameters and errors are those of `copy_into`.
     """
-    schema, _, table = relation.partition(".")
 
     async def csv_parts() -> AsyncIterator[bytes]:
         for batch in rows.to_batches(_BATCH_ROWS):
             yield _as_csv(batch)
 
     try:
-        await connection.copy_to_table(
-            table,
-            schema_name=schema,
-            columns=rows.column_names,
-            source=csv_parts(),
-            format="csv",
-        )
+        await _copy(connection, relation, rows.column_names, csv_parts())
     except asyncpg.IntegrityConstraintViolationError as error:
         raise _refusal(error, rows, where, key, None) from None
+
+
+async def _copy(
+    connection: asyncpg.Connection[Any],
+    relation: str,
+    columns: list[str],
+    csv_parts: AsyncIterator[bytes],
+) -> None:
+    schema, _, table = relation.partition(".")
+    await connection.copy_to_table(
+        table, schema_name=schema, columns=columns, source=csv_parts, format="csv"
+    )
 
 
 def _refusal(
