@@ -18,7 +18,25 @@ from adbc_driver_manager import _reader
 __all__ = ["AdbcConnection", "AdbcCursor"]
 
 
-class AdbcConnection:
+class _ClosedAtEnd:
+    """Closed where its `with` statement ends."""
+
+    def close(self) -> None:
+        raise NotImplementedError
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+
+class AdbcConnection(_ClosedAtEnd):
     """A connection that commits each statement; closing it closes its cursors first.
 
     Parameters
@@ -52,19 +70,8 @@ class AdbcConnection:
         self._connection.close()
         self._database.close()
 
-    def __enter__(self) -> Self:
-        return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
-
-
-class AdbcCursor:
+class AdbcCursor(_ClosedAtEnd):
     """Statements run one after the other, and the rows of the last one.
 
     Parameters
@@ -122,14 +129,3 @@ class AdbcCursor:
         if self._reader is not None:
             self._reader.close()
             self._reader = None
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
