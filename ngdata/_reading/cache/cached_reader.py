@@ -176,8 +176,8 @@ class CachedReader(DatabaseReader):
             self._is_open
             and self._identity is not None
             and not self._must_ask
-            and not self.memory.may_answer(key, query)
             and not self._uses_redis(query, "strict")
+            and not self.memory.may_answer(key, query)
             and not self._single_flight.is_any_running(key)
         )
 
