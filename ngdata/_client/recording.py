@@ -190,7 +190,7 @@ class Recording:
         return _with_event(error, row)
 
     def _abandon(self) -> None:
-        """Give up what waits, because the event loop that would write it is closed."""
+        """Set the waiting events aside, because the event loop that would write them is closed."""
         error = NGDataError(
             "the event loop of this recorder's client is closed; leave the recorder's `async with` "
             "before the loop ends"

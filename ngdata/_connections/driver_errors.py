@@ -138,8 +138,8 @@ def _original(error: BaseException) -> BaseException:
 def _translatable() -> tuple[type[BaseException], ...]:
     """Return what `translated` catches: SQLAlchemy's errors only if SQLAlchemy is loaded.
 
-    Only entities and migrations load it, and an error is no moment to do so: what is not loaded has
-    raised nothing.
+    Only entities and migrations load it.  It is not loaded here: without it, none of its errors can
+    have been raised.
     """
     root = getattr(sys.modules.get("sqlalchemy.exc"), "SQLAlchemyError", None)
     return (*DRIVER_ERRORS, MemoryError, *(() if root is None else (root,)))
