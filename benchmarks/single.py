@@ -23,7 +23,6 @@ import uuid
 from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, Final
 
 import asyncpg
@@ -32,6 +31,7 @@ import pandas as pd
 
 import ngdata
 from benchmarks import store
+from benchmarks.measure import processor_seconds
 from ngdata._query import events, neighbors, regions
 from ngdata._query.boxes import Box
 from ngdata._query.filters import TokenFilter
@@ -138,12 +138,6 @@ class Driver:
         """Close the connection and its loop."""
         self._run(self._connection.close())
         self._loop.close()
-
-
-def _processor_seconds(processes: list[int]) -> float:
-    # In nanoseconds, where the times of psutil are in hundredths of a second.
-    texts = [Path(f"/proc/{process}/schedstat").read_text() for process in processes]
-    return sum(int(text.split()[0]) for text in texts) / 1e9
 
 
 class Benchmark:
@@ -387,7 +381,7 @@ class Benchmark:
             way.call(first)
             backends = self._driver.backends()
             server, client, clock = (
-                _processor_seconds(backends),
+                processor_seconds(backends),
                 time.process_time(),
                 time.perf_counter(),
             )
@@ -395,7 +389,7 @@ class Benchmark:
                 way.call(argument)
             seconds = (
                 time.process_time() - client,
-                _processor_seconds(backends) - server,
+                processor_seconds(backends) - server,
                 time.perf_counter() - clock,
             )
         client_time, server_time, clock_time = (second / calls for second in seconds)

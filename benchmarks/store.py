@@ -23,7 +23,7 @@ import ngdata
 from ngdata import _local
 from ngdata._store import migrate
 
-__all__ = ["box", "copied", "filled", "server", "side", "token_ids"]
+__all__ = ["box", "copied", "filled", "new_database", "server", "side", "token_ids"]
 
 _PART: Final = 100_000
 _TYPES: Final = np.array(["neuron", "muscle", "sensor", "concept", "event"])
@@ -102,8 +102,7 @@ def filled(
         ):
             return store_url
         _do(url, f"DROP DATABASE {name} WITH (FORCE)")
-    _do(url, f"CREATE DATABASE {name}")
-    migrate.upgrade(store_url)
+    new_database(url, name)
     with ngdata.connect(store_url) as ng:
         for first in range(0, tokens, _PART):
             count = min(_PART, tokens - first)
@@ -117,6 +116,14 @@ def filled(
             ng.experience.bulk_create(frame, progress=False)
     _do(store_url, "VACUUM ANALYZE", "CHECKPOINT", f"COMMENT ON DATABASE {name} IS 'filled'")
     return store_url
+
+
+def new_database(url: str, name: str) -> str:
+    """Create an empty database with the schema, and return its URL; `url` is that of ``ngdata``."""
+    _do(url, f"CREATE DATABASE {name}")
+    new_url = url.replace("/ngdata?", f"/{name}?")
+    migrate.upgrade(new_url)
+    return new_url
 
 
 @contextmanager

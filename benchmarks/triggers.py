@@ -14,8 +14,6 @@ import asyncio
 import random
 import statistics
 import uuid
-from collections.abc import Callable
-from pathlib import Path
 from typing import Any, Final
 
 import asyncpg
@@ -23,8 +21,8 @@ import numpy as np
 import pandas as pd
 
 import ngdata
-from benchmarks.store import server, side, token_ids
-from ngdata._store import migrate
+from benchmarks.measure import processor_seconds
+from benchmarks.store import new_database, server, side, token_ids
 
 _PLACE: Final = "coord_x = $2, coord_y = $3, coord_z = $4"
 _WRITES: Final = {
@@ -75,8 +73,7 @@ class Store:
         self._kept, others = ids[: tokens // 2], ids[tokens // 2 :]
         self._random.shuffle(others)
         self._next = iter(others)
-        statistics_of = Path(f"/proc/{connection.get_server_pid()}/schedstat")
-        self._busy: Callable[[], float] = lambda: int(statistics_of.read_text().split()[0]) / 1000
+        self._backend = [connection.get_server_pid()]
 
     async def measure(self, turns: int, writes: int) -> dict[str, dict[str, float]]:
         """Return the median microseconds of each write, by hand, without triggers and with them."""
@@ -112,13 +109,13 @@ class Store:
         arguments = self._arguments(name)
         # The server process has gone to sleep, and its time has been counted.
         await asyncio.sleep(0.0002)
-        before = self._busy()
+        before = processor_seconds(self._backend)
         await self._connection.execute("BEGIN")
         for statement in statements:
             await statement.fetch(*arguments)
         await self._connection.execute("COMMIT")
         await asyncio.sleep(0.0003)
-        return self._busy() - before
+        return (processor_seconds(self._backend) - before) * 1e6
 
     def _arguments(self, name: str) -> list[Any]:
         match name:
@@ -173,20 +170,12 @@ async def run(url: str, tokens: int, levels: int, turns: int, writes: int) -> st
     return "\n".join(lines)
 
 
-async def _new_database(url: str, name: str) -> str:
-    connection = await asyncpg.connect(url)
-    await connection.execute(f"CREATE DATABASE {name}")
-    await connection.close()
-    return url.replace("/ngdata?", f"/{name}?")
-
-
 def main(tokens: int = 1_000_000, turns: int = 6, writes: int = 60) -> str:
     """Measure stores of one level and of eight on servers of their own."""
     with server(durable=True) as addresses:
         tables = []
         for levels in (1, 8):
-            url = asyncio.run(_new_database(addresses.database_url, f"levels_{levels}"))
-            migrate.upgrade(url)
+            url = new_database(addresses.database_url, f"levels_{levels}")
             tables.append(asyncio.run(run(url, tokens, levels, turns, writes)))
     return "\n\n".join(tables)
 

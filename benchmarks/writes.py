@@ -33,8 +33,8 @@ from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, create_async_engin
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 import ngdata
-from benchmarks.store import server
-from ngdata._store import copy, experience, fields, graph, migrate, tokens
+from benchmarks.store import new_database, server
+from ngdata._store import copy, experience, fields, graph, tokens
 from ngdata._store.index_repair import compare_level
 
 Way = Callable[[], Awaitable[Any]]
@@ -401,17 +401,9 @@ def main(store: int = 1_000_000, rows: int = 50_000, initial: int = 200_000, tur
     with server(durable=True) as addresses:
         url = addresses.database_url
         results = asyncio.run(run(url, store, rows, turns))
-        asyncio.run(_new_database(url))
-        other = url.replace("/ngdata?", "/initial?")
-        migrate.upgrade(other)
+        other = new_database(url, "initial")
         results.append(asyncio.run(measured_initial(other, initial, max(1, turns // 2))))
     return table(results)
-
-
-async def _new_database(url: str) -> None:
-    connection = await asyncpg.connect(url)
-    await connection.execute("CREATE DATABASE initial")
-    await connection.close()
 
 
 if __name__ == "__main__":
