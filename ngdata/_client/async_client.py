@@ -113,7 +113,8 @@ class AsyncClient(ProcessBound):
         """
         self._closed = True
         await self._database.close()
-        self.experience._report_recordings()
+        # Those that the recorders could not write.
+        self.experience._recordings.report()
 
     async def health(self) -> Health:
         """Return the state of both servers; problems are part of the result, not raised.

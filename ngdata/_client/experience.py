@@ -12,14 +12,14 @@ import pandas as pd
 from numpy.typing import ArrayLike
 
 from ngdata._arguments.durations import Duration, Frequency, as_duration, as_step
-from ngdata._arguments.ids import Id, Ids, canonical_id, is_id, unique_ids
+from ngdata._arguments.ids import Id, Ids, canonical_id, is_id
 from ngdata._arguments.levels import Level
-from ngdata._arguments.numbers import as_flag, as_float, positive
+from ngdata._arguments.numbers import as_flag, as_float
 from ngdata._arguments.shown import shown
 from ngdata._arguments.times import Time, as_utc
 from ngdata._client.namespace import Namespace, as_series
 from ngdata._client.recorder import AsyncRecorder
-from ngdata._client.recording import Recording, Recordings
+from ngdata._client.recording import Recordings
 from ngdata._query import events, joins, trajectories
 from ngdata._query.boxes import Box, Window
 from ngdata._query.events import EventFilter
@@ -28,7 +28,7 @@ from ngdata._query.partitions import PartCount, event_split
 from ngdata._reading.dask_frames import DaskFrame, dask_frame
 from ngdata._reading.flatten import flatten_dicts
 from ngdata._reading.frames import to_frame
-from ngdata._reading.reader import CacheMode, MaxRows
+from ngdata._reading.reader import CacheMode, MaxRows, described
 from ngdata._store import experience as store
 from ngdata._store.fields import EVENTS, TRAJECTORIES, now
 from ngdata._store.input_frames import Frame
@@ -105,7 +105,7 @@ class AsyncExperience(Namespace):
         0
         """
         is_flat = as_flag(flatten, "flatten")
-        where = _filter(start, end, event_type, token_ids, trajectory_id, within)
+        where = EventFilter.of(start, end, event_type, token_ids, trajectory_id, within)
         answer = await self._reader.frame(events.window(where, limit), cache, max_rows)
         return flatten_dicts(answer, _DICTS) if is_flat else answer
 
@@ -167,7 +167,7 @@ class AsyncExperience(Namespace):
         is_flat, name = as_flag(flatten, "flatten"), "event_or_time"
         event_id = canonical_id(event_or_time, name) if is_id(event_or_time, name) else None
         time = None if event_id is not None else as_utc(event_or_time, name)
-        where = _filter(None, None, event_type, token_ids, trajectory_id, within)
+        where = EventFilter.of(None, None, event_type, token_ids, trajectory_id, within)
         lengths = as_duration(before, "before"), as_duration(after, "after")
         query = events.around(event_id, time, *lengths, where, limit)
         answer = await self._reader.frame(query, cache, max_rows)
@@ -222,7 +222,7 @@ class AsyncExperience(Namespace):
         ['timestamp', 'count', 'total_reward', 'mean_reward']
         """
         step = as_step(freq)
-        where = _filter(start, end, event_type, token_ids, trajectory_id, within)
+        where = EventFilter.of(start, end, event_type, token_ids, trajectory_id, within)
         steps = await self._reader.frame(events.rewards(step, where), cache, max_rows)
         if steps.empty:
             return steps
@@ -382,7 +382,7 @@ class AsyncExperience(Namespace):
         ['trajectory_id', 'start_time', 'end_time']
         """
         has_ended = as_flag(ended, "ended", optional=True)
-        where = _filter(start, end, event_type, token_ids, None, within)
+        where = EventFilter.of(start, end, event_type, token_ids, None, within)
         query = trajectories.listing(where, None, has_ended, limit)
         return _with_duration(await self._reader.frame(query, cache, max_rows))
 
@@ -573,12 +573,7 @@ class AsyncExperience(Namespace):
         async with self._transaction() as connection:
             row = await store.end_trajectory(connection, trajectory_id)
         frame = _with_duration(to_frame(row, (*trajectories.COLUMNS,)))
-        frame.attrs["ngdata"] = {
-            "source": "database",
-            "version": None,
-            "milliseconds": round((time.perf_counter() - started) * 1000, 3),
-        }
-        return frame
+        return described(frame, "database", None, started)
 
     async def to_dask(
         self,
@@ -632,7 +627,7 @@ class AsyncExperience(Namespace):
         >>> events.npartitions, events.map_partitions(len).compute().tolist()
         (3, [2, 2, 2])
         """
-        where = _filter(start, end, event_type, token_ids, trajectory_id, within)
+        where = EventFilter.of(start, end, event_type, token_ids, trajectory_id, within)
         split = event_split(where, PartCount(npartitions, rows_per_partition))
         return await dask_frame(self._reader, self._database, split, "events", consistent, url)
 
@@ -752,29 +747,12 @@ class AsyncExperience(Namespace):
         1000
         """
         self._check_may_write()
-        seconds = as_duration(delay, "delay").total_seconds()
-        if not seconds:
-            raise InvalidQueryError(f"delay must be more than 0 seconds, not {shown(delay)}")
-        self._database.check_open()
-        recording = Recording(
-            self._database,
-            seconds,
-            as_duration(wait, "wait").total_seconds(),
-            positive(max_waiting, "max_waiting"),
-        )
-        self._recordings.add(recording)
-        return AsyncRecorder(recording)
-
-    def _report_recordings(self) -> None:
-        """Raise for the events that the recorders of a closed client could not write."""
-        self._recordings.report()
+        return AsyncRecorder(self._recordings.open(delay, wait, max_waiting))
 
     @cached_property
     def _recordings(self) -> Recordings:
         """The open recorders, which are closed before the client's connections are."""
-        recordings = Recordings()
-        self._database.lifetime.add(recordings.close, recordings.cut)
-        return recordings
+        return Recordings(self._database)
 
     async def bulk_create(self, frame: Frame, *, progress: bool | None = None) -> pd.Series[str]:
         """Create an event per row: all of them in one transaction, or none.
@@ -812,24 +790,6 @@ class AsyncExperience(Namespace):
         # the same trajectories wait for each other without a deadlock.
         ids = await self._write(EVENTS, lambda: store.check_frame(frame), progress)
         return as_series(ids, "event_id", frame)
-
-
-def _filter(
-    start: Time | None,
-    end: Time | None,
-    event_type: str | Sequence[str] | None,
-    token_ids: Ids | None,
-    trajectory_id: Id | None,
-    within: Window | None,
-) -> EventFilter:
-    return EventFilter(
-        start,
-        end,
-        event_type,
-        None if token_ids is None else unique_ids(token_ids, "token_ids"),
-        None if trajectory_id is None else canonical_id(trajectory_id, "trajectory_id"),
-        None if within is None else Box.within(within),
-    )
 
 
 def _with_duration(frame: pd.DataFrame) -> pd.DataFrame:

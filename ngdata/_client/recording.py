@@ -19,10 +19,19 @@ from collections.abc import Iterable, Sequence
 from operator import itemgetter
 from typing import Any, Final
 
+from ngdata._arguments.durations import Duration, as_duration
+from ngdata._arguments.numbers import positive
+from ngdata._arguments.shown import shown
 from ngdata._connections.database import Database
 from ngdata._connections.lifetime import running_loop
 from ngdata._store.event_writer import EventRow, EventWriter, Refusal, events_frame
-from ngdata.errors import DatabaseUnavailable, NGDataError, OutOfResources, QueryTimeout
+from ngdata.errors import (
+    DatabaseUnavailable,
+    InvalidQueryError,
+    NGDataError,
+    OutOfResources,
+    QueryTimeout,
+)
 
 __all__ = ["Recording", "Recordings"]
 
@@ -460,13 +469,26 @@ def raise_if_any(refusals: list[Refusal], further: Sequence[EventRow] = ()) -> N
 class Recordings:
     """The recordings of one client, which end with it."""
 
-    def __init__(self) -> None:
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        database.lifetime.add(self.close, self.cut)
         # No WeakSet, which fails if another thread adds to it while it is copied.
         self._open: set[weakref.ref[Recording]] = set()
 
-    def add(self, recording: Recording) -> None:
-        """Add one."""
+    def open(self, delay: Duration, wait: Duration, max_waiting: int) -> Recording:
+        """Begin one, with the arguments of `AsyncExperience.recorder`, which are checked."""
+        seconds = as_duration(delay, "delay").total_seconds()
+        if not seconds:
+            raise InvalidQueryError(f"delay must be more than 0 seconds, not {shown(delay)}")
+        self._database.check_open()
+        recording = Recording(
+            self._database,
+            seconds,
+            as_duration(wait, "wait").total_seconds(),
+            positive(max_waiting, "max_waiting"),
+        )
         self._open.add(weakref.ref(recording, self._open.discard))
+        return recording
 
     def _all(self) -> list[Recording]:
         recordings = (reference() for reference in list(self._open))

@@ -5,14 +5,15 @@ from __future__ import annotations
 import datetime as dt
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, Self
 
+from ngdata._arguments.ids import Id, Ids, canonical_id, unique_ids
 from ngdata._arguments.numbers import positive
 from ngdata._arguments.shown import shown
 from ngdata._arguments.texts import as_texts
 from ngdata._arguments.times import EPOCH, MICROSECOND, Time, first_microsecond
 from ngdata._query import literals as sql
-from ngdata._query.boxes import SPATIAL_INDEX, Box
+from ngdata._query.boxes import SPATIAL_INDEX, Box, Window
 from ngdata._query.filters import any_of, row_limit, where_clause
 from ngdata._query.model import FEW_IDS, MISSING_ID, Column, Kind, Query, select_list
 from ngdata.errors import InvalidQueryError
@@ -96,6 +97,26 @@ class EventFilter:
         object.__setattr__(self, "end", high)
         if self.event_type is not None:
             object.__setattr__(self, "event_type", as_texts(self.event_type, "event_type"))
+
+    @classmethod
+    def of(
+        cls,
+        start: Time | None,
+        end: Time | None,
+        event_type: str | Sequence[str] | None,
+        token_ids: Ids | None,
+        trajectory_id: Id | None,
+        within: Window | None,
+    ) -> Self:
+        """Return the filter of a method's arguments, which are checked."""
+        return cls(
+            start,
+            end,
+            event_type,
+            None if token_ids is None else unique_ids(token_ids, "token_ids"),
+            None if trajectory_id is None else canonical_id(trajectory_id, "trajectory_id"),
+            None if within is None else Box.within(within),
+        )
 
     def conditions(self, few_events: bool = False) -> list[str]:
         """Write the SQL conditions.

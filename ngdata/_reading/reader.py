@@ -39,6 +39,7 @@ __all__ = [
     "Reader",
     "checked_max_rows",
     "checked_mode",
+    "described",
 ]
 
 T = TypeVar("T")
@@ -63,6 +64,18 @@ def checked_max_rows(max_rows: MaxRows, default: int | None = None) -> int | Non
     """Return how many rows an answer may have, checked; `default` is the client's limit."""
     limit = default if max_rows is ... else max_rows
     return None if limit is None else positive(limit, "max_rows", 2**63 - 1)
+
+
+def described(
+    frame: pd.DataFrame, source: str, version: str | None, started: float
+) -> pd.DataFrame:
+    """Return a frame whose ``attrs["ngdata"]`` hold where it came from, and what `Reader.frame` says."""
+    frame.attrs["ngdata"] = {
+        "source": source,
+        "version": version,
+        "milliseconds": round((time.perf_counter() - started) * 1000, 3),
+    }
+    return frame
 
 
 class Reader(Protocol):
@@ -130,12 +143,7 @@ class DatabaseReader:
                 frame = answer.frame()
             else:
                 frame = await in_daemon_thread(answer.frame)
-        frame.attrs["ngdata"] = {
-            "source": source,
-            "version": answer.version or None,
-            "milliseconds": round((time.perf_counter() - started) * 1000, 3),
-        }
-        return frame
+        return described(frame, source, answer.version or None, started)
 
     def check_size(self, count: int, max_rows: MaxRows) -> None:
         """Raise if an answer that is not made yet would have more rows than allowed."""
