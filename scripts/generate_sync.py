@@ -19,12 +19,18 @@ Import: TypeAlias = ast.ImportFrom | ast.Import
 ROOT: Final = Path(__file__).resolve().parent.parent
 PACKAGE: Final = ROOT / "ngdata" / "_client"
 NAMESPACES: Final = {
+    "token_writes": "AsyncTokenWrites",
     "tokens": "AsyncTokens",
+    "graph_writes": "AsyncGraphWrites",
     "graph": "AsyncGraph",
+    "experience_writes": "AsyncExperienceWrites",
     "experience": "AsyncExperience",
     "cache": "AsyncCache",
     "recorder": "AsyncRecorder",
 }
+
+# The type of the async object in a class whose subclass wraps another.
+_WRITES_TYPE: Final = "WritesT"
 
 # Parentheses that an await needs; after a name they belong to a call.
 _AWAIT_IN_PARENTHESES: Final = re.compile(r"(?<![\w\])])\(await ")
@@ -77,7 +83,7 @@ def _namespace_module(module: str, class_name: str) -> str:
     tree = _parse(module)
     definition = _definition(tree, class_name)
     name = class_name.removeprefix("Async")
-    base = "SyncRecorder" if module == "recorder" else f"SyncWrapper[{class_name}]"
+    base = _base(class_name, definition)
     body = _class(
         name,
         base,
@@ -88,15 +94,31 @@ def _namespace_module(module: str, class_name: str) -> str:
         # Its errors are raised in the caller's thread: see `Recording.flush`.
         body = body.replace("self._loop.run(self._wrapped.", "self._run(self._recording.")
     summary = (ast.get_docstring(tree) or "").splitlines()[0].replace("`client.", "`Client.")
+    base_name = base.partition("[")[0]
+    modules = {name.removeprefix("Async"): module for module, name in NAMESPACES.items()}
     imports = [
         *_needed_imports(tree, body),
-        f"from ngdata._client.sync.base import {base.partition('[')[0]}",
+        f"from ngdata._client.sync.{modules.get(base_name, 'base')} import {base_name}",
     ]
-    if class_name in base:
+    if base_name != "SyncRecorder":
         imports.append(f"from ngdata._client.{module} import {class_name}")
     if "return Recorder(" in body:
         imports.append("from ngdata._client.sync.recorder import Recorder")
+    if base == f"SyncWrapper[{_WRITES_TYPE}]":
+        imports.append("from typing import TypeVar")
+        body = f'{_WRITES_TYPE} = TypeVar("{_WRITES_TYPE}", bound={class_name})\n\n\n{body}'
     return _module(summary, module, imports, name, body)
+
+
+def _base(class_name: str, definition: ast.ClassDef) -> str:
+    """Return the base of a sync class: that of the async class, if it has methods of its own."""
+    if class_name == "AsyncRecorder":
+        return "SyncRecorder"
+    [base] = (ast.unparse(node) for node in definition.bases)
+    if base in NAMESPACES.values():
+        return f"{base.removeprefix('Async')}[{class_name}]"
+    has_subclass = class_name.endswith("Writes")
+    return f"SyncWrapper[{_WRITES_TYPE if has_subclass else class_name}]"
 
 
 def _client_module() -> str:

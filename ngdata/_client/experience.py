@@ -1,11 +1,9 @@
-"""`client.experience`: reads of events and trajectories as frames; and new events."""
+"""`client.experience`: reads of events and trajectories as frames."""
 
 from __future__ import annotations
 
-import time
-from collections.abc import Mapping, Sequence
-from functools import cached_property
-from typing import Any, Final
+from collections.abc import Sequence
+from typing import Final
 
 import numpy as np
 import pandas as pd
@@ -17,9 +15,7 @@ from ngdata._arguments.levels import Level
 from ngdata._arguments.numbers import as_flag, as_float
 from ngdata._arguments.shown import shown
 from ngdata._arguments.times import Time, as_utc
-from ngdata._client.namespace import Namespace, as_series
-from ngdata._client.recorder import AsyncRecorder
-from ngdata._client.recording import Recordings
+from ngdata._client.experience_writes import AsyncExperienceWrites, with_duration
 from ngdata._query import events, joins, trajectories
 from ngdata._query.boxes import Box, Window
 from ngdata._query.events import EventFilter
@@ -27,11 +23,7 @@ from ngdata._query.filters import TokenFilter
 from ngdata._query.partitions import PartCount, event_split
 from ngdata._reading.dask_frames import DaskFrame, dask_frame
 from ngdata._reading.flatten import flatten_dicts
-from ngdata._reading.frames import to_frame
-from ngdata._reading.reader import CacheMode, MaxRows, described
-from ngdata._store import experience as store
-from ngdata._store.fields import EVENTS, TRAJECTORIES, now
-from ngdata._store.input_frames import Frame
+from ngdata._reading.reader import CacheMode, MaxRows
 from ngdata.errors import InvalidQueryError
 
 __all__ = ["AsyncExperience"]
@@ -39,7 +31,7 @@ __all__ = ["AsyncExperience"]
 _DICTS: Final = ("state_before", "state_after", "action")
 
 
-class AsyncExperience(Namespace):
+class AsyncExperience(AsyncExperienceWrites):
     """Read and write experience: events with states, actions and rewards, in trajectories."""
 
     async def get_events(
@@ -384,7 +376,7 @@ class AsyncExperience(Namespace):
         has_ended = as_flag(ended, "ended", optional=True)
         where = EventFilter.of(start, end, event_type, token_ids, None, within)
         query = trajectories.listing(where, None, has_ended, limit)
-        return _with_duration(await self._reader.frame(query, cache, max_rows))
+        return with_duration(await self._reader.frame(query, cache, max_rows))
 
     async def activity_in_region(
         self,
@@ -501,80 +493,6 @@ class AsyncExperience(Namespace):
         query = joins.mean_position(canonical, as_step(freq), level)
         return await self._reader.frame(query, cache, max_rows)
 
-    async def start_trajectory(
-        self,
-        trajectory_id: Id | None = None,
-        *,
-        metadata: Mapping[str, Any] | None = None,
-    ) -> str:
-        """Create a trajectory without events.
-
-        An event may name a trajectory that does not exist, and so create it; call this to set its
-        metadata.
-
-        Parameters
-        ----------
-        trajectory_id : id, optional
-            A random UUID by default.
-        metadata : mapping, optional
-
-        Returns
-        -------
-        str
-            The trajectory's id.
-
-        Raises
-        ------
-        IntegrityError
-            A trajectory with this id exists.
-        InvalidQueryError
-            An invalid value; nothing was sent.
-
-        Examples
-        --------
-        >>> run = await ang.experience.start_trajectory(metadata={"policy": "random"})
-        >>> event_id = await ang.experience.create_event("step", 0, reward=2.0, trajectory_id=run)
-        >>> (await ang.experience.end_trajectory(run)).total_reward[0]
-        np.float64(2.0)
-        """
-        values = {"trajectory_id": trajectory_id, "metadata": metadata}
-        return await self._write_one(TRAJECTORIES, TRAJECTORIES.check_row(values))
-
-    async def end_trajectory(self, id: Id) -> pd.DataFrame:  # noqa: A002 - the trajectory's
-        """End a trajectory: from now on, the database rejects further events of it.
-
-        Its existing events can still be changed and deleted.
-
-        Parameters
-        ----------
-        id : id
-
-        Returns
-        -------
-        pandas.DataFrame
-            Its row in `list_trajectories`; times, count and total are those of all its events.
-
-        Raises
-        ------
-        NotFoundError
-            The id names no trajectory.
-        IntegrityError
-            The trajectory has ended already.
-
-        Examples
-        --------
-        >>> run = await ang.experience.start_trajectory()
-        >>> ended = await ang.experience.end_trajectory(run)
-        >>> ended.ended_at.notna().tolist(), ended.event_count.tolist()
-        ([True], [0])
-        """
-        trajectory_id = canonical_id(id)
-        started = time.perf_counter()
-        async with self._transaction() as connection:
-            row = await store.end_trajectory(connection, trajectory_id)
-        frame = _with_duration(to_frame(row, (*trajectories.COLUMNS,)))
-        return described(frame, "database", None, started)
-
     async def to_dask(
         self,
         start: Time | None = None,
@@ -630,168 +548,3 @@ class AsyncExperience(Namespace):
         where = EventFilter.of(start, end, event_type, token_ids, trajectory_id, within)
         split = event_split(where, PartCount(npartitions, rows_per_partition))
         return await dask_frame(self._reader, self._database, split, "events", consistent, url)
-
-    async def create_event(
-        self,
-        event_type: str,
-        timestamp: Time | None = None,
-        state_before: Mapping[str, Any] | None = None,
-        state_after: Mapping[str, Any] | None = None,
-        action: Mapping[str, Any] | None = None,
-        reward: float = 0.0,
-        *,
-        token_id: Id | None = None,
-        priority: float | None = None,
-        trajectory_id: Id | None = None,
-        sequence_number: int | None = None,
-        metadata: Mapping[str, Any] | None = None,
-        event_id: Id | None = None,
-    ) -> str:
-        """Create one event.
-
-        Parameters
-        ----------
-        event_type : str
-        timestamp : datetime or int, optional
-            With a time zone, or milliseconds since the epoch; now by default.
-        state_before, state_after, action, metadata : mapping, optional
-            Stored as JSON; NumPy's numbers and arrays become numbers and lists.
-        reward : float
-        token_id : id, optional
-            The token of the event.
-        priority : float, optional
-        trajectory_id : id, optional
-            It is created if it does not exist; it must not have ended.
-        sequence_number : int, optional
-            The position in the trajectory.
-        event_id : id, optional
-            A random UUID by default.
-
-        Returns
-        -------
-        str
-            The event's id.
-
-        Raises
-        ------
-        InvalidQueryError
-            A time without a time zone, or another invalid value; nothing was sent.
-        IntegrityError
-            The token does not exist, the event does already, or the trajectory has ended.
-
-        Examples
-        --------
-        >>> event_id = await ang.experience.create_event("seen", state_after={"v": 1}, reward=0.5)
-        >>> (await ang.experience.get_recent_events(1)).state_after[0]
-        {'v': 1}
-        """
-        values = {
-            "event_type": event_type,
-            "timestamp": now() if timestamp is None else timestamp,
-            "state_before": state_before,
-            "state_after": state_after,
-            "action": action,
-            "reward": reward,
-            "token_id": token_id,
-            "priority": priority,
-            "trajectory_id": trajectory_id,
-            "sequence_number": sequence_number,
-            "metadata": metadata,
-            "event_id": event_id,
-        }
-        return await self._write_one(EVENTS, EVENTS.check_row(values))
-
-    def recorder(
-        self, *, delay: Duration = 0.5, wait: Duration = 60, max_waiting: int = 100_000
-    ) -> AsyncRecorder:
-        """Open a recorder of single events, which writes them in the background.
-
-        ``record(...)`` has the arguments of `create_event`, returns the event's id at once, and may
-        be called in any thread: 20,000 times a second.  Events are written in the order of the calls,
-        each once.  Leaving the ``async with`` statement writes the rest, also after an error; so do
-        closing the client, and the end of the interpreter within 5 seconds.  Call ``flush()`` before
-        `end_trajectory`.
-
-        Parameters
-        ----------
-        delay : timedelta, number of seconds or str
-            How long after its call an event is in the store, at most, if the server keeps up.
-        wait : timedelta, number of seconds or str
-            How long the server may be away before the events that wait are handed back, in the
-            `unwritten` of the error that the next call raises.
-        max_waiting : int
-            How many events may wait.  When as many wait, a call blocks until there is room, at most
-            for `wait`, and then raises; in the client's own event loop, it raises at once.  For large
-            states, choose fewer: events that wait are in memory.
-
-        Returns
-        -------
-        AsyncRecorder
-            With ``flush()`` and ``close()``, awaitable; it may be used without ``async with``.
-
-        Raises
-        ------
-        InvalidQueryError
-            A delay of 0, or another invalid value.
-        ConfigError
-            On entering the ``async with`` statement: the user may not write events.
-        NGDataError
-            The client is closed, or of another process.
-
-        Examples
-        --------
-        >>> async with ang.experience.recorder() as record:
-        ...     for step in range(1000):
-        ...         event_id = record("ran", state_after={"step": step}, reward=0.5)
-        >>> len(await ang.experience.get_events(event_type="ran"))
-        1000
-        """
-        self._check_may_write()
-        return AsyncRecorder(self._recordings.open(delay, wait, max_waiting))
-
-    @cached_property
-    def _recordings(self) -> Recordings:
-        """The open recorders, which are closed before the client's connections are."""
-        return Recordings(self._database)
-
-    async def bulk_create(self, frame: Frame, *, progress: bool | None = None) -> pd.Series[str]:
-        """Create an event per row: all of them in one transaction, or none.
-
-        Parameters
-        ----------
-        frame : pandas.DataFrame, Arrow or Polars table, or mapping of columns
-            ``event_type, timestamp``; optional ``event_id, token_id, state_before, state_after,
-            action, reward, priority, trajectory_id, sequence_number, metadata``.  NaN, NaT or
-            None in an optional column means the default.  An index that has the name of a column
-            is that column.  Integers in ``timestamp`` are milliseconds since the epoch.
-        progress : bool, optional
-            Whether to show a progress bar; by default, only if writing takes more than two seconds.
-
-        Returns
-        -------
-        pandas.Series
-            The events' ids (str), in order, on the frame's index.
-
-        Raises
-        ------
-        InvalidQueryError
-            An invalid value or column; the error names it and its row.  Nothing was sent.
-        IntegrityError
-            A token that does not exist, an id that does, or a trajectory that has ended; nothing
-            was written.
-
-        Examples
-        --------
-        >>> ids = await ang.experience.bulk_create({"event_type": ["a", "b"], "timestamp": [0, 1]})
-        >>> len(ids)
-        2
-        """
-        # One COPY: its trigger locks the trajectories in the order of their ids, so that writers of
-        # the same trajectories wait for each other without a deadlock.
-        ids = await self._write(EVENTS, lambda: store.check_frame(frame), progress)
-        return as_series(ids, "event_id", frame)
-
-
-def _with_duration(frame: pd.DataFrame) -> pd.DataFrame:
-    frame.insert(5, "duration", frame.end_time - frame.start_time)
-    return frame

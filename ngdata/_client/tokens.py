@@ -1,22 +1,19 @@
-"""`client.tokens`: reads of tokens as frames, by region, distance and id; and their changes."""
+"""`client.tokens`: reads of tokens as frames, by region, distance and id."""
 
 from __future__ import annotations
 
 import math
 import os
-from collections.abc import AsyncGenerator, Mapping, Sequence
-from types import EllipsisType
-from typing import Any
+from collections.abc import AsyncGenerator, Sequence
 
 import pandas as pd
 from numpy.typing import ArrayLike
 
-from ngdata._arguments.ids import Id, Ids, canonical_ids, unique_ids
+from ngdata._arguments.ids import Ids, canonical_ids
 from ngdata._arguments.levels import Level
-from ngdata._arguments.numbers import as_flag, positive
+from ngdata._arguments.numbers import positive
 from ngdata._arguments.texts import checked_word
-from ngdata._arguments.times import Time
-from ngdata._client.namespace import Namespace, as_series
+from ngdata._client.token_writes import AsyncTokenWrites
 from ngdata._query import regions
 from ngdata._query.boxes import Box
 from ngdata._query.filters import TokenFilter
@@ -25,16 +22,11 @@ from ngdata._query.tokens import by_id
 from ngdata._reading import geoparquet
 from ngdata._reading.dask_frames import DaskFrame, dask_frame
 from ngdata._reading.reader import CacheMode, MaxRows
-from ngdata._store import tokens as store
-from ngdata._store.fields import TOKENS
-from ngdata._store.initial_load import deferred_spatial_index
-from ngdata._store.input_frames import Frame
-from ngdata._store.tokens import delete_tokens, update_tokens
 
 __all__ = ["AsyncTokens"]
 
 
-class AsyncTokens(Namespace):
+class AsyncTokens(AsyncTokenWrites):
     """Tokens: points (in the sample, neurons or segments of them) in up to eight 3D spaces each."""
 
     async def find_in_region(
@@ -480,195 +472,3 @@ class AsyncTokens(Namespace):
         names = [column.name for column in regions.region(box, where, columns).columns]
         query = regions.region(box, where, geoparquet.columns_to_read(names))
         return await geoparquet.write(self._reader, query, names, rows, path)
-
-    async def create(
-        self,
-        coords: ArrayLike | Mapping[Level, ArrayLike | None],
-        *,
-        token_type: str = "default",
-        weight: float = 1.0,
-        flags: int = 0,
-        timestamp: Time | None = None,
-        metadata: Mapping[str, Any] | None = None,
-        binary_data: bytes | None = None,
-        token_id: Id | None = None,
-    ) -> str:
-        """Create one token.
-
-        Parameters
-        ----------
-        coords : array_like of shape (8, 3), or mapping of level to (x, y, z)
-            The token is undefined on levels that are NaN or not in the mapping.
-        token_type : str
-        weight : float
-        flags : int
-            0 to 2**31 - 1.
-        timestamp : datetime or int, optional
-            With a time zone, or milliseconds since the epoch; now by default.
-        metadata : mapping, optional
-        binary_data : bytes, optional
-            The token's 64-byte record; stored, but not interpreted.
-        token_id : id, optional
-            A random UUID by default.
-
-        Returns
-        -------
-        str
-            The token's id.
-
-        Raises
-        ------
-        InvalidQueryError
-            An invalid value; nothing was sent.
-        IntegrityError
-            A token with this id exists.
-
-        Examples
-        --------
-        >>> token_id = await ang.tokens.create({0: (1e6, 0, 0), "temporal": (1, 2, 3)})
-        >>> await ang.tokens.delete(token_id)
-        1
-        """
-        values = {
-            "token_type": token_type,
-            "weight": weight,
-            "flags": flags,
-            "timestamp": timestamp,
-            "metadata": metadata,
-            "binary_data": binary_data,
-            "token_id": token_id,
-        }
-        return await self._write_one(TOKENS, store.check_row(coords, values))
-
-    async def bulk_create(
-        self,
-        frame: Frame,
-        *,
-        level: Level = 0,
-        coords: ArrayLike | None = None,
-        initial: bool = False,
-        progress: bool | None = None,
-    ) -> pd.Series[str]:
-        """Create a token per row: all of them in one transaction, or none.
-
-        Parameters
-        ----------
-        frame : pandas.DataFrame, Arrow or Polars table, or mapping of columns
-            ``x, y, z``, unless `coords` is given; optional ``token_id, token_type, weight, flags,
-            timestamp, metadata, binary_data``.  NaN, NaT or None in an optional column means the
-            default.  An index that has the name of a column is that column.
-        level : int or str
-            The level of ``x, y, z``.
-        coords : array_like of shape (n, 8, 3), optional
-            All levels at once, NaN where undefined.
-        initial : bool
-            Load an empty store, and build its spatial indexes after the load, which is faster.
-            Only the owner of the tables may; until the end, other writes of tokens and reads of
-            regions wait.
-        progress : bool, optional
-            Whether to show a progress bar; by default, only if writing takes more than two seconds.
-
-        Returns
-        -------
-        pandas.Series
-            The tokens' ids (str), in order, on the frame's index.
-
-        Raises
-        ------
-        InvalidQueryError
-            An invalid value or column; the error names it and its row.  Or `initial`, and the store
-            has tokens.  Nothing was sent.
-        IntegrityError
-            An id that occurs twice in the frame, or exists in the store; nothing was written.
-        ConfigError
-            `initial`, and this user is not the owner of the tables.
-
-        Examples
-        --------
-        >>> ids = await ang.tokens.bulk_create({"x": [1e6, 1e6], "y": [0, 1], "z": [0, 0]})
-        >>> await ang.tokens.delete(ids)
-        2
-        """
-        ids = await self._write(
-            TOKENS,
-            lambda: store.check_frame(frame, level, coords),
-            progress,
-            store.rows_per_copy,
-            *([deferred_spatial_index] if as_flag(initial, "initial") else []),
-        )
-        return as_series(ids, "token_id", frame)
-
-    async def update(
-        self,
-        ids: Ids,
-        *,
-        coords: ArrayLike | Mapping[Level, ArrayLike | None] | None = None,
-        token_type: str | EllipsisType | None = ...,
-        weight: float | EllipsisType | None = ...,
-        flags: int | EllipsisType | None = ...,
-        timestamp: Time | EllipsisType | None = ...,
-        metadata: Mapping[str, Any] | EllipsisType | None = ...,
-        binary_data: bytes | EllipsisType | None = ...,
-    ) -> int:
-        """Change tokens; attributes that are not passed stay unchanged.
-
-        Parameters
-        ----------
-        ids : id or sequence of ids
-        coords : mapping of level to (x, y, z), or array_like of shape (8, 3), optional
-            A mapping changes its levels (None makes one undefined), an array changes all.
-        token_type, weight, flags, timestamp, metadata, binary_data : optional
-            As in `create`; None resets to a new token's default, ``...`` leaves unchanged.
-
-        Returns
-        -------
-        int
-            The number of changed tokens.
-
-        Raises
-        ------
-        NotFoundError
-            Some ids name no token; nothing was changed.
-        InvalidQueryError
-            An invalid value, or nothing to change.
-
-        Examples
-        --------
-        >>> near = await ang.tokens.find_nearest((0, 0, 0), k=2)
-        >>> await ang.tokens.update(near.token_id, weight=1.0)
-        2
-        """
-        token_ids = unique_ids(ids)
-        attributes = {
-            "token_type": token_type,
-            "weight": weight,
-            "flags": flags,
-            "timestamp": timestamp,
-            "metadata": metadata,
-            "binary_data": binary_data,
-        }
-        passed = {name: value for name, value in attributes.items() if value is not ...}
-        changes = store.check_update(coords, passed)
-        async with self._transaction() as connection:
-            return await update_tokens(connection, token_ids, changes)
-
-    async def delete(self, ids: Ids) -> int:
-        """Delete tokens and their connections; their events stay, with a missing ``token_id``.
-
-        Parameters
-        ----------
-        ids : id or sequence of ids
-
-        Returns
-        -------
-        int
-            The number of deleted tokens; ids that name no token are ignored.
-
-        Examples
-        --------
-        >>> await ang.tokens.delete("00000000-0000-4000-8000-000000000000")
-        0
-        """
-        token_ids = unique_ids(ids)
-        async with self._transaction() as connection:
-            return await delete_tokens(connection, token_ids)

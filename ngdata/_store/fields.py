@@ -7,7 +7,7 @@ instance to events:
 1. the model in `ngdata._store.models`, and a migration that adds the column;
 2. its `Field` in `EVENTS` below: frames, single rows and entities are then checked by it;
 3. the columns of the query, `COLUMNS` in `ngdata._query.events`, if reads return it;
-4. the signatures of ``create_event`` (`ngdata._client.experience`, `ngdata.repositories.experience`),
+4. the signatures of ``create_event`` (`ngdata._client.experience_writes`, `ngdata.repositories.experience`),
    if single events may be created with it.
 
 ``tests/store/test_fields.py`` compares the field tables with the models.

@@ -40,8 +40,11 @@ PAGES = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").glob("*.md"))]
 # Examples here use await at the top level; the sync classes have the same ones without it.
 ASYNC_MODULES = {
     "ngdata._client.tokens",
+    "ngdata._client.token_writes",
     "ngdata._client.graph",
+    "ngdata._client.graph_writes",
     "ngdata._client.experience",
+    "ngdata._client.experience_writes",
     "ngdata._client.async_client",
     "ngdata._client.cache",
     "ngdata._client.connect",
@@ -207,7 +210,7 @@ def test_sync_classes_are_up_to_date():
     written = generator.generate()
     assert {p.name for p in written} == {
         *("client.py", "connect.py", "tokens.py", "graph.py", "experience.py", "cache.py"),
-        "recorder.py",
+        *("recorder.py", "token_writes.py", "graph_writes.py", "experience_writes.py"),
     }
     for file, text in written.items():
         assert file.read_text() == text, f"{file.name} is out of date; run scripts/generate_sync.py"
