@@ -25,7 +25,7 @@ So ids of one space sort as their integers do, and those below 2**60 are readabl
 >>> from_integers(2**64 - 1)
 'ddd9c407-67f9-8003-bfff-ffffffffffff'
 >>> from_integers(720575940631797753, space="flywire")
-'f9dffe22-e2aa-8000-8a00-00000f0d1ff9'
+'63abc6a5-9621-8000-8a00-00000f0d1ff9'
 """
 
 from __future__ import annotations

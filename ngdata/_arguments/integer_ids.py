@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import uuid
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Sequence, Sized
 from typing import Any, Final
 
 import numpy as np
@@ -103,7 +103,7 @@ def as_numbers(values: Any, name: str) -> tuple[np.ndarray, np.ndarray | None]:
         raise InvalidQueryError(
             f"{name} must be an integer or a sequence of integers, not {shown(values)}"
         )
-    items = values.to_pylist() if hasattr(values, "to_pylist") else values
+    items: Any = values.to_pylist() if hasattr(values, "to_pylist") else values
     numbers: list[int] = []
     missing: list[bool] = []
     # One by one, as an iterator may be without end.
@@ -111,7 +111,7 @@ def as_numbers(values: Any, name: str) -> tuple[np.ndarray, np.ndarray | None]:
         missing.append(is_missing(item))
         number = 0 if missing[-1] else whole_number(item)
         if number is None:
-            rest = items[position:] if isinstance(items, Sequence | np.ndarray) else [item]
+            rest = list(items)[position:] if isinstance(items, Sized) else [item]
             raise _not_an_integer(rest, position, name)
         numbers.append(number)
     are_missing = np.array(missing, np.bool_)
