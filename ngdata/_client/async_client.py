@@ -48,9 +48,10 @@ class AsyncClient(ProcessBound):
         self._database = database
         self._reader = reader
         self._closed = False
-        self.tokens = AsyncTokens(self._reader, database)
-        self.graph = AsyncGraph(self._reader, database)
-        self.experience = AsyncExperience(self._reader, database)
+        ids = reader.ids
+        self.tokens = AsyncTokens(self._reader, database, ids)
+        self.graph = AsyncGraph(self._reader, database, ids)
+        self.experience = AsyncExperience(self._reader, database, ids)
         self.cache = AsyncCache(self._reader)
 
     @classmethod
