@@ -16,7 +16,7 @@ from ngdata._client.token_lookups import AsyncTokenLookups
 from ngdata._query import regions
 from ngdata._query.boxes import Box
 from ngdata._query.filters import TokenFilter
-from ngdata._query.partitions import PartCount, region_split
+from ngdata._query.partitions import PartCount, region_split, with_json_as_text
 from ngdata._reading import geoparquet
 from ngdata._reading.dask_frames import DaskFrame, dask_frame
 from ngdata._reading.reader import CacheMode, MaxRows
@@ -357,8 +357,8 @@ class AsyncTokens(AsyncTokenLookups):
         Returns
         -------
         dask.dataframe.DataFrame
-            The columns and dtypes of `find_in_region`; each partition has its own index from 0,
-            and in ``attrs["ngdata"]["version"]`` the version of the store that it shows.
+            The columns and dtypes of `find_in_region`, with ``metadata`` as JSON text; each
+            partition has its own index from 0, and in ``attrs["ngdata"]["version"]`` the version of the store that it shows.
 
         Raises
         ------
@@ -414,8 +414,8 @@ class AsyncTokens(AsyncTokenLookups):
         Returns
         -------
         int
-            The number of rows written.  The file has the columns and ``geometry``: 3D points as
-            WKB, without a coordinate reference system.
+            The number of rows written.  The file has the columns, with ``metadata`` as JSON text,
+            and ``geometry``: 3D points as WKB, without a coordinate reference system.
 
         Raises
         ------
@@ -436,4 +436,4 @@ class AsyncTokens(AsyncTokenLookups):
         rows = positive(chunk_rows, "chunk_rows", 10_000_000)
         names = [column.name for column in regions.region(box, tokens, columns).columns]
         query = regions.region(box, tokens, geoparquet.columns_to_read(names))
-        return await geoparquet.write(self._reader, query, names, rows, path)
+        return await geoparquet.write(self._reader, with_json_as_text(query), names, rows, path)

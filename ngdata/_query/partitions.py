@@ -21,7 +21,7 @@ from ngdata._query.filters import TokenFilter, where_clause
 from ngdata._query.model import Column, Kind, Query, select_list
 from ngdata.errors import InvalidQueryError
 
-__all__ = ["PartCount", "Rows", "Split", "event_split", "head", "region_split"]
+__all__ = ["PartCount", "Rows", "Split", "event_split", "head", "region_split", "with_json_as_text"]
 
 _Bound: TypeAlias = Mapping[str, Any]
 
@@ -225,6 +225,12 @@ def _firsts(order: str) -> str:
         " firsts AS (SELECT * FROM numbered WHERE before > 0"
         " AND before * parts / rows > (before - 1) * parts / rows)"
     )
+
+
+def with_json_as_text(query: Query) -> Query:
+    """Return the read with its JSON as text, as Parquet and the frames of Dask can hold it."""
+    columns = [replace(c, kind=Kind.TEXT) if c.kind is Kind.JSON else c for c in query.columns]
+    return replace(query, columns=tuple(columns))
 
 
 def head(query: Query) -> Query:

@@ -85,9 +85,9 @@ def region(
 
 def _on_pages(source: IndexRows, box: Box, pages: Pages) -> list[str]:
     first, end = pages
-    conditions = [f"level = {box.level}", f"ctid >= '({int(first)},0)'::tid"]
+    conditions = [f"level = {box.level}", f"spatial_index.ctid >= '({int(first)},0)'::tid"]
     if end is not None:
-        conditions.append(f"ctid < '({int(end)},0)'::tid")
+        conditions.append(f"spatial_index.ctid < '({int(end)},0)'::tid")
     return conditions + box.comparisons() + source.conditions()
 
 

@@ -410,8 +410,8 @@ class Tokens(TokenLookups[AsyncTokens]):
         Returns
         -------
         dask.dataframe.DataFrame
-            The columns and dtypes of `find_in_region`; each partition has its own index from 0,
-            and in ``attrs["ngdata"]["version"]`` the version of the store that it shows.
+            The columns and dtypes of `find_in_region`, with ``metadata`` as JSON text; each
+            partition has its own index from 0, and in ``attrs["ngdata"]["version"]`` the version of the store that it shows.
 
         Raises
         ------
@@ -479,8 +479,8 @@ class Tokens(TokenLookups[AsyncTokens]):
         Returns
         -------
         int
-            The number of rows written.  The file has the columns and ``geometry``: 3D points as
-            WKB, without a coordinate reference system.
+            The number of rows written.  The file has the columns, with ``metadata`` as JSON text,
+            and ``geometry``: 3D points as WKB, without a coordinate reference system.
 
         Raises
         ------
