@@ -7,7 +7,7 @@ from typing import Any
 
 import pandas as pd
 
-from ngdata._arguments.ids import Ids, canonical_id, canonical_ids
+from ngdata._arguments.id_space import TokenIds
 from ngdata._arguments.levels import Level
 from ngdata._arguments.texts import checked_word
 from ngdata._client.token_writes import AsyncTokenWrites
@@ -26,7 +26,7 @@ class AsyncTokenLookups(AsyncTokenWrites):
 
     async def get(
         self,
-        ids: Ids,
+        ids: TokenIds,
         *,
         columns: Sequence[str] | None = None,
         missing: str = "raise",
@@ -37,7 +37,8 @@ class AsyncTokenLookups(AsyncTokenWrites):
         Parameters
         ----------
         ids : id or sequence of ids
-            Text, `uuid.UUID`, or an array, Series or Index of either.
+            Text, `uuid.UUID`, an integer from 0 to 2**64 - 1 (see `ngdata.ids`), or an array, Series
+            or Index of these.
         columns : sequence of str, optional
             The columns of the answer, in order; those below by default.  On request also
             ``metadata`` (dicts or None), ``metadata.KEY`` (the text of one value, as in `find`),
@@ -67,7 +68,7 @@ class AsyncTokenLookups(AsyncTokenWrites):
         (8, 3)
         """
         skip_missing = checked_word(missing, ("raise", "skip"), "missing") == "skip"
-        query = by_id(canonical_ids(ids), columns, skip_missing)
+        query = by_id(self._ids.canonical_ids(ids), columns, skip_missing)
         return await self._reader.frame(query, cache, None)
 
     async def find(
@@ -186,9 +187,7 @@ class AsyncTokenLookups(AsyncTokenWrites):
         >>> edges.columns.tolist()[-2:]
         ['to_metadata.neuron', 'to_x']
         """
-        named = await in_daemon_thread(
-            lambda: NamedTokens.of(frame, on, canonical_ids, canonical_id)
-        )
+        named = await in_daemon_thread(lambda: NamedTokens.of(frame, on, self._ids))
         query = of_rows(named.ids, columns, level)
         names = named.new_names([column.name for column in query.columns], prefix)
         tokens = await self._reader.frame(query, cache, None)

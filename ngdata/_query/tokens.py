@@ -32,7 +32,7 @@ _OWN: Final = {
     Column("coords", Kind.COORDS): "t.coord_x || t.coord_y || t.coord_z",
     **{column: f"t.{expression}" for column, expression in ATTRIBUTES.items()},
 }
-_COLUMNS: Final = {Column("token_id", Kind.TEXT): "t.id::text", **_OWN}
+_TOKEN_ID: Final = Column("token_id", Kind.TOKEN_ID)
 _METADATA: Final = "t.metadata"
 
 _DEFAULT: Final = ("token_id", "token_type", "weight", "flags", "timestamp")
@@ -43,7 +43,8 @@ def by_id(
     ids: Sequence[str], columns: Sequence[str] | None = None, skip_missing: bool = False
 ) -> Query:
     """Read a row per id, in the order of `ids`; `skip_missing` leaves out ids of no token."""
-    selected = choose(_COLUMNS, columns, (*_DEFAULT, "coords"), metadata=_METADATA)
+    available = {_TOKEN_ID: "requested.id::text", **_OWN}
+    selected = choose(available, columns, (*_DEFAULT, "coords"), metadata=_METADATA)
     condition, noun = " WHERE t.id IS NOT NULL", None
     if not skip_missing:
         selected = {MISSING_ID: MISSING_ID_SQL, **selected}
@@ -60,7 +61,7 @@ def matching(
     where: TokenFilter, columns: Sequence[str] | None = None, limit: int | None = None
 ) -> Query:
     """Read the tokens that pass a filter, unordered; `limit` keeps the first by id."""
-    selected = choose(_COLUMNS, columns, _DEFAULT, metadata=_METADATA)
+    selected = choose({_TOKEN_ID: "t.id::text", **_OWN}, columns, _DEFAULT, metadata=_METADATA)
     limit = checked_limit(limit)
     order = "" if limit is None else f" ORDER BY t.id{row_limit(limit)}"
     statement = f"SELECT {select_list(selected)} FROM {TOKENS} AS t{where_clause(where.conditions())}{order}"

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Self
 
 import numpy as np
 import pandas as pd
 
+from ngdata._arguments.id_space import IdSpace
 from ngdata._arguments.shown import own_error, shown
 from ngdata._arguments.suggestions import did_you_mean
 from ngdata._arguments.texts import as_text
@@ -37,13 +38,7 @@ class NamedTokens:
     places: np.ndarray[Any, Any]
 
     @classmethod
-    def of(
-        cls,
-        frame: Frame,
-        on: str,
-        canonical_ids: Callable[[Any, str], list[str]],
-        canonical_id: Callable[[Any, str, str], str],
-    ) -> Self:
+    def of(cls, frame: Frame, on: str, id_space: IdSpace) -> Self:
         """Check a frame and the ids in its column `on`."""
         name = as_text(on, "on")
         try:
@@ -55,11 +50,11 @@ class NamedTokens:
                 f"the column {shown(name)} of the frame cannot be read as ids: {shown(error)}"
             ) from None
         try:
-            ids = canonical_ids(pd.Series(values), name)
+            ids = id_space.canonical_ids(pd.Series(values), name)
         except InvalidQueryError:
             # Again, one by one: the error must name a row of the frame.
             for place, value in enumerate(values):
-                canonical_id(value, name, f" in row {int((places == place).argmax())}")
+                id_space.canonical_id(value, name, f" in row {int((places == place).argmax())}")
             raise
         return cls(rows, ids, np.where(places < 0, len(ids), places))
 

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 import pandas as pd
 
-from ngdata._arguments.ids import Ids
+from ngdata._arguments.id_space import TokenIds
 from ngdata._arguments.levels import Level
 from ngdata._client.sync.token_writes import TokenWrites
 from ngdata._client.token_lookups import AsyncTokenLookups
@@ -27,7 +27,7 @@ class TokenLookups(TokenWrites[LookupsT]):
 
     def get(
         self,
-        ids: Ids,
+        ids: TokenIds,
         *,
         columns: Sequence[str] | None = None,
         missing: str = "raise",
@@ -38,7 +38,8 @@ class TokenLookups(TokenWrites[LookupsT]):
         Parameters
         ----------
         ids : id or sequence of ids
-            Text, `uuid.UUID`, or an array, Series or Index of either.
+            Text, `uuid.UUID`, an integer from 0 to 2**64 - 1 (see `ngdata.ids`), or an array, Series
+            or Index of these.
         columns : sequence of str, optional
             The columns of the answer, in order; those below by default.  On request also
             ``metadata`` (dicts or None), ``metadata.KEY`` (the text of one value, as in `find`),
