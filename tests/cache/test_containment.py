@@ -58,7 +58,6 @@ def regions(draw):
             [None, None, "soma", ("soma",), ["soma", "axon"], TYPES, [], ["soma", "soma"]]
         ),
         "flags": st.sampled_from([None, None, 0, 1, 2, 3, 2**31 - 1]),
-        "where": st.sampled_from([None, None, None, {"side": "L"}, {"n": 7, "side": "R"}]),
         "min_weight": st.sampled_from([None, None, -math.inf, -1.0, 0.1, 0.5, math.inf]),
         "columns": st.sampled_from([None, None, None])
         | st.permutations(COLUMNS).map(lambda c: c[:6]),
@@ -75,7 +74,7 @@ def inside(outer, inner):
     new_low = tuple(max(x, y) for x, y in zip(low, a, strict=True))
     new_high = tuple(min(x, y) for x, y in zip(high, b, strict=True))
     assume(all(x <= y for x, y in zip(new_low, new_high, strict=True)))
-    narrow = {name: options[name] for name in ("token_type", "where", "flags", "min_weight")}
+    narrow = {name: options[name] for name in ("token_type", "flags", "min_weight")}
     if options["token_type"] is None:
         narrow["token_type"] = more["token_type"]
     if more["flags"] is not None:
