@@ -210,7 +210,7 @@ def test_sync_classes_are_up_to_date():
     written = generator.generate()
     assert {p.name for p in written} == {
         *("client.py", "connect.py", "tokens.py", "graph.py", "experience.py", "cache.py"),
-        *("recorder.py", "token_writes.py", "graph_writes.py", "experience_writes.py"),
+        *("recorder.py", "token_writes.py", "token_lookups.py", "graph_writes.py", "experience_writes.py"),
     }
     for file, text in written.items():
         assert file.read_text() == text, f"{file.name} is out of date; run scripts/generate_sync.py"
