@@ -10,7 +10,8 @@ import pandas as pd
 from numpy.typing import ArrayLike
 
 from ngdata._arguments.durations import Duration, Frequency, as_duration, as_step
-from ngdata._arguments.ids import Id, Ids, canonical_id, is_id
+from ngdata._arguments.id_space import TokenIds
+from ngdata._arguments.ids import Id, canonical_id, is_id
 from ngdata._arguments.levels import Level
 from ngdata._arguments.numbers import as_flag, as_float
 from ngdata._arguments.shown import shown
@@ -40,7 +41,7 @@ class AsyncExperience(AsyncExperienceWrites):
         end: Time | None = None,
         *,
         event_type: str | Sequence[str] | None = None,
-        token_ids: Ids | None = None,
+        token_ids: TokenIds | None = None,
         trajectory_id: Id | None = None,
         within: Window | None = None,
         limit: int | None = None,
@@ -97,7 +98,7 @@ class AsyncExperience(AsyncExperienceWrites):
         0
         """
         is_flat = as_flag(flatten, "flatten")
-        where = EventFilter.of(start, end, event_type, token_ids, trajectory_id, within)
+        where = EventFilter.of(start, end, event_type, token_ids, trajectory_id, within, self._ids)
         answer = await self._reader.frame(events.window(where, limit), cache, max_rows)
         return flatten_dicts(answer, _DICTS) if is_flat else answer
 
@@ -108,7 +109,7 @@ class AsyncExperience(AsyncExperienceWrites):
         after: Duration = 0,
         *,
         event_type: str | Sequence[str] | None = None,
-        token_ids: Ids | None = None,
+        token_ids: TokenIds | None = None,
         trajectory_id: Id | None = None,
         within: Window | None = None,
         limit: int | None = None,
@@ -159,7 +160,7 @@ class AsyncExperience(AsyncExperienceWrites):
         is_flat, name = as_flag(flatten, "flatten"), "event_or_time"
         event_id = canonical_id(event_or_time, name) if is_id(event_or_time, name) else None
         time = None if event_id is not None else as_utc(event_or_time, name)
-        where = EventFilter.of(None, None, event_type, token_ids, trajectory_id, within)
+        where = EventFilter.of(None, None, event_type, token_ids, trajectory_id, within, self._ids)
         lengths = as_duration(before, "before"), as_duration(after, "after")
         query = events.around(event_id, time, *lengths, where, limit)
         answer = await self._reader.frame(query, cache, max_rows)
@@ -174,7 +175,7 @@ class AsyncExperience(AsyncExperienceWrites):
         end: Time | None = None,
         *,
         event_type: str | Sequence[str] | None = None,
-        token_ids: Ids | None = None,
+        token_ids: TokenIds | None = None,
         trajectory_id: Id | None = None,
         within: Window | None = None,
         max_rows: MaxRows = ...,
@@ -214,7 +215,7 @@ class AsyncExperience(AsyncExperienceWrites):
         ['timestamp', 'count', 'total_reward', 'mean_reward']
         """
         step = as_step(freq)
-        where = EventFilter.of(start, end, event_type, token_ids, trajectory_id, within)
+        where = EventFilter.of(start, end, event_type, token_ids, trajectory_id, within, self._ids)
         steps = await self._reader.frame(events.rewards(step, where), cache, max_rows)
         if steps.empty:
             return steps
@@ -331,7 +332,7 @@ class AsyncExperience(AsyncExperienceWrites):
         end: Time | None = None,
         *,
         event_type: str | Sequence[str] | None = None,
-        token_ids: Ids | None = None,
+        token_ids: TokenIds | None = None,
         within: Window | None = None,
         ended: bool | None = None,
         limit: int | None = None,
@@ -374,7 +375,7 @@ class AsyncExperience(AsyncExperienceWrites):
         ['trajectory_id', 'start_time', 'end_time']
         """
         has_ended = as_flag(ended, "ended", optional=True)
-        where = EventFilter.of(start, end, event_type, token_ids, None, within)
+        where = EventFilter.of(start, end, event_type, token_ids, None, within, self._ids)
         query = trajectories.listing(where, None, has_ended, limit)
         return with_duration(await self._reader.frame(query, cache, max_rows))
 
@@ -501,7 +502,7 @@ class AsyncExperience(AsyncExperienceWrites):
         npartitions: int | None = None,
         rows_per_partition: int | None = None,
         event_type: str | Sequence[str] | None = None,
-        token_ids: Ids | None = None,
+        token_ids: TokenIds | None = None,
         trajectory_id: Id | None = None,
         within: Window | None = None,
         consistent: bool = False,
@@ -545,6 +546,6 @@ class AsyncExperience(AsyncExperienceWrites):
         >>> events.npartitions, events.map_partitions(len).compute().tolist()
         (3, [2, 2, 2])
         """
-        where = EventFilter.of(start, end, event_type, token_ids, trajectory_id, within)
+        where = EventFilter.of(start, end, event_type, token_ids, trajectory_id, within, self._ids)
         split = event_split(where, PartCount(npartitions, rows_per_partition))
         return await dask_frame(self._reader, self._database, split, "events", consistent, url)
