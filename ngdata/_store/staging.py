@@ -30,8 +30,8 @@ async def stage(
 ) -> None:
     """Create the temporary table with the columns of `rows`, and write the rows into it.
 
-    The table has no index and no constraint.  Statements that use it must not be kept prepared: pass
-    ``name=""`` to `WriteConnection.prepare`.
+    The table has no constraint, and an index on `row` alone.  Statements that use it must not be kept
+    prepared: pass ``name=""`` to `WriteConnection.prepare`.
 
     Parameters
     ----------
@@ -65,5 +65,5 @@ async def stage(
     await connection.execute(f"CREATE TABLE {STAGED} ({columns}, row int8) ON COMMIT DROP")
     numbered = rows.append_column("row", pa.array(range(rows.num_rows), pa.int64()))
     await copy_into(connection, STAGED, numbered, where=where, progress=False)
-    # The planner would guess the number of rows by the table's size.
-    await connection.execute(f"ANALYZE {STAGED}")
+    # Parts are found by their numbers.  Without ANALYZE, the planner would guess how many rows there are.
+    await connection.execute(f"CREATE INDEX ON {STAGED} (row); ANALYZE {STAGED}")
