@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime as dt
 
 from ngdata._arguments.levels import Level, level_index
+from ngdata._query.attributes import IndexRows
 from ngdata._query.boxes import SPATIAL_INDEX, Box
 from ngdata._query.events import EVENTS, ORDER, REWARD_SUMS, EventFilter, in_region, time_step
 from ngdata._query.filters import TokenFilter, row_limit, where_clause
@@ -28,8 +29,9 @@ def activity(box: Box, tokens: TokenFilter, where: EventFilter, limit: int | Non
     The events are summed up first; only the sums are joined to the tokens' points.
     """
     has_window = where.start is not None or where.end is not None
+    source = IndexRows.of(tokens)
     conditions = [
-        in_region(box.conditions() + tokens.conditions(), few_events=has_window),
+        in_region(source.sql, source.conditions(box), few_events=has_window),
         *where.conditions(),
     ]
     sums = (
@@ -51,7 +53,7 @@ def activity(box: Box, tokens: TokenFilter, where: EventFilter, limit: int | Non
         f" ON s.token_id = a.token_id AND s.level = {box.level}"
         f" ORDER BY a.token_id{row_limit(limit)}"
     )
-    return Query(statement, tuple(columns), (EVENTS, SPATIAL_INDEX))
+    return Query(statement, tuple(columns), (EVENTS, *source.relations))
 
 
 def mean_position(trajectory_id: str, step: dt.timedelta, level: Level) -> Query:
