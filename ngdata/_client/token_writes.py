@@ -251,6 +251,7 @@ class AsyncTokenWrites(Namespace):
         *,
         within: Window | None = None,
         token_type: str | Sequence[str] | None = None,
+        where: Mapping[str, Any] | None = None,
     ) -> int:
         """Delete tokens and their connections; their events stay, with a missing ``token_id``.
 
@@ -265,6 +266,8 @@ class AsyncTokenWrites(Namespace):
             default.
         token_type : str or sequence of str, optional
             The type, or any of several.
+        where : mapping, optional
+            What the token's metadata must contain, as JSON.
 
         Returns
         -------
@@ -284,8 +287,8 @@ class AsyncTokenWrites(Namespace):
         0
         """
         token_ids = None if ids is None else self._ids.unique_ids(ids)
-        conditions = TokenFilter(token_type).conditions()
+        conditions = TokenFilter(token_type, where).conditions()
         if within is not None:
             conditions.append(store.within_box(Box.within(within)))
-        names = ("ids", "within", "token_type")
+        names = ("ids", "within", "token_type", "where")
         return await self._delete(TOKENS, token_ids, conditions, names)

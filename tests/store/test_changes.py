@@ -97,15 +97,19 @@ class Copy:
         ids, low, high = self.some(self.tokens, 5), self.point(), self.point()
         low, high = np.minimum(low, high), np.maximum(low, high)
         level, token_type = self.chance.randrange(8), self.chance.choice("ab")
+        where = {"n": self.chance.randint(0, 2)}
         filters = {
             "ids": (ids, self.tokens.index.isin(ids)),
             "token_type": (token_type, self.tokens.token_type == token_type),
+            "where": (where, self.tokens.metadata == where),
             "within": (
                 (low, high, level),
                 np.array([self._is_in(c[level], low, high) for c in self.tokens.coords], bool),
             ),
         }
-        chosen = self.chance.choice([["ids"], ["within"], ["token_type", "within"], [*filters]])
+        chosen = self.chance.choice(
+            [["ids"], ["within"], ["token_type", "within"], ["where", "token_type"], [*filters]]
+        )
         gone = np.ones(len(self.tokens), bool)
         for name in chosen:
             gone &= np.asarray(filters[name][1], bool)

@@ -248,6 +248,7 @@ class TokenWrites(SyncWrapper[WritesT]):
         *,
         within: Window | None = None,
         token_type: str | Sequence[str] | None = None,
+        where: Mapping[str, Any] | None = None,
     ) -> int:
         """Delete tokens and their connections; their events stay, with a missing ``token_id``.
 
@@ -262,6 +263,8 @@ class TokenWrites(SyncWrapper[WritesT]):
             default.
         token_type : str or sequence of str, optional
             The type, or any of several.
+        where : mapping, optional
+            What the token's metadata must contain, as JSON.
 
         Returns
         -------
@@ -280,4 +283,6 @@ class TokenWrites(SyncWrapper[WritesT]):
         >>> ng.tokens.delete(token_type="draft", within=((0, 0, 0), (1, 1, 1), "motor"))
         0
         """
-        return self._loop.run(self._wrapped.delete(ids, within=within, token_type=token_type))
+        return self._loop.run(
+            self._wrapped.delete(ids, within=within, token_type=token_type, where=where)
+        )
