@@ -202,9 +202,10 @@ class AsyncExperienceWrites(Namespace):
         event_type, timestamp : optional
             As in `create_event`.  Among events with equal times, an event keeps its place in the
             order of writing.
-        state_before, state_after, action, reward, token_id, priority, sequence_number, metadata :
-            optional
-            As in `create_event`; None resets to a new event's default, ``...`` leaves unchanged.
+        state_before, state_after, action, metadata : mapping, optional
+            As in `create_event`; None removes it, ``...`` leaves it unchanged.
+        reward, token_id, priority, sequence_number : optional
+            As in `create_event`; None resets to a new event's default.
         trajectory_id : id, optional
             The trajectory that the event moves to, which is created if it does not exist, and must
             not have ended; None takes the event out of its trajectory.
