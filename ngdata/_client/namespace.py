@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager, nullcontext
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 from typing import Any, TypeAlias
 
 import asyncpg
@@ -66,10 +66,13 @@ class Namespace(ProcessBound):
     def __repr__(self) -> str:
         return f"<{type(self).__name__} of {self._database.where}>"
 
-    def _transaction(self) -> AbstractAsyncContextManager[WriteConnection]:
-        """Open the transaction of a method that writes."""
+    @asynccontextmanager
+    async def _transaction(self) -> AsyncIterator[WriteConnection]:
+        """Open the transaction of a method that writes; its errors name token ids as they go out."""
         self._check_may_write()
-        return self._database.transaction()
+        with self._ids.renaming():
+            async with self._database.transaction() as connection:
+                yield connection
 
     def _check_may_write(self) -> None:
         if not self._may_write:
@@ -88,7 +91,8 @@ class Namespace(ProcessBound):
         `at_once` returns the number of rows in each COPY, `around` a context manager for the writes.
         """
         progress = as_flag(progress, "progress", optional=True)
-        written = await in_daemon_thread(rows)
+        with self._ids.renaming():
+            written = await in_daemon_thread(rows)
         if written.num_rows:
             async with (
                 self._transaction() as connection,
@@ -136,7 +140,8 @@ class Namespace(ProcessBound):
     ) -> int:
         """Build and check the changes of a frame, make them in one transaction, and count them."""
         progress = as_flag(progress, "progress", optional=True)
-        checked = await in_daemon_thread(changes)
+        with self._ids.renaming():
+            checked = await in_daemon_thread(changes)
         async with self._transaction() as connection:
             return await update_each(
                 connection, table, checked, where=self._database.where, progress=progress
