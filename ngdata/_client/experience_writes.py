@@ -3,23 +3,26 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cached_property
+from types import EllipsisType
 from typing import Any
 
 import pandas as pd
 
 from ngdata._arguments.durations import Duration
 from ngdata._arguments.id_space import TokenId
-from ngdata._arguments.ids import Id, canonical_id
+from ngdata._arguments.ids import Id, Ids, canonical_id, unique_ids
 from ngdata._arguments.times import Time
 from ngdata._client.namespace import Namespace, as_series
 from ngdata._client.recorder import AsyncRecorder
 from ngdata._client.recording import Recordings
 from ngdata._query import trajectories
+from ngdata._query.events import EventFilter
 from ngdata._reading.frames import to_frame
 from ngdata._reading.reader import described
 from ngdata._store import experience as store
+from ngdata._store.changes import assignments
 from ngdata._store.fields import EVENTS, TRAJECTORIES, now
 from ngdata._store.input_frames import Frame
 
@@ -172,6 +175,123 @@ class AsyncExperienceWrites(Namespace):
             "event_id": event_id,
         }
         return await self._write_one(EVENTS, EVENTS.check_row(values, self._ids))
+
+    async def update_event(
+        self,
+        event_id: Ids,
+        *,
+        event_type: str | EllipsisType = ...,
+        timestamp: Time | EllipsisType = ...,
+        state_before: Mapping[str, Any] | EllipsisType | None = ...,
+        state_after: Mapping[str, Any] | EllipsisType | None = ...,
+        action: Mapping[str, Any] | EllipsisType | None = ...,
+        reward: float | EllipsisType | None = ...,
+        token_id: TokenId | EllipsisType | None = ...,
+        priority: float | EllipsisType | None = ...,
+        trajectory_id: Id | EllipsisType | None = ...,
+        sequence_number: int | EllipsisType | None = ...,
+        metadata: Mapping[str, Any] | EllipsisType | None = ...,
+    ) -> int:
+        """Change events; attributes that are not passed stay unchanged.
+
+        The times, the count and the total of their trajectories follow.
+
+        Parameters
+        ----------
+        event_id : id or sequence of ids
+        event_type, timestamp : optional
+            As in `create_event`.  Among events with equal times, an event keeps its place in the
+            order of writing.
+        state_before, state_after, action, metadata : mapping, optional
+            As in `create_event`; None removes it, ``...`` leaves it unchanged.
+        reward, token_id, priority, sequence_number : optional
+            As in `create_event`; None resets to a new event's default.
+        trajectory_id : id, optional
+            The trajectory that the event moves to, which is created if it does not exist, and must
+            not have ended; None takes the event out of its trajectory.
+
+        Returns
+        -------
+        int
+            The number of changed events.
+
+        Raises
+        ------
+        NotFoundError
+            Some ids name no event; nothing was changed.
+        IntegrityError
+            The token does not exist, or the new trajectory has ended; nothing was changed.
+        InvalidQueryError
+            An invalid value, or nothing to change; nothing was sent.
+
+        Examples
+        --------
+        >>> event_id = await ang.experience.create_event("step", 0, reward=2.0)
+        >>> await ang.experience.update_event(event_id, reward=3.0, event_type="jump")
+        1
+        >>> await ang.experience.delete_events(event_id)
+        1
+        """
+        attributes = {
+            "event_type": event_type,
+            "timestamp": timestamp,
+            "state_before": state_before,
+            "state_after": state_after,
+            "action": action,
+            "reward": reward,
+            "token_id": token_id,
+            "priority": priority,
+            "trajectory_id": trajectory_id,
+            "sequence_number": sequence_number,
+            "metadata": metadata,
+        }
+        event_ids = unique_ids(event_id, "event_id")
+        changes = assignments(EVENTS.within(self._ids), attributes)
+        return await self._update(EVENTS, event_ids, changes, attributes)
+
+    async def delete_events(
+        self,
+        ids: Ids | None = None,
+        *,
+        trajectory_id: Id | None = None,
+        start: Time | None = None,
+        end: Time | None = None,
+        event_type: str | Sequence[str] | None = None,
+    ) -> int:
+        """Delete events; the times, the count and the total of their trajectories follow.
+
+        At least one argument must be given; of several, an event must meet all.  A trajectory stays
+        when its last event is deleted.
+
+        Parameters
+        ----------
+        ids : id or sequence of ids, optional
+            Ids that name no event are ignored; an empty sequence deletes nothing.
+        trajectory_id : id, optional
+        start, end : datetime or int, optional
+            A window: ``start <= timestamp < end``.
+        event_type : str or sequence of str, optional
+            The type, or any of several.
+
+        Returns
+        -------
+        int
+            The number of deleted events.
+
+        Raises
+        ------
+        InvalidQueryError
+            An invalid value, or no argument; nothing was sent.
+
+        Examples
+        --------
+        >>> await ang.experience.delete_events(event_type="draft", start=0, end=1000)
+        0
+        """
+        event_ids = None if ids is None else unique_ids(ids)
+        where = EventFilter.of(start, end, event_type, None, trajectory_id, None, self._ids)
+        names = ("ids", "trajectory_id", "start", "end", "event_type")
+        return await self._delete(EVENTS, event_ids, where.conditions(), names, alias="e")
 
     def recorder(
         self, *, delay: Duration = 0.5, wait: Duration = 60, max_waiting: int = 100_000

@@ -2,29 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, Final
+from collections.abc import Mapping, Sequence
+from types import EllipsisType
+from typing import Any
 
 import pandas as pd
 
-from ngdata._arguments.id_space import TokenId
-from ngdata._arguments.ids import Id
+from ngdata._arguments.id_space import TokenId, TokenIds
+from ngdata._arguments.ids import Id, Ids, unique_ids
 from ngdata._client.namespace import Namespace, as_series
 from ngdata._store import graph as store
+from ngdata._store.changes import assignments
 from ngdata._store.fields import CONNECTIONS
 from ngdata._store.input_frames import Frame
 
 __all__ = ["AsyncGraphWrites"]
-
-_TOKEN_COLUMNS: Final = (
-    "token_id",
-    "token_type",
-    "weight",
-    "flags",
-    "timestamp",
-    "coords",
-    "depth",
-)
 
 
 class AsyncGraphWrites(Namespace):
@@ -126,3 +118,147 @@ class AsyncGraphWrites(Namespace):
             lambda _: store.ROWS_PER_COPY,
         )
         return as_series(ids, "connection_id", frame)
+
+    async def update(
+        self,
+        connection_id: Ids,
+        *,
+        source_id: TokenId | EllipsisType = ...,
+        target_id: TokenId | EllipsisType = ...,
+        connection_type: str | EllipsisType | None = ...,
+        weight: float | EllipsisType | None = ...,
+        decay_rate: float | EllipsisType | None = ...,
+        bidirectional: bool | EllipsisType | None = ...,
+        metadata: Mapping[str, Any] | EllipsisType | None = ...,
+    ) -> int:
+        """Change connections; attributes that are not passed stay unchanged.
+
+        Parameters
+        ----------
+        connection_id : id or sequence of ids
+        source_id, target_id : id, optional
+            The new end.
+        connection_type, weight, decay_rate, bidirectional, metadata : optional
+            As in `create_connection`; None resets to a new connection's default, ``...`` leaves
+            unchanged.
+
+        Returns
+        -------
+        int
+            The number of changed connections.
+
+        Raises
+        ------
+        NotFoundError
+            Some ids name no connection; nothing was changed.
+        IntegrityError
+            A new end names no token; nothing was changed.
+        InvalidQueryError
+            An invalid value, or nothing to change; nothing was sent.
+
+        Examples
+        --------
+        >>> a, b = (await ang.tokens.find_nearest((0, 0, 0), k=2)).token_id
+        >>> connection_id = await ang.graph.create_connection(a, b)
+        >>> await ang.graph.update(connection_id, weight=0.5, target_id=a)
+        1
+        >>> await ang.graph.delete(connection_id)
+        1
+        """
+        attributes = {
+            "source_id": source_id,
+            "target_id": target_id,
+            "connection_type": connection_type,
+            "weight": weight,
+            "decay_rate": decay_rate,
+            "bidirectional": bidirectional,
+            "metadata": metadata,
+        }
+        connection_ids = unique_ids(connection_id, "connection_id")
+        changes = assignments(CONNECTIONS.within(self._ids), attributes)
+        return await self._update(CONNECTIONS, connection_ids, changes, attributes)
+
+    async def bulk_update(self, frame: Frame, *, progress: bool | None = None) -> int:
+        """Change a connection per row, each in its own way: all in one transaction, or none.
+
+        Only the columns of the frame are changed.
+
+        Parameters
+        ----------
+        frame : pandas.DataFrame, Arrow or Polars table, or mapping of columns
+            ``connection_id``, and at least one of ``source_id, target_id, connection_type, weight,
+            decay_rate, bidirectional, metadata``.  NaN or None resets to a new connection's default,
+            as None does in `update`; to leave a connection unchanged, leave out its row.
+        progress : bool, optional
+            Whether to show a progress bar; by default, only if writing takes more than two seconds.
+
+        Returns
+        -------
+        int
+            The number of changed connections.
+
+        Raises
+        ------
+        NotFoundError
+            Some ids name no connection; nothing was changed.
+        InvalidQueryError
+            An invalid value or column, or nothing to change; the error names the column and the row.
+            Nothing was sent.
+        IntegrityError
+            An id is in two rows, or a new end names no token; the error names the rows.  Nothing was
+            changed.
+
+        Examples
+        --------
+        >>> edges = await ang.graph.connections()
+        >>> await ang.graph.bulk_update(edges) == len(edges)
+        True
+        """
+        return await self._update_each(
+            CONNECTIONS, lambda: store.check_changes(frame, self._ids), progress
+        )
+
+    async def delete(
+        self,
+        ids: Ids | None = None,
+        *,
+        source: TokenIds | None = None,
+        target: TokenIds | None = None,
+        connection_type: str | Sequence[str] | None = None,
+    ) -> int:
+        """Delete connections; their tokens stay.
+
+        At least one argument must be given; of several, a connection must meet all.
+
+        Parameters
+        ----------
+        ids : id or sequence of ids, optional
+            Ids that name no connection are ignored; an empty sequence deletes nothing.
+        source, target : id or sequence of ids, optional
+            The tokens that the connection leads from, or to, as it is stored.
+        connection_type : str or sequence of str, optional
+            The type, or any of several.
+
+        Returns
+        -------
+        int
+            The number of deleted connections.
+
+        Raises
+        ------
+        InvalidQueryError
+            An invalid value, or no argument; nothing was sent.
+
+        Examples
+        --------
+        >>> await ang.graph.delete(connection_type="draft")
+        0
+        """
+        connection_ids = None if ids is None else unique_ids(ids)
+        conditions = store.conditions(
+            None if source is None else self._ids.unique_ids(source, "source"),
+            None if target is None else self._ids.unique_ids(target, "target"),
+            connection_type,
+        )
+        names = ("ids", "source", "target", "connection_type")
+        return await self._delete(CONNECTIONS, connection_ids, conditions, names)

@@ -1,8 +1,8 @@
-"""The base class of a client's namespaces: a reader, and writing rows, one or many."""
+"""The base class of a client's namespaces: a reader, and writing, changing and deleting rows."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 from typing import Any, TypeAlias
 
@@ -17,6 +17,14 @@ from ngdata._connections.process_bound import ProcessBound
 from ngdata._connections.threads import in_daemon_thread
 from ngdata._connections.write_connection import WriteConnection
 from ngdata._reading.reader import Reader
+from ngdata._store.changes import (
+    Assignment,
+    FrameChanges,
+    check_conditions,
+    delete_rows,
+    update_each,
+    update_rows,
+)
 from ngdata._store.copy import copy_into
 from ngdata._store.fields import FieldTable
 from ngdata._store.single_rows import insert_row
@@ -108,6 +116,52 @@ class Namespace(ProcessBound):
             await insert_row(connection, table, row, where=self._database.where)
         row_id: str = row["id"]
         return row_id
+
+    async def _update(
+        self,
+        table: FieldTable,
+        ids: Sequence[str],
+        changes: Sequence[Assignment],
+        names: Iterable[str],
+    ) -> int:
+        """Make the same changes to each row in one transaction, and return the number of rows.
+
+        `names` are those of the arguments that could change something.
+        """
+        if not changes:
+            raise InvalidQueryError(
+                f"update names nothing to change; give at least one of {'=, '.join(names)}="
+            )
+        async with self._transaction() as connection:
+            return await update_rows(connection, table, ids, changes, where=self._database.where)
+
+    async def _update_each(
+        self, table: FieldTable, changes: Callable[[], FrameChanges], progress: bool | None
+    ) -> int:
+        """Build and check the changes of a frame, make them in one transaction, and count them."""
+        progress = as_flag(progress, "progress", optional=True)
+        with self._ids.renaming():
+            checked = await in_daemon_thread(changes)
+        async with self._transaction() as connection:
+            return await update_each(
+                connection, table, checked, where=self._database.where, progress=progress
+            )
+
+    async def _delete(
+        self,
+        table: FieldTable,
+        ids: Sequence[str] | None,
+        conditions: Sequence[str],
+        names: Iterable[str],
+        alias: str = "t",
+    ) -> int:
+        """Delete the rows that have one of the ids and meet all conditions; return how many.
+
+        `names` are those of the arguments of which one must be given.
+        """
+        check_conditions(ids, conditions, names)
+        async with self._transaction() as connection:
+            return await delete_rows(connection, table, ids, conditions, alias=alias)
 
 
 def as_series(ids: list[str], name: str, frame: Any) -> pd.Series[str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from types import EllipsisType
 from typing import Any
 
@@ -14,11 +14,12 @@ from ngdata._arguments.levels import Level
 from ngdata._arguments.numbers import as_flag
 from ngdata._arguments.times import Time
 from ngdata._client.namespace import Namespace, as_series
+from ngdata._query.boxes import Box, Window
+from ngdata._query.filters import TokenFilter
 from ngdata._store import tokens as store
 from ngdata._store.fields import TOKENS
 from ngdata._store.initial_load import deferred_spatial_index
 from ngdata._store.input_frames import Frame
-from ngdata._store.tokens import delete_tokens, update_tokens
 
 __all__ = ["AsyncTokenWrites"]
 
@@ -196,28 +197,102 @@ class AsyncTokenWrites(Namespace):
             "metadata": metadata,
             "binary_data": binary_data,
         }
-        passed = {name: value for name, value in attributes.items() if value is not ...}
-        changes = store.check_update(coords, passed)
-        async with self._transaction() as connection:
-            return await update_tokens(connection, token_ids, changes)
+        changes = store.check_update(coords, attributes)
+        return await self._update(TOKENS, token_ids, changes, ("coords", *attributes))
 
-    async def delete(self, ids: TokenIds) -> int:
-        """Delete tokens and their connections; their events stay, with a missing ``token_id``.
+    async def bulk_update(
+        self, frame: Frame, *, level: Level = 0, progress: bool | None = None
+    ) -> int:
+        """Change a token per row, each in its own way: all of them in one transaction, or none.
+
+        Only the columns of the frame are changed.  A frame that a read returned can be corrected and
+        written back.
 
         Parameters
         ----------
-        ids : id or sequence of ids
+        frame : pandas.DataFrame, Arrow or Polars table, or mapping of columns
+            ``token_id``, and at least one of: ``x, y, z`` (all three: the token's place on `level`);
+            ``coords`` (arrays of shape (8, 3), NaN where undefined: its places on all levels);
+            ``token_type, weight, flags, timestamp, metadata, binary_data``.  NaN, NaT or None in
+            one of the latter resets to a new token's default, as None does in `update`; to leave a
+            token unchanged, leave out its row.
+        level : int or str
+            The level of ``x, y, z``; a column ``level`` has a level for each row instead.
+        progress : bool, optional
+            Whether to show a progress bar; by default, only if writing takes more than two seconds.
 
         Returns
         -------
         int
-            The number of deleted tokens; ids that name no token are ignored.
+            The number of changed tokens.
+
+        Raises
+        ------
+        NotFoundError
+            Some ids name no token; nothing was changed.
+        InvalidQueryError
+            An invalid value or column, or nothing to change; the error names the column and the row.
+            Nothing was sent.
+        IntegrityError
+            An id is in two rows; the error names both.  Nothing was sent.
+
+        Examples
+        --------
+        >>> near = await ang.tokens.find_nearest((0, 0, 0), k=2)
+        >>> moved = near[["token_id", "x", "y", "z"]].assign(x=near.x + 0.5)
+        >>> await ang.tokens.bulk_update(moved)
+        2
+        >>> await ang.tokens.bulk_update(near[["token_id", "x", "y", "z"]])
+        2
+        """
+        return await self._update_each(
+            TOKENS, lambda: store.check_changes(frame, level, self._ids), progress
+        )
+
+    async def delete(
+        self,
+        ids: TokenIds | None = None,
+        *,
+        within: Window | None = None,
+        token_type: str | Sequence[str] | None = None,
+        where: Mapping[str, Any] | None = None,
+    ) -> int:
+        """Delete tokens and their connections; their events stay, with a missing ``token_id``.
+
+        At least one argument must be given; of several, a token must meet all.
+
+        Parameters
+        ----------
+        ids : id or sequence of ids, optional
+            Ids that name no token are ignored; an empty sequence deletes nothing.
+        within : (min_coords, max_coords) or (min_coords, max_coords, level), optional
+            The box that the token must be in, exactly as `find_in_region` reads it; level 0 by
+            default.
+        token_type : str or sequence of str, optional
+            The type, or any of several.
+        where : mapping, optional
+            What the token's metadata must contain, as JSON.
+
+        Returns
+        -------
+        int
+            The number of deleted tokens.
+
+        Raises
+        ------
+        InvalidQueryError
+            An invalid value, or no argument; nothing was sent.
 
         Examples
         --------
         >>> await ang.tokens.delete("00000000-0000-4000-8000-000000000000")
         0
+        >>> await ang.tokens.delete(token_type="draft", within=((0, 0, 0), (1, 1, 1), "motor"))
+        0
         """
-        token_ids = self._ids.unique_ids(ids)
-        async with self._transaction() as connection:
-            return await delete_tokens(connection, token_ids)
+        token_ids = None if ids is None else self._ids.unique_ids(ids)
+        conditions = TokenFilter(token_type, where).conditions()
+        if within is not None:
+            conditions.append(store.within_box(Box.within(within)))
+        names = ("ids", "within", "token_type", "where")
+        return await self._delete(TOKENS, token_ids, conditions, names)

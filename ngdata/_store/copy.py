@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import io
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import closing
+from contextlib import closing, contextmanager
 from itertools import chain
 from typing import Any, Final
 
@@ -23,7 +23,7 @@ from pyarrow import csv
 from ngdata._connections.threads import Worker
 from ngdata._store.integrity import integrity_error
 
-__all__ = ["copy_batch", "copy_into", "progress_bar"]
+__all__ = ["copy_batch", "copy_into", "progress_bar", "redrawn", "refusal"]
 
 # Large enough to be fast, small enough to cancel between two.
 _BATCH_ROWS: Final = 20_000
@@ -78,9 +78,9 @@ async def copy_into(
     ]
     with (
         progress_bar(rows.num_rows, "rows", relation, progress) as bar,
+        redrawn(bar),
         closing(_CsvPrefetch(chain.from_iterable(copies))) as prefetch,
     ):
-        refreshing = None if bar.disable else asyncio.ensure_future(_refresh(bar))
 
         async def csv_parts(batches: list[pa.RecordBatch]) -> AsyncIterator[bytes]:
             for batch in batches:
@@ -95,10 +95,7 @@ async def copy_into(
                 completed = batches if rows_per_copy is not None else batches[-1:]
                 bar.update(sum(batch.num_rows for batch in completed))
         except asyncpg.IntegrityConstraintViolationError as error:
-            raise _refusal(error, rows, where, key, label) from None
-        finally:
-            if refreshing is not None:
-                refreshing.cancel()
+            raise refusal(error, rows, where, key, label) from None
 
 
 async def copy_batch(
@@ -116,7 +113,7 @@ async def copy_batch(
     try:
         await _copy(connection, relation, rows.column_names, csv_parts())
     except asyncpg.IntegrityConstraintViolationError as error:
-        raise _refusal(error, rows, where, key, None) from None
+        raise refusal(error, rows, where, key, None) from None
 
 
 async def _copy(
@@ -131,13 +128,17 @@ async def _copy(
     )
 
 
-def _refusal(
+def refusal(
     error: asyncpg.IntegrityConstraintViolationError,
     rows: pa.Table,
     where: str,
     key: str,
-    label: Callable[[int], str] | None,
+    label: Callable[[int], str] | None = "row {}".format,
 ) -> Exception:
+    """Return the error for rows that the server rejects; it names the id and its row.
+
+    `where`, `key` and `label` are those of `copy_into`.
+    """
     return integrity_error(
         error,
         rows.column_names,
@@ -148,8 +149,18 @@ def _refusal(
     )
 
 
+@contextmanager
+def redrawn(bar: Any) -> Iterator[None]:
+    """Redraw a progress bar with the elapsed time while the body waits for long statements."""
+    refreshing = None if bar.disable else asyncio.ensure_future(_refresh(bar))
+    try:
+        yield
+    finally:
+        if refreshing is not None:
+            refreshing.cancel()
+
+
 async def _refresh(bar: Any) -> None:
-    """Redraw the bar with the elapsed time during a long statement."""
     await asyncio.sleep(max(_REFRESH_SECONDS, bar.delay))
     while True:
         bar.refresh()

@@ -146,6 +146,11 @@ class FieldTable:
     def __getitem__(self, name: str) -> Field:
         return self._by_name[name]
 
+    @property
+    def noun(self) -> str:
+        """What a row is, for errors."""
+        return self.key.removesuffix("_id")
+
     @cached_property
     def _by_name(self) -> dict[str, Field]:
         return {field.name: field for field in self.fields}
@@ -179,11 +184,24 @@ class FieldTable:
             An id that appears twice; both rows are named.
         """
         table = self.within(ids)
-        columns = {"id": _key_column(frame, table.key, table.key_type)}
-        for name in frame.columns:
-            if name in table._by_name:
-                columns[name] = table[name].check_column(frame[name])
-        return columns
+        key = _key_column(frame, table.key, table.key_type)
+        return {"id": key, **table._check_columns(frame)}
+
+    def check_changes(self, frame: pd.DataFrame, ids: IdSpace = UUIDS) -> dict[str, pa.Array]:
+        """Check the columns of a frame that changes existing rows, as `check_frame` does.
+
+        The key column must name a row in each row; a missing value in another column is its default.
+        """
+        table = self.within(ids)
+        key = _ids_of_rows(frame[table.key], table.key, table.key_type, required=True)
+        return {"id": key, **table._check_columns(frame)}
+
+    def _check_columns(self, frame: pd.DataFrame) -> dict[str, pa.Array]:
+        return {
+            name: self[name].check_column(frame[name])
+            for name in frame.columns
+            if name in self._by_name
+        }
 
     def check_row(self, values: Mapping[str, Any], ids: IdSpace = UUIDS) -> dict[str, Any]:
         """Check the values of a single row, and return all of its columns by the table's names.
@@ -240,7 +258,15 @@ def _key_column(frame: pd.DataFrame, name: str, value_type: ValueType) -> pa.Arr
     """Return the ids of new rows: those in the frame, and generated ones where it has none."""
     if name not in frame:
         return _new_ids(value_type, len(frame))
-    ids = value_type.check_column(frame[name], name)
+    ids = _ids_of_rows(frame[name], name, value_type)
+    return pc.coalesce(ids.cast(pa.large_string()), _new_ids(value_type, len(frame)))
+
+
+def _ids_of_rows(
+    values: pd.Series[Any], name: str, value_type: ValueType, *, required: bool = False
+) -> pa.Array:
+    """Check a column in which each id may appear once."""
+    ids = value_type.check_column(values, name, required=required)
     text = ids.to_pandas()
     repeated = first_true((text.duplicated() & text.notna()).to_numpy())
     if repeated is not None:
@@ -248,7 +274,7 @@ def _key_column(frame: pd.DataFrame, name: str, value_type: ValueType) -> pa.Arr
         raise IntegrityError(
             f"{name} {text[repeated]} appears in rows {first} and {repeated}; nothing was written"
         )
-    return pc.coalesce(ids.cast(pa.large_string()), _new_ids(value_type, len(frame)))
+    return ids
 
 
 def _new_ids(value_type: ValueType, count: int) -> pa.Array:

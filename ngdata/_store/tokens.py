@@ -1,10 +1,10 @@
-"""Writes of tokens: frames and arguments, checked, as rows of `tokens.tokens`; updates; deletes."""
+"""Writes of tokens: frames and arguments, checked, as rows of `tokens.tokens` and as changes of them."""
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Mapping, Sequence
-from typing import Any, Final, NamedTuple
+from collections.abc import Mapping
+from typing import Any, Final
 
 import numpy as np
 import pandas as pd
@@ -14,23 +14,23 @@ from ngdata._arguments.id_space import UUIDS, IdSpace
 from ngdata._arguments.levels import LEVELS, level_index
 from ngdata._arguments.numbers import is_number
 from ngdata._arguments.shown import guarded, shown
-from ngdata._connections.write_connection import WriteConnection
-from ngdata._query.boxes import MAX_COORDINATE, as_point, unmasked
+from ngdata._query.boxes import MAX_COORDINATE, SPATIAL_INDEX, Box, as_point, unmasked
+from ngdata._query.filters import where_clause
+from ngdata._store.changes import Assignment, FrameChanges, assignments, frame_changes
 from ngdata._store.fields import TOKENS
 from ngdata._store.input_frames import Frame, as_dataframe
-from ngdata._store.value_types import Number, first_true, invalid_value
-from ngdata.errors import InvalidQueryError, NotFoundError
+from ngdata._store.value_types import Integer, Number, first_true, invalid_value
+from ngdata.errors import InvalidQueryError
 
 __all__ = [
     "RELATION",
-    "Change",
+    "check_changes",
     "check_coords",
     "check_frame",
     "check_row",
     "check_update",
-    "delete_tokens",
     "rows_per_copy",
-    "update_tokens",
+    "within_box",
 ]
 
 RELATION: Final = TOKENS.relation
@@ -40,16 +40,9 @@ _ROWS_WRITTEN_PER_COPY: Final = 450_000
 
 _AXES: Final = ("x", "y", "z")
 
-# Of text: asyncpg would ask each new connection what an array of uuid is, which takes 9 ms.
-_THESE: Final = "id = ANY ($1::text[]::uuid[])"
-
-
-class Change(NamedTuple):
-    """One assignment of an UPDATE: a column or an element of its array, its SQL type, its value."""
-
-    target: str
-    sql_type: str
-    value: Any
+# How rows of a frame with one point each are assigned: to the elements of their level.
+_POINT_TYPES: Final = {axis: Number() for axis in _AXES} | {"level": Integer(0, 7, "int4")}
+_POINT_TARGETS: Final = {axis: f"coord_{axis}[s.level + 1]" for axis in _AXES} | {"level": None}
 
 
 def check_frame(frame: Frame, level: Any, coords: Any, ids: IdSpace = UUIDS) -> pa.Table:
@@ -75,12 +68,7 @@ def check_frame(frame: Frame, level: Any, coords: Any, ids: IdSpace = UUIDS) -> 
             coords = _as_floats(coords)
             tokens = pd.DataFrame(index=range(len(coords) if coords.ndim else 0))
         points = check_coords(coords, len(tokens))
-    columns = TOKENS.check_frame(tokens, ids)
-    for index, axis in enumerate(_AXES):
-        columns[f"coord_{axis}"] = pa.FixedSizeListArray.from_arrays(
-            points[:, :, index].ravel(), len(LEVELS)
-        )
-    return pa.table(columns)
+    return pa.table(TOKENS.check_frame(tokens, ids) | _coordinate_columns(points))
 
 
 def check_row(coords: Any, values: Mapping[str, Any], ids: IdSpace = UUIDS) -> dict[str, Any]:
@@ -98,7 +86,7 @@ def check_row(coords: Any, values: Mapping[str, Any], ids: IdSpace = UUIDS) -> d
     return row
 
 
-def check_update(coords: Any, attributes: Mapping[str, Any]) -> list[Change]:
+def check_update(coords: Any, attributes: Mapping[str, Any]) -> list[Assignment]:
     """Return the assignments of an update; a mapping of levels changes only those.
 
     Raises
@@ -106,26 +94,88 @@ def check_update(coords: Any, attributes: Mapping[str, Any]) -> list[Change]:
     InvalidQueryError
         The first bad value, or nothing to change.
     """
-    changes = []
-    for name, value in attributes.items():
-        value_type = TOKENS[name].type
-        changes.append(
-            Change(f'"{name}"', value_type.sql, value_type.bound(TOKENS[name].check(value)))
-        )
+    changes = assignments(TOKENS, attributes)
     if coords is not None:
         points = _check_single_coords(coords)[0]
         levels = map(level_index, coords) if isinstance(coords, Mapping) else range(8)
         changes += [
-            Change(f"coord_{axis}[{level + 1}]", "float8", None if np.isnan(value) else value)
+            Assignment(name, "float8", None if np.isnan(value) else value, f"{name}[{level + 1}]")
             for level in levels
             for axis, value in zip(_AXES, points[level].tolist(), strict=True)
+            for name in (f"coord_{axis}",)
         ]
-    if not changes:
-        raise InvalidQueryError(
-            "update names nothing to change; give coords=, token_type=, weight=, flags=, "
-            "timestamp=, metadata= or binary_data="
-        )
     return changes
+
+
+def check_changes(frame: Frame, level: Any, ids: IdSpace = UUIDS) -> FrameChanges:
+    """Return the changes of a frame, with points on `level` or its own, or with all coordinates.
+
+    Raises
+    ------
+    InvalidQueryError, IntegrityError
+        The first bad value, with its row.
+    """
+    attributes = [name for name in TOKENS.optional if name != TOKENS.key]
+    tokens = as_dataframe(frame, (TOKENS.key,), (*attributes, *_AXES, "level", "coords"))
+    columns = TOKENS.check_changes(tokens, ids)
+    given_level = level_index(level)
+    axes = [axis for axis in _AXES if axis in tokens]
+    if "coords" in tokens:
+        if axes:
+            raise InvalidQueryError(
+                f"the frame has both coords and {', '.join(axes)}; drop one of them"
+            )
+        columns |= _coordinate_columns(_check_coords_column(tokens["coords"]))
+    elif axes:
+        if len(axes) < len(_AXES):
+            lacking = ", ".join(axis for axis in _AXES if axis not in axes)
+            raise InvalidQueryError(
+                f"the frame lacks the column {lacking}; a point has x, y and z, so give all three, "
+                f"or drop {', '.join(axes)}"
+            )
+        columns |= {axis: pa.array(_check_axis(tokens[axis], axis)) for axis in _AXES}
+        columns["level"] = pa.array(_levels_of_rows(tokens, given_level))
+    return frame_changes(TOKENS, columns, _POINT_TYPES, _POINT_TARGETS)
+
+
+def within_box(box: Box) -> str:
+    """Write the condition that a token is in a box, for statements on `tokens.tokens`."""
+    # An array: the planner expects one row in any box, and would search it once for each token.
+    return f"id = ANY (ARRAY(SELECT token_id FROM {SPATIAL_INDEX}{where_clause(box.conditions())}))"
+
+
+def _levels_of_rows(tokens: pd.DataFrame, level: int) -> np.ndarray:
+    """Return the index of each row's level: that of its column, or the one for all."""
+    if "level" not in tokens:
+        return np.full(len(tokens), level)
+    levels = tokens["level"]
+    if isinstance(levels.dtype, np.dtype) and levels.dtype.kind in "iu":
+        indexes: np.ndarray = Integer(0, 7).check_column(levels, "level").to_numpy()
+        return indexes
+    return np.array(
+        [level_index(value, f"level in row {row}") for row, value in enumerate(levels.tolist())],
+        np.int64,
+    )
+
+
+def _check_coords_column(values: pd.Series[Any]) -> np.ndarray:
+    """Return a column of arrays of shape (8, 3) as one array."""
+    rows = values.tolist()
+    if not all(type(row) is np.ndarray and row.dtype == np.float64 for row in rows):
+        rows = [_as_floats(row, f"coords in row {number}") for number, row in enumerate(rows)]
+    for number, row in enumerate(rows):
+        if row.shape != (8, 3):
+            raise InvalidQueryError(
+                f"coords in row {number} must have the shape (8, 3): levels, axes; this has {row.shape}"
+            )
+    return check_coords(np.array(rows, np.float64).reshape(-1, 8, 3), len(rows))
+
+
+def _coordinate_columns(points: np.ndarray) -> dict[str, pa.Array]:
+    return {
+        f"coord_{axis}": pa.FixedSizeListArray.from_arrays(points[:, :, index].ravel(), len(LEVELS))
+        for index, axis in enumerate(_AXES)
+    }
 
 
 def rows_per_copy(rows: pa.Table) -> int:
@@ -220,35 +270,3 @@ def _from_levels(coords: Mapping[Any, Any]) -> np.ndarray:
         if point is not None:
             points[0, index] = as_point(point, f"coords[{shown(level)}]")
     return points
-
-
-async def update_tokens(
-    connection: WriteConnection, ids: Sequence[str], changes: Sequence[Change]
-) -> int:
-    """Make the same changes to each token and return their number, or raise `NotFoundError`."""
-    assignments = ", ".join(
-        f"{change.target} = ${parameter}::{change.sql_type}"
-        for parameter, change in enumerate(changes, start=2)
-    )
-    text = f"UPDATE {RELATION} SET {assignments} WHERE {_THESE} RETURNING id::text"
-    statement = await connection.prepare(text, name=_name(ids))
-    rows = await statement.fetch(ids, *(change.value for change in changes))
-    updated = {row["id"] for row in rows}
-    missing = [token_id for token_id in ids if token_id not in updated]
-    if missing:
-        raise NotFoundError.of("token", missing)
-    return len(rows)
-
-
-async def delete_tokens(connection: WriteConnection, ids: Sequence[str]) -> int:
-    """Delete tokens and return how many there were; the schema's foreign keys do the rest."""
-    text = f"DELETE FROM {RELATION} WHERE {_THESE}"
-    statement = await connection.prepare(text, name=_name(ids))
-    await statement.fetch(ids)
-    status: Any = statement.get_statusmsg()
-    return int(status.rpartition(" ")[2])
-
-
-def _name(ids: Sequence[str]) -> str | None:
-    """Return the name for a statement of these ids: that of one id is kept, longer lists are planned."""
-    return None if len(ids) == 1 else ""

@@ -118,7 +118,10 @@ def test_a_writer(tcp_server):
         assert list(ng.tokens.find_in_region(*EVERYTHING)["token_id"].sort_values()) == sorted(ids)
         ng.graph.create_connection(first, ids[0])
         ng.graph.bulk_create(pd.DataFrame({"source_id": ids[:2], "target_id": ids[2:4].array}))
-        assert len(ng.graph.connections()) == 3
+        edges = ng.graph.connections()
+        assert len(edges) == 3
+        assert ng.graph.bulk_update(edges.assign(weight=2.0)) == 3
+        assert ng.tokens.bulk_update({"token_id": ids, "weight": 2.0}) == 5
 
         trajectory = str(uuid.uuid4())
         for reward in (1.5, 2.5):
@@ -183,10 +186,14 @@ def each_write(token):
         lambda ng: ng.tokens.create({0: (0, 0, 0)}),
         lambda ng: ng.tokens.bulk_create(frame),
         lambda ng: ng.tokens.update(token, weight=2.0),
+        lambda ng: ng.tokens.bulk_update({"token_id": [token], "weight": 2.0}),
         lambda ng: ng.tokens.delete([token]),
+        lambda ng: ng.tokens.delete(within=EVERYTHING),
         lambda ng: ng.graph.create_connection(token, token),
         lambda ng: ng.graph.bulk_create(edges),
+        lambda ng: ng.graph.delete(source=token),
         lambda ng: ng.experience.create_event("a"),
+        lambda ng: ng.experience.delete_events(start=0),
         lambda ng: ng.experience.bulk_create(events),
     ]
 

@@ -79,6 +79,14 @@ OWN = {
     "tokens.update": {"weight": 2.0},
     "tokens.delete": {"ids": UNKNOWN},
     "tokens.bulk_create": {"frame": {"x": [1.0], "y": [1.0], "z": [1.0]}},
+    "tokens.bulk_update": {"frame": lambda s: {"token_id": s.ids[:1], "weight": [1.0]}},
+    "graph.update": {"connection_id": lambda store: store.connection, "weight": 2.0},
+    "graph.bulk_update": {
+        "frame": lambda s: {"connection_id": [s.connection], "metadata": [{"a": 1}]}
+    },
+    "graph.delete": {"ids": UNKNOWN},
+    "experience.update_event": {"event_id": lambda store: store.event, "reward": 1.0},
+    "experience.delete_events": {"ids": UNKNOWN},
     "graph.bulk_create": {"frame": lambda s: {"source_id": s.ids[:1], "target_id": s.ids[1:2]}},
     "experience.bulk_create": {"frame": {"event_type": ["a"], "timestamp": [0]}},
     "experience.get_trajectory": {"id": lambda store: store.trajectory},
@@ -148,9 +156,9 @@ class Store:
         self.client, self.directory = client, directory
         points = {"x": [0.0, 1.0, 2.0], "y": [0.0, 1.0, 2.0], "z": [0.0, 1.0, 2.0]}
         self.ids = client.tokens.bulk_create(points).tolist()
-        client.graph.create_connection(*self.ids[:2])
+        self.connection = client.graph.create_connection(*self.ids[:2])
         self.trajectory = client.experience.start_trajectory()
-        client.experience.create_event("seen", 0, trajectory_id=self.trajectory)
+        self.event = client.experience.create_event("seen", 0, trajectory_id=self.trajectory)
         self.snapshot = client.graph.create_snapshot()
         self._connection = psycopg.connect(url, autocommit=True)
 

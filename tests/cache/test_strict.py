@@ -46,7 +46,7 @@ class Interleaving:
 
     async def write_by_facade(self):
         client = self.facade
-        kind = self.chance.randrange(4)
+        kind = self.chance.randrange(9)
         # An open transaction may hold a lock on the row that this one changes.
         with contextlib.suppress(ngdata.errors.NGDataError):
             if kind == 0 or not self.ids:
@@ -58,10 +58,27 @@ class Interleaving:
                 await client.tokens.update(
                     token, coords={0: self.place()}, weight=self.chance.random()
                 )
-            else:
+            elif kind == 3:
                 await client.graph.create_connection(
                     self.chance.choice(self.ids), self.chance.choice(self.ids)
                 )
+            elif kind == 4:
+                moved = [self.chance.choice(self.ids)]
+                x, y, z = self.place()
+                await client.tokens.bulk_update({"token_id": moved, "x": x, "y": y, "z": z})
+            elif kind == 5:
+                place = self.place()
+                await client.tokens.delete(within=(place, place), token_type="default")
+            elif kind == 6:
+                ends = await client.graph.connections(limit=2, cache="off")
+                await client.graph.bulk_update(ends.assign(weight=self.chance.random()))
+                await client.graph.update(ends.connection_id, weight=self.chance.random())
+                await client.graph.delete(source=ends.source_id[1:])
+            elif kind == 7:
+                event = await client.experience.create_event("seen", reward=self.chance.random())
+                await client.experience.update_event(event, reward=self.chance.random())
+            else:
+                await client.experience.delete_events(end=pd.Timestamp.now("UTC"))
 
     async def write_by_asyncpg(self):
         """Write, in a transaction that may stay open over many steps and may be rolled back."""

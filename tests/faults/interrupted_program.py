@@ -53,8 +53,13 @@ class Calls:
         points = {"x": np.arange(POINTS), "y": np.zeros(POINTS), "z": np.zeros(POINTS)}
         self.ids = list(ng.tokens.bulk_create(points, progress=False))
         ends = {"source_id": self.ids[: PART - 1], "target_id": self.ids[1:PART]}
-        ng.graph.bulk_create(ends, progress=False)
+        self.edges = ng.graph.bulk_create(ends, progress=False)
         self.snapshot = ng.graph.create_snapshot()
+        part = self.ids[:PART]
+        loops = {"source_id": part, "target_id": part, "connection_type": "loop"}
+        ng.graph.bulk_create(loops, progress=False)
+        events = {"event_type": f"of {part[0]}", "timestamp": [NOW] * PART}
+        self.events = ng.experience.bulk_create(events, progress=False)
         self.closed: list[ngdata.Client] = []
 
     def all(self) -> dict[str, Callable[[], object]]:
@@ -75,7 +80,20 @@ class Calls:
                 progress=False,
             ),
             "update": lambda: ng.tokens.update(ids[self.number], weight=2.0),
+            "update many": lambda: ng.tokens.bulk_update(
+                {"token_id": ids[:PART], "token_type": f"changed {self.number}"}, progress=False
+            ),
+            "update connections": lambda: ng.graph.bulk_update(
+                {"connection_id": self.edges, "connection_type": f"changed {self.number}"},
+                progress=False,
+            ),
+            "update events": lambda: ng.experience.update_event(
+                self.events, event_type=f"changed {self.number}"
+            ),
             "delete": lambda: ng.tokens.delete(ids[-1 - self.number :]),
+            "delete by type": lambda: ng.tokens.delete(token_type=self.earlier("many")),
+            "delete connections": lambda: ng.graph.delete(connection_type="loop"),
+            "delete events": lambda: ng.experience.delete_events(event_type=self.earlier("call")),
             "create a snapshot": ng.graph.create_snapshot,
             "load a snapshot": lambda: ng.graph.load_snapshot(self.snapshot, cache="off"),
             "write a file": lambda: ng.tokens.to_geoparquet(
@@ -90,6 +108,10 @@ class Calls:
             "connect, read and close": read_in_a_client_of_its_own,
             "close": lambda: self.closed.pop().close(),
         }
+
+    def earlier(self, word: str) -> list[str]:
+        """Return how earlier calls marked their rows."""
+        return [f"{word} {number}" for number in range(self.number)]
 
     def rows(self) -> dict[str, Any]:
         return {"x": np.arange(PART) + 0.5, "y": np.ones(PART), "z": np.ones(PART)} | {
@@ -112,6 +134,10 @@ NOW = pd.Timestamp("2026-01-01", tz="UTC")
 WHOLE = {
     "SELECT count(*) FROM tokens.tokens WHERE token_type LIKE 'one %' GROUP BY token_type": 1,
     "SELECT count(*) FROM tokens.tokens WHERE token_type LIKE 'many %' GROUP BY token_type": PART,
+    "SELECT count(*) FROM tokens.tokens WHERE token_type LIKE 'changed %' GROUP BY token_type": PART,
+    "SELECT count(*) FROM graph.connections WHERE connection_type LIKE 'changed %'"
+    " GROUP BY connection_type": PART - 1,
+    "SELECT count(*) FROM graph.connections WHERE connection_type = 'loop' HAVING count(*) > 0": PART,
     "SELECT count(*) FROM experience.experience_events GROUP BY event_type": PART,
     f"SELECT count(*) % {RECORDS} FROM tokens.spatial_index WHERE level = 2": 0,
 }

@@ -130,7 +130,15 @@ def test_written_rows_are_read_back(through, database_url):
     assert through.experience.get_recent_events()["state_after"].tolist() == [{"a": 1}]
     execute(database_url, "ANALYZE tokens.spatial_index")  # statistics outlive other tests' rows
     assert through.explain(through.tokens.find_nearest, (0, 0, 0), k=1).uses_spatial_index
+    # Each has a temporary table of the same name on the same two connections of the server.
+    for weight in (2.0, 3.0, 4.0):
+        assert through.tokens.bulk_update({"token_id": ids, "weight": weight}) == 2_000
+        assert through.graph.bulk_update(through.graph.connections().assign(weight=weight)) == 1
+    assert through.tokens.get(ids).weight.unique().tolist() == [4.0]
     assert through.tokens.delete([first]) == 1
+    assert through.tokens.delete(within=box, token_type="back\\slash's") == len(
+        frame[frame.token_id != first]
+    )
     assert through.health()["ok"]
 
 

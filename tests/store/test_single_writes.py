@@ -205,12 +205,18 @@ def test_a_single_write_takes_three_round_trips(database_url, tokens):
     with counted(database_url) as trips, ngdata.connect(trips.url) as ng:
         runs = [ng.experience.start_trajectory() for _ in range(2)]
         created = [ng.tokens.create(LEVELS) for _ in range(2)]
+        edges = [ng.graph.create_connection(A, B) for _ in range(3)]
+        events = [ng.experience.create_event("a") for _ in range(3)]
         calls = {
             "create": lambda: ng.tokens.create({0: (1, 2, 3)}),
             "create_connection": lambda: ng.graph.create_connection(A, B),
             "create_event": lambda: ng.experience.create_event("a", token_id=A, trajectory_id=LOST),
             "update": lambda: ng.tokens.update(A, weight=2.0, coords={1: (4, 5, 6)}),
             "delete": lambda: ng.tokens.delete(created.pop()),
+            "graph.update": lambda: ng.graph.update(edges[0], weight=2.0, target_id=A),
+            "graph.delete": lambda: ng.graph.delete(edges.pop()),
+            "update_event": lambda: ng.experience.update_event(events[0], reward=2.0, timestamp=0),
+            "delete_events": lambda: ng.experience.delete_events(events.pop()),
             "start_trajectory": ng.experience.start_trajectory,
             "end_trajectory": lambda: ng.experience.end_trajectory(runs.pop()),
         }
