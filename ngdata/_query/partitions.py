@@ -20,7 +20,7 @@ from ngdata._query.filters import TokenFilter, where_clause
 from ngdata._query.model import Column, Kind, Query, select_list
 from ngdata.errors import InvalidQueryError
 
-__all__ = ["PartCount", "Rows", "Split", "event_split", "head", "region_split"]
+__all__ = ["PartCount", "Rows", "Split", "event_split", "head", "region_split", "with_json_as_text"]
 
 _Bound: TypeAlias = Mapping[str, Any]
 
@@ -174,11 +174,13 @@ def region_split(
     return Split(whole, Query(statement, _REGION_BOUND, whole.relations), part)
 
 
-def event_split(where: EventFilter, count: PartCount) -> Split:
+def event_split(
+    where: EventFilter, count: PartCount, columns: Sequence[str] | None = None
+) -> Split:
     """Split a window of events by time; each partition is in the order of events."""
-    whole = events.window(where)
-    # The partitions are cut where no frame has a column.
-    keyed = events.window(where, with_entry_numbers=True)
+    whole = events.window(where, columns=columns)
+    # The partitions are cut where a frame may have no column.
+    keyed = events.keyed_window(where)
     names = ", ".join(f'"{column.name}"' for column in _EVENT_KEY)
     statement = (
         f"WITH inside AS MATERIALIZED (SELECT {select_list(_EVENT_KEY)} FROM ({keyed.sql}) AS keyed),"
@@ -223,6 +225,12 @@ def _firsts(order: str) -> str:
         " firsts AS (SELECT * FROM numbered WHERE before > 0"
         " AND before * parts / rows > (before - 1) * parts / rows)"
     )
+
+
+def with_json_as_text(query: Query) -> Query:
+    """Return the read with its JSON as text, as Parquet and the frames of Dask can hold it."""
+    columns = [replace(c, kind=Kind.TEXT) if c.kind is Kind.JSON else c for c in query.columns]
+    return replace(query, columns=tuple(columns))
 
 
 def head(query: Query) -> Query:
