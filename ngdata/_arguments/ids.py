@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import uuid
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Final, TypeAlias
 
 import numpy as np
@@ -15,7 +15,16 @@ import pyarrow.compute as pc
 from ngdata._arguments.shown import guarded, shown
 from ngdata.errors import InvalidQueryError
 
-__all__ = ["Id", "Ids", "canonical_id", "canonical_ids", "id_text", "is_id", "unique_ids"]
+__all__ = [
+    "Id",
+    "Ids",
+    "canonical_id",
+    "canonical_ids",
+    "id_text",
+    "is_id",
+    "unique_ids",
+    "uuid_text",
+]
 
 Id: TypeAlias = str | uuid.UUID
 Ids: TypeAlias = "Id | Iterable[Id] | pd.Series[Any] | pd.Index[Any] | np.ndarray[Any, Any]"
@@ -76,6 +85,16 @@ def canonical_id(value: Any, name: str = "id", place: str = "") -> str:
     >>> canonical_id("0000000000000000000000000000000A")
     '00000000-0000-0000-0000-00000000000a'
     """
+    text = uuid_text(value)
+    if text is None:
+        raise InvalidQueryError(
+            f"{name}{place} must be a UUID, as text or uuid.UUID, not {shown(value)}"
+        )
+    return text
+
+
+def uuid_text(value: Any) -> str | None:
+    """Return a UUID, or text that is one, as canonical text; None for anything else."""
     if type(value) is uuid.UUID:
         return str(value)
     # The methods of a subclass of UUID or str may do anything, so text is made of it first.
@@ -86,13 +105,15 @@ def canonical_id(value: Any, name: str = "id", place: str = "") -> str:
             return text
         if _accepted.fullmatch(text):
             return str(uuid.UUID(text.lower()))
-    raise InvalidQueryError(
-        f"{name}{place} must be a UUID, as text or uuid.UUID, not {shown(value)}"
-    )
+    return None
 
 
 @guarded
-def canonical_ids(values: Any, name: str = "ids") -> list[str]:
+def canonical_ids(
+    values: Any,
+    name: str = "ids",
+    canonical: Callable[[Any, str, str], str] = canonical_id,
+) -> list[str]:
     """Return one id or several as a list of canonical text, in order, with repeats.
 
     Parameters
@@ -100,6 +121,8 @@ def canonical_ids(values: Any, name: str = "ids") -> list[str]:
     values : str, uuid.UUID, or an iterable, array, Series or Index of either
     name : str
         The argument's name, for the error.
+    canonical : callable
+        Checks one id that is not canonical text; `canonical_id` by default.
 
     Raises
     ------
@@ -113,7 +136,7 @@ def canonical_ids(values: Any, name: str = "ids") -> list[str]:
     ['00000000-0000-0000-0000-00000000000a']
     """
     if isinstance(values, str | uuid.UUID):
-        return [canonical_id(values, name)]
+        return [canonical(values, name, "")]
     if isinstance(values, pd.DataFrame) or hasattr(values, "column_names"):
         raise InvalidQueryError(
             f"{name} is a whole table; pass the column that holds the ids, such as frame['token_id']"
@@ -131,7 +154,7 @@ def canonical_ids(values: Any, name: str = "ids") -> list[str]:
                 return [str.__str__(item) for item in items]
         except (pa.ArrowInvalid, pa.ArrowTypeError, UnicodeEncodeError, TypeError):
             pass
-    return [canonical_id(item, name, f"[{position}]") for position, item in enumerate(items)]
+    return [canonical(item, name, f"[{position}]") for position, item in enumerate(items)]
 
 
 def _as_list(values: Iterable[Any]) -> Iterable[Any]:

@@ -7,6 +7,7 @@ from contextlib import AsyncExitStack
 from types import TracebackType
 from typing import Any, Self
 
+from ngdata._arguments.id_space import UUIDS
 from ngdata._arguments.numbers import as_flag
 from ngdata._client import explain as plans
 from ngdata._client import health
@@ -48,9 +49,10 @@ class AsyncClient(ProcessBound):
         self._database = database
         self._reader = reader
         self._closed = False
-        self.tokens = AsyncTokens(self._reader, database)
-        self.graph = AsyncGraph(self._reader, database)
-        self.experience = AsyncExperience(self._reader, database)
+        ids = UUIDS
+        self.tokens = AsyncTokens(self._reader, database, ids)
+        self.graph = AsyncGraph(self._reader, database, ids)
+        self.experience = AsyncExperience(self._reader, database, ids)
         self.cache = AsyncCache(self._reader)
 
     @classmethod

@@ -10,7 +10,8 @@ import pandas as pd
 from numpy.typing import ArrayLike
 
 from ngdata._arguments.durations import Duration, Frequency, as_duration, as_step
-from ngdata._arguments.ids import Id, Ids, canonical_id, is_id
+from ngdata._arguments.id_space import TokenIds
+from ngdata._arguments.ids import Id, canonical_id, is_id
 from ngdata._arguments.levels import Level
 from ngdata._arguments.numbers import as_flag, as_float
 from ngdata._arguments.shown import shown
@@ -41,7 +42,7 @@ class AsyncExperience(AsyncExperienceWrites):
         *,
         columns: Sequence[str] | None = None,
         event_type: str | Sequence[str] | None = None,
-        token_ids: Ids | None = None,
+        token_ids: TokenIds | None = None,
         trajectory_id: Id | None = None,
         within: Window | None = None,
         limit: int | None = None,
@@ -101,7 +102,7 @@ class AsyncExperience(AsyncExperienceWrites):
         0
         """
         is_flat = as_flag(flatten, "flatten")
-        where = EventFilter.of(start, end, event_type, token_ids, trajectory_id, within)
+        where = EventFilter.of(start, end, event_type, token_ids, trajectory_id, within, self._ids)
         query = events.window(where, limit, columns)
         answer = await self._reader.frame(query, cache, max_rows)
         return _flat(answer) if is_flat else answer
@@ -114,7 +115,7 @@ class AsyncExperience(AsyncExperienceWrites):
         *,
         columns: Sequence[str] | None = None,
         event_type: str | Sequence[str] | None = None,
-        token_ids: Ids | None = None,
+        token_ids: TokenIds | None = None,
         trajectory_id: Id | None = None,
         within: Window | None = None,
         limit: int | None = None,
@@ -167,7 +168,7 @@ class AsyncExperience(AsyncExperienceWrites):
         is_flat, name = as_flag(flatten, "flatten"), "event_or_time"
         event_id = canonical_id(event_or_time, name) if is_id(event_or_time, name) else None
         time = None if event_id is not None else as_utc(event_or_time, name)
-        where = EventFilter.of(None, None, event_type, token_ids, trajectory_id, within)
+        where = EventFilter.of(None, None, event_type, token_ids, trajectory_id, within, self._ids)
         lengths = as_duration(before, "before"), as_duration(after, "after")
         query = events.around(event_id, time, *lengths, where, limit, columns)
         answer = await self._reader.frame(query, cache, max_rows)
@@ -182,7 +183,7 @@ class AsyncExperience(AsyncExperienceWrites):
         end: Time | None = None,
         *,
         event_type: str | Sequence[str] | None = None,
-        token_ids: Ids | None = None,
+        token_ids: TokenIds | None = None,
         trajectory_id: Id | None = None,
         within: Window | None = None,
         max_rows: MaxRows = ...,
@@ -222,7 +223,7 @@ class AsyncExperience(AsyncExperienceWrites):
         ['timestamp', 'count', 'total_reward', 'mean_reward']
         """
         step = as_step(freq)
-        where = EventFilter.of(start, end, event_type, token_ids, trajectory_id, within)
+        where = EventFilter.of(start, end, event_type, token_ids, trajectory_id, within, self._ids)
         steps = await self._reader.frame(events.rewards(step, where), cache, max_rows)
         if steps.empty:
             return steps
@@ -352,7 +353,7 @@ class AsyncExperience(AsyncExperienceWrites):
         end: Time | None = None,
         *,
         event_type: str | Sequence[str] | None = None,
-        token_ids: Ids | None = None,
+        token_ids: TokenIds | None = None,
         within: Window | None = None,
         ended: bool | None = None,
         limit: int | None = None,
@@ -395,7 +396,7 @@ class AsyncExperience(AsyncExperienceWrites):
         ['trajectory_id', 'start_time', 'end_time']
         """
         has_ended = as_flag(ended, "ended", optional=True)
-        where = EventFilter.of(start, end, event_type, token_ids, None, within)
+        where = EventFilter.of(start, end, event_type, token_ids, None, within, self._ids)
         query = trajectories.listing(where, None, has_ended, limit)
         return with_duration(await self._reader.frame(query, cache, max_rows))
 
@@ -523,7 +524,7 @@ class AsyncExperience(AsyncExperienceWrites):
         npartitions: int | None = None,
         rows_per_partition: int | None = None,
         event_type: str | Sequence[str] | None = None,
-        token_ids: Ids | None = None,
+        token_ids: TokenIds | None = None,
         trajectory_id: Id | None = None,
         within: Window | None = None,
         consistent: bool = False,
@@ -568,7 +569,7 @@ class AsyncExperience(AsyncExperienceWrites):
         >>> events.npartitions, events.map_partitions(len).compute().tolist()
         (3, [2, 2, 2])
         """
-        where = EventFilter.of(start, end, event_type, token_ids, trajectory_id, within)
+        where = EventFilter.of(start, end, event_type, token_ids, trajectory_id, within, self._ids)
         split = event_split(where, PartCount(npartitions, rows_per_partition), columns)
         return await dask_frame(self._reader, self._database, split, "events", consistent, url)
 

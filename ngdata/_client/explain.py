@@ -68,7 +68,9 @@ async def query_of(
     namespace: Namespace, name: str, args: tuple[Any, ...], options: dict[str, Any]
 ) -> Query:
     """Return the query that a read method would send first; nothing is read or written."""
-    recording = type(namespace)(_QueryRecorder(), namespace._database, may_write=False)
+    recording = type(namespace)(
+        _QueryRecorder(), namespace._database, namespace._ids, may_write=False
+    )
     try:
         result = getattr(recording, name)(*args, **options)
         await (anext(result) if inspect.isasyncgen(result) else result)

@@ -7,7 +7,8 @@ from typing import Final, Literal
 
 import pandas as pd
 
-from ngdata._arguments.ids import Id, Ids, canonical_id, unique_ids
+from ngdata._arguments.id_space import TokenId, TokenIds
+from ngdata._arguments.ids import Id, canonical_id
 from ngdata._arguments.levels import Level
 from ngdata._arguments.numbers import as_flag
 from ngdata._arguments.texts import as_text
@@ -43,7 +44,7 @@ class AsyncGraph(AsyncGraphWrites):
 
     async def get_neighbors(
         self,
-        ids: Ids,
+        ids: TokenIds,
         direction: Direction = "outgoing",
         *,
         columns: Sequence[str] | None = None,
@@ -114,7 +115,7 @@ class AsyncGraph(AsyncGraphWrites):
         True
         """
         query = neighbors.neighbors(
-            unique_ids(ids),
+            self._ids.unique_ids(ids),
             direction,
             depth,
             connection_type,
@@ -128,7 +129,7 @@ class AsyncGraph(AsyncGraphWrites):
 
     async def get_degree(
         self,
-        ids: Ids | None = None,
+        ids: TokenIds | None = None,
         *,
         weighted: bool = False,
         max_rows: MaxRows = ...,
@@ -169,13 +170,13 @@ class AsyncGraph(AsyncGraphWrites):
         >>> degrees.columns.tolist()
         ['token_id', 'in_degree', 'out_degree', 'total_degree']
         """
-        token_ids = None if ids is None else unique_ids(ids)
+        token_ids = None if ids is None else self._ids.unique_ids(ids)
         return await self._reader.frame(neighbors.degree(token_ids, weighted), cache, max_rows)
 
     async def connections(
         self,
-        source: Ids | None = None,
-        target: Ids | None = None,
+        source: TokenIds | None = None,
+        target: TokenIds | None = None,
         *,
         columns: Sequence[str] | None = None,
         connection_type: str | Sequence[str] | None = None,
@@ -229,16 +230,16 @@ class AsyncGraph(AsyncGraphWrites):
         >>> len(await ang.graph.connections(within=head, connection_type="electrical"))
         763
         """
-        sources = None if source is None else unique_ids(source, "source")
-        targets = None if target is None else unique_ids(target, "target")
+        sources = None if source is None else self._ids.unique_ids(source, "source")
+        targets = None if target is None else self._ids.unique_ids(target, "target")
         box = None if within is None else Box.within(within)
         query = edges.edges(sources, targets, connection_type, box, ends, limit, columns)
         return await self._reader.frame(query, cache, max_rows)
 
     async def shortest_path(
         self,
-        source: Id,
-        target: Id,
+        source: TokenId,
+        target: TokenId,
         *,
         weighted: bool = False,
         max_depth: int | None = None,
@@ -285,7 +286,7 @@ class AsyncGraph(AsyncGraphWrites):
         >>> path.source_id[0] == a, path.target_id.iloc[-1] == b
         (True, True)
         """
-        ends = canonical_id(source, "source"), canonical_id(target, "target")
+        ends = self._ids.canonical_id(source, "source"), self._ids.canonical_id(target, "target")
         query = paths.shortest_path(
             *ends,
             weighted=weighted,
@@ -352,7 +353,7 @@ class AsyncGraph(AsyncGraphWrites):
 
     async def subgraph(
         self,
-        ids: Ids,
+        ids: TokenIds,
         depth: int | None = 1,
         *,
         direction: Direction = "both",
@@ -406,7 +407,9 @@ class AsyncGraph(AsyncGraphWrites):
         >>> await ang.graph.subgraph(near.token_id[0], depth=None, connection_type="electrical")
         <Subgraph of 298 tokens and 2168 connections>
         """
-        query = neighbors.subgraph(unique_ids(ids), depth, direction, connection_type, min_weight)
+        query = neighbors.subgraph(
+            self._ids.unique_ids(ids), depth, direction, connection_type, min_weight
+        )
         answer = await self._reader.frame(query, cache, max_rows)
         is_edge = answer.connection_id.notna()
         tokens = answer.loc[~is_edge, list(_TOKEN_COLUMNS)].reset_index(drop=True)

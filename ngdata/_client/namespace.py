@@ -10,6 +10,7 @@ import asyncpg
 import pandas as pd
 import pyarrow as pa
 
+from ngdata._arguments.id_space import UUIDS, IdSpace
 from ngdata._arguments.numbers import as_flag
 from ngdata._connections.database import Database
 from ngdata._connections.process_bound import ProcessBound
@@ -40,13 +41,18 @@ class Namespace(ProcessBound):
     ----------
     reader : Reader
     database : Database
+    ids : IdSpace
+        How token ids go in and come out.
     may_write : bool
         Whether `_transaction` opens one; `explain` must not write.
     """
 
-    def __init__(self, reader: Reader, database: Database, *, may_write: bool = True) -> None:
+    def __init__(
+        self, reader: Reader, database: Database, ids: IdSpace = UUIDS, *, may_write: bool = True
+    ) -> None:
         self._reader = reader
         self._database = database
+        self._ids = ids
         self._may_write = may_write
 
     def __repr__(self) -> str:

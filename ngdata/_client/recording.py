@@ -20,6 +20,7 @@ from operator import itemgetter
 from typing import Any, Final
 
 from ngdata._arguments.durations import Duration, as_duration
+from ngdata._arguments.id_space import IdSpace
 from ngdata._arguments.numbers import positive
 from ngdata._arguments.shown import shown
 from ngdata._connections.database import Database
@@ -71,6 +72,8 @@ class Recording:
     Parameters
     ----------
     database : Database
+    ids : IdSpace
+        How token ids go in and come out.
     delay : float
         Seconds that an event waits, at most, until it is written, if the server keeps up.
     wait : float
@@ -82,10 +85,14 @@ class Recording:
     ----------
     where : str
         The server's address.
+    ids : IdSpace
     """
 
-    def __init__(self, database: Database, delay: float, wait: float, max_waiting: int) -> None:
+    def __init__(
+        self, database: Database, ids: IdSpace, delay: float, wait: float, max_waiting: int
+    ) -> None:
         self.where = database.where
+        self.ids = ids
         self._loop = database.lifetime.loop
         self._process = database.lifetime.process
         self._delay = delay
@@ -469,8 +476,9 @@ def raise_if_any(refusals: list[Refusal], further: Sequence[EventRow] = ()) -> N
 class Recordings:
     """The recordings of one client, which end with it."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, ids: IdSpace) -> None:
         self._database = database
+        self._ids = ids
         database.lifetime.add(self.close, self.cut)
         # No WeakSet, which fails if another thread adds to it while it is copied.
         self._open: set[weakref.ref[Recording]] = set()
@@ -483,6 +491,7 @@ class Recordings:
         self._database.check_open()
         recording = Recording(
             self._database,
+            self._ids,
             seconds,
             as_duration(wait, "wait").total_seconds(),
             positive(max_waiting, "max_waiting"),

@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 from numpy.typing import ArrayLike
 
-from ngdata._arguments.ids import Id, Ids, unique_ids
+from ngdata._arguments.id_space import TokenId, TokenIds
 from ngdata._arguments.levels import Level
 from ngdata._arguments.numbers import as_flag
 from ngdata._arguments.times import Time
@@ -36,7 +36,7 @@ class AsyncTokenWrites(Namespace):
         timestamp: Time | None = None,
         metadata: Mapping[str, Any] | None = None,
         binary_data: bytes | None = None,
-        token_id: Id | None = None,
+        token_id: TokenId | None = None,
     ) -> str:
         """Create one token.
 
@@ -83,7 +83,7 @@ class AsyncTokenWrites(Namespace):
             "binary_data": binary_data,
             "token_id": token_id,
         }
-        return await self._write_one(TOKENS, store.check_row(coords, values))
+        return await self._write_one(TOKENS, store.check_row(coords, values, self._ids))
 
     async def bulk_create(
         self,
@@ -136,7 +136,7 @@ class AsyncTokenWrites(Namespace):
         """
         ids = await self._write(
             TOKENS,
-            lambda: store.check_frame(frame, level, coords),
+            lambda: store.check_frame(frame, level, coords, self._ids),
             progress,
             store.rows_per_copy,
             *([deferred_spatial_index] if as_flag(initial, "initial") else []),
@@ -145,7 +145,7 @@ class AsyncTokenWrites(Namespace):
 
     async def update(
         self,
-        ids: Ids,
+        ids: TokenIds,
         *,
         coords: ArrayLike | Mapping[Level, ArrayLike | None] | None = None,
         token_type: str | EllipsisType | None = ...,
@@ -183,7 +183,7 @@ class AsyncTokenWrites(Namespace):
         >>> await ang.tokens.update(near.token_id, weight=1.0)
         2
         """
-        token_ids = unique_ids(ids)
+        token_ids = self._ids.unique_ids(ids)
         attributes = {
             "token_type": token_type,
             "weight": weight,
@@ -197,7 +197,7 @@ class AsyncTokenWrites(Namespace):
         async with self._transaction() as connection:
             return await update_tokens(connection, token_ids, changes)
 
-    async def delete(self, ids: Ids) -> int:
+    async def delete(self, ids: TokenIds) -> int:
         """Delete tokens and their connections; their events stay, with a missing ``token_id``.
 
         Parameters
@@ -214,6 +214,6 @@ class AsyncTokenWrites(Namespace):
         >>> await ang.tokens.delete("00000000-0000-4000-8000-000000000000")
         0
         """
-        token_ids = unique_ids(ids)
+        token_ids = self._ids.unique_ids(ids)
         async with self._transaction() as connection:
             return await delete_tokens(connection, token_ids)

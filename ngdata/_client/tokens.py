@@ -9,7 +9,7 @@ from collections.abc import AsyncGenerator, Sequence
 import pandas as pd
 from numpy.typing import ArrayLike
 
-from ngdata._arguments.ids import Ids, canonical_ids
+from ngdata._arguments.id_space import TokenIds
 from ngdata._arguments.levels import Level
 from ngdata._arguments.numbers import positive
 from ngdata._arguments.texts import checked_word
@@ -193,7 +193,7 @@ class AsyncTokens(AsyncTokenWrites):
 
     async def get(
         self,
-        ids: Ids,
+        ids: TokenIds,
         *,
         columns: Sequence[str] | None = None,
         missing: str = "raise",
@@ -204,7 +204,8 @@ class AsyncTokens(AsyncTokenWrites):
         Parameters
         ----------
         ids : id or sequence of ids
-            Text, `uuid.UUID`, or an array, Series or Index of either.
+            Text, `uuid.UUID`, an integer from 0 to 2**64 - 1 (see `ngdata.ids`), or an array, Series
+            or Index of these.
         columns : sequence of str, optional
             The columns of the answer, in order; besides those below also ``metadata`` (dicts or
             None) and ``binary_data`` (64 bytes or None).
@@ -233,7 +234,7 @@ class AsyncTokens(AsyncTokenWrites):
         (8, 3)
         """
         skip_missing = checked_word(missing, ("raise", "skip"), "missing") == "skip"
-        query = by_id(canonical_ids(ids), columns, skip_missing)
+        query = by_id(self._ids.canonical_ids(ids), columns, skip_missing)
         return await self._reader.frame(query, cache, None)
 
     async def count_in_region(

@@ -17,8 +17,8 @@ CONNECTIONS: Final = "graph.connections"
 
 COLUMNS: Final = {
     Column("connection_id", Kind.TEXT): "c.id::text",
-    Column("source_id", Kind.TEXT): "c.source_id::text",
-    Column("target_id", Kind.TEXT): "c.target_id::text",
+    Column("source_id", Kind.TOKEN_ID): "c.source_id::text",
+    Column("target_id", Kind.TOKEN_ID): "c.target_id::text",
     Column("connection_type", Kind.TEXT): "c.connection_type",
     Column("weight", Kind.FLOAT): "c.weight",
     Column("bidirectional", Kind.BOOLEAN): "c.bidirectional",
@@ -98,8 +98,8 @@ def all_arcs(
         f" FROM graph.connections{where_clause(conditions)}"
     )
     columns = (
-        Column("source_id", Kind.TEXT),
-        Column("target_id", Kind.TEXT),
+        Column("source_id", Kind.TOKEN_ID),
+        Column("target_id", Kind.OPTIONAL_TOKEN_ID),
         Column("bidirectional", Kind.BOOLEAN),
     )
     return Query(statement, columns, (CONNECTIONS, "tokens.tokens"))

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Self
 
-from ngdata._arguments.ids import Id, Ids, canonical_id, unique_ids
+from ngdata._arguments.id_space import IdSpace, TokenIds
+from ngdata._arguments.ids import Id, canonical_id
 from ngdata._arguments.numbers import positive
 from ngdata._arguments.shown import shown
 from ngdata._arguments.texts import as_texts
@@ -41,7 +42,7 @@ COLUMNS: Final = {
     Column("event_id", Kind.TEXT): "e.id::text",
     Column("event_type", Kind.TEXT): "e.event_type",
     Column("timestamp", Kind.TIME): 'e."timestamp"',
-    Column("token_id", Kind.TEXT): "e.token_id::text",
+    Column("token_id", Kind.OPTIONAL_TOKEN_ID): "e.token_id::text",
     Column("reward", Kind.FLOAT): "e.reward",
     Column("priority", Kind.FLOAT): "e.priority",
     Column("trajectory_id", Kind.TEXT): "e.trajectory_id::text",
@@ -115,16 +116,17 @@ class EventFilter:
         start: Time | None,
         end: Time | None,
         event_type: str | Sequence[str] | None,
-        token_ids: Ids | None,
+        token_ids: TokenIds | None,
         trajectory_id: Id | None,
         within: Window | None,
+        ids: IdSpace,
     ) -> Self:
-        """Return the filter of a method's arguments, which are checked."""
+        """Return the filter of a method's arguments, which are checked; token ids are of a space."""
         return cls(
             start,
             end,
             event_type,
-            None if token_ids is None else unique_ids(token_ids, "token_ids"),
+            None if token_ids is None else ids.unique_ids(token_ids, "token_ids"),
             None if trajectory_id is None else canonical_id(trajectory_id, "trajectory_id"),
             None if within is None else Box.within(within),
         )

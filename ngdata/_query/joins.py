@@ -38,7 +38,7 @@ def activity(box: Box, tokens: TokenFilter, where: EventFilter, limit: int | Non
         f" FROM {EVENTS} AS e{where_clause(conditions)} GROUP BY e.token_id"
     )
     columns = {
-        Column("token_id", Kind.TEXT): "a.token_id::text",
+        Column("token_id", Kind.TOKEN_ID): "a.token_id::text",
         **{Column(axis, Kind.FLOAT): f"ST_{axis.upper()}(s.geom)" for axis in "xyz"},
         Column("event_count", Kind.INTEGER): "a.event_count",
         Column("total_reward", Kind.FLOAT): "a.total_reward",

@@ -40,7 +40,11 @@ class Kind(Enum):
     """What a column of an answer becomes in pandas."""
 
     TEXT = "str"
-    """Text and ids; missing is NaN."""
+    """Text, and ids of all rows but tokens; missing is NaN."""
+    TOKEN_ID = "token id"  # noqa: S105 - not a password
+    """The id of a token; never missing."""
+    OPTIONAL_TOKEN_ID = "optional token id"  # noqa: S105 - not a password
+    """The id of a token, or NULL."""
     FLOAT = "float64"
     INTEGER = "integer"
     """As wide as the server's type; never missing."""

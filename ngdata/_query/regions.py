@@ -27,7 +27,7 @@ Pages: TypeAlias = "tuple[int, int | None]"
 """The first page of a range of the table, and the page after its last; None for no end."""
 
 _COLUMNS: Final = {
-    Column("token_id", Kind.TEXT): "token_id::text",
+    Column("token_id", Kind.TOKEN_ID): "token_id::text",
     Column("level", Kind.INTEGER): "level",
     Column("x", Kind.FLOAT): "ST_X(geom)",
     Column("y", Kind.FLOAT): "ST_Y(geom)",

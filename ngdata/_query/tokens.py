@@ -20,7 +20,7 @@ from ngdata._query.model import (
 __all__ = ["by_id"]
 
 _COLUMNS: Final = {
-    Column("token_id", Kind.TEXT): "requested.id::text",
+    Column("token_id", Kind.TOKEN_ID): "requested.id::text",
     Column("token_type", Kind.TEXT): "t.token_type",
     Column("weight", Kind.FLOAT): "t.weight",
     Column("flags", Kind.INTEGER): "coalesce(t.flags, 0)",

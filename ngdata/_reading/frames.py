@@ -58,7 +58,7 @@ def to_frame(table: pa.Table, columns: Sequence[Column]) -> pd.DataFrame:
         ids = [
             f"{column.name} {values[0].as_py()}"
             for column, values in zip(columns, row, strict=True)
-            if column.kind is Kind.TEXT
+            if column.kind in (Kind.TEXT, Kind.TOKEN_ID)
         ]
         raise NGDataError(
             f"the JSON of {', '.join(ids[:1]) or 'a row'} was written by another program, and "
@@ -194,6 +194,8 @@ def _objects(values: list[Any]) -> Any:
 
 _CONVERT: Final[_Converters] = {
     Kind.TEXT: _text,
+    Kind.TOKEN_ID: _text,
+    Kind.OPTIONAL_TOKEN_ID: _text,
     Kind.FLOAT: _numbers,
     Kind.INTEGER: _numbers,
     Kind.OPTIONAL_INTEGER: _optional_integers,
@@ -206,6 +208,8 @@ _CONVERT: Final[_Converters] = {
 
 _READ_ONLY: Final[_Converters] = {
     Kind.TEXT: _text,
+    Kind.TOKEN_ID: _text,
+    Kind.OPTIONAL_TOKEN_ID: _text,
     Kind.FLOAT: _read_only_numbers,
     Kind.INTEGER: _read_only_numbers,
     Kind.BOOLEAN: _read_only_numbers,

@@ -40,6 +40,7 @@ _POINT: Final = np.dtype([("order", "u1"), ("type", "<u4"), ("coords", "<f8", 3)
 
 _TYPES: Final = {
     Kind.TEXT: pa.string(),
+    Kind.TOKEN_ID: pa.string(),
     Kind.FLOAT: pa.float64(),
     Kind.INTEGER: pa.int32(),
     Kind.TIME: pa.timestamp("us", tz="UTC"),

@@ -24,6 +24,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from ngdata._arguments.id_space import UUIDS, IdSpace
 from ngdata._arguments.ids import CANONICAL, canonical_id, canonical_ids
 from ngdata._arguments.json_text import JsonError, json_text
 from ngdata._arguments.numbers import as_float, as_integer, is_number
@@ -41,6 +42,7 @@ __all__ = [
     "Number",
     "Text",
     "Time",
+    "TokenUuid",
     "Uuid",
     "ValueType",
     "first_true",
@@ -222,10 +224,28 @@ class Uuid(ValueType):
             return text
         if not _missing(values).any():
             try:
-                return pa.array(canonical_ids(values, name), self.arrow)
+                return pa.array(self._canonical_ids(values, name), self.arrow)
             except InvalidQueryError:
                 pass  # Raised again below, with the row.
         return super()._column(values, name, default, required)
+
+    def _canonical_ids(self, values: pd.Series[Any], name: str) -> list[str]:
+        """Return a column without missing values as canonical text, checked at once."""
+        return canonical_ids(values, name)
+
+
+@dataclass(frozen=True)
+class TokenUuid(Uuid):
+    """Ids of tokens: also integers, which are the UUIDs of their space."""
+
+    space: IdSpace = UUIDS
+
+    def _value(self, value: Any, name: str, row: int | None) -> str:
+        """Return one token id as canonical text."""
+        return self.space.canonical_id(value, f"{name}{_in_row(row)}")
+
+    def _canonical_ids(self, values: pd.Series[Any], name: str) -> list[str]:
+        return self.space.canonical_ids(values, name)
 
 
 class Number(ValueType):

@@ -11,7 +11,8 @@ import pandas as pd
 from numpy.typing import ArrayLike
 
 from ngdata._arguments.durations import Duration, Frequency
-from ngdata._arguments.ids import Id, Ids
+from ngdata._arguments.id_space import TokenIds
+from ngdata._arguments.ids import Id
 from ngdata._arguments.levels import Level
 from ngdata._arguments.times import Time
 from ngdata._client.experience import AsyncExperience
@@ -33,7 +34,7 @@ class Experience(ExperienceWrites[AsyncExperience]):
         *,
         columns: Sequence[str] | None = None,
         event_type: str | Sequence[str] | None = None,
-        token_ids: Ids | None = None,
+        token_ids: TokenIds | None = None,
         trajectory_id: Id | None = None,
         within: Window | None = None,
         limit: int | None = None,
@@ -116,7 +117,7 @@ class Experience(ExperienceWrites[AsyncExperience]):
         *,
         columns: Sequence[str] | None = None,
         event_type: str | Sequence[str] | None = None,
-        token_ids: Ids | None = None,
+        token_ids: TokenIds | None = None,
         trajectory_id: Id | None = None,
         within: Window | None = None,
         limit: int | None = None,
@@ -190,7 +191,7 @@ class Experience(ExperienceWrites[AsyncExperience]):
         end: Time | None = None,
         *,
         event_type: str | Sequence[str] | None = None,
-        token_ids: Ids | None = None,
+        token_ids: TokenIds | None = None,
         trajectory_id: Id | None = None,
         within: Window | None = None,
         max_rows: MaxRows = ...,
@@ -349,7 +350,7 @@ class Experience(ExperienceWrites[AsyncExperience]):
         end: Time | None = None,
         *,
         event_type: str | Sequence[str] | None = None,
-        token_ids: Ids | None = None,
+        token_ids: TokenIds | None = None,
         within: Window | None = None,
         ended: bool | None = None,
         limit: int | None = None,
@@ -539,7 +540,7 @@ class Experience(ExperienceWrites[AsyncExperience]):
         npartitions: int | None = None,
         rows_per_partition: int | None = None,
         event_type: str | Sequence[str] | None = None,
-        token_ids: Ids | None = None,
+        token_ids: TokenIds | None = None,
         trajectory_id: Id | None = None,
         within: Window | None = None,
         consistent: bool = False,

@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 import pandas as pd
 from numpy.typing import ArrayLike
 
-from ngdata._arguments.ids import Id, Ids
+from ngdata._arguments.id_space import TokenId, TokenIds
 from ngdata._arguments.levels import Level
 from ngdata._arguments.times import Time
 from ngdata._client.sync.base import SyncWrapper
@@ -37,7 +37,7 @@ class TokenWrites(SyncWrapper[WritesT]):
         timestamp: Time | None = None,
         metadata: Mapping[str, Any] | None = None,
         binary_data: bytes | None = None,
-        token_id: Id | None = None,
+        token_id: TokenId | None = None,
     ) -> str:
         """Create one token.
 
@@ -145,7 +145,7 @@ class TokenWrites(SyncWrapper[WritesT]):
 
     def update(
         self,
-        ids: Ids,
+        ids: TokenIds,
         *,
         coords: ArrayLike | Mapping[Level, ArrayLike | None] | None = None,
         token_type: str | EllipsisType | None = ...,
@@ -196,7 +196,7 @@ class TokenWrites(SyncWrapper[WritesT]):
             )
         )
 
-    def delete(self, ids: Ids) -> int:
+    def delete(self, ids: TokenIds) -> int:
         """Delete tokens and their connections; their events stay, with a missing ``token_id``.
 
         Parameters

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 import pandas as pd
 from numpy.typing import ArrayLike
 
-from ngdata._arguments.ids import Ids
+from ngdata._arguments.id_space import TokenIds
 from ngdata._arguments.levels import Level
 from ngdata._client.sync.token_writes import TokenWrites
 from ngdata._client.tokens import AsyncTokens
@@ -219,7 +219,7 @@ class Tokens(TokenWrites[AsyncTokens]):
 
     def get(
         self,
-        ids: Ids,
+        ids: TokenIds,
         *,
         columns: Sequence[str] | None = None,
         missing: str = "raise",
@@ -230,7 +230,8 @@ class Tokens(TokenWrites[AsyncTokens]):
         Parameters
         ----------
         ids : id or sequence of ids
-            Text, `uuid.UUID`, or an array, Series or Index of either.
+            Text, `uuid.UUID`, an integer from 0 to 2**64 - 1 (see `ngdata.ids`), or an array, Series
+            or Index of these.
         columns : sequence of str, optional
             The columns of the answer, in order; besides those below also ``metadata`` (dicts or
             None) and ``binary_data`` (64 bytes or None).
