@@ -65,7 +65,7 @@ ORDER: Final = 'e."timestamp", e.sequence_number NULLS LAST, e.entry_number, e.i
 """The order of events, also of the terms of a sum: a sum of floats depends on their order."""
 
 _OFFSET: Final = Column("offset", Kind.INTEGER)
-_SINCE_MOMENT: Final = "(extract(epoch FROM e.\"timestamp\" - m.moment) * 1000000)::int8"
+_SINCE_MOMENT: Final = '(extract(epoch FROM e."timestamp" - m.moment) * 1000000)::int8'
 _DEFAULT_AROUND: Final = (*DEFAULT[:3], _OFFSET.name, *DEFAULT[3:])
 
 _TOTAL_REWARD: Final = f"sum(e.reward ORDER BY {ORDER})"
