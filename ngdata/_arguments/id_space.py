@@ -2,24 +2,38 @@
 
 from __future__ import annotations
 
+import re
 import uuid
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Final, TypeAlias
+from typing import Any, Final, TypeAlias, TypeVar
 
 import numpy as np
-import pandas as pd
+import pyarrow as pa
 
 from ngdata._arguments import ids
-from ngdata._arguments.ids import Id, Ids, id_text, uuid_text
-from ngdata._arguments.integer_ids import MAX_NUMBER, uuid_bytes
+from ngdata._arguments.ids import Id, Ids, id_bytes, id_text, uuid_text
+from ngdata._arguments.integer_ids import (
+    FLOAT_HINT,
+    integer_column,
+    numbers_of_uuids,
+    uuid_bytes,
+    whole_number,
+)
 from ngdata._arguments.numbers import as_integer, is_number
 from ngdata._arguments.shown import guarded, shown
-from ngdata.errors import InvalidQueryError
+from ngdata.errors import IntegrityError, InvalidQueryError, NGDataError, NotFoundError
 
 __all__ = ["UUIDS", "IdSpace", "TokenId", "TokenIds"]
 
 TokenId: TypeAlias = Id | int
 TokenIds: TypeAlias = "Ids | int"
+
+E = TypeVar("E", bound=NGDataError)
+
+# How errors of writes name the id of a token: `refused_id` of `ngdata._store.integrity`.
+_NAMED_TOKEN: Final = re.compile(r"\b((?:token|source|target)_id )([0-9a-f-]{36})\b")
 
 
 @dataclass(frozen=True)
@@ -69,6 +83,60 @@ class IdSpace:
         """Return the token ids as canonical text in first-seen order, without repeats."""
         return list(dict.fromkeys(self.canonical_ids(values, name)))
 
+    def outgoing(self, ids: Iterable[str]) -> list[Any]:
+        """Return token ids, canonical text, in the form in which they go out.
+
+        An id that is no integer of the space stays text.
+
+        Examples
+        --------
+        >>> from ngdata._arguments.id_space import IdSpace
+        >>> space = IdSpace("flywire", as_integers=True)
+        >>> space.outgoing(space.canonical_ids([5, 2**64 - 1]))
+        [5, 18446744073709551615]
+        """
+        texts = list(ids)
+        raw = id_bytes(pa.array(texts, pa.string())) if self.as_integers else None
+        if raw is None:
+            return texts
+        numbers, are_numbers = numbers_of_uuids(raw, self.name)
+        rows = zip(texts, numbers.tolist(), are_numbers.tolist(), strict=True)
+        return [number if is_number else text for text, number, is_number in rows]
+
+    def renamed(self, error: E) -> E:
+        """Return an error about ids of the store, in which token ids are what goes out.
+
+        Examples
+        --------
+        >>> from ngdata._arguments.id_space import IdSpace
+        >>> from ngdata.errors import NotFoundError
+        >>> space = IdSpace(as_integers=True)
+        >>> space.renamed(NotFoundError.of("token", space.canonical_ids(7))).missing
+        (7,)
+        """
+        if not self.as_integers:
+            return error
+        if isinstance(error, NotFoundError):
+            if error.noun == "token":
+                missing = self.outgoing(map(str, error.missing))
+                error.args = NotFoundError.of("token", missing).args
+                error.missing = tuple(missing)
+        elif error.args:
+            text = _NAMED_TOKEN.sub(
+                lambda match: f"{match[1]}{self.outgoing([match[2]])[0]}", str(error.args[0])
+            )
+            error.args = (text, *error.args[1:])
+        return error
+
+    @contextmanager
+    def renaming(self) -> Iterator[None]:
+        """Let errors of a block name token ids as they go out."""
+        try:
+            yield
+        except (NotFoundError, IntegrityError) as error:
+            self.renamed(error)
+            raise
+
 
 UUIDS: Final = IdSpace()
 """What a client without settings for ids has."""
@@ -79,13 +147,11 @@ def _canonical_id(value: Any, name: str, place: str, space: str) -> str:
     text = uuid_text(value)
     if text is not None:
         return text
-    number = as_integer(value)
-    if number is not None and 0 <= number <= MAX_NUMBER:
+    number = whole_number(value)
+    if number is not None:
         raw = uuid_bytes(np.array([number], np.uint64), space)
         return str(uuid.UUID(bytes=raw.tobytes()))
-    hint = ""
-    if number is None and is_number(value):
-        hint = "; floats hold integers exactly only up to 2**53, so read the ids as integers"
+    hint = FLOAT_HINT if is_number(value) and as_integer(value) is None else ""
     raise InvalidQueryError(
         f"{name}{place} must be a UUID, or an integer from 0 to 2**64 - 1, not {shown(value)}{hint}"
     )
@@ -93,24 +159,10 @@ def _canonical_id(value: Any, name: str, place: str, space: str) -> str:
 
 @guarded
 def _canonical_ids(values: Any, name: str, space: IdSpace) -> list[str]:
-    if as_integer(values) is not None or is_number(values):
+    if is_number(values):
         return [space.canonical_id(values, name)]
-    numbers = _numbers(values)
-    if numbers is not None:
-        texts: list[str] = id_text(uuid_bytes(numbers, space.name)).to_pylist()
-        return texts
-    return ids.canonical_ids(values, name, space.canonical_id)
-
-
-def _numbers(values: Any) -> np.ndarray | None:
-    """Return a column of integers as uint64; None for anything else, also with a negative one."""
-    if isinstance(values, pd.Series | pd.Index) and pd.api.types.is_integer_dtype(values.dtype):
-        if values.hasnans:
-            return None
-        values = values.to_numpy(values.dtype.type if isinstance(values.dtype, np.dtype) else None)
-        values = np.asarray(values)
-    if not isinstance(values, np.ndarray) or values.dtype.kind not in "iu" or values.ndim != 1:
-        return None
-    if values.dtype.kind == "i" and values.size and values.min() < 0:
-        return None
-    return values.astype(np.uint64)
+    numbers, are_missing = integer_column(values) or (None, None)
+    if numbers is None or are_missing is not None:
+        return ids.canonical_ids(values, name, space.canonical_id)
+    texts: list[str] = id_text(uuid_bytes(numbers, space.name)).to_pylist()
+    return texts

@@ -7,7 +7,6 @@ from contextlib import AsyncExitStack
 from types import TracebackType
 from typing import Any, Self
 
-from ngdata._arguments.id_space import UUIDS
 from ngdata._arguments.numbers import as_flag
 from ngdata._client import explain as plans
 from ngdata._client import health
@@ -49,7 +48,7 @@ class AsyncClient(ProcessBound):
         self._database = database
         self._reader = reader
         self._closed = False
-        ids = UUIDS
+        ids = reader.ids
         self.tokens = AsyncTokens(self._reader, database, ids)
         self.graph = AsyncGraph(self._reader, database, ids)
         self.experience = AsyncExperience(self._reader, database, ids)

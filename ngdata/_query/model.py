@@ -7,10 +7,11 @@ value enters the SQL only through `ngdata._query.literals`.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 from typing import Any, Final
 
+from ngdata._arguments.id_space import IdSpace
 from ngdata._arguments.shown import guarded, shown
 from ngdata._arguments.suggestions import did_you_mean
 from ngdata._arguments.texts import plain_text
@@ -45,6 +46,10 @@ class Kind(Enum):
     """The id of a token; never missing."""
     OPTIONAL_TOKEN_ID = "optional token id"  # noqa: S105 - not a password
     """The id of a token, or NULL."""
+    TOKEN_NUMBER = "uint64"  # noqa: S105 - not a password
+    """The id of a token as an integer; never missing."""
+    OPTIONAL_TOKEN_NUMBER = "UInt64"  # noqa: S105 - not a password
+    """The id of a token as an integer, or NULL."""
     FLOAT = "float64"
     INTEGER = "integer"
     """As wide as the server's type; never missing."""
@@ -63,6 +68,11 @@ class Column:
     name: str
     kind: Kind
 
+
+_AS_NUMBER: Final = {
+    Kind.TOKEN_ID: Kind.TOKEN_NUMBER,
+    Kind.OPTIONAL_TOKEN_ID: Kind.OPTIONAL_TOKEN_NUMBER,
+}
 
 FEW_ROWS: Final = 1000
 """The most rows of an answer that is read without COPY, whose further round trips gain nothing then."""
@@ -85,7 +95,7 @@ class Form(Enum):
     """How the server sends a column."""
 
     PLAIN = "its value"
-    UUID = "16 bytes, converted to text by the reader"
+    UUID = "16 bytes, converted to text or an integer by the reader"
     POINT = "the bytes of a PointZ, of which the column is one coordinate"
     CONSTANT = "not sent: the same value in each row"
 
@@ -142,6 +152,8 @@ class Query:
         Whether the server finds the rows by a few steps in an index, without reading others.
     id_noun : str or None
         What the caller's ids name, such as ``"token"``, if `MISSING_ID` is among the columns.
+    id_space : str or None
+        The space of the integers that token ids are in the answer; None: they are text.
     """
 
     sql: str
@@ -154,6 +166,17 @@ class Query:
     is_small: bool = False
     is_lookup: bool = False
     id_noun: str | None = None
+    id_space: str | None = None
+
+    def within(self, ids: IdSpace) -> Query:
+        """Return the read with token ids in the form in which they go out."""
+        if not ids.as_integers or self.id_space == ids.name:
+            return self
+        columns = tuple(
+            Column(column.name, _AS_NUMBER[column.kind]) if column.kind in _AS_NUMBER else column
+            for column in self.columns
+        )
+        return replace(self, columns=columns, id_space=ids.name)
 
 
 def choose(

@@ -36,6 +36,7 @@ _POINT: Final = np.dtype([("order", "u1"), ("type", "<u4"), ("coords", "<f8", 3)
 _TYPES: Final = {
     Kind.TEXT: pa.string(),
     Kind.TOKEN_ID: pa.string(),
+    Kind.TOKEN_NUMBER: pa.uint64(),
     Kind.FLOAT: pa.float64(),
     Kind.INTEGER: pa.int32(),
     Kind.TIME: pa.timestamp("us", tz="UTC"),
@@ -55,7 +56,8 @@ async def write(
     The file appears under its name once it is complete.
     """
     file = _RegionFile(
-        AtomicFile(target_path(path)), [c for c in query.columns if c.name in columns]
+        AtomicFile(target_path(path)),
+        [c for c in query.within(reader.ids).columns if c.name in columns],
     )
     try:
         # A cancellation waits for the write in progress: else the file would be removed under it.

@@ -16,10 +16,10 @@ PACKAGE = ROOT / "ngdata"
 FLOORS = [
     {"admin"},
     {"datasets", "binary"},
-    {"_client", "repositories"},
+    {"_client", "repositories", "files"},
     {"_local"},
     {"_reading", "_store"},
-    {"_connections", "_query"},
+    {"_connections", "_query", "ids"},
     {"_config", "_arguments"},
     {"errors"},
 ]
