@@ -19,6 +19,7 @@ from tests.cache.test_isolation import BOX, READS, RUN, filled, store  # noqa: F
 from tests.cache.test_isolation import frames as frames_of
 from tests.conftest import SCALE
 from tests.properties.test_round_trip import DICTS, JSON
+from tests.properties.test_round_trip import TEXTS as STORED_TEXTS
 
 # Frames with columns that no read returns by itself.
 FURTHER = {
@@ -125,7 +126,7 @@ def random_frames(draw):
                 cells[row] = value
             columns[name] = pd.Series(cells)
     frame = pd.DataFrame(columns, index=range(rows)).set_axis(draw(st.sampled_from(INDEXES))[:rows])
-    frame.attrs = draw(st.none() | st.dictionaries(st.text(max_size=3), JSON, max_size=2)) or {}
+    frame.attrs = draw(st.none() | st.dictionaries(STORED_TEXTS, JSON, max_size=2)) or {}
     return frame
 
 
