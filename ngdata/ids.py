@@ -162,15 +162,16 @@ def _uuids(ids: Any, name: str) -> tuple[np.ndarray, np.ndarray | None]:
             return raw, are_missing if column.null_count else None
     if isinstance(ids, pd.DataFrame | str | bytes) or not isinstance(ids, Iterable):
         canonical_ids(ids, name)  # raises
-    items = list(ids.to_pylist() if hasattr(ids, "to_pylist") else ids)
-    are_missing = np.fromiter(map(is_missing, items), np.bool_, len(items))
-    texts = [
-        canonical_id(item, name, f"[{position}]")
-        for position, item in enumerate(items)
-        if not are_missing[position]
-    ]
+    texts: list[str] = []
+    missing: list[bool] = []
+    # One by one, as an iterator may be without end.
+    for position, item in enumerate(ids.to_pylist() if hasattr(ids, "to_pylist") else ids):
+        missing.append(is_missing(item))
+        if not missing[-1]:
+            texts.append(canonical_id(item, name, f"[{position}]"))
     raw = id_bytes(pa.array(texts, pa.large_string()))
     assert raw is not None
+    are_missing = np.array(missing, np.bool_)
     return raw, are_missing if are_missing.any() else None
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import uuid
 from collections.abc import Iterable, Iterator
@@ -10,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any, Final, TypeAlias, TypeVar
 
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 
 from ngdata._arguments import ids
@@ -17,15 +19,16 @@ from ngdata._arguments.ids import Id, Ids, id_bytes, id_text, uuid_text
 from ngdata._arguments.integer_ids import (
     FLOAT_HINT,
     integer_column,
+    not_a_number,
     numbers_of_uuids,
     uuid_bytes,
     whole_number,
 )
 from ngdata._arguments.numbers import as_integer, is_number
 from ngdata._arguments.shown import guarded, shown
-from ngdata.errors import IntegrityError, InvalidQueryError, NGDataError, NotFoundError
+from ngdata.errors import ConfigError, IntegrityError, InvalidQueryError, NGDataError, NotFoundError
 
-__all__ = ["UUIDS", "IdSpace", "TokenId", "TokenIds"]
+__all__ = ["UUIDS", "IdSpace", "TokenId", "TokenIds", "foreign_id"]
 
 TokenId: TypeAlias = Id | int
 TokenIds: TypeAlias = "Ids | int"
@@ -83,6 +86,15 @@ class IdSpace:
         """Return the token ids as canonical text in first-seen order, without repeats."""
         return list(dict.fromkeys(self.canonical_ids(values, name)))
 
+    def new_ids(self, count: int) -> pa.Array:
+        """Return the ids of random integers of 63 bits, which a signed column can hold too."""
+        numbers = np.frombuffer(os.urandom(8 * count), np.uint64) >> np.uint64(1)
+        return id_text(uuid_bytes(numbers, self.name))
+
+    def is_own(self, text: str) -> bool:
+        """Return whether an id, canonical text, can go out: in a client of integers, one of them."""
+        return not self.as_integers or type(self.outgoing([text])[0]) is int
+
     def outgoing(self, ids: Iterable[str]) -> list[Any]:
         """Return token ids, canonical text, in the form in which they go out.
 
@@ -102,6 +114,41 @@ class IdSpace:
         numbers, are_numbers = numbers_of_uuids(raw, self.name)
         rows = zip(texts, numbers.tolist(), are_numbers.tolist(), strict=True)
         return [number if is_number else text for text, number, is_number in rows]
+
+    def column(self, texts: pd.Series[Any], *, optional: bool = False) -> pd.Series[Any]:
+        """Return a column of token ids, canonical text, in the form in which it goes out.
+
+        Parameters
+        ----------
+        texts : pandas.Series
+        optional : bool
+            Whether ids may be missing, for the dtype ``UInt64`` instead of ``uint64``.
+
+        Raises
+        ------
+        ConfigError
+            An id that is no integer of the space.
+
+        Examples
+        --------
+        >>> from ngdata._arguments.id_space import IdSpace
+        >>> space = IdSpace(as_integers=True)
+        >>> space.column(pd.Series(space.canonical_ids([7, 8]))).tolist()
+        [7, 8]
+        """
+        if not self.as_integers:
+            return texts
+        are_missing = texts.isna().to_numpy(np.bool_)
+        raw = id_bytes(pa.array(texts[~are_missing], pa.string()))
+        assert raw is not None
+        numbers, are_numbers = numbers_of_uuids(raw, self.name)
+        if not are_numbers.all():
+            bad = texts[~are_missing].iloc[int(are_numbers.argmin())]
+            raise foreign_id(bad, self.name)
+        rows = np.zeros(len(texts), np.uint64)
+        rows[~are_missing] = numbers
+        values: Any = pd.arrays.IntegerArray(rows, are_missing) if optional else rows
+        return pd.Series(values, index=texts.index, name=texts.name)
 
     def renamed(self, error: E) -> E:
         """Return an error about ids of the store, in which token ids are what goes out.
@@ -140,6 +187,14 @@ class IdSpace:
 
 UUIDS: Final = IdSpace()
 """What a client without settings for ids has."""
+
+
+def foreign_id(text: str, space: str) -> ConfigError:
+    """Return the error for a token in an answer whose id is no integer of the client's space."""
+    return ConfigError(
+        f"the answer has the token {not_a_number(text, space)}; read it with a client of "
+        'ids="uuid", the default of connect'
+    )
 
 
 @guarded

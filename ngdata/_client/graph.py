@@ -414,9 +414,12 @@ class AsyncGraph(AsyncGraphWrites):
         is_edge = answer.connection_id.notna()
         tokens = answer.loc[~is_edge, list(_TOKEN_COLUMNS)].reset_index(drop=True)
         connections = answer.loc[is_edge, list(edges.DEFAULT)]
-        return Subgraph(
-            tokens.astype({"flags": "int32", "depth": "int32"}), connections.reset_index(drop=True)
-        )
+        types = {"flags": "int32", "depth": "int32"}
+        if self._ids.as_integers:
+            # Each row of the answer is a token or a connection, and misses the ids of the other.
+            types |= {"token_id": "uint64"}
+            connections = connections.astype({"source_id": "uint64", "target_id": "uint64"})
+        return Subgraph(tokens.astype(types), connections.reset_index(drop=True))
 
     async def create_snapshot(self, label: str | None = None) -> str:
         """Store the present graph, complete and compressed, in the database; needs scipy.
@@ -509,7 +512,7 @@ class AsyncGraph(AsyncGraphWrites):
         True
         """
         row = await self._reader.frame(snapshot_reads.by_id(canonical_id(id)), cache, None)
-        return await in_daemon_thread(lambda: snapshots.load(row))
+        return await in_daemon_thread(lambda: snapshots.load(row, self._ids))
 
     async def diff_snapshots(
         self,

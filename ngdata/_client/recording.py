@@ -130,7 +130,7 @@ class Recording:
             The event is not in the queue, and will not be written.
         """
         if self._process != os.getpid():
-            raise _with_event(NGDataError(_FORKED), row)
+            raise _with_event(NGDataError(_FORKED), row, self.ids)
         queue = self._queue
         if self._lost:
             self.report(row)
@@ -141,7 +141,7 @@ class Recording:
         while (self._is_closed or self._lost) and self._withdraw(row):
             self.report(row)
             if self._is_closed:
-                raise _with_event(NGDataError(_CLOSED), row)
+                raise _with_event(NGDataError(_CLOSED), row, self.ids)
             queue.append(row)  # another thread has had the report
         # The loop is called for the first event, and again when a whole batch waits.
         waiting = len(queue)
@@ -185,7 +185,7 @@ class Recording:
             if self._lost:
                 self.report(row)
             if self._is_closed:
-                raise _with_event(NGDataError(_CLOSED), row)
+                raise _with_event(NGDataError(_CLOSED), row, self.ids)
             if is_in_loop or time.monotonic() > deadline:
                 raise self._full(row, is_in_loop=is_in_loop)
             time.sleep(_ROOM_INTERVAL)
@@ -203,7 +203,7 @@ class Recording:
             )
         else:
             error = OutOfResources(f"{waiting}, because {self.where} does not keep up; {here}")
-        return _with_event(error, row)
+        return _with_event(error, row, self.ids)
 
     def _abandon(self) -> None:
         """Set the waiting events aside, because the event loop that would write them is closed."""
@@ -221,7 +221,7 @@ class Recording:
         refusals: list[Refusal] = []
         try:
             refusals = self.collect()
-            raise_if_any(refusals, rows)
+            raise_if_any(refusals, self.ids, rows)
         except NGDataError:
             raise
         except BaseException:  # an interrupt, so they are still to be reported
@@ -431,8 +431,8 @@ def _emptied(items: deque[Any]) -> list[Any]:
     return removed
 
 
-def _with_event(error: NGDataError, row: EventRow) -> NGDataError:
-    error.unwritten = events_frame([row])
+def _with_event(error: NGDataError, row: EventRow, ids: IdSpace) -> NGDataError:
+    error.unwritten = events_frame([row], ids)
     return error
 
 
@@ -453,7 +453,7 @@ def _summary(count: int, reasons: list[str]) -> str:
     return f"{count:,} {events} not written: {'; '.join(reasons[:5])}{more}"
 
 
-def raise_if_any(refusals: list[Refusal], further: Sequence[EventRow] = ()) -> None:
+def raise_if_any(refusals: list[Refusal], ids: IdSpace, further: Sequence[EventRow] = ()) -> None:
     """Raise one error for several refusals, if there are any; the first decides its type.
 
     Its `unwritten` has their events, followed by `further`.
@@ -469,8 +469,8 @@ def raise_if_any(refusals: list[Refusal], further: Sequence[EventRow] = ()) -> N
         f"{summary}. The error's `unwritten` is a frame of them, for experience.bulk_create()"
     )
     error.sqlstate = first.sqlstate
-    error.unwritten = events_frame(rows)
-    raise error
+    error.unwritten = events_frame(rows, ids)
+    raise ids.renamed(error)
 
 
 class Recordings:
@@ -512,7 +512,8 @@ class Recordings:
 
         Not in `close`, which goes on if its caller is cancelled: nobody would see the error.
         """
-        raise_if_any([refusal for each in self._all() for refusal in each.collect()])
+        refusals = [refusal for each in self._all() for refusal in each.collect()]
+        raise_if_any(refusals, self._ids)
 
     def cut(self) -> None:
         """End all, in any thread."""

@@ -37,7 +37,7 @@ class AsyncTokenWrites(Namespace):
         metadata: Mapping[str, Any] | None = None,
         binary_data: bytes | None = None,
         token_id: TokenId | None = None,
-    ) -> str:
+    ) -> str | int:
         """Create one token.
 
         Parameters
@@ -54,12 +54,13 @@ class AsyncTokenWrites(Namespace):
         binary_data : bytes, optional
             The token's 64-byte record; stored, but not interpreted.
         token_id : id, optional
-            A random UUID by default.
+            By default a random UUID, or a random integer below 2**63 if the client's ids are
+            integers.
 
         Returns
         -------
-        str
-            The token's id.
+        str or int
+            The token's id; an integer if the client's ids are.
 
         Raises
         ------
@@ -83,7 +84,9 @@ class AsyncTokenWrites(Namespace):
             "binary_data": binary_data,
             "token_id": token_id,
         }
-        return await self._write_one(TOKENS, store.check_row(coords, values, self._ids))
+        row_id = await self._write_one(TOKENS, store.check_row(coords, values, self._ids))
+        created: str | int = self._ids.outgoing([row_id])[0]
+        return created
 
     async def bulk_create(
         self,
@@ -93,7 +96,7 @@ class AsyncTokenWrites(Namespace):
         coords: ArrayLike | None = None,
         initial: bool = False,
         progress: bool | None = None,
-    ) -> pd.Series[str]:
+    ) -> pd.Series[Any]:
         """Create a token per row: all of them in one transaction, or none.
 
         Parameters
@@ -116,7 +119,8 @@ class AsyncTokenWrites(Namespace):
         Returns
         -------
         pandas.Series
-            The tokens' ids (str), in order, on the frame's index.
+            The tokens' ids (str, or uint64 if the client's ids are integers), in order, on the
+            frame's index.
 
         Raises
         ------
@@ -141,7 +145,7 @@ class AsyncTokenWrites(Namespace):
             store.rows_per_copy,
             *([deferred_spatial_index] if as_flag(initial, "initial") else []),
         )
-        return as_series(ids, "token_id", frame)
+        return self._ids.column(as_series(ids, "token_id", frame))
 
     async def update(
         self,

@@ -10,10 +10,10 @@ from typing import Final
 import numpy as np
 import pyarrow as pa
 
+from ngdata._arguments.id_space import foreign_id
 from ngdata._arguments.ids import id_bytes, id_text
-from ngdata._arguments.integer_ids import not_a_number, numbers_of_uuids
+from ngdata._arguments.integer_ids import numbers_of_uuids
 from ngdata._query.model import Form, Kind, Query, Sent
-from ngdata.errors import ConfigError
 
 __all__ = ["plain_batch", "unpack_batch"]
 
@@ -84,10 +84,7 @@ def _numbers(raw: np.ndarray, id_space: str) -> pa.Array:
     if not are_numbers.all():
         row = int(are_numbers.argmin())
         (text,) = id_text(raw.reshape(-1, 16)[row]).to_pylist()
-        raise ConfigError(
-            f"the answer has the token {not_a_number(text, id_space)}; read it with a client of "
-            'ids="uuid", the default of connect'
-        )
+        raise foreign_id(text, id_space)
     return pa.array(numbers)
 
 

@@ -20,7 +20,7 @@ import os
 import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any, Final
 
 import numpy as np
@@ -203,7 +203,7 @@ class FieldTable:
     @cached_property
     def _arguments(self) -> tuple[tuple[str, Field], ...]:
         """The columns that `check_row` returns, and what it checks each by."""
-        key = Field(self.key, self.types["id"], default=new_id)
+        key = Field(self.key, self.key_type, default=partial(_new_id, self.key_type))
         return (("id", key), *((f.name, f) for f in self.fields if f.in_frames))
 
     def table(self, rows: Sequence[Mapping[str, Any]]) -> pa.Table:
@@ -233,13 +233,13 @@ def _checked_attribute(value: Any, name: str, value_type: ValueType) -> Any:
 
 
 def _within(value_type: ValueType, ids: IdSpace) -> ValueType:
-    return TokenUuid(ids) if isinstance(value_type, TokenUuid) else value_type
+    return replace(value_type, space=ids) if isinstance(value_type, TokenUuid) else value_type
 
 
 def _key_column(frame: pd.DataFrame, name: str, value_type: ValueType) -> pa.Array:
     """Return the ids of new rows: those in the frame, and generated ones where it has none."""
     if name not in frame:
-        return new_ids(len(frame))
+        return _new_ids(value_type, len(frame))
     ids = value_type.check_column(frame[name], name)
     text = ids.to_pandas()
     repeated = first_true((text.duplicated() & text.notna()).to_numpy())
@@ -248,7 +248,20 @@ def _key_column(frame: pd.DataFrame, name: str, value_type: ValueType) -> pa.Arr
         raise IntegrityError(
             f"{name} {text[repeated]} appears in rows {first} and {repeated}; nothing was written"
         )
-    return pc.coalesce(ids.cast(pa.large_string()), new_ids(len(frame)))
+    return pc.coalesce(ids.cast(pa.large_string()), _new_ids(value_type, len(frame)))
+
+
+def _new_ids(value_type: ValueType, count: int) -> pa.Array:
+    if isinstance(value_type, TokenUuid) and value_type.space.as_integers:
+        return value_type.space.new_ids(count)
+    return new_ids(count)
+
+
+def _new_id(value_type: ValueType) -> str:
+    if isinstance(value_type, TokenUuid) and value_type.space.as_integers:
+        token_id: str = value_type.space.new_ids(1)[0].as_py()
+        return token_id
+    return new_id()
 
 
 def new_id() -> str:
@@ -280,7 +293,7 @@ TOKENS: Final = FieldTable(
         Field("coord_y", Coordinates(), required=True, in_frames=False),
         Field("coord_z", Coordinates(), required=True, in_frames=False),
     ),
-    TokenUuid(),
+    TokenUuid(is_new=True),
 )
 """Frames and arguments have points on levels instead of coordinates: see `ngdata._store.tokens`."""
 

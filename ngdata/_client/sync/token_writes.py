@@ -38,7 +38,7 @@ class TokenWrites(SyncWrapper[WritesT]):
         metadata: Mapping[str, Any] | None = None,
         binary_data: bytes | None = None,
         token_id: TokenId | None = None,
-    ) -> str:
+    ) -> str | int:
         """Create one token.
 
         Parameters
@@ -55,12 +55,13 @@ class TokenWrites(SyncWrapper[WritesT]):
         binary_data : bytes, optional
             The token's 64-byte record; stored, but not interpreted.
         token_id : id, optional
-            A random UUID by default.
+            By default a random UUID, or a random integer below 2**63 if the client's ids are
+            integers.
 
         Returns
         -------
-        str
-            The token's id.
+        str or int
+            The token's id; an integer if the client's ids are.
 
         Raises
         ------
@@ -96,7 +97,7 @@ class TokenWrites(SyncWrapper[WritesT]):
         coords: ArrayLike | None = None,
         initial: bool = False,
         progress: bool | None = None,
-    ) -> pd.Series[str]:
+    ) -> pd.Series[Any]:
         """Create a token per row: all of them in one transaction, or none.
 
         Parameters
@@ -119,7 +120,8 @@ class TokenWrites(SyncWrapper[WritesT]):
         Returns
         -------
         pandas.Series
-            The tokens' ids (str), in order, on the frame's index.
+            The tokens' ids (str, or uint64 if the client's ids are integers), in order, on the
+            frame's index.
 
         Raises
         ------
