@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Final
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
 
 import numpy as np
 import pandas as pd
@@ -17,7 +17,7 @@ from ngdata._arguments.numbers import as_flag, as_float
 from ngdata._arguments.shown import shown
 from ngdata._arguments.times import Time, as_utc
 from ngdata._client.experience_writes import AsyncExperienceWrites, with_duration
-from ngdata._query import events, joins, trajectories
+from ngdata._query import events, joins, overview, trajectories
 from ngdata._query.boxes import Box, Window
 from ngdata._query.events import EventFilter
 from ngdata._query.filters import TokenFilter
@@ -106,6 +106,29 @@ class AsyncExperience(AsyncExperienceWrites):
         query = events.window(where, limit, columns)
         answer = await self._reader.frame(query, cache, max_rows)
         return _flat(answer) if is_flat else answer
+
+    async def describe(self, *, cache: CacheMode | None = None) -> pd.DataFrame:
+        """Return a row per type of events: how many there are, their time span and rewards.
+
+        Parameters
+        ----------
+        cache : {"strict", "ttl", "off"}, optional
+            Cache mode; the client's by default.
+
+        Returns
+        -------
+        pandas.DataFrame
+            ``event_type`` (str), ``events`` (int64), ``first_time``, ``last_time``
+            (datetime64[us, UTC]), ``total_reward``, ``mean_reward`` (float64); by type.  Counts and
+            times are exact, rewards are rounded.
+
+        Examples
+        --------
+        >>> overview = await ang.experience.describe()
+        >>> overview.columns.tolist()[:4]
+        ['event_type', 'events', 'first_time', 'last_time']
+        """
+        return await self._reader.frame(overview.events(), cache, None)
 
     async def events_around(
         self,
@@ -410,6 +433,7 @@ class AsyncExperience(AsyncExperienceWrites):
         end: Time | None = None,
         event_type: str | Sequence[str] | None = None,
         token_type: str | Sequence[str] | None = None,
+        where: Mapping[str, Any] | None = None,
         limit: int | None = None,
         max_rows: MaxRows = ...,
         cache: CacheMode | None = None,
@@ -424,6 +448,8 @@ class AsyncExperience(AsyncExperienceWrites):
             As in `get_events`.
         token_type : str or sequence of str, optional
             Keep tokens of this type, or of any of these.
+        where : mapping, optional
+            Keep tokens whose metadata contain these keys with these values, as in `Tokens.find`.
         limit : int, optional
             Return only the first rows by id.
         max_rows : int or None, optional
@@ -457,8 +483,8 @@ class AsyncExperience(AsyncExperienceWrites):
         [[2.0, 1.0]]
         """
         box = Box.of(min_coords, max_coords, level)
-        where = EventFilter(start, end, event_type)
-        query = joins.activity(box, TokenFilter(token_type), where, limit)
+        events = EventFilter(start, end, event_type)
+        query = joins.activity(box, TokenFilter(token_type, where), events, limit)
         return await self._reader.frame(query, cache, max_rows)
 
     async def mean_position(

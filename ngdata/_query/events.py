@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final, Self
 
 from ngdata._arguments.id_space import IdSpace, TokenIds
@@ -14,8 +14,9 @@ from ngdata._arguments.shown import shown
 from ngdata._arguments.texts import as_texts
 from ngdata._arguments.times import EPOCH, MICROSECOND, Time, first_microsecond
 from ngdata._query import literals as sql
+from ngdata._query.asked import Asked
 from ngdata._query.boxes import SPATIAL_INDEX, Box, Window
-from ngdata._query.filters import any_of, row_limit, where_clause
+from ngdata._query.filters import any_of, checked_limit, row_limit, where_clause
 from ngdata._query.model import FEW_IDS, MISSING_ID, Column, Kind, Query, choose, select_list
 from ngdata.errors import InvalidQueryError
 
@@ -151,23 +152,31 @@ class EventFilter:
         if self.within is not None:
             selective = (low, high, self.token_ids, self.trajectory_id)
             few_events = few_events or any(value is not None for value in selective)
-            conditions.append(in_region(self.within.conditions(), few_events))
+            conditions.append(in_region(SPATIAL_INDEX, self.within.conditions(), few_events))
         return conditions
+
+    def asked(self) -> Asked:
+        """Return what the filter asks for."""
+        # Plain since __post_init__.
+        types: Any = self.event_type
+        low: Any = self.start
+        high: Any = self.end
+        return Asked("events", types, low, high).within(self.within)
 
     def relations(self) -> tuple[str, ...]:
         """Return the tables that the conditions read."""
         return (EVENTS,) if self.within is None else (EVENTS, SPATIAL_INDEX)
 
 
-def in_region(conditions: Sequence[str], few_events: bool) -> str:
-    """Write the condition that an event's token is in the region with these conditions.
+def in_region(source: str, conditions: Sequence[str], few_events: bool) -> str:
+    """Write the condition that an event's token is among the rows of `source` with these conditions.
 
     The planner estimates one row for a region, and none for today's few events: left to itself, it
     may read either of them again for each row of the other.  So if few events are read, the region
     is read once and hashed, as the operand of IS TRUE always is; else each of its tokens leads to
     its events through their index.
     """
-    tokens = f"SELECT token_id FROM {SPATIAL_INDEX}{where_clause(conditions)} OFFSET 0"
+    tokens = f"SELECT token_id FROM {source}{where_clause(conditions)} OFFSET 0"
     return f"(e.token_id IN ({tokens})) IS TRUE" if few_events else f"e.token_id IN ({tokens})"
 
 
@@ -184,11 +193,13 @@ def keyed_window(where: EventFilter) -> Query:
 
 
 def _window(where: EventFilter, limit: int | None, selected: dict[Column, str]) -> Query:
+    limit = checked_limit(limit)
     statement = (
         f"SELECT {select_list(selected)} FROM {EVENTS} AS e{where_clause(where.conditions())}"
         f" ORDER BY {ORDER}{row_limit(limit)}"
     )
-    return Query(statement, tuple(selected), where.relations())
+    asked = None if limit == 0 else where.asked()
+    return Query(statement, tuple(selected), where.relations(), asked=asked)
 
 
 def recent(count: int, columns: Sequence[str] | None = None) -> Query:
@@ -201,7 +212,9 @@ def recent(count: int, columns: Sequence[str] | None = None) -> Query:
         f" LIMIT {count}"
     )
     statement = f"SELECT {select_list(selected)} FROM ({newest}) AS e ORDER BY {ORDER}"
-    return Query(statement, tuple(selected), (EVENTS,), is_lookup=count <= FEW_IDS)
+    return Query(
+        statement, tuple(selected), (EVENTS,), is_lookup=count <= FEW_IDS, asked=Asked("events")
+    )
 
 
 def around(
@@ -218,6 +231,7 @@ def around(
     A column ``offset`` has the microseconds since that time.
     """
     selected = choose({**COLUMNS, _OFFSET: _SINCE_MOMENT}, columns, _DEFAULT_AROUND)
+    limit = checked_limit(limit)
     missing_id = "NULL::text"
     if event_id is None:
         assert time is not None
@@ -237,7 +251,25 @@ def around(
         f" LEFT JOIN {EVENTS} AS e ON {' AND '.join(conditions)}"
         f" WHERE m.moment IS NULL OR e.id IS NOT NULL ORDER BY {ORDER}{row_limit(limit)}"
     )
-    return Query(statement, tuple(selected), where.relations(), id_noun="event")
+    asked = where.asked()
+    if time is not None:
+        # The last time is included.
+        asked = replace(asked, start=_moved(time, -before), end=_moved(time, after + MICROSECOND))
+    return Query(
+        statement,
+        tuple(selected),
+        where.relations(),
+        id_noun="event",
+        asked=None if limit == 0 else asked,
+    )
+
+
+def _moved(time: dt.datetime, by: dt.timedelta) -> dt.datetime | None:
+    """Return another time; None if Python knows no such time."""
+    try:
+        return time + by
+    except OverflowError:
+        return None
 
 
 def rewards(step: dt.timedelta, where: EventFilter) -> Query:
@@ -252,7 +284,7 @@ def rewards(step: dt.timedelta, where: EventFilter) -> Query:
         Column("total_reward", Kind.FLOAT),
         Column("mean_reward", Kind.FLOAT),
     )
-    return Query(statement, columns, where.relations(), has_limit=False)
+    return Query(statement, columns, where.relations(), has_limit=False, asked=where.asked())
 
 
 def time_step(step: dt.timedelta) -> str:

@@ -13,15 +13,25 @@ from ngdata._arguments.levels import Level, level_index
 from ngdata._arguments.numbers import non_negative, positive
 from ngdata._arguments.shown import guarded, shown
 from ngdata._query import literals as sql
-from ngdata._query.boxes import SPATIAL_INDEX, Box, Point, as_point, point_sql, search_box
+from ngdata._query.asked import Asked, Sphere
+from ngdata._query.attributes import ATTRIBUTES, IndexRows
+from ngdata._query.boxes import Box, as_point, point_sql, search_box
 from ngdata._query.filters import TokenFilter, checked_limit, row_limit, where_clause
-from ngdata._query.model import FEW_IDS, FEW_ROWS, Column, Kind, Query, Region, choose, select_list
+from ngdata._query.model import (
+    FEW_IDS,
+    FEW_ROWS,
+    LEVELS,
+    Column,
+    Kind,
+    Query,
+    Region,
+    choose,
+    select_list,
+)
 from ngdata._query.wire_format import compact
 from ngdata.errors import InvalidQueryError
 
 __all__ = ["Pages", "count", "density", "nearest", "region", "within_radius"]
-
-_RELATIONS: Final = (SPATIAL_INDEX,)
 
 Pages: TypeAlias = "tuple[int, int | None]"
 """The first page of a range of the table, and the page after its last; None for no end."""
@@ -37,7 +47,12 @@ _COLUMNS: Final = {
     Column("flags", Kind.INTEGER): "flags",
     Column("timestamp", Kind.TIME): '"timestamp"',
 }
-_WITH_DISTANCE: Final = {**_COLUMNS, Column("distance", Kind.FLOAT): "distance"}
+_DEFAULT: Final = tuple(column.name for column in _COLUMNS)
+_ALL: Final = _COLUMNS | ATTRIBUTES
+
+_DISTANCE: Final = {Column("distance", Kind.FLOAT): "distance"}
+_DEFAULT_WITH_DISTANCE: Final = (*_DEFAULT, "distance")
+_ALL_WITH_DISTANCE: Final = _COLUMNS | _DISTANCE | ATTRIBUTES
 
 
 def region(
@@ -58,41 +73,44 @@ def region(
     pages : Pages, optional
         Read only the tokens on these pages, by a scan without the index.
     """
-    selected, limit = choose(_COLUMNS, columns), checked_limit(limit)
+    selected = choose(_ALL, columns, _DEFAULT, metadata="metadata")
+    source, limit = IndexRows.of(where, selected), checked_limit(limit)
     limit_clause = row_limit(limit)
     is_small = limit is not None and limit <= FEW_ROWS
     select, sent = compact(selected, box.level, is_small=is_small)
-    place = box.conditions() if pages is None else _on_pages(box, pages)
-    rows = f"FROM {SPATIAL_INDEX}{where_clause([*place, *where.conditions(), *conditions])}"
+    place = source.conditions(box) if pages is None else _on_pages(source, box, pages)
+    rows = f"FROM {source.sql}{where_clause([*place, *conditions])}"
     if limit_clause:
         # By the table's column, a uuid: the same order as that of its text, but cheaper.
         rows += f" ORDER BY spatial_index.token_id{limit_clause}"
     return Query(
         f"SELECT {select} {rows}",
         tuple(selected),
-        _RELATIONS,
+        (*source.relations, LEVELS),
         None if limit_clause or conditions else Region(box, where),
         sent=sent,
         plain_sql=f"SELECT {select_list(selected)} {rows}" if sent else None,
         is_small=is_small,
+        level=box.level,
+        asked=None if limit == 0 else Asked.tokens(box.level, box, where),
     )
 
 
-def _on_pages(box: Box, pages: Pages) -> list[str]:
+def _on_pages(source: IndexRows, box: Box, pages: Pages) -> list[str]:
     first, end = pages
-    conditions = [f"level = {box.level}", f"ctid >= '({int(first)},0)'::tid"]
+    conditions = [f"level = {box.level}", f"spatial_index.ctid >= '({int(first)},0)'::tid"]
     if end is not None:
-        conditions.append(f"ctid < '({int(end)},0)'::tid")
-    return conditions + box.comparisons()
+        conditions.append(f"spatial_index.ctid < '({int(end)},0)'::tid")
+    return conditions + box.comparisons() + source.conditions()
 
 
 def count(box: Box, where: TokenFilter) -> Query:
     """Count the tokens in a closed box."""
+    source = IndexRows.of(where)
     return Query(
-        f'SELECT count(*) AS "count" FROM {SPATIAL_INDEX}'
-        f"{where_clause(box.conditions() + where.conditions())}",
+        f'SELECT count(*) AS "count" FROM {source.sql}{where_clause(source.conditions(box))}',
         (Column("count", Kind.INTEGER),),
-        _RELATIONS,
+        source.relations,
         is_small=True,
     )
 
@@ -112,28 +130,33 @@ def nearest(
     read, then the ones with the least ids are kept.
     """
     centre = as_point(point)
-    selected = choose(_WITH_DISTANCE, columns)
-    conditions = [f"level = {level_index(level)}", *where.conditions()]
+    selected = choose(_ALL_WITH_DISTANCE, columns, _DEFAULT_WITH_DISTANCE, metadata="metadata")
+    source, level_number = IndexRows.of(where, selected), level_index(level)
+    conditions = [f"level = {level_number}", *source.conditions()]
+    sphere = None
     if max_distance is not None:
-        conditions += _within(centre, non_negative(max_distance, "max_distance"))
+        sphere = Sphere(centre, non_negative(max_distance, "max_distance"))
+        conditions += _within(sphere)
     distance = f"geom <<->> {point_sql(centre)}"
     count = positive(k, "k")
     is_small = count <= FEW_ROWS
     # With a filter, many tokens may be nearer than those that pass it.
     is_lookup = count <= FEW_IDS and len(conditions) == 1
-    select, sent = compact(selected, level_index(level), is_small=is_small)
+    select, sent = compact(selected, level_number, is_small=is_small)
     statement = (
-        f"SELECT {select} FROM (SELECT *, {distance} AS distance FROM {SPATIAL_INDEX}"
+        f"SELECT {select} FROM (SELECT *, {distance} AS distance FROM {source.sql}"
         f"{where_clause(conditions)} ORDER BY {distance} FETCH FIRST {count} ROWS WITH TIES)"
         f" AS nearest ORDER BY nearest.distance, nearest.token_id LIMIT {count}"
     )
     return Query(
         statement,
         tuple(selected),
-        _RELATIONS,
+        (*source.relations, LEVELS),
         sent=sent,
         is_small=is_small,
         is_lookup=is_lookup,
+        level=level_number,
+        asked=Asked.tokens(level_number, sphere, where),
     )
 
 
@@ -147,25 +170,31 @@ def within_radius(
 ) -> Query:
     """Read the tokens in a closed sphere, by distance, then id; `limit` keeps the first by id."""
     centre, limit = as_point(point), checked_limit(limit)
-    selected = choose(_WITH_DISTANCE, columns)
-    conditions = [
-        f"level = {level_index(level)}",
-        *_within(centre, non_negative(radius, "radius")),
-        *where.conditions(),
-    ]
+    sphere = Sphere(centre, non_negative(radius, "radius"))
+    selected = choose(_ALL_WITH_DISTANCE, columns, _DEFAULT_WITH_DISTANCE, metadata="metadata")
+    source, level_number = IndexRows.of(where, selected), level_index(level)
+    conditions = [f"level = {level_number}", *_within(sphere), *source.conditions()]
     inside = (
-        f"SELECT *, geom <<->> {point_sql(centre)} AS distance FROM {SPATIAL_INDEX}"
+        f"SELECT *, geom <<->> {point_sql(centre)} AS distance FROM {source.sql}"
         f"{where_clause(conditions)}"
     )
     limit_clause = row_limit(limit)
     if limit_clause:
         inside += f" ORDER BY token_id{limit_clause}"
     is_small = limit is not None and limit <= FEW_ROWS
-    select, sent = compact(selected, level_index(level), is_small=is_small)
+    select, sent = compact(selected, level_number, is_small=is_small)
     statement = (
         f"SELECT {select} FROM ({inside}) AS inside ORDER BY inside.distance, inside.token_id"
     )
-    return Query(statement, tuple(selected), _RELATIONS, sent=sent, is_small=is_small)
+    return Query(
+        statement,
+        tuple(selected),
+        (*source.relations, LEVELS),
+        sent=sent,
+        is_small=is_small,
+        level=level_number,
+        asked=None if limit == 0 else Asked.tokens(level_number, sphere, where),
+    )
 
 
 def density(
@@ -193,12 +222,15 @@ def density(
         f' AS "{axis.lower()}"'
         for axis, edges in zip("XYZ", (x, y, z), strict=True)
     )
+    source = IndexRows.of(where)
     statement = (
-        f'SELECT {cells}, count(*) AS "count" FROM {SPATIAL_INDEX}'
-        f"{where_clause(grid.conditions() + where.conditions())} GROUP BY 1, 2, 3 ORDER BY 1, 2, 3"
+        f'SELECT {cells}, count(*) AS "count" FROM {source.sql}'
+        f"{where_clause(source.conditions(grid))} GROUP BY 1, 2, 3 ORDER BY 1, 2, 3"
     )
     columns = tuple(Column(name, Kind.INTEGER) for name in ("x", "y", "z", "count"))
-    return Query(statement, columns, _RELATIONS), (x, y, z)
+    asked = Asked.tokens(box.level, box, where)
+    relations = (*source.relations, LEVELS)
+    return Query(statement, columns, relations, level=box.level, asked=asked), (x, y, z)
 
 
 @guarded
@@ -231,15 +263,15 @@ def _above(value: float) -> float:
     return math.nextafter(value, math.inf)
 
 
-def _within(centre: Point, radius: float) -> list[str]:
+def _within(sphere: Sphere) -> list[str]:
     # A computed distance may be too small by a few ulps, and below 1e-160, where squares underflow,
     # by any amount: the box must hold every point whose computed distance can equal the radius.
     # nextafter(c - radius) is not enough: if the difference is 0, the box must hold -1e-20 too.
-    reach = radius * (1 + 8 * sys.float_info.epsilon) + 1e-160
-    x, y, z = centre
+    reach = sphere.radius * (1 + 8 * sys.float_info.epsilon) + 1e-160
+    x, y, z = sphere.center
     low = (_below(x - reach), _below(y - reach), _below(z - reach))
     high = (_above(x + reach), _above(y + reach), _above(z + reach))
     return [
         f"geom &&& {search_box(low, high)}",
-        f"geom <<->> {point_sql(centre)} <= {sql.float8(radius)}",
+        f"geom <<->> {point_sql(sphere.center)} <= {sql.float8(sphere.radius)}",
     ]

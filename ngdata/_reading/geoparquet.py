@@ -21,13 +21,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from ngdata._connections.threads import in_daemon_thread, uninterrupted
-from ngdata._query.model import Column, Kind, Query
+from ngdata._query.model import Column, Kind, Query, is_metadata_key
 from ngdata._reading.atomic_file import AtomicFile, target_path, write_error
 from ngdata._reading.reader import Reader
 
 __all__ = ["columns_to_read", "write"]
 
 _GEOMETRY: Final = "geometry"
+_OPTIONAL: Final = ("metadata", "binary_data")
 _AXES: Final = ("x", "y", "z")
 
 # Byte order (1: little-endian), type (1001: point with z, in ISO's numbering), coordinates.
@@ -40,6 +41,7 @@ _TYPES: Final = {
     Kind.FLOAT: pa.float64(),
     Kind.INTEGER: pa.int32(),
     Kind.TIME: pa.timestamp("us", tz="UTC"),
+    Kind.BYTES: pa.binary(),
 }
 
 
@@ -78,7 +80,12 @@ class _RegionFile:
 
     def __init__(self, file: AtomicFile, columns: Sequence[Column]) -> None:
         self._file = file
-        fields = [pa.field(c.name, _TYPES[c.kind], nullable=False) for c in columns]
+        fields = [
+            pa.field(
+                c.name, _TYPES[c.kind], nullable=c.name in _OPTIONAL or is_metadata_key(c.name)
+            )
+            for c in columns
+        ]
         self._schema = pa.schema([*fields, pa.field(_GEOMETRY, pa.binary(), nullable=False)])
         self._writer: pq.ParquetWriter | None = None
         self._low = np.full(3, np.inf)

@@ -75,6 +75,7 @@ OWN = {
     "tokens.to_dask": {"npartitions": 1},
     "experience.to_dask": {"npartitions": 1},
     "experience.resample_rewards": {"start": 0, "end": 1000},
+    "tokens.join": {"frame": lambda store: {"token_id": store.ids}},
     "tokens.update": {"weight": 2.0},
     "tokens.delete": {"ids": UNKNOWN},
     "tokens.bulk_create": {"frame": {"x": [1.0], "y": [1.0], "z": [1.0]}},
