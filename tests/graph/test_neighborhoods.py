@@ -247,7 +247,7 @@ def test_invalid_arguments_of_subgraph(store, tokens, connections):
     nobody = str(uuid.uuid4())
     with pytest.raises(NotFoundError, match=nobody):
         store.graph.subgraph([tokens[0], nobody])
-    for depth in (-1, 33, False, 1.5):
+    for depth in (-1, 2**31, False, 1.5):
         with pytest.raises(InvalidQueryError, match="depth"):
             store.graph.subgraph(tokens[0], depth)
     with pytest.raises(InvalidQueryError, match="direction"):
