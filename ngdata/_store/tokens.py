@@ -18,7 +18,7 @@ from ngdata._query.boxes import MAX_COORDINATE, SPATIAL_INDEX, Box, as_point, un
 from ngdata._query.filters import where_clause
 from ngdata._store.changes import Assignment, FrameChanges, assignments, frame_changes
 from ngdata._store.fields import TOKENS
-from ngdata._store.input_frames import Frame, as_dataframe
+from ngdata._store.input_frames import Frame, as_dataframe, with_points
 from ngdata._store.value_types import Integer, Number, first_true, invalid_value
 from ngdata.errors import InvalidQueryError
 
@@ -56,6 +56,7 @@ def check_frame(frame: Frame, level: Any, coords: Any, ids: IdSpace = UUIDS) -> 
         The first bad value, with its row.
     """
     if coords is None:
+        frame = with_points(frame)
         tokens = as_dataframe(frame, (*_AXES, *TOKENS.required), TOKENS.optional)
         points = np.full((len(tokens), 8, 3), np.nan)
         points[:, level_index(level)] = np.column_stack(
@@ -116,7 +117,9 @@ def check_changes(frame: Frame, level: Any, ids: IdSpace = UUIDS) -> FrameChange
         The first bad value, with its row.
     """
     attributes = [name for name in TOKENS.optional if name != TOKENS.key]
-    tokens = as_dataframe(frame, (TOKENS.key,), (*attributes, *_AXES, "level", "coords"))
+    tokens = as_dataframe(
+        with_points(frame), (TOKENS.key,), (*attributes, *_AXES, "level", "coords")
+    )
     columns = TOKENS.check_changes(tokens, ids)
     given_level = level_index(level)
     axes = [axis for axis in _AXES if axis in tokens]
