@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import uuid
-from collections.abc import Iterable, Sequence, Sized
+from collections.abc import Collection, Iterable, Sequence
 from typing import Any, Final
 
 import numpy as np
@@ -111,7 +111,7 @@ def as_numbers(values: Any, name: str) -> tuple[np.ndarray, np.ndarray | None]:
         missing.append(is_missing(item))
         number = 0 if missing[-1] else whole_number(item)
         if number is None:
-            rest = list(items)[position:] if isinstance(items, Sized) else [item]
+            rest: list[Any] = list(items)[position:] if isinstance(items, Collection) else [item]
             raise _not_an_integer(rest, position, name)
         numbers.append(number)
     are_missing = np.array(missing, np.bool_)

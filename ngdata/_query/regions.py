@@ -13,15 +13,26 @@ from ngdata._arguments.levels import Level, level_index
 from ngdata._arguments.numbers import non_negative, positive
 from ngdata._arguments.shown import guarded, shown
 from ngdata._query import literals as sql
-from ngdata._query.boxes import SPATIAL_INDEX, Box, Point, as_point, point_sql, search_box
+from ngdata._query.asked import Asked, Sphere
+from ngdata._query.boxes import SPATIAL_INDEX, Box, as_point, point_sql, search_box
 from ngdata._query.filters import TokenFilter, checked_limit, row_limit, where_clause
-from ngdata._query.model import FEW_IDS, FEW_ROWS, Column, Kind, Query, Region, choose, select_list
+from ngdata._query.model import (
+    FEW_IDS,
+    FEW_ROWS,
+    LEVELS,
+    Column,
+    Kind,
+    Query,
+    Region,
+    choose,
+    select_list,
+)
 from ngdata._query.wire_format import compact
 from ngdata.errors import InvalidQueryError
 
 __all__ = ["Pages", "count", "density", "nearest", "region", "within_radius"]
 
-_RELATIONS: Final = (SPATIAL_INDEX,)
+_RELATIONS: Final = (SPATIAL_INDEX, LEVELS)
 
 Pages: TypeAlias = "tuple[int, int | None]"
 """The first page of a range of the table, and the page after its last; None for no end."""
@@ -75,6 +86,8 @@ def region(
         sent=sent,
         plain_sql=f"SELECT {select_list(selected)} {rows}" if sent else None,
         is_small=is_small,
+        level=box.level,
+        asked=None if limit == 0 else Asked.tokens(box.level, box, where),
     )
 
 
@@ -92,7 +105,7 @@ def count(box: Box, where: TokenFilter) -> Query:
         f'SELECT count(*) AS "count" FROM {SPATIAL_INDEX}'
         f"{where_clause(box.conditions() + where.conditions())}",
         (Column("count", Kind.INTEGER),),
-        _RELATIONS,
+        (SPATIAL_INDEX,),
         is_small=True,
     )
 
@@ -113,15 +126,18 @@ def nearest(
     """
     centre = as_point(point)
     selected = choose(_WITH_DISTANCE, columns)
-    conditions = [f"level = {level_index(level)}", *where.conditions()]
+    level_number = level_index(level)
+    conditions = [f"level = {level_number}", *where.conditions()]
+    sphere = None
     if max_distance is not None:
-        conditions += _within(centre, non_negative(max_distance, "max_distance"))
+        sphere = Sphere(centre, non_negative(max_distance, "max_distance"))
+        conditions += _within(sphere)
     distance = f"geom <<->> {point_sql(centre)}"
     count = positive(k, "k")
     is_small = count <= FEW_ROWS
     # With a filter, many tokens may be nearer than those that pass it.
     is_lookup = count <= FEW_IDS and len(conditions) == 1
-    select, sent = compact(selected, level_index(level), is_small=is_small)
+    select, sent = compact(selected, level_number, is_small=is_small)
     statement = (
         f"SELECT {select} FROM (SELECT *, {distance} AS distance FROM {SPATIAL_INDEX}"
         f"{where_clause(conditions)} ORDER BY {distance} FETCH FIRST {count} ROWS WITH TIES)"
@@ -134,6 +150,8 @@ def nearest(
         sent=sent,
         is_small=is_small,
         is_lookup=is_lookup,
+        level=level_number,
+        asked=Asked.tokens(level_number, sphere, where),
     )
 
 
@@ -147,10 +165,11 @@ def within_radius(
 ) -> Query:
     """Read the tokens in a closed sphere, by distance, then id; `limit` keeps the first by id."""
     centre, limit = as_point(point), checked_limit(limit)
-    selected = choose(_WITH_DISTANCE, columns)
+    sphere = Sphere(centre, non_negative(radius, "radius"))
+    selected, level_number = choose(_WITH_DISTANCE, columns), level_index(level)
     conditions = [
-        f"level = {level_index(level)}",
-        *_within(centre, non_negative(radius, "radius")),
+        f"level = {level_number}",
+        *_within(sphere),
         *where.conditions(),
     ]
     inside = (
@@ -161,11 +180,19 @@ def within_radius(
     if limit_clause:
         inside += f" ORDER BY token_id{limit_clause}"
     is_small = limit is not None and limit <= FEW_ROWS
-    select, sent = compact(selected, level_index(level), is_small=is_small)
+    select, sent = compact(selected, level_number, is_small=is_small)
     statement = (
         f"SELECT {select} FROM ({inside}) AS inside ORDER BY inside.distance, inside.token_id"
     )
-    return Query(statement, tuple(selected), _RELATIONS, sent=sent, is_small=is_small)
+    return Query(
+        statement,
+        tuple(selected),
+        _RELATIONS,
+        sent=sent,
+        is_small=is_small,
+        level=level_number,
+        asked=None if limit == 0 else Asked.tokens(level_number, sphere, where),
+    )
 
 
 def density(
@@ -198,7 +225,8 @@ def density(
         f"{where_clause(grid.conditions() + where.conditions())} GROUP BY 1, 2, 3 ORDER BY 1, 2, 3"
     )
     columns = tuple(Column(name, Kind.INTEGER) for name in ("x", "y", "z", "count"))
-    return Query(statement, columns, _RELATIONS), (x, y, z)
+    asked = Asked.tokens(box.level, box, where)
+    return Query(statement, columns, _RELATIONS, level=box.level, asked=asked), (x, y, z)
 
 
 @guarded
@@ -231,15 +259,15 @@ def _above(value: float) -> float:
     return math.nextafter(value, math.inf)
 
 
-def _within(centre: Point, radius: float) -> list[str]:
+def _within(sphere: Sphere) -> list[str]:
     # A computed distance may be too small by a few ulps, and below 1e-160, where squares underflow,
     # by any amount: the box must hold every point whose computed distance can equal the radius.
     # nextafter(c - radius) is not enough: if the difference is 0, the box must hold -1e-20 too.
-    reach = radius * (1 + 8 * sys.float_info.epsilon) + 1e-160
-    x, y, z = centre
+    reach = sphere.radius * (1 + 8 * sys.float_info.epsilon) + 1e-160
+    x, y, z = sphere.center
     low = (_below(x - reach), _below(y - reach), _below(z - reach))
     high = (_above(x + reach), _above(y + reach), _above(z + reach))
     return [
         f"geom &&& {search_box(low, high)}",
-        f"geom <<->> {point_sql(centre)} <= {sql.float8(radius)}",
+        f"geom <<->> {point_sql(sphere.center)} <= {sql.float8(sphere.radius)}",
     ]

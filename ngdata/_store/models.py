@@ -1,4 +1,4 @@
-"""The six tables as SQLAlchemy models, and the tables behind the cache.
+"""The six tables as SQLAlchemy models, the levels, and the tables behind the cache.
 
 Partitions, triggers and functions, which a model cannot express, are in the migrations alone;
 ``alembic check`` and a catalog test keep models and migrations equal, and ``tests/store/test_fields.py``
@@ -133,6 +133,14 @@ class TokenModel(Entity, Base):
         CheckConstraint("flags >= 0", name="flags_not_negative"),
         _finite_time(),
         _finite("weight"),
+        # Partial, so that a token without metadata costs nothing.
+        Index(
+            None,
+            "metadata",
+            postgresql_using="gin",
+            postgresql_ops={"metadata": "jsonb_path_ops"},
+            postgresql_where=text("metadata IS NOT NULL"),
+        ),
         {"schema": "tokens"},
     )
 
@@ -329,6 +337,17 @@ class EventModel(Entity, Base):
     metadata_: Mapped[dict[str, Any] | None] = mapped_column("metadata")
     created_at: Mapped[dt.datetime] = mapped_column(server_default=_NOW)
 
+
+# Not a model: a migration writes its eight rows, and `set_level` changes their units and descriptions.
+Table(
+    "levels",
+    Base.metadata,
+    Column("level", Integer(), primary_key=True, autoincrement=False),
+    Column("name", Text(), nullable=False),
+    Column("unit", Text()),
+    Column("description", Text()),
+    schema="tokens",
+)
 
 # Not models: their rows have no key, and only triggers and migrations write them.
 Table(

@@ -167,6 +167,13 @@ def test_each_revision_adds_and_removes_the_versions_of_its_relations(empty_data
         migrate.upgrade(empty_database, step)
         assert run(empty_database, versions) == [(relation,) for relation in relations]
         expected.append(relations)
+    without_redis = [relation for relation in relations if relation != "redis"]
+    migrate.upgrade(empty_database, "0007")
+    assert run(empty_database, versions) == [
+        (relation,) for relation in sorted([*without_redis, "tokens.levels"])
+    ]
+    migrate.downgrade(empty_database, "0006")
+    assert run(empty_database, versions) == [(relation,) for relation in without_redis]
     for step, relations in list(zip(added, expected, strict=True))[-2::-1]:
         migrate.downgrade(empty_database, step)
         assert run(empty_database, versions) == [(relation,) for relation in relations]

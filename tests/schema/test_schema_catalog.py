@@ -7,6 +7,7 @@ import asyncpg
 import pytest
 from sqlalchemy import CheckConstraint
 
+from ngdata._arguments.levels import LEVELS
 from ngdata._store.models import Base
 
 
@@ -36,6 +37,22 @@ def test_a_partition_per_level_each_with_its_n_d_index(database_url):
     assert result == [
         (f"spatial_index_{n}", f"FOR VALUES IN ({n})", "gist_geometry_ops_nd", "gist")
         for n in range(8)
+    ]
+
+
+def test_the_index_of_metadata_is_partial(database_url):
+    [(definition,)] = rows(
+        database_url,
+        "SELECT indexdef FROM pg_indexes WHERE indexname = 'ix_tokens_metadata'",
+    )
+    assert definition.endswith(
+        "ON tokens.tokens USING gin (metadata jsonb_path_ops) WHERE (metadata IS NOT NULL)"
+    )
+
+
+def test_the_levels_are_those_of_the_arguments(database_url):
+    assert rows(database_url, "SELECT level, name, unit FROM tokens.levels ORDER BY level") == [
+        (level, name, None) for level, name in enumerate(LEVELS)
     ]
 
 
@@ -106,6 +123,7 @@ VERSIONED = [
     "experience.experience_trajectories",
     "graph.connections",
     "graph.graph_snapshots",
+    "tokens.levels",
     "tokens.spatial_index",
     "tokens.tokens",
 ]

@@ -27,6 +27,7 @@ _RENEWING: Final = (
     "tokens.tokens",
     "tokens.spatial_index",
     *(f"tokens.spatial_index_{level}" for level in range(8)),
+    "tokens.levels",
     "graph.connections",
     "graph.graph_snapshots",
     "experience.experience_events",
