@@ -78,7 +78,7 @@ def not_a_number(text: str, space: str) -> str:
     # All numbers of a space have the same first half, but for the two highest bits of the number.
     is_like_one = value.version == 8 and value.bytes[6] == 0x80 and value.bytes[7] <= 3
     hint = ", but perhaps of another id space" if is_like_one else ""
-    return f"{text}, which is no integer of the id space {space!r}{hint}"
+    return f"{text}, which is no integer of the id space {shown(space)}{hint}"
 
 
 def whole_number(value: Any) -> int | None:
