@@ -25,7 +25,7 @@ So ids of one space sort as their integers do, and those below 2**60 are readabl
 >>> from_integers(2**64 - 1)
 'ddd9c407-67f9-8003-bfff-ffffffffffff'
 >>> from_integers(720575940631797753, space="flywire")
-'f9dffe22-e2aa-8000-8a00-00000f0d1ff9'
+'63abc6a5-9621-8000-8a00-00000f0d1ff9'
 """
 
 from __future__ import annotations
@@ -162,15 +162,16 @@ def _uuids(ids: Any, name: str) -> tuple[np.ndarray, np.ndarray | None]:
             return raw, are_missing if column.null_count else None
     if isinstance(ids, pd.DataFrame | str | bytes) or not isinstance(ids, Iterable):
         canonical_ids(ids, name)  # raises
-    items = list(ids.to_pylist() if hasattr(ids, "to_pylist") else ids)
-    are_missing = np.fromiter(map(is_missing, items), np.bool_, len(items))
-    texts = [
-        canonical_id(item, name, f"[{position}]")
-        for position, item in enumerate(items)
-        if not are_missing[position]
-    ]
+    texts: list[str] = []
+    missing: list[bool] = []
+    # One by one, as an iterator may be without end.
+    for position, item in enumerate(ids.to_pylist() if hasattr(ids, "to_pylist") else ids):
+        missing.append(is_missing(item))
+        if not missing[-1]:
+            texts.append(canonical_id(item, name, f"[{position}]"))
     raw = id_bytes(pa.array(texts, pa.large_string()))
     assert raw is not None
+    are_missing = np.array(missing, np.bool_)
     return raw, are_missing if are_missing.any() else None
 
 

@@ -5,14 +5,14 @@ from __future__ import annotations
 import functools
 import hashlib
 import uuid
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Sequence
 from typing import Any, Final
 
 import numpy as np
 import pandas as pd
 import pyarrow as pa
 
-from ngdata._arguments.numbers import as_integer, is_number
+from ngdata._arguments.numbers import as_float, as_integer, is_number
 from ngdata._arguments.shown import guarded, shown
 from ngdata.errors import InvalidQueryError
 
@@ -103,16 +103,19 @@ def as_numbers(values: Any, name: str) -> tuple[np.ndarray, np.ndarray | None]:
         raise InvalidQueryError(
             f"{name} must be an integer or a sequence of integers, not {shown(values)}"
         )
-    items = list(values.to_pylist() if hasattr(values, "to_pylist") else values)
-    are_missing = np.fromiter(map(is_missing, items), np.bool_, len(items))
-    numbers = np.zeros(len(items), np.uint64)
+    items: Any = values.to_pylist() if hasattr(values, "to_pylist") else values
+    numbers: list[int] = []
+    missing: list[bool] = []
+    # One by one, as an iterator may be without end.
     for position, item in enumerate(items):
-        if not are_missing[position]:
-            number = whole_number(item)
-            if number is None:
-                raise _not_an_integer(items, position, name)
-            numbers[position] = number
-    return numbers, are_missing if are_missing.any() else None
+        missing.append(is_missing(item))
+        number = 0 if missing[-1] else whole_number(item)
+        if number is None:
+            rest: list[Any] = list(items)[position:] if isinstance(items, Collection) else [item]
+            raise _not_an_integer(rest, position, name)
+        numbers.append(number)
+    are_missing = np.array(missing, np.bool_)
+    return np.array(numbers, np.uint64), are_missing if are_missing.any() else None
 
 
 def integer_column(values: Any) -> tuple[np.ndarray, np.ndarray | None] | None:
@@ -121,7 +124,7 @@ def integer_column(values: Any) -> tuple[np.ndarray, np.ndarray | None] | None:
     Return None for columns of other types, and for a column with an integer that cannot be an id.
     """
     are_missing: np.ndarray | None = None
-    if isinstance(values, list) and values and all(type(value) is int for value in values):
+    if isinstance(values, list) and values and set(map(type, values)) == {int}:
         try:
             return np.array(values, np.uint64), None
         except OverflowError:
@@ -160,16 +163,16 @@ def is_missing(value: Any) -> bool:
     return isinstance(value, float) and value != value
 
 
-def _not_an_integer(items: list[Any], position: int, name: str) -> InvalidQueryError:
-    """Return the error for the first bad value; of floats, for one that shows what is wrong."""
-    hint = ""
-    if as_integer(items[position]) is None and is_number(items[position]):
-        for later, item in enumerate(items):
-            if is_number(item) and (abs(item) > 2**53 or item % 1):
-                position = later
-                break
+def _not_an_integer(items: Sequence[Any], position: int, name: str) -> InvalidQueryError:
+    """Return the error for the first bad value, at `position`; of floats, for one that is none."""
+    bad, hint = items[0], ""
+    if as_integer(bad) is None and is_number(bad):
         hint = FLOAT_HINT
+        for later, item in enumerate(items):
+            number = as_float(item)
+            if number is not None and (abs(number) > 2**53 or number % 1):
+                bad, position = item, position + later
+                break
     return InvalidQueryError(
-        f"{name}[{position}] must be an integer from 0 to 2**64 - 1, not "
-        f"{shown(items[position])}{hint}"
+        f"{name}[{position}] must be an integer from 0 to 2**64 - 1, not {shown(bad)}{hint}"
     )
