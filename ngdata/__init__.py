@@ -15,12 +15,13 @@ from typing import TYPE_CHECKING, Any, Final
 from ngdata import errors
 
 if TYPE_CHECKING:
+    from ngdata import ids
     from ngdata._client.async_client import AsyncClient
     from ngdata._client.connect import connect_async
     from ngdata._client.sync.client import Client
     from ngdata._client.sync.connect import connect
 
-__all__ = ["AsyncClient", "Client", "connect", "connect_async", "errors"]
+__all__ = ["AsyncClient", "Client", "connect", "connect_async", "errors", "ids"]
 
 __version__ = "0.1.0"
 
@@ -31,10 +32,15 @@ _LOADED_WHEN_USED: Final = {
     "connect_async": "ngdata._client.connect",
 }
 
+# Public modules, which are attributes of the package before anybody imports them.
+_MODULES: Final = ("ids",)
+
 if not TYPE_CHECKING:  # else type checkers would accept any name
 
     def __getattr__(name: str) -> Any:
         # The command line, which often needs no frame, imports this package without pandas.
+        if name in _MODULES:
+            return import_module(f"{__name__}.{name}")
         if name not in _LOADED_WHEN_USED:
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
         for public, module in _LOADED_WHEN_USED.items():

@@ -124,16 +124,22 @@ class NotFoundError(NGDataError, KeyError):
 
     Attributes
     ----------
-    missing : tuple of str
-        The ids that do not exist, in the order of the request.
+    missing : tuple of str or int
+        The ids that do not exist, in the order of the request: text, or the integers that token ids
+        are to a client of ``ids="integer"``.
+    noun : str
+        What they identify, such as ``"token"``.
     """
 
-    def __init__(self, message: str, missing: tuple[str, ...] = ()) -> None:
+    def __init__(
+        self, message: str, missing: tuple[str | int, ...] = (), noun: str = "row"
+    ) -> None:
         super().__init__(message)
         self.missing = missing
+        self.noun = noun
 
     @classmethod
-    def of(cls, noun: str, missing: Sequence[str]) -> NotFoundError:
+    def of(cls, noun: str, missing: Sequence[str | int]) -> NotFoundError:
         """Return the error for missing ids, given the noun of what they identify.
 
         Examples
@@ -142,12 +148,11 @@ class NotFoundError(NGDataError, KeyError):
         >>> print(NotFoundError.of("token", ["7"]))
         no token in the store has the id 7
         """
-        first = ", ".join(missing[:3]) + (", ..." if len(missing) > 3 else "")
+        first = ", ".join(map(str, missing[:3])) + (", ..." if len(missing) > 3 else "")
         if len(missing) == 1:
-            return cls(f"no {noun} in the store has the id {first}", tuple(missing))
-        return cls(
-            f"no {noun} in the store has any of these {len(missing)} ids: {first}", tuple(missing)
-        )
+            return cls(f"no {noun} in the store has the id {first}", tuple(missing), noun)
+        text = f"no {noun} in the store has any of these {len(missing)} ids: {first}"
+        return cls(text, tuple(missing), noun)
 
     # KeyError's own __str__ is the message's repr, in quotes.
     __str__ = Exception.__str__

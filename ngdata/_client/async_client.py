@@ -53,9 +53,10 @@ class AsyncClient(ProcessBound):
         self._reader = reader
         self._closed = False
         self._levels = AsyncLevels(self._reader, database)
-        self.tokens = AsyncTokens(self._reader, database)
-        self.graph = AsyncGraph(self._reader, database)
-        self.experience = AsyncExperience(self._reader, database)
+        ids = reader.ids
+        self.tokens = AsyncTokens(self._reader, database, ids)
+        self.graph = AsyncGraph(self._reader, database, ids)
+        self.experience = AsyncExperience(self._reader, database, ids)
         self.cache = AsyncCache(self._reader)
 
     @classmethod

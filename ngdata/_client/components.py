@@ -45,7 +45,9 @@ def components(rows: pd.DataFrame, strong: bool) -> pd.DataFrame:
     csgraph = import_optional("scipy.sparse.csgraph", "components", "graph")
     is_token = rows.target_id.isna()
     ids = pd.Index(rows.source_id[is_token].sort_values(), name="token_id")
-    sources, targets, _ = arcs(rows[~is_token], ids)
+    # Integers are nullable here, because a row of a token has no target.
+    edges = rows[~is_token].astype({"target_id": ids.dtype})
+    sources, targets, _ = arcs(edges, ids)
     matrix = sparse.coo_array(
         (np.ones(len(sources), np.int8), (sources, targets)), shape=(len(ids), len(ids))
     )
@@ -58,7 +60,9 @@ def components(rows: pd.DataFrame, strong: bool) -> pd.DataFrame:
     number[np.lexsort((first, -sizes))] = np.arange(len(first))
     numbers = number[labels] if len(ids) else np.empty(0, np.int64)
     order = np.argsort(numbers, kind="stable")
-    return pd.DataFrame({"token_id": ids[order].astype("str"), "component": numbers[order]})
+    return pd.DataFrame(
+        {"token_id": ids[order].astype(rows.source_id.dtype), "component": numbers[order]}
+    )
 
 
 def clustering_coefficient(

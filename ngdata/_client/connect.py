@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from typing import Literal
 
 from ngdata._client.async_client import AsyncClient
 from ngdata._config.settings import load_settings
@@ -32,6 +33,8 @@ async def connect_async(
     cache_bytes: int | None = None,
     default_ttl: int | None = None,
     max_rows: MaxRows = ...,
+    ids: Literal["uuid", "integer"] | None = None,
+    id_space: str | None = None,
 ) -> AsyncClient:
     """Open a client; with nothing configured, start or join the embedded server.
 
@@ -80,6 +83,12 @@ async def connect_async(
         The limit of rows in a result (1,000,000): a larger result is not read, but raises
         `ResultTooLarge` with its size.  None: no limit.  Reads with large results have a parameter
         `max_rows` of their own.
+    ids : {"uuid", "integer"}, optional
+        What token ids are in results: canonical UUIDs as text (``uuid``, the default), or integers
+        (uint64).  A token whose id is no integer of `id_space` is then an error, not a row.
+    id_space : str, optional
+        The name of the integers' id space (empty): the same integer is another token in another
+        space, see `ngdata.ids`.
 
     Returns
     -------

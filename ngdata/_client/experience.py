@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Final
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
 
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 
 from ngdata._arguments.durations import Duration, Frequency, as_duration, as_step
-from ngdata._arguments.ids import Id, Ids, canonical_id, is_id
+from ngdata._arguments.id_space import TokenIds
+from ngdata._arguments.ids import Id, canonical_id, is_id
 from ngdata._arguments.levels import Level
 from ngdata._arguments.numbers import as_flag, as_float
 from ngdata._arguments.shown import shown
@@ -40,7 +41,7 @@ class AsyncExperience(AsyncExperienceWrites):
         end: Time | None = None,
         *,
         event_type: str | Sequence[str] | None = None,
-        token_ids: Ids | None = None,
+        token_ids: TokenIds | None = None,
         trajectory_id: Id | None = None,
         within: Window | None = None,
         limit: int | None = None,
@@ -97,7 +98,7 @@ class AsyncExperience(AsyncExperienceWrites):
         0
         """
         is_flat = as_flag(flatten, "flatten")
-        where = EventFilter.of(start, end, event_type, token_ids, trajectory_id, within)
+        where = EventFilter.of(start, end, event_type, token_ids, trajectory_id, within, self._ids)
         answer = await self._reader.frame(events.window(where, limit), cache, max_rows)
         return flatten_dicts(answer, _DICTS) if is_flat else answer
 
@@ -131,7 +132,7 @@ class AsyncExperience(AsyncExperienceWrites):
         after: Duration = 0,
         *,
         event_type: str | Sequence[str] | None = None,
-        token_ids: Ids | None = None,
+        token_ids: TokenIds | None = None,
         trajectory_id: Id | None = None,
         within: Window | None = None,
         limit: int | None = None,
@@ -182,7 +183,7 @@ class AsyncExperience(AsyncExperienceWrites):
         is_flat, name = as_flag(flatten, "flatten"), "event_or_time"
         event_id = canonical_id(event_or_time, name) if is_id(event_or_time, name) else None
         time = None if event_id is not None else as_utc(event_or_time, name)
-        where = EventFilter.of(None, None, event_type, token_ids, trajectory_id, within)
+        where = EventFilter.of(None, None, event_type, token_ids, trajectory_id, within, self._ids)
         lengths = as_duration(before, "before"), as_duration(after, "after")
         query = events.around(event_id, time, *lengths, where, limit)
         answer = await self._reader.frame(query, cache, max_rows)
@@ -197,7 +198,7 @@ class AsyncExperience(AsyncExperienceWrites):
         end: Time | None = None,
         *,
         event_type: str | Sequence[str] | None = None,
-        token_ids: Ids | None = None,
+        token_ids: TokenIds | None = None,
         trajectory_id: Id | None = None,
         within: Window | None = None,
         max_rows: MaxRows = ...,
@@ -237,7 +238,7 @@ class AsyncExperience(AsyncExperienceWrites):
         ['timestamp', 'count', 'total_reward', 'mean_reward']
         """
         step = as_step(freq)
-        where = EventFilter.of(start, end, event_type, token_ids, trajectory_id, within)
+        where = EventFilter.of(start, end, event_type, token_ids, trajectory_id, within, self._ids)
         steps = await self._reader.frame(events.rewards(step, where), cache, max_rows)
         if steps.empty:
             return steps
@@ -354,7 +355,7 @@ class AsyncExperience(AsyncExperienceWrites):
         end: Time | None = None,
         *,
         event_type: str | Sequence[str] | None = None,
-        token_ids: Ids | None = None,
+        token_ids: TokenIds | None = None,
         within: Window | None = None,
         ended: bool | None = None,
         limit: int | None = None,
@@ -397,7 +398,7 @@ class AsyncExperience(AsyncExperienceWrites):
         ['trajectory_id', 'start_time', 'end_time']
         """
         has_ended = as_flag(ended, "ended", optional=True)
-        where = EventFilter.of(start, end, event_type, token_ids, None, within)
+        where = EventFilter.of(start, end, event_type, token_ids, None, within, self._ids)
         query = trajectories.listing(where, None, has_ended, limit)
         return with_duration(await self._reader.frame(query, cache, max_rows))
 
@@ -411,6 +412,7 @@ class AsyncExperience(AsyncExperienceWrites):
         end: Time | None = None,
         event_type: str | Sequence[str] | None = None,
         token_type: str | Sequence[str] | None = None,
+        where: Mapping[str, Any] | None = None,
         limit: int | None = None,
         max_rows: MaxRows = ...,
         cache: CacheMode | None = None,
@@ -425,6 +427,8 @@ class AsyncExperience(AsyncExperienceWrites):
             As in `get_events`.
         token_type : str or sequence of str, optional
             Keep tokens of this type, or of any of these.
+        where : mapping, optional
+            Keep tokens whose metadata contain these keys with these values, as in `Tokens.find`.
         limit : int, optional
             Return only the first rows by id.
         max_rows : int or None, optional
@@ -458,8 +462,8 @@ class AsyncExperience(AsyncExperienceWrites):
         [[2.0, 1.0]]
         """
         box = Box.of(min_coords, max_coords, level)
-        where = EventFilter(start, end, event_type)
-        query = joins.activity(box, TokenFilter(token_type), where, limit)
+        events = EventFilter(start, end, event_type)
+        query = joins.activity(box, TokenFilter(token_type, where), events, limit)
         return await self._reader.frame(query, cache, max_rows)
 
     async def mean_position(
@@ -524,7 +528,7 @@ class AsyncExperience(AsyncExperienceWrites):
         npartitions: int | None = None,
         rows_per_partition: int | None = None,
         event_type: str | Sequence[str] | None = None,
-        token_ids: Ids | None = None,
+        token_ids: TokenIds | None = None,
         trajectory_id: Id | None = None,
         within: Window | None = None,
         consistent: bool = False,
@@ -568,6 +572,6 @@ class AsyncExperience(AsyncExperienceWrites):
         >>> events.npartitions, events.map_partitions(len).compute().tolist()
         (3, [2, 2, 2])
         """
-        where = EventFilter.of(start, end, event_type, token_ids, trajectory_id, within)
+        where = EventFilter.of(start, end, event_type, token_ids, trajectory_id, within, self._ids)
         split = event_split(where, PartCount(npartitions, rows_per_partition))
         return await dask_frame(self._reader, self._database, split, "events", consistent, url)

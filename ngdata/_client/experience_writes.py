@@ -10,6 +10,7 @@ from typing import Any
 import pandas as pd
 
 from ngdata._arguments.durations import Duration
+from ngdata._arguments.id_space import TokenId
 from ngdata._arguments.ids import Id, canonical_id
 from ngdata._arguments.times import Time
 from ngdata._client.namespace import Namespace, as_series
@@ -111,7 +112,7 @@ class AsyncExperienceWrites(Namespace):
         action: Mapping[str, Any] | None = None,
         reward: float = 0.0,
         *,
-        token_id: Id | None = None,
+        token_id: TokenId | None = None,
         priority: float | None = None,
         trajectory_id: Id | None = None,
         sequence_number: int | None = None,
@@ -170,7 +171,7 @@ class AsyncExperienceWrites(Namespace):
             "metadata": metadata,
             "event_id": event_id,
         }
-        return await self._write_one(EVENTS, EVENTS.check_row(values))
+        return await self._write_one(EVENTS, EVENTS.check_row(values, self._ids))
 
     def recorder(
         self, *, delay: Duration = 0.5, wait: Duration = 60, max_waiting: int = 100_000
@@ -223,7 +224,7 @@ class AsyncExperienceWrites(Namespace):
     @cached_property
     def _recordings(self) -> Recordings:
         """The open recorders, which are closed before the client's connections are."""
-        return Recordings(self._database)
+        return Recordings(self._database, self._ids)
 
     async def bulk_create(self, frame: Frame, *, progress: bool | None = None) -> pd.Series[str]:
         """Create an event per row: all of them in one transaction, or none.
@@ -259,7 +260,7 @@ class AsyncExperienceWrites(Namespace):
         """
         # One COPY: its trigger locks the trajectories in the order of their ids, so that writers of
         # the same trajectories wait for each other without a deadlock.
-        ids = await self._write(EVENTS, lambda: store.check_frame(frame), progress)
+        ids = await self._write(EVENTS, lambda: store.check_frame(frame, self._ids), progress)
         return as_series(ids, "event_id", frame)
 
 

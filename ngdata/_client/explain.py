@@ -14,6 +14,7 @@ from typing import Any, NoReturn
 
 import pandas as pd
 
+from ngdata._arguments.id_space import IdSpace
 from ngdata._arguments.shown import MAX_SHOWN, guarded
 from ngdata._arguments.texts import plain_text
 from ngdata._client.namespace import Namespace
@@ -71,7 +72,9 @@ async def query_of(
     namespace: Namespace, name: str, args: tuple[Any, ...], options: dict[str, Any]
 ) -> Query:
     """Return the query that a read method would send first; nothing is read or written."""
-    recording = type(namespace)(_QueryRecorder(), namespace._database, may_write=False)
+    recording = type(namespace)(
+        _QueryRecorder(namespace._ids), namespace._database, namespace._ids, may_write=False
+    )
     try:
         result = getattr(recording, name)(*args, **options)
         await (anext(result) if inspect.isasyncgen(result) else result)
@@ -87,6 +90,9 @@ class _Recorded(Exception):  # noqa: N818 - not an error: it ends the method tha
 
 class _QueryRecorder:
     """A reader that ends the calling method at its first read, and hands out the query."""
+
+    def __init__(self, ids: IdSpace) -> None:
+        self.ids = ids
 
     async def frame(
         self, query: Query, cache: CacheMode | None = None, max_rows: MaxRows = ...

@@ -7,7 +7,8 @@ from typing import Final, Literal
 
 import pandas as pd
 
-from ngdata._arguments.ids import Id, Ids, canonical_id, unique_ids
+from ngdata._arguments.id_space import TokenId, TokenIds
+from ngdata._arguments.ids import Id, canonical_id
 from ngdata._arguments.levels import Level
 from ngdata._arguments.numbers import as_flag
 from ngdata._arguments.texts import as_text
@@ -43,7 +44,7 @@ class AsyncGraph(AsyncGraphWrites):
 
     async def get_neighbors(
         self,
-        ids: Ids,
+        ids: TokenIds,
         direction: Direction = "outgoing",
         *,
         depth: int = 1,
@@ -109,13 +110,20 @@ class AsyncGraph(AsyncGraphWrites):
         True
         """
         query = neighbors.neighbors(
-            unique_ids(ids), direction, depth, connection_type, min_weight, limit, within, level
+            self._ids.unique_ids(ids),
+            direction,
+            depth,
+            connection_type,
+            min_weight,
+            limit,
+            within,
+            level,
         )
         return await self._reader.frame(query, cache, max_rows)
 
     async def get_degree(
         self,
-        ids: Ids | None = None,
+        ids: TokenIds | None = None,
         *,
         weighted: bool = False,
         max_rows: MaxRows = ...,
@@ -156,13 +164,13 @@ class AsyncGraph(AsyncGraphWrites):
         >>> degrees.columns.tolist()
         ['token_id', 'in_degree', 'out_degree', 'total_degree']
         """
-        token_ids = None if ids is None else unique_ids(ids)
+        token_ids = None if ids is None else self._ids.unique_ids(ids)
         return await self._reader.frame(neighbors.degree(token_ids, weighted), cache, max_rows)
 
     async def connections(
         self,
-        source: Ids | None = None,
-        target: Ids | None = None,
+        source: TokenIds | None = None,
+        target: TokenIds | None = None,
         *,
         connection_type: str | Sequence[str] | None = None,
         within: Window | None = None,
@@ -212,8 +220,8 @@ class AsyncGraph(AsyncGraphWrites):
         >>> len(await ang.graph.connections(within=head, connection_type="electrical"))
         763
         """
-        sources = None if source is None else unique_ids(source, "source")
-        targets = None if target is None else unique_ids(target, "target")
+        sources = None if source is None else self._ids.unique_ids(source, "source")
+        targets = None if target is None else self._ids.unique_ids(target, "target")
         box = None if within is None else Box.within(within)
         query = edges.edges(sources, targets, connection_type, box, ends, limit)
         return await self._reader.frame(query, cache, max_rows)
@@ -243,8 +251,8 @@ class AsyncGraph(AsyncGraphWrites):
 
     async def shortest_path(
         self,
-        source: Id,
-        target: Id,
+        source: TokenId,
+        target: TokenId,
         *,
         weighted: bool = False,
         max_depth: int | None = None,
@@ -291,7 +299,7 @@ class AsyncGraph(AsyncGraphWrites):
         >>> path.source_id[0] == a, path.target_id.iloc[-1] == b
         (True, True)
         """
-        ends = canonical_id(source, "source"), canonical_id(target, "target")
+        ends = self._ids.canonical_id(source, "source"), self._ids.canonical_id(target, "target")
         query = paths.shortest_path(
             *ends,
             weighted=weighted,
@@ -358,7 +366,7 @@ class AsyncGraph(AsyncGraphWrites):
 
     async def subgraph(
         self,
-        ids: Ids,
+        ids: TokenIds,
         depth: int = 1,
         *,
         direction: Direction = "both",
@@ -407,14 +415,19 @@ class AsyncGraph(AsyncGraphWrites):
         >>> around
         <Subgraph of 5 tokens and 7 connections>
         """
-        query = neighbors.subgraph(unique_ids(ids), depth, direction, connection_type, min_weight)
+        query = neighbors.subgraph(
+            self._ids.unique_ids(ids), depth, direction, connection_type, min_weight
+        )
         answer = await self._reader.frame(query, cache, max_rows)
         is_edge = answer.connection_id.notna()
         tokens = answer.loc[~is_edge, list(_TOKEN_COLUMNS)].reset_index(drop=True)
         connections = answer.loc[is_edge, [column.name for column in edges.COLUMNS]]
-        return Subgraph(
-            tokens.astype({"flags": "int32", "depth": "int32"}), connections.reset_index(drop=True)
-        )
+        types = {"flags": "int32", "depth": "int32"}
+        if self._ids.as_integers:
+            # Each row of the answer is a token or a connection, and misses the ids of the other.
+            types |= {"token_id": "uint64"}
+            connections = connections.astype({"source_id": "uint64", "target_id": "uint64"})
+        return Subgraph(tokens.astype(types), connections.reset_index(drop=True))
 
     async def create_snapshot(self, label: str | None = None) -> str:
         """Store the present graph, complete and compressed, in the database; needs scipy.
@@ -507,7 +520,7 @@ class AsyncGraph(AsyncGraphWrites):
         True
         """
         row = await self._reader.frame(snapshot_reads.by_id(canonical_id(id)), cache, None)
-        return await in_daemon_thread(lambda: snapshots.load(row))
+        return await in_daemon_thread(lambda: snapshots.load(row, self._ids))
 
     async def diff_snapshots(
         self,

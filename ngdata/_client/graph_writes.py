@@ -7,6 +7,7 @@ from typing import Any, Final
 
 import pandas as pd
 
+from ngdata._arguments.id_space import TokenId
 from ngdata._arguments.ids import Id
 from ngdata._client.namespace import Namespace, as_series
 from ngdata._store import graph as store
@@ -31,8 +32,8 @@ class AsyncGraphWrites(Namespace):
 
     async def create_connection(
         self,
-        source_id: Id,
-        target_id: Id,
+        source_id: TokenId,
+        target_id: TokenId,
         connection_type: str = "generic",
         weight: float = 1.0,
         *,
@@ -85,7 +86,7 @@ class AsyncGraphWrites(Namespace):
             "metadata": metadata,
             "connection_id": connection_id,
         }
-        return await self._write_one(CONNECTIONS, CONNECTIONS.check_row(values))
+        return await self._write_one(CONNECTIONS, CONNECTIONS.check_row(values, self._ids))
 
     async def bulk_create(self, frame: Frame, *, progress: bool | None = None) -> pd.Series[str]:
         """Create a connection per row: all of them in one transaction, or none.
@@ -120,7 +121,7 @@ class AsyncGraphWrites(Namespace):
         """
         ids = await self._write(
             CONNECTIONS,
-            lambda: store.check_frame(frame),
+            lambda: store.check_frame(frame, self._ids),
             progress,
             lambda _: store.ROWS_PER_COPY,
         )

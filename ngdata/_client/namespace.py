@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from contextlib import AbstractAsyncContextManager, nullcontext
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 from typing import Any, TypeAlias
 
 import asyncpg
 import pandas as pd
 import pyarrow as pa
 
+from ngdata._arguments.id_space import UUIDS, IdSpace
 from ngdata._arguments.numbers import as_flag
 from ngdata._connections.database import Database
 from ngdata._connections.process_bound import ProcessBound
@@ -40,22 +41,30 @@ class Namespace(ProcessBound):
     ----------
     reader : Reader
     database : Database
+    ids : IdSpace
+        How token ids go in and come out.
     may_write : bool
         Whether `_transaction` opens one; `explain` must not write.
     """
 
-    def __init__(self, reader: Reader, database: Database, *, may_write: bool = True) -> None:
+    def __init__(
+        self, reader: Reader, database: Database, ids: IdSpace = UUIDS, *, may_write: bool = True
+    ) -> None:
         self._reader = reader
         self._database = database
+        self._ids = ids
         self._may_write = may_write
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} of {self._database.where}>"
 
-    def _transaction(self) -> AbstractAsyncContextManager[WriteConnection]:
-        """Open the transaction of a method that writes."""
+    @asynccontextmanager
+    async def _transaction(self) -> AsyncIterator[WriteConnection]:
+        """Open the transaction of a method that writes; its errors name token ids as they go out."""
         self._check_may_write()
-        return self._database.transaction()
+        with self._ids.renaming():
+            async with self._database.transaction() as connection:
+                yield connection
 
     def _check_may_write(self) -> None:
         if not self._may_write:
@@ -74,7 +83,8 @@ class Namespace(ProcessBound):
         `at_once` returns the number of rows in each COPY, `around` a context manager for the writes.
         """
         progress = as_flag(progress, "progress", optional=True)
-        written = await in_daemon_thread(rows)
+        with self._ids.renaming():
+            written = await in_daemon_thread(rows)
         if written.num_rows:
             async with (
                 self._transaction() as connection,

@@ -9,6 +9,7 @@ from typing import Any, Self
 
 import pandas as pd
 
+from ngdata._arguments.id_space import TokenId
 from ngdata._arguments.ids import Id
 from ngdata._arguments.times import Time
 from ngdata._client.recording import Recording
@@ -34,7 +35,7 @@ class Recorded(ProcessBound):
         action: Mapping[str, Any] | None = None,
         reward: float = 0.0,
         *,
-        token_id: Id | None = None,
+        token_id: TokenId | None = None,
         priority: float | None = None,
         trajectory_id: Id | None = None,
         sequence_number: int | None = None,
@@ -83,7 +84,8 @@ trajectory_id, sequence_number, metadata, event_id
                 "sequence_number": sequence_number,
                 "metadata": metadata,
                 "event_id": event_id,
-            }
+            },
+            self._recording.ids,
         )
         self._recording.add(row)
         event: str = row["id"]

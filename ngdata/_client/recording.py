@@ -20,6 +20,7 @@ from operator import itemgetter
 from typing import Any, Final
 
 from ngdata._arguments.durations import Duration, as_duration
+from ngdata._arguments.id_space import IdSpace
 from ngdata._arguments.numbers import positive
 from ngdata._arguments.shown import shown
 from ngdata._connections.database import Database
@@ -71,6 +72,8 @@ class Recording:
     Parameters
     ----------
     database : Database
+    ids : IdSpace
+        How token ids go in and come out.
     delay : float
         Seconds that an event waits, at most, until it is written, if the server keeps up.
     wait : float
@@ -82,10 +85,14 @@ class Recording:
     ----------
     where : str
         The server's address.
+    ids : IdSpace
     """
 
-    def __init__(self, database: Database, delay: float, wait: float, max_waiting: int) -> None:
+    def __init__(
+        self, database: Database, ids: IdSpace, delay: float, wait: float, max_waiting: int
+    ) -> None:
         self.where = database.where
+        self.ids = ids
         self._loop = database.lifetime.loop
         self._process = database.lifetime.process
         self._delay = delay
@@ -123,7 +130,7 @@ class Recording:
             The event is not in the queue, and will not be written.
         """
         if self._process != os.getpid():
-            raise _with_event(NGDataError(_FORKED), row)
+            raise _with_event(NGDataError(_FORKED), row, self.ids)
         queue = self._queue
         if self._lost:
             self.report(row)
@@ -134,7 +141,7 @@ class Recording:
         while (self._is_closed or self._lost) and self._withdraw(row):
             self.report(row)
             if self._is_closed:
-                raise _with_event(NGDataError(_CLOSED), row)
+                raise _with_event(NGDataError(_CLOSED), row, self.ids)
             queue.append(row)  # another thread has had the report
         # The loop is called for the first event, and again when a whole batch waits.
         waiting = len(queue)
@@ -178,7 +185,7 @@ class Recording:
             if self._lost:
                 self.report(row)
             if self._is_closed:
-                raise _with_event(NGDataError(_CLOSED), row)
+                raise _with_event(NGDataError(_CLOSED), row, self.ids)
             if is_in_loop or time.monotonic() > deadline:
                 raise self._full(row, is_in_loop=is_in_loop)
             time.sleep(_ROOM_INTERVAL)
@@ -196,7 +203,7 @@ class Recording:
             )
         else:
             error = OutOfResources(f"{waiting}, because {self.where} does not keep up; {here}")
-        return _with_event(error, row)
+        return _with_event(error, row, self.ids)
 
     def _abandon(self) -> None:
         """Set the waiting events aside, because the event loop that would write them is closed."""
@@ -214,7 +221,7 @@ class Recording:
         refusals: list[Refusal] = []
         try:
             refusals = self.collect()
-            raise_if_any(refusals, rows)
+            raise_if_any(refusals, self.ids, rows)
         except NGDataError:
             raise
         except BaseException:  # an interrupt, so they are still to be reported
@@ -424,8 +431,8 @@ def _emptied(items: deque[Any]) -> list[Any]:
     return removed
 
 
-def _with_event(error: NGDataError, row: EventRow) -> NGDataError:
-    error.unwritten = events_frame([row])
+def _with_event(error: NGDataError, row: EventRow, ids: IdSpace) -> NGDataError:
+    error.unwritten = events_frame([row], ids)
     return error
 
 
@@ -446,7 +453,7 @@ def _summary(count: int, reasons: list[str]) -> str:
     return f"{count:,} {events} not written: {'; '.join(reasons[:5])}{more}"
 
 
-def raise_if_any(refusals: list[Refusal], further: Sequence[EventRow] = ()) -> None:
+def raise_if_any(refusals: list[Refusal], ids: IdSpace, further: Sequence[EventRow] = ()) -> None:
     """Raise one error for several refusals, if there are any; the first decides its type.
 
     Its `unwritten` has their events, followed by `further`.
@@ -462,15 +469,16 @@ def raise_if_any(refusals: list[Refusal], further: Sequence[EventRow] = ()) -> N
         f"{summary}. The error's `unwritten` is a frame of them, for experience.bulk_create()"
     )
     error.sqlstate = first.sqlstate
-    error.unwritten = events_frame(rows)
-    raise error
+    error.unwritten = events_frame(rows, ids)
+    raise ids.renamed(error)
 
 
 class Recordings:
     """The recordings of one client, which end with it."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, ids: IdSpace) -> None:
         self._database = database
+        self._ids = ids
         database.lifetime.add(self.close, self.cut)
         # No WeakSet, which fails if another thread adds to it while it is copied.
         self._open: set[weakref.ref[Recording]] = set()
@@ -483,6 +491,7 @@ class Recordings:
         self._database.check_open()
         recording = Recording(
             self._database,
+            self._ids,
             seconds,
             as_duration(wait, "wait").total_seconds(),
             positive(max_waiting, "max_waiting"),
@@ -503,7 +512,8 @@ class Recordings:
 
         Not in `close`, which goes on if its caller is cancelled: nobody would see the error.
         """
-        raise_if_any([refusal for each in self._all() for refusal in each.collect()])
+        refusals = [refusal for each in self._all() for refusal in each.collect()]
+        raise_if_any(refusals, self._ids)
 
     def cut(self) -> None:
         """End all, in any thread."""

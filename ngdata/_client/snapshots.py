@@ -13,6 +13,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from ngdata._arguments.id_space import UUIDS, IdSpace
 from ngdata._arguments.ids import id_text
 from ngdata._client.components import clustering_coefficient
 from ngdata._client.subgraph import Subgraph
@@ -88,7 +89,7 @@ def _metrics(tokens: pa.Table, connections: pa.Table) -> GraphMetrics:
     )
 
 
-def load(rows: pd.DataFrame) -> Snapshot:
+def load(rows: pd.DataFrame, token_ids: IdSpace = UUIDS) -> Snapshot:
     """Return a snapshot from its row, which `ngdata._query.snapshots.by_id` reads."""
     row = rows.iloc[0]
     tokens, connections = decode(
@@ -96,17 +97,18 @@ def load(rows: pd.DataFrame) -> Snapshot:
     )
     ids = _id_texts(tokens["id"])
     sources, targets = (connections[name].to_numpy() for name in ("source", "target"))
+    own_ids: Any = token_ids.column(_as_str(ids)).array
     connection_frame = pd.DataFrame(
         {
             "connection_id": _as_str(_id_texts(connections["id"])),
-            "source_id": _as_str(ids.take(pa.array(sources))),
-            "target_id": _as_str(ids.take(pa.array(targets))),
+            "source_id": own_ids.take(sources),
+            "target_id": own_ids.take(targets),
             "connection_type": _as_str(connections["connection_type"].cast(pa.string())),
             "weight": connections["weight"].to_numpy().copy(),
             "bidirectional": connections["bidirectional"].to_numpy().copy(),
         }
     )
-    token_frame = pd.DataFrame({"token_id": _as_str(ids)})
+    token_frame = pd.DataFrame({"token_id": own_ids})
     for frame in (token_frame, connection_frame):
         frame.attrs = rows.attrs
     label = None if pd.isna(row["label"]) else row["label"]
@@ -130,17 +132,22 @@ def _as_str(values: pa.Array | pa.ChunkedArray) -> Any:
 
 def compare(a: Snapshot, b: Snapshot) -> pd.DataFrame:
     """Return the connections added, removed and changed from `a` to `b`, by their id."""
-    merged = a.connections.merge(
-        b.connections,
+    ends = ["source_id", "target_id"]
+    dtypes = b.connections[ends].dtypes
+    # Where a connection is in one snapshot alone, integers of NumPy would become floats.
+    nullable = {name: "UInt64" for name in ends if dtypes[name].kind == "u"}
+    merged = a.connections.astype(nullable).merge(
+        b.connections.astype(nullable),
         on="connection_id",
         how="outer",
         suffixes=("_before", "_after"),
         indicator=True,
     )
     fields = ("source_id", "target_id", "connection_type", "weight", "bidirectional")
-    differs = np.zeros(len(merged), bool)
+    differs = (merged["_merge"] != "both").to_numpy(bool)
     for name in fields:
-        differs |= (merged[f"{name}_before"] != merged[f"{name}_after"]).to_numpy(bool)
+        changed = merged[f"{name}_before"] != merged[f"{name}_after"]
+        differs = differs | changed.fillna(True).to_numpy(bool)
     merged = merged[differs].sort_values("connection_id", ignore_index=True)
     change = (
         merged["_merge"]
@@ -152,7 +159,9 @@ def compare(a: Snapshot, b: Snapshot) -> pd.DataFrame:
         columns[name] = merged[f"{name}_after"].fillna(merged[f"{name}_before"])
     columns["weight_before"] = merged.weight_before
     columns["weight_after"] = merged.weight_after
-    texts = dict.fromkeys(("connection_id", "change", *fields[:3]), "str")
-    frame = pd.DataFrame(columns).astype({**texts, "weight_before": float, "weight_after": float})
+    texts = dict.fromkeys(("connection_id", "change", "connection_type"), "str")
+    frame = pd.DataFrame(columns).astype(
+        {**texts, **dtypes, "weight_before": float, "weight_after": float}
+    )
     frame.attrs = b.connections.attrs
     return frame

@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 from numpy.typing import ArrayLike
 
-from ngdata._arguments.ids import Id, Ids, unique_ids
+from ngdata._arguments.id_space import TokenId, TokenIds
 from ngdata._arguments.levels import Level
 from ngdata._arguments.numbers import as_flag
 from ngdata._arguments.times import Time
@@ -36,8 +36,8 @@ class AsyncTokenWrites(Namespace):
         timestamp: Time | None = None,
         metadata: Mapping[str, Any] | None = None,
         binary_data: bytes | None = None,
-        token_id: Id | None = None,
-    ) -> str:
+        token_id: TokenId | None = None,
+    ) -> str | int:
         """Create one token.
 
         Parameters
@@ -54,12 +54,13 @@ class AsyncTokenWrites(Namespace):
         binary_data : bytes, optional
             The token's 64-byte record; stored, but not interpreted.
         token_id : id, optional
-            A random UUID by default.
+            By default a random UUID, or a random integer below 2**63 if the client's ids are
+            integers.
 
         Returns
         -------
-        str
-            The token's id.
+        str or int
+            The token's id; an integer if the client's ids are.
 
         Raises
         ------
@@ -83,7 +84,9 @@ class AsyncTokenWrites(Namespace):
             "binary_data": binary_data,
             "token_id": token_id,
         }
-        return await self._write_one(TOKENS, store.check_row(coords, values))
+        row_id = await self._write_one(TOKENS, store.check_row(coords, values, self._ids))
+        created: str | int = self._ids.outgoing([row_id])[0]
+        return created
 
     async def bulk_create(
         self,
@@ -93,7 +96,7 @@ class AsyncTokenWrites(Namespace):
         coords: ArrayLike | None = None,
         initial: bool = False,
         progress: bool | None = None,
-    ) -> pd.Series[str]:
+    ) -> pd.Series[Any]:
         """Create a token per row: all of them in one transaction, or none.
 
         Parameters
@@ -116,7 +119,8 @@ class AsyncTokenWrites(Namespace):
         Returns
         -------
         pandas.Series
-            The tokens' ids (str), in order, on the frame's index.
+            The tokens' ids (str, or uint64 if the client's ids are integers), in order, on the
+            frame's index.
 
         Raises
         ------
@@ -136,16 +140,16 @@ class AsyncTokenWrites(Namespace):
         """
         ids = await self._write(
             TOKENS,
-            lambda: store.check_frame(frame, level, coords),
+            lambda: store.check_frame(frame, level, coords, self._ids),
             progress,
             store.rows_per_copy,
             *([deferred_spatial_index] if as_flag(initial, "initial") else []),
         )
-        return as_series(ids, "token_id", frame)
+        return self._ids.column(as_series(ids, "token_id", frame))
 
     async def update(
         self,
-        ids: Ids,
+        ids: TokenIds,
         *,
         coords: ArrayLike | Mapping[Level, ArrayLike | None] | None = None,
         token_type: str | EllipsisType | None = ...,
@@ -183,7 +187,7 @@ class AsyncTokenWrites(Namespace):
         >>> await ang.tokens.update(near.token_id, weight=1.0)
         2
         """
-        token_ids = unique_ids(ids)
+        token_ids = self._ids.unique_ids(ids)
         attributes = {
             "token_type": token_type,
             "weight": weight,
@@ -197,7 +201,7 @@ class AsyncTokenWrites(Namespace):
         async with self._transaction() as connection:
             return await update_tokens(connection, token_ids, changes)
 
-    async def delete(self, ids: Ids) -> int:
+    async def delete(self, ids: TokenIds) -> int:
         """Delete tokens and their connections; their events stay, with a missing ``token_id``.
 
         Parameters
@@ -214,6 +218,6 @@ class AsyncTokenWrites(Namespace):
         >>> await ang.tokens.delete("00000000-0000-4000-8000-000000000000")
         0
         """
-        token_ids = unique_ids(ids)
+        token_ids = self._ids.unique_ids(ids)
         async with self._transaction() as connection:
             return await delete_tokens(connection, token_ids)

@@ -10,7 +10,7 @@ import os
 import re
 from collections import ChainMap
 from pathlib import Path
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, Final, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, ValidationError
 from pydantic_core import PydanticCustomError
@@ -115,6 +115,10 @@ class Settings(ServerParts):
         Seconds that a result in Redis is kept.
     max_rows : int or None
         The default limit of rows in a result; None: no limit.
+    ids : {"uuid", "integer"}
+        What token ids are in results: text, or integers of `id_space`.
+    id_space : str
+        The name from which integers as ids become UUIDs, see `ngdata.ids`.
     """
 
     config: Path | None = None
@@ -135,6 +139,8 @@ class Settings(ServerParts):
     cache_bytes: _Integer = Field(256 << 20, ge=0, le=2**63 - 1)
     default_ttl: _Integer = Field(3600, gt=0, le=2**31 - 1)
     max_rows: _Integer | None = Field(1_000_000, ge=1, le=2**63 - 1)
+    ids: Literal["uuid", "integer"] = "uuid"
+    id_space: _Text = ""
 
 
 def load_settings(**arguments: Any) -> Settings:

@@ -51,6 +51,8 @@ _POSTGRES: Final[dict[str, Any]] = {
     "statement_timeout": "statement_timeout",
     "read_only": "read_only",
     "max_rows": "max_rows",
+    "ids": "ids",
+    "id_space": "id_space",
     "pool": _POOL,
     "schema": _IGNORED,
     "alembic": _IGNORED,

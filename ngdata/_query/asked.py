@@ -36,7 +36,7 @@ class Asked:
     start, end : datetime or None
         A half-open window of the events' times.
     level : int or None
-        The level on which tokens are looked for.
+        The level on which tokens are looked for; None: wherever they are.
     region : Box or Sphere or None
         Where tokens are looked for on that level.
     token_types : sequence of str or None
@@ -51,7 +51,7 @@ class Asked:
     token_types: Sequence[str] | None = None
 
     @classmethod
-    def tokens(cls, level: int, region: Box | Sphere | None, where: TokenFilter) -> Self:
+    def tokens(cls, level: int | None, region: Box | Sphere | None, where: TokenFilter) -> Self:
         """Return what a read of tokens asks for."""
         token_types: Any = where.token_type
         return cls("tokens", level=level, region=region, token_types=token_types)

@@ -17,7 +17,9 @@ __all__ = ["COLUMNS", "CONNECTIONS", "all_arcs", "edges"]
 CONNECTIONS: Final = "graph.connections"
 
 COLUMNS: Final = (
-    *(Column(name, Kind.TEXT) for name in ("connection_id", "source_id", "target_id")),
+    Column("connection_id", Kind.TEXT),
+    Column("source_id", Kind.TOKEN_ID),
+    Column("target_id", Kind.TOKEN_ID),
     Column("connection_type", Kind.TEXT),
     Column("weight", Kind.FLOAT),
     Column("bidirectional", Kind.BOOLEAN),
@@ -96,8 +98,8 @@ def all_arcs(
         f" FROM graph.connections{where_clause(conditions)}"
     )
     columns = (
-        Column("source_id", Kind.TEXT),
-        Column("target_id", Kind.TEXT),
+        Column("source_id", Kind.TOKEN_ID),
+        Column("target_id", Kind.OPTIONAL_TOKEN_ID),
         Column("bidirectional", Kind.BOOLEAN),
     )
     return Query(statement, columns, (CONNECTIONS, "tokens.tokens"))

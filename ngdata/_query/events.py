@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final, Self
 
-from ngdata._arguments.ids import Id, Ids, canonical_id, unique_ids
+from ngdata._arguments.id_space import IdSpace, TokenIds
+from ngdata._arguments.ids import Id, canonical_id
 from ngdata._arguments.numbers import positive
 from ngdata._arguments.shown import shown
 from ngdata._arguments.texts import as_texts
@@ -40,7 +41,7 @@ COLUMNS: Final = {
     Column("event_id", Kind.TEXT): "e.id::text",
     Column("event_type", Kind.TEXT): "e.event_type",
     Column("timestamp", Kind.TIME): 'e."timestamp"',
-    Column("token_id", Kind.TEXT): "e.token_id::text",
+    Column("token_id", Kind.OPTIONAL_TOKEN_ID): "e.token_id::text",
     Column("reward", Kind.FLOAT): "e.reward",
     Column("priority", Kind.FLOAT): "e.priority",
     Column("trajectory_id", Kind.TEXT): "e.trajectory_id::text",
@@ -105,16 +106,17 @@ class EventFilter:
         start: Time | None,
         end: Time | None,
         event_type: str | Sequence[str] | None,
-        token_ids: Ids | None,
+        token_ids: TokenIds | None,
         trajectory_id: Id | None,
         within: Window | None,
+        ids: IdSpace,
     ) -> Self:
-        """Return the filter of a method's arguments, which are checked."""
+        """Return the filter of a method's arguments, which are checked; token ids are of a space."""
         return cls(
             start,
             end,
             event_type,
-            None if token_ids is None else unique_ids(token_ids, "token_ids"),
+            None if token_ids is None else ids.unique_ids(token_ids, "token_ids"),
             None if trajectory_id is None else canonical_id(trajectory_id, "trajectory_id"),
             None if within is None else Box.within(within),
         )
@@ -139,7 +141,7 @@ class EventFilter:
         if self.within is not None:
             selective = (low, high, self.token_ids, self.trajectory_id)
             few_events = few_events or any(value is not None for value in selective)
-            conditions.append(in_region(self.within.conditions(), few_events))
+            conditions.append(in_region(SPATIAL_INDEX, self.within.conditions(), few_events))
         return conditions
 
     def asked(self) -> Asked:
@@ -155,15 +157,15 @@ class EventFilter:
         return (EVENTS,) if self.within is None else (EVENTS, SPATIAL_INDEX)
 
 
-def in_region(conditions: Sequence[str], few_events: bool) -> str:
-    """Write the condition that an event's token is in the region with these conditions.
+def in_region(source: str, conditions: Sequence[str], few_events: bool) -> str:
+    """Write the condition that an event's token is among the rows of `source` with these conditions.
 
     The planner estimates one row for a region, and none for today's few events: left to itself, it
     may read either of them again for each row of the other.  So if few events are read, the region
     is read once and hashed, as the operand of IS TRUE always is; else each of its tokens leads to
     its events through their index.
     """
-    tokens = f"SELECT token_id FROM {SPATIAL_INDEX}{where_clause(conditions)} OFFSET 0"
+    tokens = f"SELECT token_id FROM {source}{where_clause(conditions)} OFFSET 0"
     return f"(e.token_id IN ({tokens})) IS TRUE" if few_events else f"e.token_id IN ({tokens})"
 
 

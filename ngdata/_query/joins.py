@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from ngdata._arguments.levels import Level, level_index
+from ngdata._query.attributes import IndexRows
 from ngdata._query.boxes import SPATIAL_INDEX, Box
 from ngdata._query.events import EVENTS, ORDER, REWARD_SUMS, EventFilter, in_region, time_step
 from ngdata._query.filters import TokenFilter, checked_limit, row_limit, where_clause
@@ -32,8 +33,9 @@ def activity(box: Box, tokens: TokenFilter, where: EventFilter, limit: int | Non
     """
     limit = checked_limit(limit)
     has_window = where.start is not None or where.end is not None
+    source = IndexRows.of(tokens)
     conditions = [
-        in_region(box.conditions() + tokens.conditions(), few_events=has_window),
+        in_region(source.sql, source.conditions(box), few_events=has_window),
         *where.conditions(),
     ]
     sums = (
@@ -42,7 +44,7 @@ def activity(box: Box, tokens: TokenFilter, where: EventFilter, limit: int | Non
         f" FROM {EVENTS} AS e{where_clause(conditions)} GROUP BY e.token_id"
     )
     columns = {
-        Column("token_id", Kind.TEXT): "a.token_id::text",
+        Column("token_id", Kind.TOKEN_ID): "a.token_id::text",
         **{Column(axis, Kind.FLOAT): f"ST_{axis.upper()}(s.geom)" for axis in "xyz"},
         Column("event_count", Kind.INTEGER): "a.event_count",
         Column("total_reward", Kind.FLOAT): "a.total_reward",
@@ -60,7 +62,7 @@ def activity(box: Box, tokens: TokenFilter, where: EventFilter, limit: int | Non
     return Query(
         statement,
         tuple(columns),
-        (EVENTS, SPATIAL_INDEX, LEVELS),
+        (EVENTS, *source.relations, LEVELS),
         level=box.level,
         asked=None if limit == 0 else asked,
     )

@@ -7,13 +7,14 @@ value enters the SQL only through `ngdata._query.literals`.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 from typing import Any, Final
 
+from ngdata._arguments.id_space import IdSpace
 from ngdata._arguments.shown import guarded, shown
 from ngdata._arguments.suggestions import did_you_mean
-from ngdata._arguments.texts import plain_text
+from ngdata._arguments.texts import as_text, plain_text
 from ngdata._query import literals as sql
 from ngdata._query.asked import Asked
 from ngdata._query.boxes import Box
@@ -33,6 +34,7 @@ __all__ = [
     "Region",
     "Sent",
     "choose",
+    "is_metadata_key",
     "requested",
     "select_list",
 ]
@@ -42,7 +44,15 @@ class Kind(Enum):
     """What a column of an answer becomes in pandas."""
 
     TEXT = "str"
-    """Text and ids; missing is NaN."""
+    """Text, and ids of all rows but tokens; missing is NaN."""
+    TOKEN_ID = "token id"  # noqa: S105 - not a password
+    """The id of a token; never missing."""
+    OPTIONAL_TOKEN_ID = "optional token id"  # noqa: S105 - not a password
+    """The id of a token, or NULL."""
+    TOKEN_NUMBER = "uint64"  # noqa: S105 - not a password
+    """The id of a token as an integer; never missing."""
+    OPTIONAL_TOKEN_NUMBER = "UInt64"  # noqa: S105 - not a password
+    """The id of a token as an integer, or NULL."""
     FLOAT = "float64"
     INTEGER = "integer"
     """As wide as the server's type; never missing."""
@@ -62,11 +72,18 @@ class Column:
     kind: Kind
 
 
+_AS_NUMBER: Final = {
+    Kind.TOKEN_ID: Kind.TOKEN_NUMBER,
+    Kind.OPTIONAL_TOKEN_ID: Kind.OPTIONAL_TOKEN_NUMBER,
+}
+
 FEW_ROWS: Final = 1000
 """The most rows of an answer that is read without COPY, whose further round trips gain nothing then."""
 
 FEW_IDS: Final = 100
 """The most ids, or rows, of a read that is a lookup."""
+
+_METADATA_KEY: Final = "metadata."
 
 LEVELS: Final = "tokens.levels"
 """The table of the levels' units, which every read of one level depends on."""
@@ -86,7 +103,7 @@ class Form(Enum):
     """How the server sends a column."""
 
     PLAIN = "its value"
-    UUID = "16 bytes, converted to text by the reader"
+    UUID = "16 bytes, converted to text or an integer by the reader"
     POINT = "the bytes of a PointZ, of which the column is one coordinate"
     CONSTANT = "not sent: the same value in each row"
 
@@ -147,6 +164,8 @@ class Query:
         The level that all coordinates and distances of the answer are of; it depends on `LEVELS` then.
     asked : Asked or None
         What the store may have none of, if an empty answer is to be explained.
+    id_space : str or None
+        The space of the integers that token ids are in the answer; None: they are text.
     """
 
     sql: str
@@ -161,10 +180,41 @@ class Query:
     id_noun: str | None = None
     level: int | None = None
     asked: Asked | None = None
+    id_space: str | None = None
+
+    def within(self, ids: IdSpace) -> Query:
+        """Return the read with token ids in the form in which they go out."""
+        if not ids.as_integers or self.id_space == ids.name:
+            return self
+        columns = tuple(
+            Column(column.name, _AS_NUMBER[column.kind]) if column.kind in _AS_NUMBER else column
+            for column in self.columns
+        )
+        return replace(self, columns=columns, id_space=ids.name)
+
+
+def is_metadata_key(name: str) -> bool:
+    """Return whether the name of a column is that of a key of the metadata, ``metadata.KEY``."""
+    return name.startswith(_METADATA_KEY)
+
+
+def _metadata_value(metadata: str, name: str) -> str:
+    """Write the text of a value in the metadata; NULL if it is absent or JSON's null.
+
+    A key that has the whole name comes first, because keys may have dots in them.
+    """
+    key = name.removeprefix(_METADATA_KEY)
+    value = f"{metadata} ->> {sql.text(key)}"
+    path = key.split(".")
+    return value if len(path) == 1 else f"coalesce({value}, {metadata} #>> {sql.text_array(path)})"
 
 
 def choose(
-    available: dict[Column, str], names: Sequence[str] | None, default: Sequence[str] | None = None
+    available: dict[Column, str],
+    names: Sequence[str] | None,
+    default: Sequence[str] | None = None,
+    *,
+    metadata: str | None = None,
 ) -> dict[Column, str]:
     """Return the columns with these names, in the order of the names.
 
@@ -174,27 +224,42 @@ def choose(
         Each column with its SQL expression.
     names : sequence of str or None
         None means `default`, or all.
+    metadata : str, optional
+        The metadata as SQL, if names of the form ``metadata.KEY`` are columns too.
     """
     if names is None:
         if default is None:
             return available
         names = default
     by_name = {column.name: column for column in available}
-    chosen = _chosen(names, by_name, "columns")
-    return {by_name[name]: available[by_name[name]] for name in chosen}
+    columns: dict[Column, str] = {}
+    for name in _chosen(names, by_name, "columns", has_keys=metadata is not None):
+        column = by_name.get(name)
+        if column is not None:
+            columns[column] = available[column]
+        elif metadata is not None:
+            columns[Column(name, Kind.TEXT)] = _metadata_value(metadata, name)
+    return columns
 
 
 @guarded
-def _chosen(names: Any, known: Mapping[str, Column], name: str) -> list[str]:
-    """Return names of columns as `str`: at least one, all known, and none twice."""
+def _chosen(
+    names: Any, known: Mapping[str, Column], name: str, *, has_keys: bool = False
+) -> list[str]:
+    """Return names of columns as `str`: at least one, all known, and none twice.
+
+    With `has_keys`, the names ``metadata.KEY`` are known too.
+    """
     chosen: list[str] = []
     is_sequence = isinstance(names, Iterable) and not isinstance(names, str | bytes)
     for value in names if is_sequence else ():
         column = plain_text(value)
-        if column is None or column not in known:
+        if column is not None and has_keys and is_metadata_key(column):
+            column = as_text(column, name)
+        elif column is None or column not in known:
             raise InvalidQueryError(
                 f"unknown column {shown(value)}; the columns here are {', '.join(known)}"
-                f"{did_you_mean(column, known)}"
+                f"{', metadata.KEY' if has_keys else ''}{did_you_mean(column, known)}"
             )
         if column in chosen:
             chosen = []
@@ -209,7 +274,9 @@ def _chosen(names: Any, known: Mapping[str, Column], name: str) -> list[str]:
 
 def select_list(columns: Mapping[Column, str]) -> str:
     """Write the SELECT list of columns, each with its SQL expression."""
-    return ", ".join(f'{expression} AS "{column.name}"' for column, expression in columns.items())
+    return ", ".join(
+        f"{expression} AS {sql.identifier(column.name)}" for column, expression in columns.items()
+    )
 
 
 def requested(ids: Iterable[str], relation: str) -> str:

@@ -34,8 +34,8 @@ _TOKENS: Final = "tokens.tokens"
 
 _NEIGHBORS: Final = (
     MISSING_ID,
-    Column("token_id", Kind.TEXT),
-    Column("neighbor_id", Kind.TEXT),
+    Column("token_id", Kind.TOKEN_ID),
+    Column("neighbor_id", Kind.TOKEN_ID),
     Column("connection_id", Kind.TEXT),
     Column("connection_type", Kind.TEXT),
     Column("weight", Kind.FLOAT),
@@ -187,15 +187,15 @@ def _within(reached: str, within: float, level: int) -> str:
 _SUBGRAPH: Final = {
     MISSING_ID: ("CASE WHEN t.id IS NULL THEN m.id::text END", "NULL"),
     Column("depth", Kind.OPTIONAL_INTEGER): ("m.depth", "NULL"),
-    Column("token_id", Kind.TEXT): ("m.id::text", "NULL"),
+    Column("token_id", Kind.OPTIONAL_TOKEN_ID): ("m.id::text", "NULL"),
     Column("token_type", Kind.TEXT): ("t.token_type", "NULL"),
     Column("flags", Kind.OPTIONAL_INTEGER): ("t.flags", "NULL"),
     Column("timestamp", Kind.TIME): ('t."timestamp"', "NULL"),
     Column("coords", Kind.COORDS): ("t.coord_x || t.coord_y || t.coord_z", "NULL"),
     Column("weight", Kind.FLOAT): ("t.weight", "c.weight"),
     Column("connection_id", Kind.TEXT): ("NULL::text", "c.id::text"),
-    Column("source_id", Kind.TEXT): ("NULL::text", "c.source_id::text"),
-    Column("target_id", Kind.TEXT): ("NULL::text", "c.target_id::text"),
+    Column("source_id", Kind.OPTIONAL_TOKEN_ID): ("NULL::text", "c.source_id::text"),
+    Column("target_id", Kind.OPTIONAL_TOKEN_ID): ("NULL::text", "c.target_id::text"),
     Column("connection_type", Kind.TEXT): ("NULL::text", "c.connection_type"),
     Column("bidirectional", Kind.BOOLEAN): ("false", "c.bidirectional"),
 }
@@ -269,7 +269,7 @@ def degree(ids: Sequence[str] | None, weighted: bool = False) -> Query:
     sums, weights = "", ""
     columns: tuple[Column, ...] = (
         MISSING_ID,
-        Column("token_id", Kind.TEXT),
+        Column("token_id", Kind.TOKEN_ID),
         *(Column(name, Kind.INTEGER) for name in ("in_degree", "out_degree", "total_degree")),
     )
     if as_flag(weighted, "weighted"):

@@ -6,13 +6,22 @@ from typing import Final
 
 from ngdata._query import literals as sql
 from ngdata._query.asked import Rows
+from ngdata._query.attributes import TOKENS
 from ngdata._query.boxes import SPATIAL_INDEX
 from ngdata._query.edges import CONNECTIONS
 from ngdata._query.events import EVENTS
 from ngdata._query.model import LEVELS, Column, Kind, Query, select_list
 from ngdata._query.trajectories import TRAJECTORIES
 
-__all__ = ["connections", "event_times", "events", "first", "levels", "levels_in_use"]
+__all__ = [
+    "connections",
+    "event_times",
+    "events",
+    "first",
+    "levels",
+    "levels_in_use",
+    "token_types",
+]
 
 # Three min() and three max() of coordinates take 1.6 times as long, since each reads the point again.
 _EXTENTS: Final = {
@@ -69,6 +78,16 @@ def levels(level: int | None = None) -> Query:
         " GROUP BY t.level, l.name, l.unit, l.description ORDER BY t.level"
     )
     return Query(statement, tuple(_LEVELS), (SPATIAL_INDEX, LEVELS), has_limit=False, is_small=True)
+
+
+def token_types() -> Query:
+    """Read the types of all tokens, those on no level too."""
+    return Query(
+        f"SELECT DISTINCT token_type FROM {TOKENS} ORDER BY 1",
+        (Column("token_type", Kind.TEXT),),
+        (TOKENS,),
+        has_limit=False,
+    )
 
 
 def connections() -> Query:

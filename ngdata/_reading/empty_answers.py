@@ -38,6 +38,11 @@ async def causes(asked: Asked, read: Read) -> list[str]:
         if not rows:
             return [f"the store holds no {asked.rows}"]
         reasons = _type_reasons(asked, rows) + _window_reasons(asked, rows)
+    if asked.level is None and asked.token_types:
+        types = [row["token_type"] for row in await read(overview.token_types())]
+        if not types:
+            return ["the store holds no tokens"]
+        reasons += _missing_types("token_type", asked.token_types, types, "token")
     if asked.level is not None:
         levels = await read(overview.levels(asked.level))
         if levels:

@@ -26,6 +26,7 @@ _Converters: TypeAlias = "dict[Kind, Callable[[pa.ChunkedArray], Any]]"
 _UTC: Final = pd.DatetimeTZDtype("us", "UTC")
 _ARROW_UTC: Final = pa.timestamp("us", "UTC")
 _INT64: Final = pd.Int64Dtype()
+_UINT64: Final = pd.UInt64Dtype()
 _STR: Final = pd.StringDtype("pyarrow", na_value=np.nan)
 
 
@@ -58,7 +59,7 @@ def to_frame(table: pa.Table, columns: Sequence[Column]) -> pd.DataFrame:
         ids = [
             f"{column.name} {values[0].as_py()}"
             for column, values in zip(columns, row, strict=True)
-            if column.kind is Kind.TEXT
+            if column.kind in (Kind.TEXT, Kind.TOKEN_ID, Kind.TOKEN_NUMBER)
         ]
         raise NGDataError(
             f"the JSON of {', '.join(ids[:1]) or 'a row'} was written by another program, and "
@@ -158,6 +159,11 @@ def _optional_integers(values: pa.ChunkedArray) -> Any:
     return dtype.__from_arrow__(values)
 
 
+def _optional_token_numbers(values: pa.ChunkedArray) -> Any:
+    dtype: Any = _UINT64
+    return dtype.__from_arrow__(values)
+
+
 def _times(values: pa.ChunkedArray) -> Any:
     return pd.array(_numbers(_in_utc(values)).view(np.int64), _UTC, copy=False)
 
@@ -194,6 +200,10 @@ def _objects(values: list[Any]) -> Any:
 
 _CONVERT: Final[_Converters] = {
     Kind.TEXT: _text,
+    Kind.TOKEN_ID: _text,
+    Kind.OPTIONAL_TOKEN_ID: _text,
+    Kind.TOKEN_NUMBER: _numbers,
+    Kind.OPTIONAL_TOKEN_NUMBER: _optional_token_numbers,
     Kind.FLOAT: _numbers,
     Kind.INTEGER: _numbers,
     Kind.OPTIONAL_INTEGER: _optional_integers,
@@ -206,6 +216,9 @@ _CONVERT: Final[_Converters] = {
 
 _READ_ONLY: Final[_Converters] = {
     Kind.TEXT: _text,
+    Kind.TOKEN_ID: _text,
+    Kind.OPTIONAL_TOKEN_ID: _text,
+    Kind.TOKEN_NUMBER: _read_only_numbers,
     Kind.FLOAT: _read_only_numbers,
     Kind.INTEGER: _read_only_numbers,
     Kind.BOOLEAN: _read_only_numbers,

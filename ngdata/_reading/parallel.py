@@ -29,7 +29,7 @@ from ngdata._connections.threads import uninterrupted
 from ngdata._query.model import FEW_ROWS, Query
 from ngdata._query.parallel_parts import estimate_sql, sample_sql, size_sql, slabs, sweeps
 from ngdata._reading.region_sizes import RegionSizes
-from ngdata._reading.wire_format import unpack_batch
+from ngdata._reading.wire_format import plain_batch, unpack_batch
 
 __all__ = ["read"]
 
@@ -104,7 +104,7 @@ async def read(
             version=version,
             snapshot=snapshot,
             max_rows=max_rows,
-            unpack=lambda batch: batch.rename_columns([column.name for column in query.columns]),
+            unpack=functools.partial(plain_batch, query=query),
         )
 
     def read_alone(session: ArrowSession) -> VersionedTable:

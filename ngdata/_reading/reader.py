@@ -20,6 +20,7 @@ from weakref import WeakKeyDictionary
 import adbc_driver_manager as adbc
 import pandas as pd
 
+from ngdata._arguments.id_space import UUIDS, IdSpace
 from ngdata._arguments.numbers import positive
 from ngdata._arguments.texts import checked_word
 from ngdata._connections.arrow_connection import ArrowConnection
@@ -102,7 +103,15 @@ def described(
 
 
 class Reader(Protocol):
-    """What the methods of a client read with."""
+    """What the methods of a client read with.
+
+    Attributes
+    ----------
+    ids : IdSpace
+        How token ids go out.
+    """
+
+    ids: IdSpace
 
     async def frame(
         self, query: Query, cache: CacheMode | None = None, max_rows: MaxRows = ...
@@ -136,16 +145,24 @@ class Reader(Protocol):
 class DatabaseReader:
     """A reader that reads from one database each time.
 
+    Parameters
+    ----------
+    database : Database
+    ids : IdSpace
+        How token ids go out.
+
     Attributes
     ----------
+    ids : IdSpace
     max_rows : int or None
         How many rows an answer may have, unless the call says otherwise.
     """
 
     max_rows: int | None = None
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, ids: IdSpace = UUIDS) -> None:
         self._database = database
+        self.ids = ids
         self._sizes = RegionSizes()
         # Why answers are empty that are kept; read once for all callers of an answer.
         self._reasons: WeakKeyDictionary[Answer, list[str]] = WeakKeyDictionary()
@@ -162,10 +179,11 @@ class DatabaseReader:
     ) -> pd.DataFrame:
         """Read a whole answer as a frame that the caller owns."""
         started = time.perf_counter()
+        query = query.within(self.ids)
         limit = checked_max_rows(max_rows, self.max_rows)
         answer, source = await self.answer(query, cache, limit)
         if answer.missing_ids:
-            raise _missing_ids(query, answer.missing_ids)
+            raise self._missing_ids(query, answer.missing_ids)
         with translated(self.where):
             if answer.nbytes < _SMALL_BYTES or answer.is_shareable:
                 frame = answer.frame()
@@ -223,19 +241,20 @@ class DatabaseReader:
         ResultTooLarge
             The answer has more than `max_rows` rows; they were not all read.
         """
+        query = query.within(self.ids)
         try:
             answer, source = await self._answer(query, mode, max_rows)
         except TooManyRows as error:
             count, missing = await self._count(query)
             if missing:
                 # A row that names a missing id is not a row of the answer.
-                raise _missing_ids(query, missing) from None
+                raise self._missing_ids(query, missing) from None
             # If rows were deleted since, the answer had at least as many as were read.
             raise _too_large(max(error.rows, count), error.max_rows, query) from None
         # An answer from the cache may have been read under another limit.
         if max_rows is not None and answer.table.num_rows > max_rows:
             if answer.missing_ids:
-                raise _missing_ids(query, answer.missing_ids)
+                raise self._missing_ids(query, answer.missing_ids)
             raise _too_large(answer.table.num_rows, max_rows, query)
         return answer, source
 
@@ -265,6 +284,7 @@ class DatabaseReader:
         self, query: Query, version: str
     ) -> tuple[pd.DataFrame, str | None]:
         """Read from the database a whole answer and, in the same snapshot, its version."""
+        query = query.within(self.ids)
         table, text, unit = await self._table(query, version)
         frame = await in_daemon_thread(lambda: to_frame(table, query.columns))
         frame.attrs["ngdata"] = level_and_unit(query, unit)
@@ -320,9 +340,13 @@ class DatabaseReader:
         ):
             return await read(connection)
 
+    def _missing_ids(self, query: Query, missing: list[str]) -> NotFoundError:
+        assert query.id_noun is not None
+        return self.ids.renamed(NotFoundError.of(query.id_noun, missing))
+
     def frames(self, query: Query, rows: int) -> AsyncGenerator[pd.DataFrame, None]:
         """Read an answer in frames of `rows` rows while the server sends it."""
-        return in_own_task(self._frames(query, rows, caller_line()))
+        return in_own_task(self._frames(query.within(self.ids), rows, caller_line()))
 
     async def _frames(
         self, query: Query, rows: int, line: CallerLine
@@ -364,8 +388,3 @@ def _too_large(count: int, max_rows: int, query: Query | None = None) -> ResultT
         count,
         max_rows,
     )
-
-
-def _missing_ids(query: Query, missing: list[str]) -> NotFoundError:
-    assert query.id_noun is not None
-    return NotFoundError.of(query.id_noun, missing)

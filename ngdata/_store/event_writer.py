@@ -13,6 +13,7 @@ import asyncpg
 import pandas as pd
 import pyarrow as pa
 
+from ngdata._arguments.id_space import UUIDS, IdSpace
 from ngdata._connections.database import Database
 from ngdata._store.copy import copy_batch
 from ngdata._store.fields import EVENTS, TOKENS
@@ -232,7 +233,7 @@ def _named(error: NGDataError, events: list[Numbered]) -> list[Numbered]:
     return refused[-1:] if column == "id" else refused
 
 
-def events_frame(rows: Sequence[EventRow]) -> pd.DataFrame:
+def events_frame(rows: Sequence[EventRow], ids: IdSpace = UUIDS) -> pd.DataFrame:
     """Return checked events as a frame that `bulk_create` writes."""
     frame: pd.DataFrame = EVENTS.table(rows).to_pandas(
         types_mapper={pa.int64(): pd.Int64Dtype()}.get
@@ -242,4 +243,6 @@ def events_frame(rows: Sequence[EventRow]) -> pd.DataFrame:
             texts = frame[field.name]
             values = [json.loads(text) if isinstance(text, str) else None for text in texts]
             frame[field.name] = pd.Series(values, dtype=object)
+    with contextlib.suppress(ConfigError):  # a UUID that is no integer stays one
+        frame["token_id"] = ids.column(frame["token_id"], optional=True)
     return frame.rename(columns={"id": EVENTS.key})

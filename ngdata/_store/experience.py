@@ -6,6 +6,7 @@ from typing import Final
 
 import pyarrow as pa
 
+from ngdata._arguments.id_space import UUIDS, IdSpace
 from ngdata._connections.write_connection import WriteConnection
 from ngdata._query import trajectories
 from ngdata._query.model import Kind, select_list
@@ -24,7 +25,7 @@ RELATION: Final = EVENTS.relation
 TRAJECTORY_RELATION: Final = TRAJECTORIES.relation
 
 
-def check_frame(frame: Frame) -> pa.Table:
+def check_frame(frame: Frame, ids: IdSpace = UUIDS) -> pa.Table:
     """Return a frame of events as rows of the table.
 
     Raises
@@ -33,7 +34,7 @@ def check_frame(frame: Frame) -> pa.Table:
         The first bad value, with its row.
     """
     events = as_dataframe(frame, EVENTS.required, EVENTS.optional)
-    return pa.table(EVENTS.check_frame(events))
+    return pa.table(EVENTS.check_frame(events, ids))
 
 
 # How each kind of column is returned by a write, and its type in Arrow.  Casts keep the prepared

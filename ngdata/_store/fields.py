@@ -19,8 +19,8 @@ import datetime as dt
 import os
 import uuid
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from functools import cached_property
+from dataclasses import dataclass, field, replace
+from functools import cached_property, partial
 from typing import Any, Final
 
 import numpy as np
@@ -28,6 +28,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from ngdata._arguments.id_space import UUIDS, IdSpace
 from ngdata._arguments.ids import id_text
 from ngdata._arguments.shown import guarded
 from ngdata._store.value_types import (
@@ -39,6 +40,7 @@ from ngdata._store.value_types import (
     Number,
     Text,
     Time,
+    TokenUuid,
     Uuid,
     ValueType,
     first_true,
@@ -119,11 +121,27 @@ class FieldTable:
     key : str
         The name, in frames and arguments, of the column ``id``, which is generated if not given.
     fields : tuple of Field
+    key_type : ValueType
+        The type of the column ``id``.
     """
 
     relation: str
     key: str
     fields: tuple[Field, ...]
+    key_type: ValueType = field(default_factory=Uuid)
+    _by_space: dict[IdSpace, FieldTable] = field(
+        default_factory=dict, init=False, repr=False, compare=False
+    )
+
+    def within(self, ids: IdSpace) -> FieldTable:
+        """Return the table with its token ids in a space."""
+        if ids not in self._by_space:
+            self._by_space[ids] = replace(
+                self,
+                fields=tuple(replace(f, type=_within(f.type, ids)) for f in self.fields),
+                key_type=_within(self.key_type, ids),
+            )
+        return self._by_space[ids]
 
     def __getitem__(self, name: str) -> Field:
         return self._by_name[name]
@@ -135,7 +153,7 @@ class FieldTable:
     @cached_property
     def types(self) -> dict[str, ValueType]:
         """The types of all columns that are written, the id's too, by the table's names."""
-        return {"id": Uuid()} | {field.name: field.type for field in self.fields}
+        return {"id": self.key_type} | {field.name: field.type for field in self.fields}
 
     @cached_property
     def required(self) -> tuple[str, ...]:
@@ -148,8 +166,10 @@ class FieldTable:
         optional = (field.name for field in self.fields if not field.required and field.in_frames)
         return (self.key, *optional)
 
-    def check_frame(self, frame: pd.DataFrame) -> dict[str, pa.Array]:
+    def check_frame(self, frame: pd.DataFrame, ids: IdSpace = UUIDS) -> dict[str, pa.Array]:
         """Check the columns of a frame that are fields, and return them by the table's names.
+
+        Integers among its token ids are of the space `ids`.
 
         Raises
         ------
@@ -158,16 +178,18 @@ class FieldTable:
         IntegrityError
             An id that appears twice; both rows are named.
         """
-        columns = {"id": _key_column(frame, self.key)}
+        table = self.within(ids)
+        columns = {"id": _key_column(frame, table.key, table.key_type)}
         for name in frame.columns:
-            if name in self._by_name:
-                columns[name] = self[name].check_column(frame[name])
+            if name in table._by_name:
+                columns[name] = table[name].check_column(frame[name])
         return columns
 
-    def check_row(self, values: Mapping[str, Any]) -> dict[str, Any]:
+    def check_row(self, values: Mapping[str, Any], ids: IdSpace = UUIDS) -> dict[str, Any]:
         """Check the values of a single row, and return all of its columns by the table's names.
 
-        None stands for a missing value, and in the row for NULL.
+        None stands for a missing value, and in the row for NULL.  Integers among its token ids are
+        of the space `ids`.
 
         Raises
         ------
@@ -175,12 +197,13 @@ class FieldTable:
             The first bad value.
         """
         get = values.get
-        return {column: field.check(get(field.name)) for column, field in self._arguments}
+        arguments = self.within(ids)._arguments
+        return {column: field.check(get(field.name)) for column, field in arguments}
 
     @cached_property
     def _arguments(self) -> tuple[tuple[str, Field], ...]:
         """The columns that `check_row` returns, and what it checks each by."""
-        key = Field(self.key, self.types["id"], default=new_id)
+        key = Field(self.key, self.key_type, default=partial(_new_id, self.key_type))
         return (("id", key), *((f.name, f) for f in self.fields if f.in_frames))
 
     def table(self, rows: Sequence[Mapping[str, Any]]) -> pa.Table:
@@ -209,11 +232,15 @@ def _checked_attribute(value: Any, name: str, value_type: ValueType) -> Any:
     return value_type.to_attribute(value_type.check(value, name))
 
 
-def _key_column(frame: pd.DataFrame, name: str) -> pa.Array:
+def _within(value_type: ValueType, ids: IdSpace) -> ValueType:
+    return replace(value_type, space=ids) if isinstance(value_type, TokenUuid) else value_type
+
+
+def _key_column(frame: pd.DataFrame, name: str, value_type: ValueType) -> pa.Array:
     """Return the ids of new rows: those in the frame, and generated ones where it has none."""
     if name not in frame:
-        return new_ids(len(frame))
-    ids = Uuid().check_column(frame[name], name)
+        return _new_ids(value_type, len(frame))
+    ids = value_type.check_column(frame[name], name)
     text = ids.to_pandas()
     repeated = first_true((text.duplicated() & text.notna()).to_numpy())
     if repeated is not None:
@@ -221,7 +248,20 @@ def _key_column(frame: pd.DataFrame, name: str) -> pa.Array:
         raise IntegrityError(
             f"{name} {text[repeated]} appears in rows {first} and {repeated}; nothing was written"
         )
-    return pc.coalesce(ids.cast(pa.large_string()), new_ids(len(frame)))
+    return pc.coalesce(ids.cast(pa.large_string()), _new_ids(value_type, len(frame)))
+
+
+def _new_ids(value_type: ValueType, count: int) -> pa.Array:
+    if isinstance(value_type, TokenUuid) and value_type.space.as_integers:
+        return value_type.space.new_ids(count)
+    return new_ids(count)
+
+
+def _new_id(value_type: ValueType) -> str:
+    if isinstance(value_type, TokenUuid) and value_type.space.as_integers:
+        token_id: str = value_type.space.new_ids(1)[0].as_py()
+        return token_id
+    return new_id()
 
 
 def new_id() -> str:
@@ -253,6 +293,7 @@ TOKENS: Final = FieldTable(
         Field("coord_y", Coordinates(), required=True, in_frames=False),
         Field("coord_z", Coordinates(), required=True, in_frames=False),
     ),
+    TokenUuid(is_new=True),
 )
 """Frames and arguments have points on levels instead of coordinates: see `ngdata._store.tokens`."""
 
@@ -260,8 +301,8 @@ CONNECTIONS: Final = FieldTable(
     "graph.connections",
     "connection_id",
     (
-        Field("source_id", Uuid(), required=True),
-        Field("target_id", Uuid(), required=True),
+        Field("source_id", TokenUuid(), required=True),
+        Field("target_id", TokenUuid(), required=True),
         Field("connection_type", Text(), "generic"),
         Field("weight", Number(), 1.0),
         Field("decay_rate", Number()),
@@ -279,7 +320,7 @@ EVENTS: Final = FieldTable(
     (
         Field("event_type", Text(), required=True),
         Field("timestamp", Time(), required=True),
-        Field("token_id", Uuid()),
+        Field("token_id", TokenUuid()),
         Field("state_before", JsonObject()),
         Field("state_after", JsonObject()),
         Field("action", JsonObject()),

@@ -6,6 +6,7 @@ from typing import Final
 
 import pyarrow as pa
 
+from ngdata._arguments.id_space import UUIDS, IdSpace
 from ngdata._store.fields import CONNECTIONS
 from ngdata._store.input_frames import Frame, as_dataframe
 
@@ -17,7 +18,7 @@ RELATION: Final = CONNECTIONS.relation
 ROWS_PER_COPY: Final = 100_000
 
 
-def check_frame(frame: Frame) -> pa.Table:
+def check_frame(frame: Frame, ids: IdSpace = UUIDS) -> pa.Table:
     """Return a frame of connections as rows of the table.
 
     Raises
@@ -26,4 +27,4 @@ def check_frame(frame: Frame) -> pa.Table:
         The first bad value, with its row.
     """
     connections = as_dataframe(frame, CONNECTIONS.required, CONNECTIONS.optional)
-    return pa.table(CONNECTIONS.check_frame(connections))
+    return pa.table(CONNECTIONS.check_frame(connections, ids))

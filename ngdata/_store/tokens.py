@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
+from ngdata._arguments.id_space import UUIDS, IdSpace
 from ngdata._arguments.levels import LEVELS, level_index
 from ngdata._arguments.numbers import is_number
 from ngdata._arguments.shown import guarded, shown
@@ -51,7 +52,7 @@ class Change(NamedTuple):
     value: Any
 
 
-def check_frame(frame: Frame, level: Any, coords: Any) -> pa.Table:
+def check_frame(frame: Frame, level: Any, coords: Any, ids: IdSpace = UUIDS) -> pa.Table:
     """Return a frame of tokens as rows of the table.
 
     The points are the frame's columns x, y, z, on `level`, or the array `coords`.
@@ -74,7 +75,7 @@ def check_frame(frame: Frame, level: Any, coords: Any) -> pa.Table:
             coords = _as_floats(coords)
             tokens = pd.DataFrame(index=range(len(coords) if coords.ndim else 0))
         points = check_coords(coords, len(tokens))
-    columns = TOKENS.check_frame(tokens)
+    columns = TOKENS.check_frame(tokens, ids)
     for index, axis in enumerate(_AXES):
         columns[f"coord_{axis}"] = pa.FixedSizeListArray.from_arrays(
             points[:, :, index].ravel(), len(LEVELS)
@@ -82,7 +83,7 @@ def check_frame(frame: Frame, level: Any, coords: Any) -> pa.Table:
     return pa.table(columns)
 
 
-def check_row(coords: Any, values: Mapping[str, Any]) -> dict[str, Any]:
+def check_row(coords: Any, values: Mapping[str, Any], ids: IdSpace = UUIDS) -> dict[str, Any]:
     """Return the arguments of one token as a row; `coords` is 8x3, or ``{level: (x, y, z)}``.
 
     Raises
@@ -90,7 +91,7 @@ def check_row(coords: Any, values: Mapping[str, Any]) -> dict[str, Any]:
     InvalidQueryError
         The first bad value.
     """
-    row = TOKENS.check_row(values)
+    row = TOKENS.check_row(values, ids)
     points = _check_single_coords(coords)[0].T.tolist()
     for axis, numbers in zip(_AXES, points, strict=True):
         row[f"coord_{axis}"] = [None if number != number else number for number in numbers]

@@ -24,7 +24,9 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from ngdata._arguments.ids import CANONICAL, canonical_id, canonical_ids
+from ngdata._arguments.id_space import UUIDS, IdSpace
+from ngdata._arguments.ids import CANONICAL, canonical_id, canonical_ids, id_text
+from ngdata._arguments.integer_ids import integer_column, not_a_number, uuid_bytes
 from ngdata._arguments.json_text import JsonError, json_text
 from ngdata._arguments.numbers import as_float, as_integer, is_number
 from ngdata._arguments.shown import own_error, shown
@@ -41,6 +43,7 @@ __all__ = [
     "Number",
     "Text",
     "Time",
+    "TokenUuid",
     "Uuid",
     "ValueType",
     "first_true",
@@ -222,10 +225,52 @@ class Uuid(ValueType):
             return text
         if not _missing(values).any():
             try:
-                return pa.array(canonical_ids(values, name), self.arrow)
+                return pa.array(self._canonical_ids(values, name), self.arrow)
             except InvalidQueryError:
                 pass  # Raised again below, with the row.
         return super()._column(values, name, default, required)
+
+    def _canonical_ids(self, values: pd.Series[Any], name: str) -> list[str]:
+        """Return a column without missing values as canonical text, checked at once."""
+        return canonical_ids(values, name)
+
+
+@dataclass(frozen=True)
+class TokenUuid(Uuid):
+    """Ids of tokens: also integers, which are the UUIDs of their space.
+
+    Attributes
+    ----------
+    space : IdSpace
+    is_new : bool
+        Whether they are ids of tokens to be created, which the client must be able to read.
+    """
+
+    space: IdSpace = UUIDS
+    is_new: bool = False
+
+    def _value(self, value: Any, name: str, row: int | None) -> str:
+        """Return one token id as canonical text."""
+        text = self.space.canonical_id(value, name, _in_row(row))
+        if self.is_new and not self.space.is_own(text):
+            raise InvalidQueryError(
+                f"{name}{_in_row(row)} is {not_a_number(text, self.space.name)}; give an integer, or "
+                'create the token with a client of ids="uuid"'
+            )
+        return text
+
+    def _column(self, values: pd.Series[Any], name: str, default: Any, required: bool) -> pa.Array:
+        """Return a column of token ids as canonical text."""
+        numbers, are_missing = integer_column(values) or (None, None)
+        if numbers is not None and not (required and are_missing is not None):
+            texts = id_text(uuid_bytes(numbers, self.space.name), self.arrow)
+            return texts if are_missing is None else pc.if_else(are_missing, None, texts)
+        if self.is_new and self.space.as_integers:
+            return ValueType._column(self, values, name, default, required)
+        return super()._column(values, name, default, required)
+
+    def _canonical_ids(self, values: pd.Series[Any], name: str) -> list[str]:
+        return self.space.canonical_ids(values, name)
 
 
 class Number(ValueType):

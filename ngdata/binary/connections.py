@@ -59,7 +59,7 @@ def decode_connections(data: Records) -> pd.DataFrame:
     >>> from ngdata.binary import CONNECTION, decode_connections
     >>> frame = decode_connections(np.ones(1, CONNECTION).tobytes())
     >>> frame[["source_id", "type", "pull_strength"]].values.tolist()
-    [['6e676461-7461-8000-8000-000000000001', 1, 1.0]]
+    [['ddd9c407-67f9-8000-8000-000000000001', 1, 1.0]]
     """
     records = as_records(data, CONNECTION)
     check_records(records)

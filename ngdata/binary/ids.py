@@ -1,11 +1,9 @@
 """Ids of records as UUIDs, permanently the same, and back.
 
-A token's id is 32 bits, an episode's 64: both fit into a UUID of version 8 (RFC 9562 section 5.8),
-whose layout the application defines.  It begins with the bytes of ``ngdata``; then come the version,
-the kind (0: a token, 1: an episode) in 4 bits, 6 zero bits, and around the variant the number in 64
-bits.  So the last eight digits of a token's id are the record's id, in hexadecimal::
+The id of a token record, 32 bits, and the number of an episode, 64 bits, are the UUIDs of these
+integers, see `ngdata.ids`.  So the last eight digits of a token's id are the record's id::
 
-    6e676461-7461-8000-8000-0000deadbeef      token record 0xdeadbeef
+    ddd9c407-67f9-8000-8000-0000deadbeef      token record 0xdeadbeef
 
 An event's 128 bits are a UUID already; a connection has no id, so it gets one derived from its ends,
 type, time and position in the file (version 5).
@@ -22,11 +20,13 @@ import pandas as pd
 import pyarrow as pa
 from numpy.typing import ArrayLike
 
-from ngdata._arguments.ids import Ids, canonical_ids, id_text
+from ngdata._arguments.ids import Ids, canonical_ids, id_bytes, id_text
+from ngdata._arguments.integer_ids import numbers_of_uuids
 from ngdata._arguments.shown import guarded, shown
 from ngdata._query.boxes import unmasked
-from ngdata._store.value_types import Integer, Uuid, first_true
+from ngdata._store.value_types import Integer, TokenUuid, Uuid, first_true
 from ngdata.errors import InvalidQueryError
+from ngdata.ids import from_integers
 
 __all__ = [
     "as_text",
@@ -42,11 +42,6 @@ __all__ = [
 ]
 
 _STR: Final = pd.StringDtype("pyarrow", na_value=np.nan)
-
-_APPLICATION: Final = int.from_bytes(b"ngdata", "big")
-_TOKEN: Final = 0
-_EPISODE: Final = 1
-_LOW_BITS: Final = 62  # bits of the number after the variant
 
 # Never changed: the namespace of the uuid5 ids of connections.
 _CONNECTIONS: Final = uuid.UUID("0f7ad9c4-5b0e-5f0c-9a57-3c1f6d2e8b11")
@@ -74,12 +69,12 @@ def token_ids(numbers: ArrayLike) -> pd.Series[str]:
     --------
     >>> from ngdata.binary import token_ids
     >>> token_ids([0xDEADBEEF])[0]
-    '6e676461-7461-8000-8000-0000deadbeef'
+    'ddd9c407-67f9-8000-8000-0000deadbeef'
     """
     checked = _checked_numbers(numbers, "numbers")
     if checked.null_count:
         raise InvalidQueryError("numbers must be ids of token records, and one is missing")
-    ids = as_text(_uuid_bytes(_TOKEN, checked.to_numpy().astype(np.uint64)))
+    ids: pd.Series[str] = from_integers(checked.to_numpy())
     return ids.set_axis(numbers.index) if isinstance(numbers, pd.Series) else ids
 
 
@@ -111,7 +106,7 @@ def record_ids(ids: Ids) -> np.ndarray:
     Examples
     --------
     >>> from ngdata.binary import record_ids
-    >>> record_ids("6e676461-7461-8000-8000-0000000000ff").tolist()
+    >>> record_ids("ddd9c407-67f9-8000-8000-0000000000ff").tolist()
     [255]
     """
     return token_numbers(pd.Series(canonical_ids(ids), dtype=_STR), "ids")
@@ -119,7 +114,7 @@ def record_ids(ids: Ids) -> np.ndarray:
 
 def token_numbers(values: pd.Series[Any], name: str) -> np.ndarray:
     """Return the 32-bit ids in a column of token ids."""
-    raw = from_text(values, name)
+    raw = from_text(values, name, TokenUuid())
     row = first_true(~is_token_id(raw))
     if row is not None:
         raise InvalidQueryError(
@@ -131,8 +126,8 @@ def token_numbers(values: pd.Series[Any], name: str) -> np.ndarray:
 
 def is_token_id(raw: np.ndarray) -> np.ndarray:
     """Return, for UUIDs of 16 bytes, whether each is an id of `token_ids`."""
-    prefix = _uuid_bytes(_TOKEN, np.zeros(1, np.uint64))[0, :12]
-    return np.asarray((raw[:, :12] == prefix).all(axis=1))
+    numbers, are_numbers = numbers_of_uuids(raw, "")
+    return np.asarray(are_numbers & (numbers < 2**32))
 
 
 def low_32(raw: np.ndarray) -> np.ndarray:
@@ -142,28 +137,18 @@ def low_32(raw: np.ndarray) -> np.ndarray:
 
 def episode_ids(numbers: np.ndarray) -> pd.Series[str]:
     """Return the trajectory ids of episodes of 64 bits."""
-    return as_text(_uuid_bytes(_EPISODE, numbers))
+    return from_integers(numbers)
 
 
 def episodes(values: pd.Series[Any], name: str) -> np.ndarray:
     """Return the episodes, from the ids that `episode_ids` returns for them."""
-    raw = from_text(values, name)
-    halves = raw.view(">u8").astype(np.uint64)
-    numbers: np.ndarray = (halves[:, 0] & 0x3) << _LOW_BITS | halves[:, 1] & ((1 << _LOW_BITS) - 1)
-    row = first_true((_uuid_bytes(_EPISODE, numbers) != raw).any(axis=1))
+    numbers, are_numbers = numbers_of_uuids(from_text(values, name), "")
+    row = first_true(~are_numbers)
     if row is not None:
         raise InvalidQueryError(
             f"{name} in row {row} is {values.iloc[row]}, which is not the id of an episode"
         )
     return numbers
-
-
-def _uuid_bytes(kind: int, numbers: np.ndarray) -> np.ndarray:
-    halves = np.empty((len(numbers), 2), np.uint64)
-    halves[:, 0] = _APPLICATION << 16 | 0x8000 | kind << 8
-    halves[:, 0] |= numbers >> np.uint64(_LOW_BITS)
-    halves[:, 1] = numbers & np.uint64((1 << _LOW_BITS) - 1) | np.uint64(1 << 63)
-    return halves.astype(">u8").view(np.uint8).reshape(-1, 16)
 
 
 def connection_ids(records: np.ndarray, numbers: np.ndarray) -> pd.Series[str]:
@@ -191,42 +176,19 @@ def connection_ids(records: np.ndarray, numbers: np.ndarray) -> pd.Series[str]:
     return as_text(raw)
 
 
-_DASHES: Final = [8, 13, 18, 23]
-_DIGITS: Final = np.setdiff1d(np.arange(36), _DASHES)
-# The value of each digit by its character; 255 for all others.
-_VALUES: Final = np.full(256, 255, np.uint8)
-_VALUES[np.frombuffer(b"0123456789abcdef", np.uint8)] = range(16)
-
-
 def as_text(raw: np.ndarray) -> pd.Series[str]:
     """Return UUIDs of 16 bytes as canonical text, converted at once."""
     return pd.Series(id_text(raw).to_pandas(types_mapper=lambda _: _STR))
 
 
-def from_text(values: pd.Series[Any], name: str) -> np.ndarray:
-    """Return a column of ids as an array of 16 bytes each."""
+def from_text(values: pd.Series[Any], name: str, value_type: Uuid | None = None) -> np.ndarray:
+    """Return a column of ids, of UUIDs by default, as an array of 16 bytes each."""
     if isinstance(values.dtype, pd.StringDtype):
-        raw = _as_bytes(pa.array(values, pa.large_string(), from_pandas=True), 8)
+        raw = id_bytes(pa.array(values, pa.large_string(), from_pandas=True))
         if raw is not None:
             return raw
     # Other ids are checked one by one; the error for a bad one names its row.
-    raw = _as_bytes(Uuid().check_column(values, name, required=True), 4)
+    checked = (value_type or Uuid()).check_column(values, name, required=True)
+    raw = id_bytes(checked)
     assert raw is not None
     return raw
-
-
-def _as_bytes(texts: pa.Array | pa.ChunkedArray, offset_bytes: int) -> np.ndarray | None:
-    """Return the bytes of UUIDs in canonical text, converted at once; None if some are not canonical."""
-    array = texts.combine_chunks() if isinstance(texts, pa.ChunkedArray) else texts
-    count = len(array)
-    if array.null_count or not count:
-        return None if count else np.empty((0, 16), np.uint8)
-    _, offsets, data = array.buffers()
-    starts = np.frombuffer(offsets, f"i{offset_bytes}")[array.offset : array.offset + count + 1]
-    if (np.diff(starts) != 36).any():
-        return None
-    text = np.frombuffer(data, np.uint8)[starts[0] : starts[-1]].reshape(count, 36)
-    values = _VALUES[text[:, _DIGITS]]
-    if (text[:, _DASHES] != ord("-")).any() or (values > 15).any():
-        return None
-    return np.ascontiguousarray(values[:, ::2] << 4 | values[:, 1::2])

@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike
 
 from ngdata._store.input_frames import Frame, as_dataframe
 from ngdata._store.tokens import check_coords
-from ngdata._store.value_types import first_true
+from ngdata._store.value_types import TokenUuid, first_true
 from ngdata.binary import fields
 from ngdata.binary import ids as uuids
 from ngdata.binary.coordinates import Dialect, decode_coordinates, encode_coordinates
@@ -204,7 +204,7 @@ def _record_numbers(tokens: pd.DataFrame, base: np.ndarray) -> np.ndarray:
     if "token_id" in tokens:
         if numbers is None and "binary_data" not in tokens:
             return uuids.token_numbers(tokens.token_id, "token_id")
-        raw = uuids.from_text(tokens.token_id, "token_id")
+        raw = uuids.from_text(tokens.token_id, "token_id", TokenUuid())
         of_record = uuids.is_token_id(raw)
         by_id = uuids.low_32(raw)
         if numbers is None:
@@ -256,7 +256,7 @@ def token_rows(frame: pd.DataFrame) -> tuple[pd.DataFrame, np.ndarray]:
     >>> frame, coords = token_rows(decode_tokens(np.zeros(1, TOKEN)))
     >>> made = ng.tokens.bulk_create(frame, coords=coords)
     >>> made.tolist()
-    ['6e676461-7461-8000-8000-000000000000']
+    ['ddd9c407-67f9-8000-8000-000000000000']
     >>> ng.tokens.delete(made)
     1
     """

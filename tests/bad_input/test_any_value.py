@@ -16,7 +16,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 import ngdata
 import ngdata.binary
-from ngdata import binary, repositories
+from ngdata import binary, ids, repositories
 from ngdata.admin import examine
 from ngdata.binary import loading
 from ngdata.datasets import load_celegans, load_celegans_async
@@ -75,6 +75,7 @@ OWN = {
     "tokens.to_dask": {"npartitions": 1},
     "experience.to_dask": {"npartitions": 1},
     "experience.resample_rewards": {"start": 0, "end": 1000},
+    "tokens.join": {"frame": lambda store: {"token_id": store.ids}},
     "tokens.update": {"weight": 2.0},
     "tokens.delete": {"ids": UNKNOWN},
     "client.set_level": {"level": "abstract", "unit": "mm"},
@@ -298,7 +299,7 @@ def test_no_password_is_shown(server, argument, url):
 
 FUNCTIONS = {
     f"{module.__name__}.{name}": getattr(module, name)
-    for module in (binary, loading)
+    for module in (binary, ids, loading)
     for name in module.__all__
     if inspect.isfunction(getattr(module, name))
 } | {"examine": examine, "load_celegans": load_celegans, "load_celegans_async": load_celegans_async}
@@ -320,6 +321,7 @@ def test_functions(store, name):
         **({} if kind is None else {"frame": FRAMES[kind]}),
         "layout": binary.TOKEN,
         "numbers": [1],
+        "values": [1],
         "ids": binary.token_ids([1]),
         "flags": 1,
         "path": "no such file",

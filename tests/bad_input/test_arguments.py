@@ -177,7 +177,10 @@ def test_limits(ng, ids, limit):
         "0" * 31,
         "0" * 33,
         f"{MISSING}'; DROP TABLE tokens.tokens; --",
-        5,
+        -1,
+        2**64,
+        1.0,
+        True,
         None,
         math.nan,
         b"0" * 16,
@@ -196,7 +199,7 @@ def test_ids(ng, ids, value):
         lambda token_ids: ng.graph.connections(target=token_ids),
         lambda token_ids: ng.experience.get_events(token_ids=token_ids),
     ):
-        with refused(r"\[1\] must be a UUID, as text or uuid.UUID, not "):
+        with refused(r"\[1\] must be a UUID, or an integer from 0 to 2\*\*64 - 1, not "):
             call([ids[0], value])
     with refused("target_id must be "):
         ng.graph.create_connection(ids[0], value)

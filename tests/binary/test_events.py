@@ -32,7 +32,7 @@ def test_fields_of_a_record_packed_by_hand():
     event = decode_events(GOLDEN).iloc[0]
     assert event.event_id == str(uuid.UUID(int=ID)) == "01234567-89ab-cdef-0011-223344556677"
     assert event.timestamp == pd.Timestamp("2023-11-14 22:13:20.123457", tz="UTC")
-    assert event.trajectory_id == "6e676461-7461-8103-bfff-fffffffffffe"
+    assert event.trajectory_id == "ddd9c407-67f9-8003-bfff-fffffffffffe"
     assert (event.step, event.type, event["flags"]) == (3, 0x0201, 0xFFE1)
     assert (event.state.tolist(), event.action.tolist()) == (STATE, ACTION)
     assert event[["homeostasis", "curiosity", "efficiency", "goal"]].tolist() == REWARDS

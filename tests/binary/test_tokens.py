@@ -42,7 +42,7 @@ def test_a_record_is_64_bytes():
 
 def test_fields_of_a_record_packed_by_hand():
     token = golden()
-    assert token.token_id == "6e676461-7461-8000-8000-000035000007"
+    assert token.token_id == "ddd9c407-67f9-8000-8000-000035000007"
     assert (token.local_id, token.entity_type, token.domain) == (7, 5, 3)
     assert (token["flags"], token.weight) == (0x1583, 0.75)
     assert token.timestamp == pd.Timestamp("2023-11-14 22:13:20", tz="UTC")
@@ -312,7 +312,7 @@ def test_a_level_that_is_half_defined_is_refused():
         ("timestamp", 2**32 * 1000, "timestamp in row 1 must be from 1970.* to 2106-02-07"),
         (
             "token_id",
-            "6e676461-7461-8000-8000-0000000000ff",
+            "ddd9c407-67f9-8000-8000-0000000000ff",
             "token_id in row 1 is that of .* 0xff",
         ),
         ("colour", 1, "unknown column 'colour'"),

@@ -240,6 +240,12 @@ READS = {
     ),
     "tokens.find_within": lambda ng, ids, **options: ng.tokens.find_within((0, 0, 0), 4, **options),
     "tokens.get": lambda ng, ids, **options: ng.tokens.get(ids, columns=EVERYTHING, **options),
+    "tokens.find": lambda ng, ids, **options: ng.tokens.find(
+        where={"a": [0]}, columns=[*EVERYTHING, "metadata.a"], **options
+    ),
+    "tokens.join": lambda ng, ids, **options: ng.tokens.join(
+        {"token_id": ids}, columns=["x", *EVERYTHING[1:], "metadata.a"], **options
+    ),
     "tokens.count_in_region": lambda ng, ids, **options: ng.tokens.count_in_region(*BOX, **options),
     "tokens.density": lambda ng, ids, **options: ng.tokens.density(*BOX, 3, **options),
     "graph.get_neighbors": lambda ng, ids, **options: ng.graph.get_neighbors(
@@ -292,7 +298,7 @@ def frames(result):
     return [result.tokens, result.connections] if isinstance(result, Subgraph) else [result]
 
 
-LOOKUPS = {"tokens.find_nearest", "tokens.get", "experience.get_recent_events"}
+LOOKUPS = {"tokens.find_nearest", "tokens.get", "tokens.join", "experience.get_recent_events"}
 
 
 def test_every_read_with_a_cache_is_tested(filled):

@@ -19,7 +19,7 @@ FLOORS = [
     {"_client", "repositories"},
     {"_local"},
     {"_reading", "_store"},
-    {"_connections", "_query"},
+    {"_connections", "_query", "ids"},
     {"_config", "_arguments"},
     {"errors"},
 ]

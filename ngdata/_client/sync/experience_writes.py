@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 import pandas as pd
 
 from ngdata._arguments.durations import Duration
+from ngdata._arguments.id_space import TokenId
 from ngdata._arguments.ids import Id
 from ngdata._arguments.times import Time
 from ngdata._client.experience_writes import AsyncExperienceWrites
@@ -100,7 +101,7 @@ class ExperienceWrites(SyncWrapper[WritesT]):
         action: Mapping[str, Any] | None = None,
         reward: float = 0.0,
         *,
-        token_id: Id | None = None,
+        token_id: TokenId | None = None,
         priority: float | None = None,
         trajectory_id: Id | None = None,
         sequence_number: int | None = None,

@@ -10,7 +10,8 @@ from typing import Literal
 
 import pandas as pd
 
-from ngdata._arguments.ids import Id, Ids
+from ngdata._arguments.id_space import TokenId, TokenIds
+from ngdata._arguments.ids import Id
 from ngdata._arguments.levels import Level
 from ngdata._client.graph import AsyncGraph
 from ngdata._client.snapshots import Snapshot
@@ -28,7 +29,7 @@ class Graph(GraphWrites[AsyncGraph]):
 
     def get_neighbors(
         self,
-        ids: Ids,
+        ids: TokenIds,
         direction: Direction = "outgoing",
         *,
         depth: int = 1,
@@ -110,7 +111,7 @@ class Graph(GraphWrites[AsyncGraph]):
 
     def get_degree(
         self,
-        ids: Ids | None = None,
+        ids: TokenIds | None = None,
         *,
         weighted: bool = False,
         max_rows: MaxRows = ...,
@@ -157,8 +158,8 @@ class Graph(GraphWrites[AsyncGraph]):
 
     def connections(
         self,
-        source: Ids | None = None,
-        target: Ids | None = None,
+        source: TokenIds | None = None,
+        target: TokenIds | None = None,
         *,
         connection_type: str | Sequence[str] | None = None,
         within: Window | None = None,
@@ -246,8 +247,8 @@ class Graph(GraphWrites[AsyncGraph]):
 
     def shortest_path(
         self,
-        source: Id,
-        target: Id,
+        source: TokenId,
+        target: TokenId,
         *,
         weighted: bool = False,
         max_depth: int | None = None,
@@ -354,7 +355,7 @@ class Graph(GraphWrites[AsyncGraph]):
 
     def subgraph(
         self,
-        ids: Ids,
+        ids: TokenIds,
         depth: int = 1,
         *,
         direction: Direction = "both",

@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 
 import pandas as pd
 
+from ngdata._arguments.id_space import TokenId
 from ngdata._arguments.ids import Id
 from ngdata._client.graph_writes import AsyncGraphWrites
 from ngdata._client.sync.base import SyncWrapper
@@ -25,8 +26,8 @@ class GraphWrites(SyncWrapper[WritesT]):
 
     def create_connection(
         self,
-        source_id: Id,
-        target_id: Id,
+        source_id: TokenId,
+        target_id: TokenId,
         connection_type: str = "generic",
         weight: float = 1.0,
         *,

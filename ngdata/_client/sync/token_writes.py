@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 import pandas as pd
 from numpy.typing import ArrayLike
 
-from ngdata._arguments.ids import Id, Ids
+from ngdata._arguments.id_space import TokenId, TokenIds
 from ngdata._arguments.levels import Level
 from ngdata._arguments.times import Time
 from ngdata._client.sync.base import SyncWrapper
@@ -37,8 +37,8 @@ class TokenWrites(SyncWrapper[WritesT]):
         timestamp: Time | None = None,
         metadata: Mapping[str, Any] | None = None,
         binary_data: bytes | None = None,
-        token_id: Id | None = None,
-    ) -> str:
+        token_id: TokenId | None = None,
+    ) -> str | int:
         """Create one token.
 
         Parameters
@@ -55,12 +55,13 @@ class TokenWrites(SyncWrapper[WritesT]):
         binary_data : bytes, optional
             The token's 64-byte record; stored, but not interpreted.
         token_id : id, optional
-            A random UUID by default.
+            By default a random UUID, or a random integer below 2**63 if the client's ids are
+            integers.
 
         Returns
         -------
-        str
-            The token's id.
+        str or int
+            The token's id; an integer if the client's ids are.
 
         Raises
         ------
@@ -96,7 +97,7 @@ class TokenWrites(SyncWrapper[WritesT]):
         coords: ArrayLike | None = None,
         initial: bool = False,
         progress: bool | None = None,
-    ) -> pd.Series[str]:
+    ) -> pd.Series[Any]:
         """Create a token per row: all of them in one transaction, or none.
 
         Parameters
@@ -119,7 +120,8 @@ class TokenWrites(SyncWrapper[WritesT]):
         Returns
         -------
         pandas.Series
-            The tokens' ids (str), in order, on the frame's index.
+            The tokens' ids (str, or uint64 if the client's ids are integers), in order, on the
+            frame's index.
 
         Raises
         ------
@@ -145,7 +147,7 @@ class TokenWrites(SyncWrapper[WritesT]):
 
     def update(
         self,
-        ids: Ids,
+        ids: TokenIds,
         *,
         coords: ArrayLike | Mapping[Level, ArrayLike | None] | None = None,
         token_type: str | EllipsisType | None = ...,
@@ -196,7 +198,7 @@ class TokenWrites(SyncWrapper[WritesT]):
             )
         )
 
-    def delete(self, ids: Ids) -> int:
+    def delete(self, ids: TokenIds) -> int:
         """Delete tokens and their connections; their events stay, with a missing ``token_id``.
 
         Parameters

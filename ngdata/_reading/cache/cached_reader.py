@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 import asyncpg
 
+from ngdata._arguments.id_space import IdSpace
 from ngdata._config.settings import Settings
 from ngdata._connections.database import Database
 from ngdata._connections.revision import HEAD
@@ -59,7 +60,7 @@ class CachedReader(DatabaseReader):
     """
 
     def __init__(self, database: Database, settings: Settings) -> None:
-        super().__init__(database)
+        super().__init__(database, IdSpace(settings.id_space, settings.ids == "integer"))
         self._settings = settings
         self._mode: CacheMode = checked_mode(settings.cache)
         self._ttl = settings.default_ttl
@@ -119,7 +120,8 @@ class CachedReader(DatabaseReader):
         self._database.arrow.check_caller()
         mode = checked_mode(self._mode if mode is None else mode)
         # With the names: a column may be made of what the server sends for others, or of nothing.
-        key = digest(query.sql, *(column.name for column in query.columns))
+        ids = "" if query.id_space is None else f"integers of {query.id_space}"
+        key = digest(query.sql, ids, *(column.name for column in query.columns))
         read = functools.partial(self._read_and_keep, key, query, mode, max_rows)
         if mode == "strict" and self._is_surely_missing(key, query):
             try:

@@ -28,6 +28,10 @@ _MIN_COMPRESSED_BYTES: Final = 1 << 15
 
 _ARROW_TYPES: Final[dict[Kind, tuple[pa.DataType, ...]]] = {
     Kind.TEXT: (pa.string(),),
+    Kind.TOKEN_ID: (pa.string(),),
+    Kind.OPTIONAL_TOKEN_ID: (pa.string(),),
+    Kind.TOKEN_NUMBER: (pa.uint64(),),
+    Kind.OPTIONAL_TOKEN_NUMBER: (pa.uint64(),),
     Kind.FLOAT: (pa.float64(),),
     Kind.INTEGER: (pa.int16(), pa.int32(), pa.int64()),
     Kind.OPTIONAL_INTEGER: (pa.int16(), pa.int32(), pa.int64()),

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from contextlib import AsyncExitStack, contextmanager
 from typing import Final
 
+from ngdata._arguments.id_space import UUIDS, IdSpace
 from ngdata._connections.background_loop import background_loop
 from ngdata._connections.database import Database
 from ngdata._connections.opening import open_database
@@ -35,7 +36,7 @@ class _SharedDatabase:
         self._timer: threading.Timer | None = None
         self._users = 0
 
-    def acquire(self) -> Reader:
+    def acquire(self, ids: IdSpace) -> Reader:
         with self._lock:
             if self._timer is not None:
                 self._timer.cancel()
@@ -44,7 +45,7 @@ class _SharedDatabase:
                 opening = open_database(self._access.resolved())
                 self._database = background_loop().run(self._stack.enter_async_context(opening))
             self._users += 1
-            return DatabaseReader(self._database)
+            return DatabaseReader(self._database, ids)
 
     def release(self) -> None:
         with self._lock:
@@ -67,11 +68,11 @@ _lock = threading.Lock()
 
 
 @contextmanager
-def acquire_reader(access: Access) -> Iterator[Reader]:
+def acquire_reader(access: Access, ids: IdSpace = UUIDS) -> Iterator[Reader]:
     """Yield a reader, to be used on the background loop; its database is shared."""
     with _lock:
         database = _databases.setdefault(access, _SharedDatabase(access))
-    reader = database.acquire()
+    reader = database.acquire(ids)
     try:
         yield reader
     finally:

@@ -73,7 +73,9 @@ async def dask_frame(
             "subscription that renews no version; leave consistent out, or connect as a user "
             "without these limits"
         )
-    read = PartitionReader(access, uuid.uuid4().hex, version, is_consistent, empty.columns[0])
+    read = PartitionReader(
+        access, uuid.uuid4().hex, version, is_consistent, empty.columns[0], reader.ids
+    )
     parts = split.parts(bounds)
     partitions = [Partition(rows, number, len(parts)) for number, rows in enumerate(parts)]
     # Dask would convert all objects, dicts too, to text; ids have pandas' own text dtype already.

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import pandas as pd
 
+from ngdata._arguments.id_space import IdSpace
 from ngdata._connections.background_loop import background_loop
 from ngdata._query.model import Query
 from ngdata._query.partitions import Rows
@@ -52,6 +53,8 @@ class PartitionReader:
         Whether every partition must have that version.
     default_column : str
         The column to read if Dask needs none.
+    ids : IdSpace
+        How token ids go out, whatever the settings of the worker.
     """
 
     access: Access
@@ -59,6 +62,7 @@ class PartitionReader:
     version: str | None
     consistent: bool
     default_column: str
+    ids: IdSpace
 
     def __dask_tokenize__(self) -> str:
         """Return the name of the call; Dask would pickle the whole reader to make one."""
@@ -74,7 +78,7 @@ class PartitionReader:
         """
         # Rows without any column cannot be sent, so one column is read to count them.
         query = partition.rows.query(list(columns) or [self.default_column])
-        with acquire_reader(self.access) as reader:
+        with acquire_reader(self.access, self.ids) as reader:
             frame, version = background_loop().run(
                 read_with_version(reader, query, self.version is not None)
             )
@@ -100,7 +104,7 @@ async def read_with_version(
     """Read an answer and, if `with_version`, the version that its snapshot sees."""
     if not with_version:
         answer, _ = await reader.answer(query, "off")
-        frame = to_frame(answer.table, query.columns)
+        frame = to_frame(answer.table, answer.columns)
         frame.attrs["ngdata"] = level_and_unit(query, answer.unit)
         return frame, None
     frame, text = await reader.frame_and_version(query, version_sql(query.relations))

@@ -1,0 +1,178 @@
+"""Integers as ids: what counts as one, and the bytes of its UUID, in the layout of `ngdata.ids`."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import uuid
+from collections.abc import Collection, Iterable, Sequence
+from typing import Any, Final
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+
+from ngdata._arguments.numbers import as_float, as_integer, is_number
+from ngdata._arguments.shown import guarded, shown
+from ngdata.errors import InvalidQueryError
+
+__all__ = [
+    "FLOAT_HINT",
+    "MAX_NUMBER",
+    "as_numbers",
+    "integer_column",
+    "is_missing",
+    "not_a_number",
+    "numbers_of_uuids",
+    "uuid_bytes",
+    "whole_number",
+]
+
+MAX_NUMBER: Final = 2**64 - 1
+
+FLOAT_HINT: Final = (
+    "; floats hold integers exactly only up to 2**53, so read the ids as integers (in pandas int64, or "
+    "Int64 where some are missing)"
+)
+"""The end of an error for a float."""
+
+_LOW_BITS: Final = 62  # bits of the number after the variant
+_LOW_MASK: Final = np.uint64((1 << _LOW_BITS) - 1)
+_VERSION: Final = np.uint64(8 << 12)
+_VARIANT: Final = np.uint64(1 << 63)
+
+
+@functools.lru_cache(maxsize=256)
+def _first_half(space: str) -> np.uint64:
+    """Return the first 8 bytes of the ids of a space, for numbers below 2**62."""
+    digest = hashlib.blake2b(space.encode(), digest_size=6).digest()
+    return np.uint64(int.from_bytes(digest, "big") << 16) | _VERSION
+
+
+def uuid_bytes(numbers: np.ndarray, space: str) -> np.ndarray:
+    """Return the UUIDs of numbers, 16 bytes each.
+
+    Parameters
+    ----------
+    numbers : array of uint64
+    space : str
+    """
+    halves = np.empty((len(numbers), 2), ">u8")
+    halves[:, 0] = _first_half(space) | numbers >> np.uint64(_LOW_BITS)
+    halves[:, 1] = numbers & _LOW_MASK | _VARIANT
+    return halves.view(np.uint8)
+
+
+def numbers_of_uuids(raw: np.ndarray, space: str) -> tuple[np.ndarray, np.ndarray]:
+    """Return the numbers (uint64) of UUIDs of 16 bytes, and whether each is a number of the space."""
+    halves = np.ascontiguousarray(raw).reshape(-1).view(">u8").reshape(-1, 2)
+    first, second = halves[:, 0].astype(np.uint64), halves[:, 1].astype(np.uint64)
+    high_bits = first ^ _first_half(space)
+    are_numbers = (high_bits <= 3) & (second >> np.uint64(_LOW_BITS) == 2)
+    return high_bits << np.uint64(_LOW_BITS) | second & _LOW_MASK, are_numbers
+
+
+def not_a_number(text: str, space: str) -> str:
+    """Return the words of an error for a UUID that is no number of a space."""
+    value = uuid.UUID(text)
+    # All numbers of a space have the same first half, but for the two highest bits of the number.
+    is_like_one = value.version == 8 and value.bytes[6] == 0x80 and value.bytes[7] <= 3
+    hint = ", but perhaps of another id space" if is_like_one else ""
+    return f"{text}, which is no integer of the id space {space!r}{hint}"
+
+
+def whole_number(value: Any) -> int | None:
+    """Return an integer that can be an id as an int; None for anything else."""
+    number = as_integer(value)
+    return number if number is not None and 0 <= number <= MAX_NUMBER else None
+
+
+@guarded
+def as_numbers(values: Any, name: str) -> tuple[np.ndarray, np.ndarray | None]:
+    """Return a column of integers as uint64, and which of them are missing (None: none is).
+
+    Raises
+    ------
+    InvalidQueryError
+        The first value that is no integer from 0 to 2**64 - 1, with its position.
+    """
+    column = integer_column(values)
+    if column is not None:
+        return column
+    if isinstance(values, pd.DataFrame | str | bytes) or not isinstance(values, Iterable):
+        raise InvalidQueryError(
+            f"{name} must be an integer or a sequence of integers, not {shown(values)}"
+        )
+    items: Any = values.to_pylist() if hasattr(values, "to_pylist") else values
+    numbers: list[int] = []
+    missing: list[bool] = []
+    # One by one, as an iterator may be without end.
+    for position, item in enumerate(items):
+        missing.append(is_missing(item))
+        number = 0 if missing[-1] else whole_number(item)
+        if number is None:
+            rest: list[Any] = list(items)[position:] if isinstance(items, Collection) else [item]
+            raise _not_an_integer(rest, position, name)
+        numbers.append(number)
+    are_missing = np.array(missing, np.bool_)
+    return np.array(numbers, np.uint64), are_missing if are_missing.any() else None
+
+
+def integer_column(values: Any) -> tuple[np.ndarray, np.ndarray | None] | None:
+    """Return a column of an integer type as uint64, and which of its values are missing.
+
+    Return None for columns of other types, and for a column with an integer that cannot be an id.
+    """
+    are_missing: np.ndarray | None = None
+    if isinstance(values, list) and values and set(map(type, values)) == {int}:
+        try:
+            return np.array(values, np.uint64), None
+        except OverflowError:
+            return None
+    if isinstance(values, pa.Array | pa.ChunkedArray) or (
+        hasattr(values, "__arrow_c_stream__") and not isinstance(values, pd.Series | pd.DataFrame)
+    ):
+        column = pa.chunked_array(values) if not isinstance(values, pa.Array) else values
+        if not pa.types.is_integer(column.type):
+            return None
+        are_missing = np.asarray(column.is_null())
+        values = np.asarray(column.fill_null(0))
+    elif isinstance(values, pd.Series | pd.Index | pd.api.extensions.ExtensionArray):
+        if not pd.api.types.is_integer_dtype(values.dtype):
+            return None
+        if isinstance(values.dtype, pd.api.extensions.ExtensionDtype):
+            are_missing = np.asarray(values.isna())
+            numpy_dtype: Any = getattr(values.dtype, "numpy_dtype", None)
+            values = values.to_numpy(dtype=numpy_dtype, na_value=0)
+        else:
+            values = np.asarray(values)
+    elif isinstance(values, np.ma.MaskedArray):
+        are_missing, values = np.ma.getmaskarray(values), values.filled(0)
+    if not isinstance(values, np.ndarray) or values.dtype.kind not in "iu" or values.ndim != 1:
+        return None
+    if values.dtype.kind == "i" and values.size and values.min() < 0:
+        return None
+    has_missing = are_missing is not None and are_missing.any()
+    return values.astype(np.uint64, copy=False), are_missing if has_missing else None
+
+
+def is_missing(value: Any) -> bool:
+    """Return whether a value in a column stands for no integer: None, NaN, NA or NaT."""
+    if value is None or value is pd.NA or value is pd.NaT:
+        return True
+    return isinstance(value, float) and value != value
+
+
+def _not_an_integer(items: Sequence[Any], position: int, name: str) -> InvalidQueryError:
+    """Return the error for the first bad value, at `position`; of floats, for one that is none."""
+    bad, hint = items[0], ""
+    if as_integer(bad) is None and is_number(bad):
+        hint = FLOAT_HINT
+        for later, item in enumerate(items):
+            number = as_float(item)
+            if number is not None and (abs(number) > 2**53 or number % 1):
+                bad, position = item, position + later
+                break
+    return InvalidQueryError(
+        f"{name}[{position}] must be an integer from 0 to 2**64 - 1, not {shown(bad)}{hint}"
+    )
