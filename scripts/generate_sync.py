@@ -20,6 +20,7 @@ ROOT: Final = Path(__file__).resolve().parent.parent
 PACKAGE: Final = ROOT / "ngdata" / "_client"
 NAMESPACES: Final = {
     "token_writes": "AsyncTokenWrites",
+    "token_lookups": "AsyncTokenLookups",
     "tokens": "AsyncTokens",
     "graph_writes": "AsyncGraphWrites",
     "graph": "AsyncGraph",
@@ -29,8 +30,8 @@ NAMESPACES: Final = {
     "recorder": "AsyncRecorder",
 }
 
-# The type of the async object in a class whose subclass wraps another.
-_WRITES_TYPE: Final = "WritesT"
+# The ends of the names of classes whose subclasses wrap other async objects.
+_BASES: Final = ("Writes", "Lookups")
 
 # Parentheses that an await needs; after a name they belong to a call.
 _AWAIT_IN_PARENTHESES: Final = re.compile(r"(?<![\w\])])\(await ")
@@ -104,9 +105,10 @@ def _namespace_module(module: str, class_name: str) -> str:
         imports.append(f"from ngdata._client.{module} import {class_name}")
     if "return Recorder(" in body:
         imports.append("from ngdata._client.sync.recorder import Recorder")
-    if base == f"SyncWrapper[{_WRITES_TYPE}]":
+    if class_name.endswith(_BASES):
         imports.append("from typing import TypeVar")
-        body = f'{_WRITES_TYPE} = TypeVar("{_WRITES_TYPE}", bound={class_name})\n\n\n{body}'
+        wrapped = _wrapped_type(class_name)
+        body = f'{wrapped} = TypeVar("{wrapped}", bound={class_name})\n\n\n{body}'
     return _module(summary, module, imports, name, body)
 
 
@@ -115,10 +117,14 @@ def _base(class_name: str, definition: ast.ClassDef) -> str:
     if class_name == "AsyncRecorder":
         return "SyncRecorder"
     [base] = (ast.unparse(node) for node in definition.bases)
-    if base in NAMESPACES.values():
-        return f"{base.removeprefix('Async')}[{class_name}]"
-    has_subclass = class_name.endswith("Writes")
-    return f"SyncWrapper[{_WRITES_TYPE if has_subclass else class_name}]"
+    name = base.removeprefix("Async") if base in NAMESPACES.values() else "SyncWrapper"
+    return f"{name}[{_wrapped_type(class_name)}]"
+
+
+def _wrapped_type(class_name: str) -> str:
+    """Return the type of the async object: a variable in a class that has a subclass."""
+    ends = (f"{end}T" for end in _BASES if class_name.endswith(end))
+    return next(ends, class_name)
 
 
 def _client_module() -> str:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Final
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
 
 import numpy as np
 import pandas as pd
@@ -412,6 +412,7 @@ class AsyncExperience(AsyncExperienceWrites):
         end: Time | None = None,
         event_type: str | Sequence[str] | None = None,
         token_type: str | Sequence[str] | None = None,
+        where: Mapping[str, Any] | None = None,
         limit: int | None = None,
         max_rows: MaxRows = ...,
         cache: CacheMode | None = None,
@@ -426,6 +427,8 @@ class AsyncExperience(AsyncExperienceWrites):
             As in `get_events`.
         token_type : str or sequence of str, optional
             Keep tokens of this type, or of any of these.
+        where : mapping, optional
+            Keep tokens whose metadata contain these keys with these values, as in `Tokens.find`.
         limit : int, optional
             Return only the first rows by id.
         max_rows : int or None, optional
@@ -459,8 +462,8 @@ class AsyncExperience(AsyncExperienceWrites):
         [[2.0, 1.0]]
         """
         box = Box.of(min_coords, max_coords, level)
-        where = EventFilter(start, end, event_type)
-        query = joins.activity(box, TokenFilter(token_type), where, limit)
+        events = EventFilter(start, end, event_type)
+        query = joins.activity(box, TokenFilter(token_type, where), events, limit)
         return await self._reader.frame(query, cache, max_rows)
 
     async def mean_position(

@@ -1,24 +1,22 @@
-"""`client.tokens`: reads of tokens as frames, by region, distance and id."""
+"""`client.tokens`: reads of tokens as frames, by region and distance."""
 
 from __future__ import annotations
 
 import math
 import os
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
+from typing import Any
 
 import pandas as pd
 from numpy.typing import ArrayLike
 
-from ngdata._arguments.id_space import TokenIds
 from ngdata._arguments.levels import Level
 from ngdata._arguments.numbers import positive
-from ngdata._arguments.texts import checked_word
-from ngdata._client.token_writes import AsyncTokenWrites
+from ngdata._client.token_lookups import AsyncTokenLookups
 from ngdata._query import regions
 from ngdata._query.boxes import Box
 from ngdata._query.filters import TokenFilter
-from ngdata._query.partitions import PartCount, region_split
-from ngdata._query.tokens import by_id
+from ngdata._query.partitions import PartCount, region_split, with_json_as_text
 from ngdata._reading import geoparquet
 from ngdata._reading.dask_frames import DaskFrame, dask_frame
 from ngdata._reading.reader import CacheMode, MaxRows
@@ -26,7 +24,7 @@ from ngdata._reading.reader import CacheMode, MaxRows
 __all__ = ["AsyncTokens"]
 
 
-class AsyncTokens(AsyncTokenWrites):
+class AsyncTokens(AsyncTokenLookups):
     """Tokens: points (in the sample, neurons or segments of them) in up to eight 3D spaces each."""
 
     async def find_in_region(
@@ -37,6 +35,7 @@ class AsyncTokens(AsyncTokenWrites):
         *,
         columns: Sequence[str] | None = None,
         token_type: str | Sequence[str] | None = None,
+        where: Mapping[str, Any] | None = None,
         flags: int | None = None,
         min_weight: float | None = None,
         limit: int | None = None,
@@ -52,9 +51,13 @@ class AsyncTokens(AsyncTokenWrites):
         level : int or str
             0 to 7, or a name such as ``"physical"``.
         columns : sequence of str, optional
-            The columns of the answer, in order; all listed below by default.
+            The columns of the answer, in order; all listed below by default.  On request also
+            ``metadata`` (dicts or None), ``metadata.KEY`` (the text of one value, as in `find`),
+            ``binary_data``, ``created_at`` and ``updated_at``.
         token_type : str or sequence of str, optional
             Keep this type, or any of these.
+        where : mapping, optional
+            Keep tokens whose metadata contain these keys with these values, as in `find`.
         flags : int, optional
             Keep tokens that have all of these bits.
         min_weight : float, optional
@@ -85,9 +88,9 @@ class AsyncTokens(AsyncTokenWrites):
         >>> head.columns.tolist()[:5]
         ['token_id', 'level', 'x', 'y', 'z']
         """
-        where = TokenFilter(token_type, flags, min_weight)
+        tokens = TokenFilter(token_type, where, flags, min_weight)
         box = Box.of(min_coords, max_coords, level)
-        query = regions.region(box, where, columns, limit)
+        query = regions.region(box, tokens, columns, limit)
         return await self._reader.frame(query, cache, max_rows)
 
     async def find_nearest(
@@ -99,6 +102,7 @@ class AsyncTokens(AsyncTokenWrites):
         max_distance: float | None = None,
         columns: Sequence[str] | None = None,
         token_type: str | Sequence[str] | None = None,
+        where: Mapping[str, Any] | None = None,
         flags: int | None = None,
         min_weight: float | None = None,
         cache: CacheMode | None = None,
@@ -114,7 +118,7 @@ class AsyncTokens(AsyncTokenWrites):
         level : int or str
         max_distance : float, optional
             Leave out tokens further away than this.
-        columns, token_type, flags, min_weight
+        columns, token_type, where, flags, min_weight
             As in `find_in_region`.
         cache : {"strict", "ttl", "off"}, optional
             Cache mode; the client's by default.
@@ -136,8 +140,8 @@ class AsyncTokens(AsyncTokenWrites):
         >>> len(near), near.distance.is_monotonic_increasing
         (3, True)
         """
-        where = TokenFilter(token_type, flags, min_weight)
-        query = regions.nearest(point, k, level, where, max_distance, columns)
+        tokens = TokenFilter(token_type, where, flags, min_weight)
+        query = regions.nearest(point, k, level, tokens, max_distance, columns)
         return await self._reader.frame(query, cache, None)
 
     async def find_within(
@@ -148,6 +152,7 @@ class AsyncTokens(AsyncTokenWrites):
         *,
         columns: Sequence[str] | None = None,
         token_type: str | Sequence[str] | None = None,
+        where: Mapping[str, Any] | None = None,
         flags: int | None = None,
         min_weight: float | None = None,
         limit: int | None = None,
@@ -162,7 +167,7 @@ class AsyncTokens(AsyncTokenWrites):
         radius : float
             At least 0, in the units of the level.
         level : int or str
-        columns, token_type, flags, min_weight, limit
+        columns, token_type, where, flags, min_weight, limit
             As in `find_in_region`.
         max_rows : int or None, optional
             Maximum number of rows, None for no maximum; the client's by default.
@@ -187,55 +192,9 @@ class AsyncTokens(AsyncTokenWrites):
         >>> bool((near.distance <= 20.0).all())
         True
         """
-        where = TokenFilter(token_type, flags, min_weight)
-        query = regions.within_radius(point, radius, level, where, columns, limit)
+        tokens = TokenFilter(token_type, where, flags, min_weight)
+        query = regions.within_radius(point, radius, level, tokens, columns, limit)
         return await self._reader.frame(query, cache, max_rows)
-
-    async def get(
-        self,
-        ids: TokenIds,
-        *,
-        columns: Sequence[str] | None = None,
-        missing: str = "raise",
-        cache: CacheMode | None = None,
-    ) -> pd.DataFrame:
-        """Return whole tokens by id: a row per id, in the order of `ids`.
-
-        Parameters
-        ----------
-        ids : id or sequence of ids
-            Text, `uuid.UUID`, an integer from 0 to 2**64 - 1 (see `ngdata.ids`), or an array, Series
-            or Index of these.
-        columns : sequence of str, optional
-            The columns of the answer, in order; besides those below also ``metadata`` (dicts or
-            None) and ``binary_data`` (64 bytes or None).
-        missing : {"raise", "skip"}
-            Whether to raise an error for ids that name no token, or to leave them out.
-        cache : {"strict", "ttl", "off"}, optional
-            Cache mode; the client's by default.
-
-        Returns
-        -------
-        pandas.DataFrame
-            ``token_id, token_type, weight, flags, timestamp`` and ``coords`` (float64 arrays of
-            shape (8, 3), NaN where the token is undefined on the level).
-
-        Raises
-        ------
-        NotFoundError
-            Some ids name no token; the error's `missing` holds them.
-        InvalidQueryError
-            A value that is not an id.
-
-        Examples
-        --------
-        >>> near = await ang.tokens.find_nearest((0, 0, 0), k=2)
-        >>> (await ang.tokens.get(near.token_id)).coords[0].shape
-        (8, 3)
-        """
-        skip_missing = checked_word(missing, ("raise", "skip"), "missing") == "skip"
-        query = by_id(self._ids.canonical_ids(ids), columns, skip_missing)
-        return await self._reader.frame(query, cache, None)
 
     async def count_in_region(
         self,
@@ -244,6 +203,7 @@ class AsyncTokens(AsyncTokenWrites):
         level: Level = 0,
         *,
         token_type: str | Sequence[str] | None = None,
+        where: Mapping[str, Any] | None = None,
         flags: int | None = None,
         min_weight: float | None = None,
         cache: CacheMode | None = None,
@@ -252,7 +212,7 @@ class AsyncTokens(AsyncTokenWrites):
 
         Parameters
         ----------
-        min_coords, max_coords, level, token_type, flags, min_weight
+        min_coords, max_coords, level, token_type, where, flags, min_weight
             As in `find_in_region`.
         cache : {"strict", "ttl", "off"}, optional
             Cache mode; the client's by default.
@@ -266,9 +226,9 @@ class AsyncTokens(AsyncTokenWrites):
         >>> await ang.tokens.count_in_region((0, 0, 0), (0, 0, 0))
         0
         """
-        where = TokenFilter(token_type, flags, min_weight)
+        tokens = TokenFilter(token_type, where, flags, min_weight)
         box = Box.of(min_coords, max_coords, level)
-        answer, _ = await self._reader.answer(regions.count(box, where), cache)
+        answer, _ = await self._reader.answer(regions.count(box, tokens), cache)
         return int(answer.table[0][0].as_py())
 
     async def density(
@@ -279,6 +239,7 @@ class AsyncTokens(AsyncTokenWrites):
         level: Level = 0,
         *,
         token_type: str | Sequence[str] | None = None,
+        where: Mapping[str, Any] | None = None,
         flags: int | None = None,
         min_weight: float | None = None,
         cache: CacheMode | None = None,
@@ -291,7 +252,7 @@ class AsyncTokens(AsyncTokenWrites):
             Finite.
         bins : int or three ints
             The number of cells on each axis.
-        level, token_type, flags, min_weight
+        level, token_type, where, flags, min_weight
             As in `find_in_region`.
         cache : {"strict", "ttl", "off"}, optional
             Cache mode; the client's by default.
@@ -308,9 +269,9 @@ class AsyncTokens(AsyncTokenWrites):
         >>> cells.x.tolist(), cells.y.tolist(), cells.z.tolist()
         ([0.0], [50.0], [0.0])
         """
-        where = TokenFilter(token_type, flags, min_weight)
+        tokens = TokenFilter(token_type, where, flags, min_weight)
         box = Box.of(min_coords, max_coords, level)
-        query, edges = regions.density(box, bins, where)
+        query, edges = regions.density(box, bins, tokens)
         cells = await self._reader.frame(query, cache, None)
         for axis, edge in zip("xyz", edges, strict=True):
             centres = edge[:-1] + (edge[1:] - edge[:-1]) / 2
@@ -326,6 +287,7 @@ class AsyncTokens(AsyncTokenWrites):
         chunk_rows: int = 100_000,
         columns: Sequence[str] | None = None,
         token_type: str | Sequence[str] | None = None,
+        where: Mapping[str, Any] | None = None,
         flags: int | None = None,
         min_weight: float | None = None,
     ) -> AsyncGenerator[pd.DataFrame, None]:
@@ -333,7 +295,7 @@ class AsyncTokens(AsyncTokenWrites):
 
         Parameters
         ----------
-        min_coords, max_coords, level, columns, token_type, flags, min_weight
+        min_coords, max_coords, level, columns, token_type, where, flags, min_weight
             As in `find_in_region`.
         chunk_rows : int
             The number of rows in each frame but the last.
@@ -350,10 +312,10 @@ class AsyncTokens(AsyncTokenWrites):
         >>> sum([len(part) async for part in ang.tokens.iter_region(*box, chunk_rows=5000)])
         14171
         """
-        where = TokenFilter(token_type, flags, min_weight)
+        tokens = TokenFilter(token_type, where, flags, min_weight)
         box = Box.of(min_coords, max_coords, level)
         rows = positive(chunk_rows, "chunk_rows")
-        return self._reader.frames(regions.region(box, where, columns), rows)
+        return self._reader.frames(regions.region(box, tokens, columns), rows)
 
     async def to_dask(
         self,
@@ -365,6 +327,7 @@ class AsyncTokens(AsyncTokenWrites):
         rows_per_partition: int | None = None,
         columns: Sequence[str] | None = None,
         token_type: str | Sequence[str] | None = None,
+        where: Mapping[str, Any] | None = None,
         flags: int | None = None,
         min_weight: float | None = None,
         consistent: bool = False,
@@ -378,7 +341,7 @@ class AsyncTokens(AsyncTokenWrites):
 
         Parameters
         ----------
-        min_coords, max_coords, level, columns, token_type, flags, min_weight
+        min_coords, max_coords, level, columns, token_type, where, flags, min_weight
             As in `find_in_region`.
         npartitions, rows_per_partition : int
             Pass one of the two: the number of partitions, or of rows in each.  There are fewer
@@ -394,8 +357,8 @@ class AsyncTokens(AsyncTokenWrites):
         Returns
         -------
         dask.dataframe.DataFrame
-            The columns and dtypes of `find_in_region`; each partition has its own index from 0,
-            and in ``attrs["ngdata"]["version"]`` the version of the store that it shows.
+            The columns and dtypes of `find_in_region`, with ``metadata`` as JSON text; each
+            partition has its own index from 0, and in ``attrs["ngdata"]["version"]`` the version of the store that it shows.
 
         Raises
         ------
@@ -416,9 +379,9 @@ class AsyncTokens(AsyncTokenWrites):
         >>> region.npartitions, len(region)
         (4, 14171)
         """
-        where = TokenFilter(token_type, flags, min_weight)
+        tokens = TokenFilter(token_type, where, flags, min_weight)
         box = Box.of(min_coords, max_coords, level)
-        split = region_split(box, where, columns, PartCount(npartitions, rows_per_partition))
+        split = region_split(box, tokens, columns, PartCount(npartitions, rows_per_partition))
         return await dask_frame(self._reader, self._database, split, "tokens", consistent, url)
 
     async def to_geoparquet(
@@ -431,6 +394,7 @@ class AsyncTokens(AsyncTokenWrites):
         chunk_rows: int = 100_000,
         columns: Sequence[str] | None = None,
         token_type: str | Sequence[str] | None = None,
+        where: Mapping[str, Any] | None = None,
         flags: int | None = None,
         min_weight: float | None = None,
     ) -> int:
@@ -442,7 +406,7 @@ class AsyncTokens(AsyncTokenWrites):
             An existing file is replaced only after all rows are written.
         min_coords, max_coords : array_like of 3 numbers, optional
             As in `find_in_region`; unbounded by default.
-        level, columns, token_type, flags, min_weight
+        level, columns, token_type, where, flags, min_weight
             As in `find_in_region`.
         chunk_rows : int
             The number of rows in each row group of the file but the last.
@@ -450,8 +414,8 @@ class AsyncTokens(AsyncTokenWrites):
         Returns
         -------
         int
-            The number of rows written.  The file has the columns and ``geometry``: 3D points as
-            WKB, without a coordinate reference system.
+            The number of rows written.  The file has the columns, with ``metadata`` as JSON text,
+            and ``geometry``: 3D points as WKB, without a coordinate reference system.
 
         Raises
         ------
@@ -465,11 +429,11 @@ class AsyncTokens(AsyncTokenWrites):
         >>> await ang.tokens.to_geoparquet(file, (-15, -300, 20), (15, -290, 70))
         372
         """
-        where = TokenFilter(token_type, flags, min_weight)
+        tokens = TokenFilter(token_type, where, flags, min_weight)
         low = (-math.inf,) * 3 if min_coords is None else min_coords
         high = (math.inf,) * 3 if max_coords is None else max_coords
         box = Box.of(low, high, level)
         rows = positive(chunk_rows, "chunk_rows", 10_000_000)
-        names = [column.name for column in regions.region(box, where, columns).columns]
-        query = regions.region(box, where, geoparquet.columns_to_read(names))
-        return await geoparquet.write(self._reader, query, names, rows, path)
+        names = [column.name for column in regions.region(box, tokens, columns).columns]
+        query = regions.region(box, tokens, geoparquet.columns_to_read(names))
+        return await geoparquet.write(self._reader, with_json_as_text(query), names, rows, path)

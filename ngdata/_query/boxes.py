@@ -118,14 +118,21 @@ class Box:
         """Check a ``within=`` argument."""
         return _window(window, "within")
 
-    def conditions(self) -> list[str]:
+    def conditions(self, *, is_joined: bool = False) -> list[str]:
         """Write the SQL conditions on `tokens.spatial_index` for exactly this box.
 
         The index answers ``&&&``, in float32 and rounded outwards; the comparisons in float64 then
         keep the points that are inside.  An infinite side needs no comparison.
+
+        If the rows are joined to another table (`is_joined`), the planner must expect about as many
+        as there are.  It has no statistics of coordinates, and expects one row after comparisons,
+        however many the index returns; after a CASE, it expects half of these.
         """
         inside = f"geom &&& {search_box(self.low, self.high)}"
-        return [f"level = {self.level}", inside, *self.comparisons()]
+        comparisons = self.comparisons()
+        if is_joined and comparisons:
+            comparisons = [f"CASE WHEN {' AND '.join(comparisons)} THEN true ELSE false END"]
+        return [f"level = {self.level}", inside, *comparisons]
 
     def comparisons(self) -> list[str]:
         """Write the exact comparisons, which no index answers."""

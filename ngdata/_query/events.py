@@ -141,7 +141,7 @@ class EventFilter:
         if self.within is not None:
             selective = (low, high, self.token_ids, self.trajectory_id)
             few_events = few_events or any(value is not None for value in selective)
-            conditions.append(in_region(self.within.conditions(), few_events))
+            conditions.append(in_region(SPATIAL_INDEX, self.within.conditions(), few_events))
         return conditions
 
     def asked(self) -> Asked:
@@ -157,15 +157,15 @@ class EventFilter:
         return (EVENTS,) if self.within is None else (EVENTS, SPATIAL_INDEX)
 
 
-def in_region(conditions: Sequence[str], few_events: bool) -> str:
-    """Write the condition that an event's token is in the region with these conditions.
+def in_region(source: str, conditions: Sequence[str], few_events: bool) -> str:
+    """Write the condition that an event's token is among the rows of `source` with these conditions.
 
     The planner estimates one row for a region, and none for today's few events: left to itself, it
     may read either of them again for each row of the other.  So if few events are read, the region
     is read once and hashed, as the operand of IS TRUE always is; else each of its tokens leads to
     its events through their index.
     """
-    tokens = f"SELECT token_id FROM {SPATIAL_INDEX}{where_clause(conditions)} OFFSET 0"
+    tokens = f"SELECT token_id FROM {source}{where_clause(conditions)} OFFSET 0"
     return f"(e.token_id IN ({tokens})) IS TRUE" if few_events else f"e.token_id IN ({tokens})"
 
 

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import json
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
+from ngdata._arguments.json_text import JsonError, json_text
 from ngdata._arguments.numbers import as_float, as_integer
-from ngdata._arguments.shown import shown
+from ngdata._arguments.shown import guarded, shown
 from ngdata._arguments.texts import as_texts
 from ngdata._query import literals as sql
 from ngdata.errors import InvalidQueryError
@@ -25,6 +28,8 @@ class TokenFilter:
     ----------
     token_type : str or sequence of str or None
         The type, or any of several; a tuple once it is checked.
+    where : mapping or None
+        Keep tokens whose metadata contain this, as JSON; canonical JSON text once it is checked.
     flags : int or None
         Keep tokens that have all of these bits.
     min_weight : float or None
@@ -32,12 +37,15 @@ class TokenFilter:
     """
 
     token_type: str | Sequence[str] | None = None
+    where: Mapping[str, Any] | str | None = None
     flags: int | None = None
     min_weight: float | None = None
 
     def __post_init__(self) -> None:
         if self.token_type is not None:
             object.__setattr__(self, "token_type", as_texts(self.token_type, "token_type"))
+        if self.where is not None:
+            object.__setattr__(self, "where", _contained_json(self.where, "where"))
         if self.flags is not None:
             flags = as_integer(self.flags)
             if flags is None or not 0 <= flags < 2**31:
@@ -52,12 +60,34 @@ class TokenFilter:
         return None if self.token_type is None else frozenset(self.token_type)
 
     def conditions(self) -> list[str]:
-        """Write the SQL conditions; all relations of tokens have the same column names."""
+        """Write the SQL conditions; all relations of tokens have the same column names.
+
+        Only `tokens.tokens` has ``metadata``: `ngdata._query.attributes` joins it to the others.
+        """
         conditions = any_of("token_type", self.token_type)
+        if isinstance(self.where, str):
+            conditions.append(f"metadata @> {sql.jsonb(self.where)}")
         if self.flags is not None:
             bits = sql.integer(self.flags)
             conditions.append(f"flags::int8 & {bits} = {bits}")
         return conditions + at_least("weight", self.min_weight)
+
+
+@guarded
+def _contained_json(value: Any, name: str) -> str:
+    """Return a mapping as JSON text, in which equal mappings are equal."""
+    text = "{}"
+    if isinstance(value, Mapping):
+        try:
+            text = json_text(value)
+        except JsonError as error:
+            raise InvalidQueryError(f"{name}{error.place} {error.problem}") from None
+    if text == "{}":
+        raise InvalidQueryError(
+            f"{name} must be a mapping of keys of metadata to values, with at least one key, such as "
+            f'{{"cell_type": "AVA"}}, not {shown(value)}'
+        )
+    return json.dumps(json.loads(text), ensure_ascii=False, sort_keys=True)
 
 
 def any_of(column: str, value: str | Iterable[str] | None) -> list[str]:

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import datetime as dt
-from dataclasses import replace
-from typing import Any
 
 from ngdata._arguments.levels import Level, level_index
+from ngdata._query.attributes import IndexRows
 from ngdata._query.boxes import SPATIAL_INDEX, Box
 from ngdata._query.events import EVENTS, ORDER, REWARD_SUMS, EventFilter, in_region, time_step
 from ngdata._query.filters import TokenFilter, checked_limit, row_limit, where_clause
@@ -32,8 +31,9 @@ def activity(box: Box, tokens: TokenFilter, where: EventFilter, limit: int | Non
     """
     limit = checked_limit(limit)
     has_window = where.start is not None or where.end is not None
+    source = IndexRows.of(tokens)
     conditions = [
-        in_region(box.conditions() + tokens.conditions(), few_events=has_window),
+        in_region(source.sql, source.conditions(box), few_events=has_window),
         *where.conditions(),
     ]
     sums = (
@@ -55,12 +55,11 @@ def activity(box: Box, tokens: TokenFilter, where: EventFilter, limit: int | Non
         f" ON s.token_id = a.token_id AND s.level = {box.level}"
         f" ORDER BY a.token_id{row_limit(limit)}"
     )
-    token_types: Any = tokens.token_type
-    asked = replace(where.asked().within(box), token_types=token_types)
+    asked = where.asked().within(box).of_tokens(tokens)
     return Query(
         statement,
         tuple(columns),
-        (EVENTS, SPATIAL_INDEX, LEVELS),
+        (EVENTS, *source.relations, LEVELS),
         level=box.level,
         asked=None if limit == 0 else asked,
     )

@@ -12,11 +12,25 @@ from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Iterable
+from typing import Final
 
 from ngdata._arguments.shown import shown
 from ngdata.errors import InvalidQueryError
 
-__all__ = ["float8", "float8_array", "integer", "text", "text_array", "timestamptz", "uuid_array"]
+__all__ = [
+    "float8",
+    "float8_array",
+    "identifier",
+    "integer",
+    "jsonb",
+    "text",
+    "text_array",
+    "timestamptz",
+    "uuid_array",
+]
+
+_MAX_IDENTIFIER: Final = 63
+"""The bytes of a name that PostgreSQL keeps; of a longer one, it says on stderr that it cuts it."""
 
 
 def _literal(value: str, sql_type: str) -> str:
@@ -35,6 +49,17 @@ def text(value: str) -> str:
     except UnicodeEncodeError:
         raise InvalidQueryError(f"text must be valid Unicode, not {shown(value)}") from None
     return _literal(value, "text")
+
+
+def identifier(name: str) -> str:
+    """Write the name of a column, cut to what PostgreSQL keeps of it."""
+    kept = name.encode()[:_MAX_IDENTIFIER].decode(errors="ignore")
+    return '"' + kept.replace('"', '""') + '"'
+
+
+def jsonb(value: str) -> str:
+    """Write JSON text, which `json_text` checked."""
+    return _literal(value, "jsonb")
 
 
 def integer(value: int) -> str:

@@ -14,7 +14,7 @@ from typing import Any, Final
 from ngdata._arguments.id_space import IdSpace
 from ngdata._arguments.shown import guarded, shown
 from ngdata._arguments.suggestions import did_you_mean
-from ngdata._arguments.texts import plain_text
+from ngdata._arguments.texts import as_text, plain_text
 from ngdata._query import literals as sql
 from ngdata._query.asked import Asked
 from ngdata._query.boxes import Box
@@ -34,6 +34,7 @@ __all__ = [
     "Region",
     "Sent",
     "choose",
+    "is_metadata_key",
     "requested",
     "select_list",
 ]
@@ -81,6 +82,8 @@ FEW_ROWS: Final = 1000
 
 FEW_IDS: Final = 100
 """The most ids, or rows, of a read that is a lookup."""
+
+_METADATA_KEY: Final = "metadata."
 
 LEVELS: Final = "tokens.levels"
 """The table of the levels' units, which every read of one level depends on."""
@@ -190,8 +193,28 @@ class Query:
         return replace(self, columns=columns, id_space=ids.name)
 
 
+def is_metadata_key(name: str) -> bool:
+    """Return whether the name of a column is that of a key of the metadata, ``metadata.KEY``."""
+    return name.startswith(_METADATA_KEY)
+
+
+def _metadata_value(metadata: str, name: str) -> str:
+    """Write the text of a value in the metadata; NULL if it is absent or JSON's null.
+
+    A key that has the whole name comes first, because keys may have dots in them.
+    """
+    key = name.removeprefix(_METADATA_KEY)
+    value = f"{metadata} ->> {sql.text(key)}"
+    path = key.split(".")
+    return value if len(path) == 1 else f"coalesce({value}, {metadata} #>> {sql.text_array(path)})"
+
+
 def choose(
-    available: dict[Column, str], names: Sequence[str] | None, default: Sequence[str] | None = None
+    available: dict[Column, str],
+    names: Sequence[str] | None,
+    default: Sequence[str] | None = None,
+    *,
+    metadata: str | None = None,
 ) -> dict[Column, str]:
     """Return the columns with these names, in the order of the names.
 
@@ -201,27 +224,42 @@ def choose(
         Each column with its SQL expression.
     names : sequence of str or None
         None means `default`, or all.
+    metadata : str, optional
+        The metadata as SQL, if names of the form ``metadata.KEY`` are columns too.
     """
     if names is None:
         if default is None:
             return available
         names = default
     by_name = {column.name: column for column in available}
-    chosen = _chosen(names, by_name, "columns")
-    return {by_name[name]: available[by_name[name]] for name in chosen}
+    columns: dict[Column, str] = {}
+    for name in _chosen(names, by_name, "columns", has_keys=metadata is not None):
+        column = by_name.get(name)
+        if column is not None:
+            columns[column] = available[column]
+        elif metadata is not None:
+            columns[Column(name, Kind.TEXT)] = _metadata_value(metadata, name)
+    return columns
 
 
 @guarded
-def _chosen(names: Any, known: Mapping[str, Column], name: str) -> list[str]:
-    """Return names of columns as `str`: at least one, all known, and none twice."""
+def _chosen(
+    names: Any, known: Mapping[str, Column], name: str, *, has_keys: bool = False
+) -> list[str]:
+    """Return names of columns as `str`: at least one, all known, and none twice.
+
+    With `has_keys`, the names ``metadata.KEY`` are known too.
+    """
     chosen: list[str] = []
     is_sequence = isinstance(names, Iterable) and not isinstance(names, str | bytes)
     for value in names if is_sequence else ():
         column = plain_text(value)
-        if column is None or column not in known:
+        if column is not None and has_keys and is_metadata_key(column):
+            column = as_text(column, name)
+        elif column is None or column not in known:
             raise InvalidQueryError(
                 f"unknown column {shown(value)}; the columns here are {', '.join(known)}"
-                f"{did_you_mean(column, known)}"
+                f"{', metadata.KEY' if has_keys else ''}{did_you_mean(column, known)}"
             )
         if column in chosen:
             chosen = []
@@ -236,7 +274,9 @@ def _chosen(names: Any, known: Mapping[str, Column], name: str) -> list[str]:
 
 def select_list(columns: Mapping[Column, str]) -> str:
     """Write the SELECT list of columns, each with its SQL expression."""
-    return ", ".join(f'{expression} AS "{column.name}"' for column, expression in columns.items())
+    return ", ".join(
+        f"{expression} AS {sql.identifier(column.name)}" for column, expression in columns.items()
+    )
 
 
 def requested(ids: Iterable[str], relation: str) -> str:

@@ -6,13 +6,23 @@ from typing import Final
 
 from ngdata._query import literals as sql
 from ngdata._query.asked import Rows
+from ngdata._query.attributes import TOKENS
 from ngdata._query.boxes import SPATIAL_INDEX
 from ngdata._query.edges import CONNECTIONS
 from ngdata._query.events import EVENTS
 from ngdata._query.model import LEVELS, Column, Kind, Query, select_list
 from ngdata._query.trajectories import TRAJECTORIES
 
-__all__ = ["connections", "event_times", "events", "first", "levels", "levels_in_use"]
+__all__ = [
+    "connections",
+    "event_times",
+    "events",
+    "first",
+    "levels",
+    "levels_in_use",
+    "token_types",
+    "tokens_with",
+]
 
 # Three min() and three max() of coordinates take 1.6 times as long, since each reads the point again.
 _EXTENTS: Final = {
@@ -71,6 +81,24 @@ def levels(level: int | None = None) -> Query:
     return Query(statement, tuple(_LEVELS), (SPATIAL_INDEX, LEVELS), has_limit=False, is_small=True)
 
 
+def token_types() -> Query:
+    """Read the types of all tokens, those on no level too."""
+    return Query(
+        f"SELECT DISTINCT token_type FROM {TOKENS} ORDER BY 1",
+        (Column("token_type", Kind.TEXT),),
+        (TOKENS,),
+        has_limit=False,
+    )
+
+
+def tokens_with(metadata: str) -> Query:
+    """Read whether there is a token whose metadata contain this JSON: one row if so."""
+    statement = (
+        f"SELECT 1::int4 AS one FROM {TOKENS} WHERE metadata @> {sql.jsonb(metadata)} LIMIT 1"
+    )
+    return Query(statement, (Column("one", Kind.INTEGER),), (TOKENS,), is_small=True)
+
+
 def connections() -> Query:
     """Read a row per type of connections, by type."""
     return _by_type(_CONNECTIONS, CONNECTIONS)
@@ -106,7 +134,12 @@ def event_times() -> Query:
 
 def first(rows: Rows) -> Query:
     """Read whether there are any rows: one row if so."""
-    relation = {"connections": CONNECTIONS, "events": EVENTS, "trajectories": TRAJECTORIES}[rows]
+    relation = {
+        "tokens": TOKENS,
+        "connections": CONNECTIONS,
+        "events": EVENTS,
+        "trajectories": TRAJECTORIES,
+    }[rows]
     statement = f"SELECT 1::int4 AS one FROM {relation} LIMIT 1"
     return Query(statement, (Column("one", Kind.INTEGER),), (relation,), is_small=True)
 

@@ -14,6 +14,7 @@ from typing import Final
 
 import numpy as np
 
+from ngdata._query.attributes import IndexRows
 from ngdata._query.boxes import SPATIAL_INDEX, Box, search_box, with_coordinate
 from ngdata._query.filters import TokenFilter, where_clause
 from ngdata._query.model import Query, Region
@@ -34,8 +35,9 @@ def estimate_sql(region: Region) -> str:
     row.
     """
     box = region.box
+    source = IndexRows.of(region.where)
     conditions = [f"level = {box.level}", f"geom &&& {search_box(box.low, box.high)}"]
-    return f"SELECT FROM {SPATIAL_INDEX}{where_clause(conditions + region.where.conditions())}"
+    return f"SELECT FROM {source.sql}{where_clause(conditions + source.conditions())}"
 
 
 def size_sql(region: Region) -> str:
@@ -47,11 +49,11 @@ def size_sql(region: Region) -> str:
 
 def sample_sql(region: Region, pages: int) -> str:
     """Write the query for a sample of the region's points, from a table of about `pages` pages."""
+    source = IndexRows.of(region.where)
     percent = min(100.0, 100.0 * _SAMPLE_PAGES / max(pages, 1))
     return (
-        f"SELECT ST_X(geom), ST_Y(geom), ST_Z(geom) FROM {SPATIAL_INDEX}"
-        f" TABLESAMPLE SYSTEM ({percent!r})"
-        f"{where_clause(region.box.conditions() + region.where.conditions())}"
+        "SELECT ST_X(geom), ST_Y(geom), ST_Z(geom)"
+        f" FROM {source.sampled(percent)}{where_clause(source.conditions(region.box))}"
     )
 
 

@@ -14,13 +14,14 @@ from typing import Any, Final, Protocol, TypeAlias
 from ngdata._arguments.numbers import positive
 from ngdata._query import events, regions
 from ngdata._query import literals as sql
-from ngdata._query.boxes import SPATIAL_INDEX, Box, with_coordinate
+from ngdata._query.attributes import IndexRows
+from ngdata._query.boxes import Box, with_coordinate
 from ngdata._query.events import EventFilter
 from ngdata._query.filters import TokenFilter, where_clause
 from ngdata._query.model import Column, Kind, Query, select_list
 from ngdata.errors import InvalidQueryError
 
-__all__ = ["PartCount", "Rows", "Split", "event_split", "head", "region_split"]
+__all__ = ["PartCount", "Rows", "Split", "event_split", "head", "region_split", "with_json_as_text"]
 
 _Bound: TypeAlias = Mapping[str, Any]
 
@@ -139,10 +140,11 @@ def region_split(
     # The planner estimates one row for a region, and would count it again for each of its rows; so
     # the expressions that must be evaluated once are MATERIALIZED.
     whole = regions.region(box, where, columns)
+    source = IndexRows.of(where)
     extents = ", ".join(f"max({axis}) - min({axis}) AS d{axis}" for axis in "xyz")
     statement = (
         "WITH inside AS MATERIALIZED (SELECT ST_X(geom) AS x, ST_Y(geom) AS y, ST_Z(geom) AS z,"
-        f" token_id FROM {SPATIAL_INDEX}{where_clause(box.conditions() + where.conditions())}),"
+        f" token_id FROM {source.sql}{where_clause(source.conditions(box))}),"
         f" extents AS (SELECT count(*) AS rows, {extents} FROM inside),"
         f" cut AS MATERIALIZED (SELECT rows, {count.sql()} AS parts,"
         " CASE greatest(dx, dy, dz) WHEN dx THEN 0 WHEN dy THEN 1 ELSE 2 END AS axis FROM extents),"
@@ -223,6 +225,12 @@ def _firsts(order: str) -> str:
         " firsts AS (SELECT * FROM numbered WHERE before > 0"
         " AND before * parts / rows > (before - 1) * parts / rows)"
     )
+
+
+def with_json_as_text(query: Query) -> Query:
+    """Return the read with its JSON as text, as Parquet and the frames of Dask can hold it."""
+    columns = [replace(c, kind=Kind.TEXT) if c.kind is Kind.JSON else c for c in query.columns]
+    return replace(query, columns=tuple(columns))
 
 
 def head(query: Query) -> Query:

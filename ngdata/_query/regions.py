@@ -14,7 +14,8 @@ from ngdata._arguments.numbers import non_negative, positive
 from ngdata._arguments.shown import guarded, shown
 from ngdata._query import literals as sql
 from ngdata._query.asked import Asked, Sphere
-from ngdata._query.boxes import SPATIAL_INDEX, Box, as_point, point_sql, search_box
+from ngdata._query.attributes import ATTRIBUTES, IndexRows
+from ngdata._query.boxes import Box, as_point, point_sql, search_box
 from ngdata._query.filters import TokenFilter, checked_limit, row_limit, where_clause
 from ngdata._query.model import (
     FEW_IDS,
@@ -32,8 +33,6 @@ from ngdata.errors import InvalidQueryError
 
 __all__ = ["Pages", "count", "density", "nearest", "region", "within_radius"]
 
-_RELATIONS: Final = (SPATIAL_INDEX, LEVELS)
-
 Pages: TypeAlias = "tuple[int, int | None]"
 """The first page of a range of the table, and the page after its last; None for no end."""
 
@@ -48,7 +47,12 @@ _COLUMNS: Final = {
     Column("flags", Kind.INTEGER): "flags",
     Column("timestamp", Kind.TIME): '"timestamp"',
 }
-_WITH_DISTANCE: Final = {**_COLUMNS, Column("distance", Kind.FLOAT): "distance"}
+_DEFAULT: Final = tuple(column.name for column in _COLUMNS)
+_ALL: Final = _COLUMNS | ATTRIBUTES
+
+_DISTANCE: Final = {Column("distance", Kind.FLOAT): "distance"}
+_DEFAULT_WITH_DISTANCE: Final = (*_DEFAULT, "distance")
+_ALL_WITH_DISTANCE: Final = _COLUMNS | _DISTANCE | ATTRIBUTES
 
 
 def region(
@@ -69,19 +73,20 @@ def region(
     pages : Pages, optional
         Read only the tokens on these pages, by a scan without the index.
     """
-    selected, limit = choose(_COLUMNS, columns), checked_limit(limit)
+    selected = choose(_ALL, columns, _DEFAULT, metadata="metadata")
+    source, limit = IndexRows.of(where, selected), checked_limit(limit)
     limit_clause = row_limit(limit)
     is_small = limit is not None and limit <= FEW_ROWS
     select, sent = compact(selected, box.level, is_small=is_small)
-    place = box.conditions() if pages is None else _on_pages(box, pages)
-    rows = f"FROM {SPATIAL_INDEX}{where_clause([*place, *where.conditions(), *conditions])}"
+    place = source.conditions(box) if pages is None else _on_pages(source, box, pages)
+    rows = f"FROM {source.sql}{where_clause([*place, *conditions])}"
     if limit_clause:
         # By the table's column, a uuid: the same order as that of its text, but cheaper.
         rows += f" ORDER BY spatial_index.token_id{limit_clause}"
     return Query(
         f"SELECT {select} {rows}",
         tuple(selected),
-        _RELATIONS,
+        (*source.relations, LEVELS),
         None if limit_clause or conditions else Region(box, where),
         sent=sent,
         plain_sql=f"SELECT {select_list(selected)} {rows}" if sent else None,
@@ -91,21 +96,21 @@ def region(
     )
 
 
-def _on_pages(box: Box, pages: Pages) -> list[str]:
+def _on_pages(source: IndexRows, box: Box, pages: Pages) -> list[str]:
     first, end = pages
-    conditions = [f"level = {box.level}", f"ctid >= '({int(first)},0)'::tid"]
+    conditions = [f"level = {box.level}", f"spatial_index.ctid >= '({int(first)},0)'::tid"]
     if end is not None:
-        conditions.append(f"ctid < '({int(end)},0)'::tid")
-    return conditions + box.comparisons()
+        conditions.append(f"spatial_index.ctid < '({int(end)},0)'::tid")
+    return conditions + box.comparisons() + source.conditions()
 
 
 def count(box: Box, where: TokenFilter) -> Query:
     """Count the tokens in a closed box."""
+    source = IndexRows.of(where)
     return Query(
-        f'SELECT count(*) AS "count" FROM {SPATIAL_INDEX}'
-        f"{where_clause(box.conditions() + where.conditions())}",
+        f'SELECT count(*) AS "count" FROM {source.sql}{where_clause(source.conditions(box))}',
         (Column("count", Kind.INTEGER),),
-        (SPATIAL_INDEX,),
+        source.relations,
         is_small=True,
     )
 
@@ -125,9 +130,9 @@ def nearest(
     read, then the ones with the least ids are kept.
     """
     centre = as_point(point)
-    selected = choose(_WITH_DISTANCE, columns)
-    level_number = level_index(level)
-    conditions = [f"level = {level_number}", *where.conditions()]
+    selected = choose(_ALL_WITH_DISTANCE, columns, _DEFAULT_WITH_DISTANCE, metadata="metadata")
+    source, level_number = IndexRows.of(where, selected), level_index(level)
+    conditions = [f"level = {level_number}", *source.conditions()]
     sphere = None
     if max_distance is not None:
         sphere = Sphere(centre, non_negative(max_distance, "max_distance"))
@@ -139,14 +144,14 @@ def nearest(
     is_lookup = count <= FEW_IDS and len(conditions) == 1
     select, sent = compact(selected, level_number, is_small=is_small)
     statement = (
-        f"SELECT {select} FROM (SELECT *, {distance} AS distance FROM {SPATIAL_INDEX}"
+        f"SELECT {select} FROM (SELECT *, {distance} AS distance FROM {source.sql}"
         f"{where_clause(conditions)} ORDER BY {distance} FETCH FIRST {count} ROWS WITH TIES)"
         f" AS nearest ORDER BY nearest.distance, nearest.token_id LIMIT {count}"
     )
     return Query(
         statement,
         tuple(selected),
-        _RELATIONS,
+        (*source.relations, LEVELS),
         sent=sent,
         is_small=is_small,
         is_lookup=is_lookup,
@@ -166,14 +171,11 @@ def within_radius(
     """Read the tokens in a closed sphere, by distance, then id; `limit` keeps the first by id."""
     centre, limit = as_point(point), checked_limit(limit)
     sphere = Sphere(centre, non_negative(radius, "radius"))
-    selected, level_number = choose(_WITH_DISTANCE, columns), level_index(level)
-    conditions = [
-        f"level = {level_number}",
-        *_within(sphere),
-        *where.conditions(),
-    ]
+    selected = choose(_ALL_WITH_DISTANCE, columns, _DEFAULT_WITH_DISTANCE, metadata="metadata")
+    source, level_number = IndexRows.of(where, selected), level_index(level)
+    conditions = [f"level = {level_number}", *_within(sphere), *source.conditions()]
     inside = (
-        f"SELECT *, geom <<->> {point_sql(centre)} AS distance FROM {SPATIAL_INDEX}"
+        f"SELECT *, geom <<->> {point_sql(centre)} AS distance FROM {source.sql}"
         f"{where_clause(conditions)}"
     )
     limit_clause = row_limit(limit)
@@ -187,7 +189,7 @@ def within_radius(
     return Query(
         statement,
         tuple(selected),
-        _RELATIONS,
+        (*source.relations, LEVELS),
         sent=sent,
         is_small=is_small,
         level=level_number,
@@ -220,13 +222,15 @@ def density(
         f' AS "{axis.lower()}"'
         for axis, edges in zip("XYZ", (x, y, z), strict=True)
     )
+    source = IndexRows.of(where)
     statement = (
-        f'SELECT {cells}, count(*) AS "count" FROM {SPATIAL_INDEX}'
-        f"{where_clause(grid.conditions() + where.conditions())} GROUP BY 1, 2, 3 ORDER BY 1, 2, 3"
+        f'SELECT {cells}, count(*) AS "count" FROM {source.sql}'
+        f"{where_clause(source.conditions(grid))} GROUP BY 1, 2, 3 ORDER BY 1, 2, 3"
     )
     columns = tuple(Column(name, Kind.INTEGER) for name in ("x", "y", "z", "count"))
     asked = Asked.tokens(box.level, box, where)
-    return Query(statement, columns, _RELATIONS, level=box.level, asked=asked), (x, y, z)
+    relations = (*source.relations, LEVELS)
+    return Query(statement, columns, relations, level=box.level, asked=asked), (x, y, z)
 
 
 @guarded

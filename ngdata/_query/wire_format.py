@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from typing import Final
 
+from ngdata._query import literals as sql
 from ngdata._query.model import Column, Form, Sent, select_list
 
 __all__ = ["compact"]
@@ -55,5 +56,5 @@ def compact(
         elif column.name == "token_id":
             form, expression = Form.UUID, "token_id"
         sources.append(Sent(form, len(selected), value))
-        selected.append(f'{expression} AS "{alias}"')
+        selected.append(f"{expression} AS {sql.identifier(alias)}")
     return ", ".join(selected), tuple(sources)

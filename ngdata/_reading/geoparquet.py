@@ -26,13 +26,14 @@ import pyarrow.parquet as pq
 from ngdata._arguments.shown import guarded, shown
 from ngdata._connections.driver_errors import shortage
 from ngdata._connections.threads import in_daemon_thread, uninterrupted
-from ngdata._query.model import Column, Kind, Query
+from ngdata._query.model import Column, Kind, Query, is_metadata_key
 from ngdata._reading.reader import Reader
 from ngdata.errors import InvalidQueryError, NGDataError
 
 __all__ = ["columns_to_read", "write"]
 
 _GEOMETRY: Final = "geometry"
+_OPTIONAL: Final = ("metadata", "binary_data")
 _AXES: Final = ("x", "y", "z")
 
 # Byte order (1: little-endian), type (1001: point with z, in ISO's numbering), coordinates.
@@ -45,6 +46,7 @@ _TYPES: Final = {
     Kind.FLOAT: pa.float64(),
     Kind.INTEGER: pa.int32(),
     Kind.TIME: pa.timestamp("us", tz="UTC"),
+    Kind.BYTES: pa.binary(),
 }
 
 
@@ -115,7 +117,12 @@ class _AtomicFile:
         self._target = target
         # In the same directory, so that it can be renamed; no glob for data files matches it.
         self._temporary = target.with_name(f".{target.name}.{secrets.token_hex(4)}.part")
-        fields = [pa.field(c.name, _TYPES[c.kind], nullable=False) for c in columns]
+        fields = [
+            pa.field(
+                c.name, _TYPES[c.kind], nullable=c.name in _OPTIONAL or is_metadata_key(c.name)
+            )
+            for c in columns
+        ]
         self._schema = pa.schema([*fields, pa.field(_GEOMETRY, pa.binary(), nullable=False)])
         self._sink: BinaryIO | None = None
         self._writer: pq.ParquetWriter | None = None

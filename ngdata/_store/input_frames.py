@@ -15,7 +15,7 @@ from ngdata._arguments.shown import MAX_SHOWN, own_error, shown
 from ngdata._arguments.suggestions import did_you_mean
 from ngdata.errors import InvalidQueryError
 
-__all__ = ["Frame", "as_dataframe"]
+__all__ = ["Frame", "as_dataframe", "to_dataframe"]
 
 Frame: TypeAlias = "pd.DataFrame | Mapping[str, Any] | Any"
 """What bulk writes accept: a DataFrame, a mapping of columns, an Arrow or a Polars table."""
@@ -45,12 +45,23 @@ def as_dataframe(frame: Frame, required: Sequence[str], optional: Sequence[str])
         For a column that is missing, unknown, or duplicate.
     """
     try:
-        dataframe = _dataframe(frame)
-        return _with_checked_names(dataframe, required, optional)
+        return _with_checked_names(_dataframe(frame), required, optional)
     except Exception as error:
-        raise own_error(error) or InvalidQueryError(
-            f"the frame, a {type(frame).__name__[:100]}, cannot be read: {shown(error)}"
-        ) from None
+        raise _unreadable(frame, error) from None
+
+
+def to_dataframe(frame: Frame) -> pd.DataFrame:
+    """Return a frame of any library, with any columns, as a DataFrame."""
+    try:
+        return _dataframe(frame)
+    except Exception as error:
+        raise _unreadable(frame, error) from None
+
+
+def _unreadable(frame: Frame, error: Exception) -> Exception:
+    return own_error(error) or InvalidQueryError(
+        f"the frame, a {type(frame).__name__[:100]}, cannot be read: {shown(error)}"
+    )
 
 
 def _dataframe(frame: Frame) -> pd.DataFrame:

@@ -75,8 +75,10 @@ OWN = {
     "tokens.to_dask": {"npartitions": 1},
     "experience.to_dask": {"npartitions": 1},
     "experience.resample_rewards": {"start": 0, "end": 1000},
+    "tokens.join": {"frame": lambda store: {"token_id": store.ids}},
     "tokens.update": {"weight": 2.0},
     "tokens.delete": {"ids": UNKNOWN},
+    "client.set_level": {"level": "abstract", "unit": "mm"},
     "tokens.bulk_create": {"frame": {"x": [1.0], "y": [1.0], "z": [1.0]}},
     "graph.bulk_create": {"frame": lambda s: {"source_id": s.ids[:1], "target_id": s.ids[1:2]}},
     "experience.bulk_create": {"frame": {"event_type": ["a"], "timestamp": [0]}},
@@ -87,7 +89,7 @@ OWN = {
 }
 # Further ones for the values of one argument.
 WITH = {("tokens.bulk_create", "coords"): {"frame": {"token_type": ["a"]}}}
-WRITES = ("create", "bulk", "update", "delete", "start", "end")
+WRITES = ("create", "bulk", "update", "delete", "set", "start", "end")
 
 
 def methods(classes):

@@ -23,6 +23,9 @@ def contains(outer: Query, inner: Query) -> bool:
     """Return whether the answer to a region holds all of another's."""
     if inner.region is None or outer.region is None or not _contains(outer.region, inner.region):
         return False
+    # The version of an answer is that of its relations.
+    if inner.relations != outer.relations:
+        return False
     available = {column.name for column in outer.columns}
     needed = {column.name for column in inner.columns} | _filter_columns(inner.region, outer.region)
     return needed <= available
@@ -54,7 +57,9 @@ def _contains(outer: Region, inner: Region) -> bool:
     weights_contain = wide.min_weight is None or (
         narrow.min_weight is not None and float(narrow.min_weight) >= float(wide.min_weight)
     )
-    return types_contain and flags_contain and weights_contain
+    # The answer has no metadata to compare, or only as text.
+    same_metadata = wide.where == narrow.where
+    return types_contain and same_metadata and flags_contain and weights_contain
 
 
 def _filter_columns(inner: Region, outer: Region) -> set[str]:
