@@ -9,7 +9,7 @@ from typing import Any, ClassVar, Final
 from numpy.typing import ArrayLike
 from sqlalchemy import ColumnElement, literal_column, select
 
-from ngdata._arguments.id_space import UUIDS
+from ngdata._arguments.id_space import UUIDS, TokenId
 from ngdata._arguments.levels import Level
 from ngdata._arguments.numbers import as_flag, non_negative, whole
 from ngdata._arguments.shown import guarded, shown
