@@ -197,14 +197,20 @@ class DatabaseReader:
             else:
                 frame = await in_daemon_thread(answer.frame)
         if query.asked is not None and not len(frame):
-            if answer not in self._reasons:
-                self._reasons[answer] = await self._why_empty(query.asked)
-            _warn_of(self._reasons[answer])
+            reasons = self._reasons.get(answer)
+            if reasons is None:
+                reasons = await self._why_empty(query.asked)
+            if reasons is not None:
+                self._reasons[answer] = reasons
+                _warn_of(reasons)
         place = level_and_unit(query, answer.unit)
         return described(frame, source, answer.version or None, started, place)
 
-    async def _why_empty(self, asked: Asked) -> list[str]:
-        """Return each cause of an empty answer that a second look at the store shows."""
+    async def _why_empty(self, asked: Asked) -> list[str] | None:
+        """Return each cause of an empty answer that a second look at the store shows.
+
+        Return None if the look failed or came too soon after a slow one: the answer is right without.
+        """
 
         async def read(query: Query) -> list[dict[str, Any]]:
             table, _, _ = await self._table(query)
@@ -216,9 +222,8 @@ class DatabaseReader:
 
         started = time.monotonic()
         if started < self._next_look:
-            return []
-        reasons: list[str] = []
-        # The answer is right without it, whatever fails here.
+            return None
+        reasons = None
         with contextlib.suppress(Exception):
             async with asyncio.timeout(_LOOK_TIMEOUT):
                 reasons = await causes(asked, read)
@@ -399,7 +404,7 @@ class DatabaseReader:
                         frame.attrs["ngdata"] = level_and_unit(query, unit)
                     yield frame
         if is_empty and query.asked is not None:
-            _warn_of(await self._why_empty(query.asked), line)
+            _warn_of(await self._why_empty(query.asked) or [], line)
 
 
 def _warn_of(reasons: list[str], line: CallerLine | None = None) -> None:

@@ -78,6 +78,7 @@ OWN = {
     "tokens.join": {"frame": lambda store: {"token_id": store.ids}},
     "tokens.update": {"weight": 2.0},
     "tokens.delete": {"ids": UNKNOWN},
+    "client.set_level": {"level": "abstract", "unit": "mm"},
     "tokens.bulk_create": {"frame": {"x": [1.0], "y": [1.0], "z": [1.0]}},
     "tokens.bulk_update": {"frame": lambda s: {"token_id": s.ids[:1], "weight": [1.0]}},
     "graph.update": {"connection_id": lambda store: store.connection, "weight": 2.0},
@@ -96,7 +97,7 @@ OWN = {
 }
 # Further ones for the values of one argument.
 WITH = {("tokens.bulk_create", "coords"): {"frame": {"token_type": ["a"]}}}
-WRITES = ("create", "bulk", "update", "delete", "start", "end")
+WRITES = ("create", "bulk", "update", "delete", "set", "start", "end")
 
 
 def methods(classes):

@@ -68,9 +68,8 @@ def parts(result):
 
 
 def as_text(frame):
-    return frame.assign(
-        **{name: from_integers(frame[name], SPACE) for name in TOKEN_COLUMNS if name in frame}
-    )
+    names = [name for name in TOKEN_COLUMNS if name in frame and frame[name].dtype != "str"]
+    return frame.assign(**{name: from_integers(frame[name], SPACE) for name in names})
 
 
 def in_order(frame):
@@ -96,13 +95,13 @@ def test_both_forms_of_each_read(clients, name):
             assert result == expected
             continue
         for frame, wanted in zip(frames, parts(expected), strict=True):
-            if client is not text:
+            if client is not text and name != "tokens.join":
                 for column in TOKEN_COLUMNS:
                     if column in frame:
                         may_miss = name.startswith("experience.") and "activity" not in name
                         assert frame[column].dtype == ("UInt64" if may_miss else "uint64")
-                frame = as_text(frame)
-            pd.testing.assert_frame_equal(in_order(frame), in_order(wanted))
+            # The ids of a frame that `tokens.join` completes are the caller's own.
+            pd.testing.assert_frame_equal(in_order(as_text(frame)), in_order(as_text(wanted)))
 
 
 def test_the_tiers_are_used(clients):
@@ -234,7 +233,7 @@ def test_a_store_of_both_kinds(database_url):
         assert ng.tokens.get(new).token_id[0] == from_integers(new, SPACE)
         more = numbers.tokens.bulk_create({"x": [2.0], "y": [2.0], "z": [2.0]})
         assert more.dtype == np.uint64
-        message = f'{token_id}, which is no integer of the id space .*ids="uuid"'
+        message = f'{token_id}, which is not an integer of the id space .*ids="uuid"'
         for read in (
             lambda: numbers.tokens.find_in_region((0, 0, 0), (9, 9, 9)),
             lambda: numbers.tokens.get(token_id),
