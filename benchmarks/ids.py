@@ -32,7 +32,9 @@ SPACE: Final = "benchmark"
 TEXT: Final = "text"
 INTEGER: Final = "integer"
 
-_COLUMNS: Final = {"all columns": None, "`token_id, x, y, z`": ["token_id", "x", "y", "z"]}
+_ALL: Final = "all columns"
+_COLUMNS: Final = {_ALL: None, "`token_id, x, y, z`": ["token_id", "x", "y", "z"]}
+_FROM_REDIS: Final = "all columns, from Redis"
 _DATABASE: Final = "integer_ids"
 _PART: Final = 100_000
 
@@ -81,23 +83,35 @@ def filled(url: str, tokens: int) -> str:
     return store_url
 
 
-def measured(url: str, rows: int, tokens: int, turns: int) -> dict[str, Result]:
-    """Read a region in both forms, with the cache off, and check that the answers are the same."""
+def measured(url: str, redis_url: str, rows: int, tokens: int, turns: int) -> dict[str, Result]:
+    """Read a region in both forms, without the cache and from Redis; the answers must be the same."""
     corners = store.box(rows, tokens)
-    results = {name: Result() for name in _COLUMNS}
+    results = {name: Result() for name in (*_COLUMNS, _FROM_REDIS)}
     with ExitStack() as stack:
+        settings = {TEXT: {}, INTEGER: {"ids": "integer", "id_space": SPACE}}
         clients = {
-            TEXT: stack.enter_context(ngdata.connect(url, cache="off")),
-            INTEGER: stack.enter_context(
-                ngdata.connect(url, cache="off", ids="integer", id_space=SPACE)
-            ),
+            form: stack.enter_context(ngdata.connect(url, redis_url=redis_url, **options))
+            for form, options in settings.items()
         }
         backends = _Backends(stack.enter_context(adbc.connect(url)))
-        for name, columns in _COLUMNS.items():
-            frames = {
-                form: client.tokens.find_in_region(*corners, columns=columns)
-                for form, client in clients.items()
-            }
+
+        def read(form: str, name: str) -> pd.DataFrame:
+            reader = clients[form]._wrapped._reader
+            reader.memory.clear()
+            return clients[form].tokens.find_in_region(
+                *corners,
+                columns=_COLUMNS.get(name),
+                cache="strict" if name == _FROM_REDIS else "off",
+            )
+
+        for client in clients.values():
+            client.tokens.find_in_region(*corners)
+            client._loop.run(client._wrapped._reader.flush())
+        for name in results:
+            frames = {form: read(form, name) for form in clients}
+            if name == _FROM_REDIS:
+                sources = {frame.attrs["ngdata"]["source"] for frame in frames.values()}
+                assert sources == {"redis"}
             _check_equal(frames[TEXT], frames[INTEGER])
             result = results[name]
             result.rows = len(frames[TEXT])
@@ -109,7 +123,7 @@ def measured(url: str, rows: int, tokens: int, turns: int) -> dict[str, Result]:
                 # Each form goes first in half of the turns.
                 for form in (TEXT, INTEGER)[:: 1 if turn % 2 else -1]:
                     began, server = time.process_time(), backends.seconds()
-                    frame = clients[form].tokens.find_in_region(*corners, columns=columns)
+                    frame = read(form, name)
                     result.seconds[form].append(
                         (time.process_time() - began, backends.seconds() - server)
                     )
@@ -187,7 +201,7 @@ def main(tokens: int = 300_000, home: str | None = None) -> str:
     rows = min(100_000, tokens)
     with store.server(home) as addresses:
         url = filled(addresses.database_url, tokens)
-        results = measured(url, rows, tokens, turns=21)
+        results = measured(url, addresses.redis_url, rows, tokens, turns=21)
     text = tables(results, conversions(1_000_000, turns=9), 1_000_000)
     print(text)
     return text

@@ -71,6 +71,7 @@ class Repository(ProcessBound, Generic[EntityT]):
     _opened_by = "RepositoryFactory's methods"
     model: ClassVar[type[Any]]
     _noun: ClassVar[str]
+    _canonical_id = staticmethod(canonical_id)
 
     def __init__(
         self,
@@ -181,7 +182,7 @@ class Repository(ProcessBound, Generic[EntityT]):
         return bool(result.rowcount)
 
     def _key(self, id: Id) -> uuid.UUID:  # noqa: A002
-        return uuid.UUID(canonical_id(id, f"{self._noun} id"))
+        return uuid.UUID(self._canonical_id(id, f"{self._noun} id"))
 
     async def _all(self, statement: Select[Any]) -> list[EntityT]:
         """Read entities anew, even those that the session has read before."""

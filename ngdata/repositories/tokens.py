@@ -9,6 +9,7 @@ from typing import Any, ClassVar, Final
 from numpy.typing import ArrayLike
 from sqlalchemy import ColumnElement, literal_column, select
 
+from ngdata._arguments.id_space import UUIDS
 from ngdata._arguments.ids import Id
 from ngdata._arguments.levels import Level
 from ngdata._arguments.numbers import as_flag, non_negative, whole
@@ -49,6 +50,7 @@ class TokenRepository(Repository[TokenModel]):
 
     model: ClassVar[type[TokenModel]] = TokenModel
     _noun = "token"
+    _canonical_id = staticmethod(UUIDS.canonical_id)  # integers too
 
     async def get_by_id(
         self,

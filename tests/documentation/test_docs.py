@@ -249,7 +249,7 @@ def test_public_names_show_the_public_path():
 
 
 def test_exported_names():
-    assert ngdata.__all__ == ["AsyncClient", "Client", "connect", "connect_async", "errors"]
+    assert ngdata.__all__ == ["AsyncClient", "Client", "connect", "connect_async", "errors", "ids"]
     assert datasets.__all__ == ["load_celegans", "load_celegans_async"]
     defined = [
         name

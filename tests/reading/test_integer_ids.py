@@ -234,7 +234,7 @@ def test_a_store_of_both_kinds(database_url):
         assert ng.tokens.get(new).token_id[0] == from_integers(new, SPACE)
         more = numbers.tokens.bulk_create({"x": [2.0], "y": [2.0], "z": [2.0]})
         assert more.dtype == np.uint64
-        message = f'{token_id}, which is no integer of the id space .*ids="uuid"'
+        message = f'{token_id}, which is not an integer of the id space .*ids="uuid"'
         for read in (
             lambda: numbers.tokens.find_in_region((0, 0, 0), (9, 9, 9)),
             lambda: numbers.tokens.get(token_id),
