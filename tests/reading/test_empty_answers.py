@@ -41,6 +41,14 @@ WARNED = {
         lambda ng: ng.tokens.find_nearest((0, 0, 0), level="motor"),
         ["no token has level 'motor'; there are tokens on physical"],
     ),
+    "metadata": (
+        lambda ng: ng.tokens.find_within((0, 0, 0), 9, where={"kind": "x"}),
+        ['no token has metadata that contain {"kind": "x"}'],
+    ),
+    "find": (
+        lambda ng: ng.tokens.find(token_type="nuron", where={"kind": "a"}),
+        ["no token has token_type 'nuron'; did you mean 'neuron'?"],
+    ),
     "connections": (lambda ng: ng.graph.connections(connection_type="chemcal"), [EDGE]),
     "connections in a region": (lambda ng: ng.graph.connections(within=FAR), [EXTENT]),
     "neighbors": (
@@ -86,6 +94,7 @@ def store(new_migrated_database):
     with new_migrated_database() as url, ngdata.connect(url, redis_url=None) as ng:
         steps = np.arange(10.0)
         points = pd.DataFrame({"x": steps, "y": steps, "z": steps, "token_type": "neuron"})
+        points["metadata"] = [{"kind": "a"}] * 10
         ng.ids = ng.tokens.bulk_create(points, progress=False)
         ng.set_level("physical", unit="nm")
         ng.graph.create_connection(*ng.ids[:2], connection_type="chemical")
@@ -158,6 +167,7 @@ def test_what_is_not_warned_of(store, seen, name):
 def test_an_empty_store_says_so_once(ng, seen):
     for read, noun in (
         (lambda: ng.tokens.find_in_region(*BOX, token_type="a"), "tokens"),
+        (lambda: ng.tokens.find(where={"kind": "a"}), "tokens"),
         (lambda: ng.graph.connections(connection_type="a", within=BOX), "connections"),
         (lambda: ng.experience.get_recent_events(), "events"),
     ):
