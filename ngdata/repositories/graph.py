@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 from ngdata._arguments.id_space import UUIDS, TokenId
+from ngdata._arguments.ids import Id
 from ngdata._query import neighbors
 from ngdata._query.neighbors import Direction
 from ngdata._store.models import ConnectionModel
@@ -38,8 +39,8 @@ class GraphRepository(Repository[ConnectionModel]):
 
     async def create_connection(
         self,
-        source_id: Id,
-        target_id: Id,
+        source_id: TokenId,
+        target_id: TokenId,
         connection_type: str = "generic",
         weight: float = 1.0,
         *,
