@@ -95,19 +95,23 @@ def check_update(coords: Any, attributes: Mapping[str, Any]) -> list[Assignment]
     Raises
     ------
     InvalidQueryError
-        The first bad value, or nothing to change.
+        The first bad value.
     """
     changes = assignments(TOKENS, attributes)
     if coords is not None:
         points = _check_single_coords(coords)[0]
         levels = map(level_index, coords) if isinstance(coords, Mapping) else range(8)
         changes += [
-            Assignment(name, "float8", None if np.isnan(value) else value, f"{name}[{level + 1}]")
+            _coordinate(axis, level, value)
             for level in levels
             for axis, value in zip(_AXES, points[level].tolist(), strict=True)
-            for name in (f"coord_{axis}",)
         ]
     return changes
+
+
+def _coordinate(axis: str, level: int, value: float) -> Assignment:
+    name = f"coord_{axis}"
+    return Assignment(name, "float8", None if np.isnan(value) else value, f"{name}[{level + 1}]")
 
 
 def check_changes(frame: Frame, level: Any, ids: IdSpace = UUIDS) -> FrameChanges:
