@@ -28,6 +28,7 @@ import adbc_driver_postgresql.dbapi as adbc
 from benchmarks import (
     cache,
     concurrency,
+    ids,
     imports,
     large,
     memory,
@@ -118,6 +119,10 @@ def _versions(options: argparse.Namespace, docs: Path) -> str:
     return results
 
 
+def _ids(options: argparse.Namespace, docs: Path) -> str:
+    return ids.main(min(300_000, options.tokens))
+
+
 def _imports(options: argparse.Namespace, docs: Path) -> str:
     # In processes of its own, on separate servers.
     return imports.main()
@@ -133,6 +138,7 @@ PARTS: Final[dict[str, Part]] = {
     "versions": _versions,
     "writes": _writes,
     "single": _single,
+    "ids": _ids,
     "imports": _imports,
 }
 

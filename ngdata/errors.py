@@ -33,6 +33,7 @@ __all__ = [
     "ConfigError",
     "ConsistencyError",
     "DatabaseUnavailable",
+    "EmptyResultWarning",
     "IntegrityError",
     "InvalidQueryError",
     "NGDataError",
@@ -216,3 +217,7 @@ class SchemaVersionError(NGDataError):
 
 class CacheWarning(UserWarning):
     """Redis is unavailable; reads use the database and stay correct."""
+
+
+class EmptyResultWarning(UserWarning):
+    """A read returned no rows, and the store shows why: a type that no row has, a region outside."""

@@ -25,7 +25,7 @@ So ids of one space sort as their integers do, and those below 2**60 are readabl
 >>> from_integers(2**64 - 1)
 'ddd9c407-67f9-8003-bfff-ffffffffffff'
 >>> from_integers(720575940631797753, space="flywire")
-'f9dffe22-e2aa-8000-8a00-00000f0d1ff9'
+'63abc6a5-9621-8000-8a00-00000f0d1ff9'
 """
 
 from __future__ import annotations
@@ -44,10 +44,12 @@ from ngdata._arguments.integer_ids import (
     as_numbers,
     is_missing,
     not_a_number,
+    not_an_id,
     numbers_of_uuids,
     uuid_bytes,
+    whole_number,
 )
-from ngdata._arguments.numbers import as_integer, is_number
+from ngdata._arguments.numbers import is_number
 from ngdata._arguments.shown import guarded
 from ngdata._arguments.texts import as_text
 from ngdata.errors import InvalidQueryError
@@ -91,8 +93,10 @@ def from_integers(values: Any, space: str = "") -> str | pd.Series[str]:
     ['ddd9c407-67f9-8000-8000-000000000007', nan]
     """
     name = as_text(space, "space")
-    if as_integer(values) is not None or is_number(values):
-        return IdSpace(name).canonical_id(values, "values")
+    if is_number(values):
+        if whole_number(values) is None:
+            raise not_an_id(values, "values", "", "an integer")
+        return IdSpace(name).canonical_id(values)
     numbers, missing = as_numbers(values, "values")
     texts = id_text(uuid_bytes(numbers, name))
     if missing is not None:
@@ -122,7 +126,7 @@ def to_integers(ids: Any, space: str = "") -> int | pd.Series[int]:
     Raises
     ------
     InvalidQueryError
-        An id that is no integer of this space; the error names it and its position.
+        An id that is not an integer of this space; the error names it and its position.
 
     Examples
     --------
@@ -162,15 +166,16 @@ def _uuids(ids: Any, name: str) -> tuple[np.ndarray, np.ndarray | None]:
             return raw, are_missing if column.null_count else None
     if isinstance(ids, pd.DataFrame | str | bytes) or not isinstance(ids, Iterable):
         canonical_ids(ids, name)  # raises
-    items = list(ids.to_pylist() if hasattr(ids, "to_pylist") else ids)
-    are_missing = np.fromiter(map(is_missing, items), np.bool_, len(items))
-    texts = [
-        canonical_id(item, name, f"[{position}]")
-        for position, item in enumerate(items)
-        if not are_missing[position]
-    ]
+    texts: list[str] = []
+    missing: list[bool] = []
+    # One by one, as an iterator may be without end.
+    for position, item in enumerate(ids.to_pylist() if hasattr(ids, "to_pylist") else ids):
+        missing.append(is_missing(item))
+        if not missing[-1]:
+            texts.append(canonical_id(item, name, f"[{position}]"))
     raw = id_bytes(pa.array(texts, pa.large_string()))
     assert raw is not None
+    are_missing = np.array(missing, np.bool_)
     return raw, are_missing if are_missing.any() else None
 
 

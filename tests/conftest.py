@@ -34,6 +34,8 @@ TABLES = (
     " experience.experience_events, experience.experience_trajectories"
 )
 
+_HAS_UNIT = "unit IS NOT NULL OR description IS NOT NULL"
+
 # The same examples on every run, and no clock: machines differ.
 settings.register_profile(
     "ngdata",
@@ -194,12 +196,15 @@ def empty(url: str) -> None:
     """Empty every table of a store, unless nothing was written to any."""
     written = execute(
         url,
-        "SELECT 1 FROM pg_class WHERE relkind = 'r' AND relname NOT IN ('alembic_version', 'versions')"
+        "SELECT 1 FROM pg_class WHERE relkind = 'r'"
+        " AND relname NOT IN ('alembic_version', 'levels', 'secrets', 'versions')"
         " AND relnamespace = ANY (ARRAY['tokens', 'graph', 'experience']::regnamespace[])"
-        " AND pg_relation_size(oid) > 0",
+        " AND pg_relation_size(oid) > 0"
+        f" UNION ALL SELECT 1 FROM tokens.levels WHERE {_HAS_UNIT}",
     )
     if written:
-        execute(url, f"TRUNCATE {TABLES}")
+        levels = f"UPDATE tokens.levels SET unit = NULL, description = NULL WHERE {_HAS_UNIT}"
+        execute(url, f"TRUNCATE {TABLES}", levels)
 
 
 @pytest.fixture(scope="session")

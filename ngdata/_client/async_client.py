@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import AsyncExitStack
-from types import TracebackType
+from types import EllipsisType, TracebackType
 from typing import Any, Self
 
+import pandas as pd
+
+from ngdata._arguments.levels import Level
 from ngdata._arguments.numbers import as_flag
 from ngdata._client import explain as plans
 from ngdata._client import health
@@ -15,6 +18,7 @@ from ngdata._client.experience import AsyncExperience
 from ngdata._client.explain import Plan
 from ngdata._client.graph import AsyncGraph
 from ngdata._client.health import Health
+from ngdata._client.levels import AsyncLevels
 from ngdata._client.recorder import attached_to
 from ngdata._client.tokens import AsyncTokens
 from ngdata._config.settings import Settings
@@ -24,7 +28,7 @@ from ngdata._connections.process_bound import ProcessBound
 from ngdata._connections.threads import in_daemon_thread
 from ngdata._local.fallback import resolve_servers
 from ngdata._reading.cache import CachedReader
-from ngdata._reading.reader import checked_mode
+from ngdata._reading.reader import CacheMode, checked_mode
 from ngdata.errors import InvalidQueryError
 
 __all__ = ["AsyncClient"]
@@ -48,6 +52,7 @@ class AsyncClient(ProcessBound):
         self._database = database
         self._reader = reader
         self._closed = False
+        self._levels = AsyncLevels(self._reader, database)
         ids = reader.ids
         self.tokens = AsyncTokens(self._reader, database, ids)
         self.graph = AsyncGraph(self._reader, database, ids)
@@ -149,6 +154,67 @@ class AsyncClient(ProcessBound):
         0
         """
         return self._database.pool_status()
+
+    async def describe(self, *, cache: CacheMode | None = None) -> pd.DataFrame:
+        """Return what the store holds: a row per level that has tokens.
+
+        Parameters
+        ----------
+        cache : {"strict", "ttl", "off"}, optional
+            Cache mode; the client's by default.
+
+        Returns
+        -------
+        pandas.DataFrame
+            ``level`` (int32), ``name``, ``unit`` (str, NaN if none is set), ``tokens`` (int64),
+            ``x_min``, ``x_max``, ``y_min``, ``y_max``, ``z_min``, ``z_max`` (float64: the extent),
+            ``token_types`` (dicts of the number of tokens by type, the most frequent first),
+            ``description`` (str); by level.  All tokens are read, unless nothing was written since
+            the last call: a second per few million of them.
+
+        Examples
+        --------
+        >>> overview = await ang.describe()
+        >>> overview[["level", "name", "unit", "tokens"]].values.tolist()
+        [[0, 'physical', '\u00b5m', 14171]]
+        >>> overview.token_types[0]
+        {'segment': 13869, 'neuron': 302}
+        """
+        return await self._levels.describe(cache=cache)
+
+    async def set_level(
+        self,
+        level: Level,
+        *,
+        unit: str | EllipsisType | None = None,
+        description: str | EllipsisType | None = None,
+    ) -> None:
+        """Set the unit of a level's coordinates, its description, or both.
+
+        Frames then have the unit in ``attrs["ngdata"]["unit"]``; coordinates are not converted.
+
+        Parameters
+        ----------
+        level : int or str
+        unit, description : str, optional
+            None and ``...`` leave the present text unchanged, an empty text removes it.  A unit
+            has at most 100 characters.
+
+        Raises
+        ------
+        InvalidQueryError
+            An unknown level, a value that is not text, or nothing to change; nothing was written.
+        ConfigError
+            This user or connection may not write.
+
+        Examples
+        --------
+        >>> await ang.set_level("physical", unit="\u00b5m", description="From the CATMAID project")
+        >>> head = await ang.tokens.find_nearest((0, 0, 0))
+        >>> head.attrs["ngdata"]["level"], head.attrs["ngdata"]["unit"]
+        (0, '\u00b5m')
+        """
+        await self._levels.set_level(level, unit=unit, description=description)
 
     async def explain(
         self, read: Callable[..., Any], *args: Any, analyze: bool = False, **options: Any

@@ -17,7 +17,7 @@ from ngdata._arguments.numbers import as_flag, as_float
 from ngdata._arguments.shown import shown
 from ngdata._arguments.times import Time, as_utc
 from ngdata._client.experience_writes import AsyncExperienceWrites, with_duration
-from ngdata._query import events, joins, trajectories
+from ngdata._query import events, joins, overview, trajectories
 from ngdata._query.boxes import Box, Window
 from ngdata._query.events import EventFilter
 from ngdata._query.filters import TokenFilter
@@ -101,6 +101,29 @@ class AsyncExperience(AsyncExperienceWrites):
         where = EventFilter.of(start, end, event_type, token_ids, trajectory_id, within, self._ids)
         answer = await self._reader.frame(events.window(where, limit), cache, max_rows)
         return flatten_dicts(answer, _DICTS) if is_flat else answer
+
+    async def describe(self, *, cache: CacheMode | None = None) -> pd.DataFrame:
+        """Return a row per type of events: how many there are, their time span and rewards.
+
+        Parameters
+        ----------
+        cache : {"strict", "ttl", "off"}, optional
+            Cache mode; the client's by default.
+
+        Returns
+        -------
+        pandas.DataFrame
+            ``event_type`` (str), ``events`` (int64), ``first_time``, ``last_time``
+            (datetime64[us, UTC]), ``total_reward``, ``mean_reward`` (float64); by type.  Counts and
+            times are exact, rewards are rounded.
+
+        Examples
+        --------
+        >>> overview = await ang.experience.describe()
+        >>> overview.columns.tolist()[:4]
+        ['event_type', 'events', 'first_time', 'last_time']
+        """
+        return await self._reader.frame(overview.events(), cache, None)
 
     async def events_around(
         self,

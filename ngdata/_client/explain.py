@@ -55,6 +55,9 @@ def owner_and_name(read: Any, name: str) -> tuple[Namespace, str]:
     owner = getattr(read, "__self__", None)
     owner = getattr(owner, "_wrapped", owner)  # a method of the sync client
     method = plain_text(getattr(read, "__name__", "")) or ""
+    levels = getattr(owner, "_levels", None)
+    if hasattr(levels, method):  # a method of the client itself
+        owner = levels
     if not isinstance(owner, Namespace) or method.startswith("_"):
         qualified = plain_text(getattr(read, "__qualname__", None))
         raise InvalidQueryError(

@@ -18,7 +18,7 @@ from ngdata._client.graph_writes import AsyncGraphWrites
 from ngdata._client.snapshots import Snapshot
 from ngdata._client.subgraph import Subgraph
 from ngdata._connections.threads import in_daemon_thread
-from ngdata._query import edges, neighbors, paths
+from ngdata._query import edges, neighbors, overview, paths
 from ngdata._query import snapshots as snapshot_reads
 from ngdata._query.boxes import Box, Window
 from ngdata._query.neighbors import Direction
@@ -225,6 +225,29 @@ class AsyncGraph(AsyncGraphWrites):
         box = None if within is None else Box.within(within)
         query = edges.edges(sources, targets, connection_type, box, ends, limit)
         return await self._reader.frame(query, cache, max_rows)
+
+    async def describe(self, *, cache: CacheMode | None = None) -> pd.DataFrame:
+        """Return a row per type of connections: how many there are, and their weights.
+
+        Parameters
+        ----------
+        cache : {"strict", "ttl", "off"}, optional
+            Cache mode; the client's by default.
+
+        Returns
+        -------
+        pandas.DataFrame
+            ``connection_type`` (str), ``connections``, ``bidirectional``, ``self_loops`` (int64:
+            how many, and how many of these), ``weight_min``, ``weight_mean``, ``weight_max``
+            (float64); by type.  Counts and extremes are exact, the mean is rounded.
+
+        Examples
+        --------
+        >>> overview = await ang.graph.describe()
+        >>> overview[["connection_type", "connections", "self_loops"]].values.tolist()
+        [['chemical', 3638, 34], ['electrical', 2168, 13], ['parent', 13567, 0]]
+        """
+        return await self._reader.frame(overview.connections(), cache, None)
 
     async def shortest_path(
         self,

@@ -27,6 +27,7 @@ from ngdata.errors import ConfigError
 __all__ = [
     "ArrowSession",
     "Snapshot",
+    "TextBeside",
     "TooManyRows",
     "Unpack",
     "VersionedTable",
@@ -76,10 +77,11 @@ class Snapshot:
 
 
 class VersionedTable(NamedTuple):
-    """An answer in one piece and, if it was read too, the version in the same snapshot."""
+    """An answer in one piece and, if they were read too, version and unit in the same snapshot."""
 
     table: pa.Table
     version: str | None = None
+    unit: str | None = None
 
 
 class TooManyRows(Exception):  # noqa: N818 - the reader turns it into an error for the caller
@@ -97,6 +99,41 @@ class TooManyRows(Exception):  # noqa: N818 - the reader turns it into an error 
         super().__init__(f"{rows} rows were read, and max_rows is {max_rows}")
         self.max_rows = max_rows
         self.rows = rows
+
+
+class TextBeside:
+    """A text that one statement returns with the rows of another: in one snapshot, in one round trip.
+
+    As an unpack function, it removes the text from each batch.
+
+    Parameters
+    ----------
+    query : str
+        A statement that returns the text.
+    unpack : callable, optional
+        Applied to each batch without the text.
+
+    Attributes
+    ----------
+    text : str or None
+        None until a row has arrived.
+    """
+
+    def __init__(self, query: str, unpack: Unpack | None = None) -> None:
+        self._query = query
+        self._unpack = unpack
+        self.text: str | None = None
+
+    def statement(self, rows: str) -> str:
+        """Return the statement that returns both."""
+        # The server evaluates a sub-select that depends on no row once.
+        return f"SELECT ({self._query}), answer.* FROM ({rows}) AS answer"
+
+    def __call__(self, batch: pa.RecordBatch) -> pa.RecordBatch:
+        if batch.num_rows:
+            self.text = batch.column(0)[0].as_py()
+        batch = pa.RecordBatch.from_arrays(batch.columns[1:], batch.schema.names[1:])
+        return batch if self._unpack is None else self._unpack(batch)
 
 
 class ArrowSession:
@@ -163,9 +200,10 @@ class ArrowSession:
         ----------
         statement : str
         version : str, optional
-            A statement that returns one text, read before the answer in the same snapshot.
+            A statement that returns one text, read before the answer in the same snapshot; without
+            a snapshot, in the statement of the answer itself.
         snapshot : Snapshot, optional
-            The transaction to read in; needed for a version.
+            The transaction to read in.
         max_rows : int, optional
             How many rows the answer may have.
         unpack : callable, optional
@@ -179,8 +217,15 @@ class ArrowSession:
             The answer has more than `max_rows` rows.
         """
         with self.transaction(snapshot):
-            text = None if version is None else self.row(version)[0]
-            batches = self.batches(statement, max_rows=max_rows, unpack=unpack, copy=copy)
+            if version is not None and snapshot is None:
+                beside = TextBeside(version, unpack)
+                batches = self.batches(
+                    beside.statement(statement), max_rows=max_rows, unpack=beside, copy=copy
+                )
+                text = beside.text if sum(map(len, batches)) else self.row(version)[0]
+            else:
+                text = None if version is None else self.row(version)[0]
+                batches = self.batches(statement, max_rows=max_rows, unpack=unpack, copy=copy)
         # In one piece, or NumPy would copy each column of a frame.
         return VersionedTable(joined(batches), text)
 
@@ -198,29 +243,22 @@ class ArrowSession:
 
         Return None if it has more rows than `most`; the other parameters are those of `read`.
         """
-        text: str | None = None
-
-        def without_version(batch: pa.RecordBatch) -> pa.RecordBatch:
-            nonlocal text
-            if version is not None:
-                if batch.num_rows:
-                    text = batch.column(0)[0].as_py()
-                batch = pa.RecordBatch.from_arrays(batch.columns[1:], batch.schema.names[1:])
-            return batch if unpack is None else unpack(batch)
-
-        # The server evaluates a sub-select that depends on no row once.
-        columns = "answer.*" if version is None else f"({version}), answer.*"
+        beside = None if version is None else TextBeside(version, unpack)
+        rows_and_text = (
+            f"SELECT * FROM ({statement}) AS answer"
+            if beside is None
+            else beside.statement(statement)
+        )
         with self.transaction(snapshot):
             batches = self.batches(
-                f"SELECT {columns} FROM ({statement}) AS answer LIMIT {most + 1}",
-                unpack=without_version,
-                copy=False,
+                f"{rows_and_text} LIMIT {most + 1}", unpack=beside or unpack, copy=False
             )
             rows = sum(batch.num_rows for batch in batches)
             if rows > most:
                 return None
             if max_rows is not None and rows > max_rows:
                 raise TooManyRows(max_rows, rows)
+            text = None if beside is None else beside.text
             if version is not None and not rows:
                 (text,) = self.row(version)
         return VersionedTable(joined(batches), text)

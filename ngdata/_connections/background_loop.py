@@ -16,6 +16,7 @@ from collections.abc import AsyncGenerator, Callable, Coroutine, Iterator
 from queue import Empty, SimpleQueue
 from typing import Any, Generic, TypeVar
 
+from ngdata._connections.caller_warnings import CollectedWarnings
 from ngdata._connections.driver_errors import translated
 from ngdata._connections.threads import start_thread
 from ngdata.errors import NGDataError
@@ -78,9 +79,10 @@ class BackgroundLoop:
             raise
         call = _Call(self._loop, work, discard)
         try:
-            call.start()
-            while (task := call.ended()) is None:
-                pass
+            with CollectedWarnings():
+                call.start()
+                while (task := call.ended()) is None:
+                    pass
         except BaseException:
             call.abandon()
             raise

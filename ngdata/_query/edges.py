@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
-from ngdata._arguments.texts import checked_word
+from ngdata._arguments.texts import as_texts, checked_word
 from ngdata._query import literals as sql
+from ngdata._query.asked import Asked
 from ngdata._query.boxes import SPATIAL_INDEX, Box
-from ngdata._query.filters import any_of, at_least, row_limit, where_clause
+from ngdata._query.filters import any_of, at_least, checked_limit, row_limit, where_clause
 from ngdata._query.model import Column, Kind, Query
 
 __all__ = ["COLUMNS", "CONNECTIONS", "all_arcs", "edges"]
@@ -46,7 +47,9 @@ def edges(
     They are unordered; with a `limit`, the first by id.
     """
     ends = checked_word(ends, _ENDS, "ends")
-    conditions = any_of("c.connection_type", connection_type)
+    limit = checked_limit(limit)
+    types = None if connection_type is None else as_texts(connection_type, "connection_type")
+    conditions = any_of("c.connection_type", types)
     if source is not None:
         conditions.append(f"c.source_id = ANY ({sql.uuid_array(source)})")
     if target is not None:
@@ -62,7 +65,9 @@ def edges(
         )
         rows = _inside(ends, conditions)
     first = "" if limit is None else f" ORDER BY c.id{row_limit(limit)}"
-    return Query(f"{inside}SELECT {_SELECTED} FROM ({rows}) AS c{first}", COLUMNS, relations)
+    statement = f"{inside}SELECT {_SELECTED} FROM ({rows}) AS c{first}"
+    asked = None if limit == 0 else Asked("connections", types).within(within)
+    return Query(statement, COLUMNS, relations, asked=asked)
 
 
 def _inside(ends: str, conditions: list[str]) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final, Self
 
 from ngdata._arguments.id_space import IdSpace, TokenIds
@@ -14,8 +14,9 @@ from ngdata._arguments.shown import shown
 from ngdata._arguments.texts import as_texts
 from ngdata._arguments.times import EPOCH, MICROSECOND, Time, first_microsecond
 from ngdata._query import literals as sql
+from ngdata._query.asked import Asked
 from ngdata._query.boxes import SPATIAL_INDEX, Box, Window
-from ngdata._query.filters import any_of, row_limit, where_clause
+from ngdata._query.filters import any_of, checked_limit, row_limit, where_clause
 from ngdata._query.model import FEW_IDS, MISSING_ID, Column, Kind, Query, select_list
 from ngdata.errors import InvalidQueryError
 
@@ -143,6 +144,14 @@ class EventFilter:
             conditions.append(in_region(SPATIAL_INDEX, self.within.conditions(), few_events))
         return conditions
 
+    def asked(self) -> Asked:
+        """Return what the filter asks for."""
+        # Plain since __post_init__.
+        types: Any = self.event_type
+        low: Any = self.start
+        high: Any = self.end
+        return Asked("events", types, low, high).within(self.within)
+
     def relations(self) -> tuple[str, ...]:
         """Return the tables that the conditions read."""
         return (EVENTS,) if self.within is None else (EVENTS, SPATIAL_INDEX)
@@ -164,12 +173,14 @@ def window(
     where: EventFilter, limit: int | None = None, *, with_entry_numbers: bool = False
 ) -> Query:
     """Read events by time, sequence number (NULL last), order of writing."""
+    limit = checked_limit(limit)
     columns = COLUMNS | {ENTRY: "e.entry_number"} if with_entry_numbers else COLUMNS
     statement = (
         f"SELECT {select_list(columns)} FROM {EVENTS} AS e{where_clause(where.conditions())}"
         f" ORDER BY {ORDER}{row_limit(limit)}"
     )
-    return Query(statement, tuple(columns), where.relations())
+    asked = None if limit == 0 else where.asked()
+    return Query(statement, tuple(columns), where.relations(), asked=asked)
 
 
 def recent(count: int) -> Query:
@@ -181,7 +192,9 @@ def recent(count: int) -> Query:
         f" LIMIT {count}"
     )
     statement = f"SELECT {select_list(COLUMNS)} FROM ({newest}) AS e ORDER BY {ORDER}"
-    return Query(statement, tuple(COLUMNS), (EVENTS,), is_lookup=count <= FEW_IDS)
+    return Query(
+        statement, tuple(COLUMNS), (EVENTS,), is_lookup=count <= FEW_IDS, asked=Asked("events")
+    )
 
 
 def around(
@@ -196,6 +209,7 @@ def around(
 
     A column ``moment`` repeats that time in each row.
     """
+    limit = checked_limit(limit)
     missing_id = "NULL::text"
     if event_id is None:
         assert time is not None
@@ -215,7 +229,25 @@ def around(
         f" LEFT JOIN {EVENTS} AS e ON {' AND '.join(conditions)}"
         f" WHERE m.moment IS NULL OR e.id IS NOT NULL ORDER BY {ORDER}{row_limit(limit)}"
     )
-    return Query(statement, tuple(columns), where.relations(), id_noun="event")
+    asked = where.asked()
+    if time is not None:
+        # The last time is included.
+        asked = replace(asked, start=_moved(time, -before), end=_moved(time, after + MICROSECOND))
+    return Query(
+        statement,
+        tuple(columns),
+        where.relations(),
+        id_noun="event",
+        asked=None if limit == 0 else asked,
+    )
+
+
+def _moved(time: dt.datetime, by: dt.timedelta) -> dt.datetime | None:
+    """Return another time; None if Python knows no such time."""
+    try:
+        return time + by
+    except OverflowError:
+        return None
 
 
 def rewards(step: dt.timedelta, where: EventFilter) -> Query:
@@ -230,7 +262,7 @@ def rewards(step: dt.timedelta, where: EventFilter) -> Query:
         Column("total_reward", Kind.FLOAT),
         Column("mean_reward", Kind.FLOAT),
     )
-    return Query(statement, columns, where.relations(), has_limit=False)
+    return Query(statement, columns, where.relations(), has_limit=False, asked=where.asked())
 
 
 def time_step(step: dt.timedelta) -> str:

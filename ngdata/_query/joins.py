@@ -8,8 +8,9 @@ from ngdata._arguments.levels import Level, level_index
 from ngdata._query.attributes import IndexRows
 from ngdata._query.boxes import SPATIAL_INDEX, Box
 from ngdata._query.events import EVENTS, ORDER, REWARD_SUMS, EventFilter, in_region, time_step
-from ngdata._query.filters import TokenFilter, row_limit, where_clause
+from ngdata._query.filters import TokenFilter, checked_limit, row_limit, where_clause
 from ngdata._query.model import (
+    LEVELS,
     MISSING_ID,
     MISSING_ID_SQL,
     Column,
@@ -28,6 +29,7 @@ def activity(box: Box, tokens: TokenFilter, where: EventFilter, limit: int | Non
 
     The events are summed up first; only the sums are joined to the tokens' points.
     """
+    limit = checked_limit(limit)
     has_window = where.start is not None or where.end is not None
     source = IndexRows.of(tokens)
     conditions = [
@@ -53,17 +55,25 @@ def activity(box: Box, tokens: TokenFilter, where: EventFilter, limit: int | Non
         f" ON s.token_id = a.token_id AND s.level = {box.level}"
         f" ORDER BY a.token_id{row_limit(limit)}"
     )
-    return Query(statement, tuple(columns), (EVENTS, *source.relations))
+    asked = where.asked().within(box).of_tokens(tokens)
+    return Query(
+        statement,
+        tuple(columns),
+        (EVENTS, *source.relations, LEVELS),
+        level=box.level,
+        asked=None if limit == 0 else asked,
+    )
 
 
 def mean_position(trajectory_id: str, step: dt.timedelta, level: Level) -> Query:
     """Read the mean position of a trajectory's tokens in each time step; each event counts once."""
+    level_number = level_index(level)
     means = ", ".join(f"avg(ST_{axis}(s.geom) ORDER BY {ORDER}) AS {axis}" for axis in "xyz")
     positions = (
         f'SELECT {time_step(step)} AS "timestamp", {means}, count(*) AS event_count,'
         " count(DISTINCT e.token_id) AS token_count"
         f" FROM {EVENTS} AS e JOIN {SPATIAL_INDEX} AS s"
-        f" ON s.token_id = e.token_id AND s.level = {level_index(level)}"
+        f" ON s.token_id = e.token_id AND s.level = {level_number}"
         " WHERE e.trajectory_id = t.id GROUP BY 1"
     )
     columns = {
@@ -78,5 +88,11 @@ def mean_position(trajectory_id: str, step: dt.timedelta, level: Level) -> Query
         f" LEFT JOIN LATERAL ({positions}) AS p ON true"
         ' WHERE t.id IS NULL OR p."timestamp" IS NOT NULL ORDER BY p."timestamp"'
     )
-    relations = (TRAJECTORIES, EVENTS, SPATIAL_INDEX)
-    return Query(statement, tuple(columns), relations, has_limit=False, id_noun="trajectory")
+    return Query(
+        statement,
+        tuple(columns),
+        (TRAJECTORIES, EVENTS, SPATIAL_INDEX, LEVELS),
+        has_limit=False,
+        id_noun="trajectory",
+        level=level_number,
+    )

@@ -16,6 +16,7 @@ from ngdata._arguments.shown import guarded, shown
 from ngdata._arguments.suggestions import did_you_mean
 from ngdata._arguments.texts import as_text, plain_text
 from ngdata._query import literals as sql
+from ngdata._query.asked import Asked
 from ngdata._query.boxes import Box
 from ngdata._query.filters import TokenFilter
 from ngdata.errors import InvalidQueryError
@@ -23,6 +24,7 @@ from ngdata.errors import InvalidQueryError
 __all__ = [
     "FEW_IDS",
     "FEW_ROWS",
+    "LEVELS",
     "MISSING_ID",
     "MISSING_ID_SQL",
     "Column",
@@ -82,6 +84,9 @@ FEW_IDS: Final = 100
 """The most ids, or rows, of a read that is a lookup."""
 
 _METADATA_KEY: Final = "metadata."
+
+LEVELS: Final = "tokens.levels"
+"""The table of the levels' units, which every read of one level depends on."""
 
 MISSING_ID: Final = Column("missing_id", Kind.TEXT)
 """A column that names ids of the caller's that are not in the store, each in a row of its own.
@@ -155,6 +160,10 @@ class Query:
         Whether the server finds the rows by a few steps in an index, without reading others.
     id_noun : str or None
         What the caller's ids name, such as ``"token"``, if `MISSING_ID` is among the columns.
+    level : int or None
+        The level that all coordinates and distances of the answer are of; it depends on `LEVELS` then.
+    asked : Asked or None
+        What the store may have none of, if an empty answer is to be explained.
     id_space : str or None
         The space of the integers that token ids are in the answer; None: they are text.
     """
@@ -169,6 +178,8 @@ class Query:
     is_small: bool = False
     is_lookup: bool = False
     id_noun: str | None = None
+    level: int | None = None
+    asked: Asked | None = None
     id_space: str | None = None
 
     def within(self, ids: IdSpace) -> Query:

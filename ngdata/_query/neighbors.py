@@ -7,13 +7,15 @@ from typing import Final, Literal, TypeAlias
 
 from ngdata._arguments.levels import Level, level_index
 from ngdata._arguments.numbers import as_flag, non_negative, positive, whole
-from ngdata._arguments.texts import checked_word
+from ngdata._arguments.texts import as_texts, checked_word
 from ngdata._query import literals as sql
+from ngdata._query.asked import Asked
 from ngdata._query.boxes import SPATIAL_INDEX
 from ngdata._query.edges import CONNECTIONS
-from ngdata._query.filters import any_of, at_least, row_limit, where_clause
+from ngdata._query.filters import any_of, at_least, checked_limit, row_limit, where_clause
 from ngdata._query.model import (
     FEW_IDS,
+    LEVELS,
     MISSING_ID,
     MISSING_ID_SQL,
     Column,
@@ -88,18 +90,22 @@ def neighbors(
     """
     direction = checked_direction(direction)
     max_depth = positive(depth, "depth", _MAX_DEPTH)
-    conditions = any_of("c.connection_type", connection_type) + at_least("c.weight", min_weight)
+    limit = checked_limit(limit)
+    types = None if connection_type is None else as_texts(connection_type, "connection_type")
+    conditions = any_of("c.connection_type", types) + at_least("c.weight", min_weight)
     reached = " UNION ALL ".join(
         f"SELECT *, {step}::int AS depth FROM step_{step}" for step in range(1, max_depth + 1)
     )
     columns: tuple[Column, ...] = _NEIGHBORS
     relations: tuple[str, ...] = (CONNECTIONS, _TOKENS)
     distance, no_distance = "", ""
+    distance_level = None
     if within is not None:
         columns += (Column("distance", Kind.FLOAT),)
-        relations += (SPATIAL_INDEX,)
+        relations += (SPATIAL_INDEX, LEVELS)
+        distance_level = level_index(level)
         distance, no_distance = ", distance", ", NULL"
-        reached = _within(reached, within, level_index(level))
+        reached = _within(reached, within, distance_level)
     starts = (
         "starts AS MATERIALIZED (SELECT *"
         f" FROM unnest({sql.uuid_array(ids)}) WITH ORDINALITY AS a (start_id, position))"
@@ -119,7 +125,15 @@ def neighbors(
         ") AS answer ORDER BY position, depth, answer.neighbor_id"
     )
     is_lookup = max_depth == 1 and within is None and len(ids) <= FEW_IDS
-    return Query(statement, columns, relations, is_lookup=is_lookup, id_noun="token")
+    return Query(
+        statement,
+        columns,
+        relations,
+        is_lookup=is_lookup,
+        id_noun="token",
+        level=distance_level,
+        asked=None if limit == 0 else Asked("connections", types),
+    )
 
 
 def _steps(starts: str, direction: str, max_depth: int, conditions: list[str]) -> str:

@@ -13,10 +13,21 @@ from ngdata._arguments.levels import Level, level_index
 from ngdata._arguments.numbers import non_negative, positive
 from ngdata._arguments.shown import guarded, shown
 from ngdata._query import literals as sql
+from ngdata._query.asked import Asked, Sphere
 from ngdata._query.attributes import ATTRIBUTES, IndexRows
-from ngdata._query.boxes import Box, Point, as_point, point_sql, search_box
+from ngdata._query.boxes import Box, as_point, point_sql, search_box
 from ngdata._query.filters import TokenFilter, checked_limit, row_limit, where_clause
-from ngdata._query.model import FEW_IDS, FEW_ROWS, Column, Kind, Query, Region, choose, select_list
+from ngdata._query.model import (
+    FEW_IDS,
+    FEW_ROWS,
+    LEVELS,
+    Column,
+    Kind,
+    Query,
+    Region,
+    choose,
+    select_list,
+)
 from ngdata._query.wire_format import compact
 from ngdata.errors import InvalidQueryError
 
@@ -75,11 +86,13 @@ def region(
     return Query(
         f"SELECT {select} {rows}",
         tuple(selected),
-        source.relations,
+        (*source.relations, LEVELS),
         None if limit_clause or conditions else Region(box, where),
         sent=sent,
         plain_sql=f"SELECT {select_list(selected)} {rows}" if sent else None,
         is_small=is_small,
+        level=box.level,
+        asked=None if limit == 0 else Asked.tokens(box.level, box, where),
     )
 
 
@@ -118,16 +131,18 @@ def nearest(
     """
     centre = as_point(point)
     selected = choose(_ALL_WITH_DISTANCE, columns, _DEFAULT_WITH_DISTANCE, metadata="metadata")
-    source = IndexRows.of(where, selected)
-    conditions = [f"level = {level_index(level)}", *source.conditions()]
+    source, level_number = IndexRows.of(where, selected), level_index(level)
+    conditions = [f"level = {level_number}", *source.conditions()]
+    sphere = None
     if max_distance is not None:
-        conditions += _within(centre, non_negative(max_distance, "max_distance"))
+        sphere = Sphere(centre, non_negative(max_distance, "max_distance"))
+        conditions += _within(sphere)
     distance = f"geom <<->> {point_sql(centre)}"
     count = positive(k, "k")
     is_small = count <= FEW_ROWS
     # With a filter, many tokens may be nearer than those that pass it.
     is_lookup = count <= FEW_IDS and len(conditions) == 1
-    select, sent = compact(selected, level_index(level), is_small=is_small)
+    select, sent = compact(selected, level_number, is_small=is_small)
     statement = (
         f"SELECT {select} FROM (SELECT *, {distance} AS distance FROM {source.sql}"
         f"{where_clause(conditions)} ORDER BY {distance} FETCH FIRST {count} ROWS WITH TIES)"
@@ -136,10 +151,12 @@ def nearest(
     return Query(
         statement,
         tuple(selected),
-        source.relations,
+        (*source.relations, LEVELS),
         sent=sent,
         is_small=is_small,
         is_lookup=is_lookup,
+        level=level_number,
+        asked=Asked.tokens(level_number, sphere, where),
     )
 
 
@@ -153,13 +170,10 @@ def within_radius(
 ) -> Query:
     """Read the tokens in a closed sphere, by distance, then id; `limit` keeps the first by id."""
     centre, limit = as_point(point), checked_limit(limit)
+    sphere = Sphere(centre, non_negative(radius, "radius"))
     selected = choose(_ALL_WITH_DISTANCE, columns, _DEFAULT_WITH_DISTANCE, metadata="metadata")
-    source = IndexRows.of(where, selected)
-    conditions = [
-        f"level = {level_index(level)}",
-        *_within(centre, non_negative(radius, "radius")),
-        *source.conditions(),
-    ]
+    source, level_number = IndexRows.of(where, selected), level_index(level)
+    conditions = [f"level = {level_number}", *_within(sphere), *source.conditions()]
     inside = (
         f"SELECT *, geom <<->> {point_sql(centre)} AS distance FROM {source.sql}"
         f"{where_clause(conditions)}"
@@ -168,11 +182,19 @@ def within_radius(
     if limit_clause:
         inside += f" ORDER BY token_id{limit_clause}"
     is_small = limit is not None and limit <= FEW_ROWS
-    select, sent = compact(selected, level_index(level), is_small=is_small)
+    select, sent = compact(selected, level_number, is_small=is_small)
     statement = (
         f"SELECT {select} FROM ({inside}) AS inside ORDER BY inside.distance, inside.token_id"
     )
-    return Query(statement, tuple(selected), source.relations, sent=sent, is_small=is_small)
+    return Query(
+        statement,
+        tuple(selected),
+        (*source.relations, LEVELS),
+        sent=sent,
+        is_small=is_small,
+        level=level_number,
+        asked=None if limit == 0 else Asked.tokens(level_number, sphere, where),
+    )
 
 
 def density(
@@ -206,7 +228,9 @@ def density(
         f"{where_clause(source.conditions(grid))} GROUP BY 1, 2, 3 ORDER BY 1, 2, 3"
     )
     columns = tuple(Column(name, Kind.INTEGER) for name in ("x", "y", "z", "count"))
-    return Query(statement, columns, source.relations), (x, y, z)
+    asked = Asked.tokens(box.level, box, where)
+    relations = (*source.relations, LEVELS)
+    return Query(statement, columns, relations, level=box.level, asked=asked), (x, y, z)
 
 
 @guarded
@@ -239,15 +263,15 @@ def _above(value: float) -> float:
     return math.nextafter(value, math.inf)
 
 
-def _within(centre: Point, radius: float) -> list[str]:
+def _within(sphere: Sphere) -> list[str]:
     # A computed distance may be too small by a few ulps, and below 1e-160, where squares underflow,
     # by any amount: the box must hold every point whose computed distance can equal the radius.
     # nextafter(c - radius) is not enough: if the difference is 0, the box must hold -1e-20 too.
-    reach = radius * (1 + 8 * sys.float_info.epsilon) + 1e-160
-    x, y, z = centre
+    reach = sphere.radius * (1 + 8 * sys.float_info.epsilon) + 1e-160
+    x, y, z = sphere.center
     low = (_below(x - reach), _below(y - reach), _below(z - reach))
     high = (_above(x + reach), _above(y + reach), _above(z + reach))
     return [
         f"geom &&& {search_box(low, high)}",
-        f"geom <<->> {point_sql(centre)} <= {sql.float8(radius)}",
+        f"geom <<->> {point_sql(sphere.center)} <= {sql.float8(sphere.radius)}",
     ]

@@ -7,11 +7,13 @@ from typing import Final
 
 from ngdata._arguments.levels import Level, level_index
 from ngdata._query import literals as sql
+from ngdata._query.asked import Asked
 from ngdata._query.attributes import ATTRIBUTES, TOKENS
 from ngdata._query.filters import TokenFilter, checked_limit, row_limit, where_clause
 from ngdata._query.model import (
     FEW_IDS,
     FEW_ROWS,
+    LEVELS,
     MISSING_ID,
     MISSING_ID_SQL,
     Column,
@@ -66,7 +68,8 @@ def matching(
     order = "" if limit is None else f" ORDER BY t.id{row_limit(limit)}"
     statement = f"SELECT {select_list(selected)} FROM {TOKENS} AS t{where_clause(where.conditions())}{order}"
     is_small = limit is not None and limit <= FEW_ROWS
-    return Query(statement, tuple(selected), (TOKENS,), is_small=is_small)
+    asked = None if limit == 0 else Asked.tokens(None, None, where)
+    return Query(statement, tuple(selected), (TOKENS,), is_small=is_small, asked=asked)
 
 
 def of_rows(ids: Sequence[str], columns: Sequence[str] | None, level: Level) -> Query:
@@ -74,10 +77,10 @@ def of_rows(ids: Sequence[str], columns: Sequence[str] | None, level: Level) -> 
 
     The rows of ids that name no token are like the last one.
     """
-    place = f"[{level_index(level) + 1}]"
+    level_number = level_index(level)
     available = {
         **_OWN,
-        **{Column(axis, Kind.FLOAT): f"t.coord_{axis}{place}" for axis in "xyz"},
+        **{Column(axis, Kind.FLOAT): f"t.coord_{axis}[{level_number + 1}]" for axis in "xyz"},
     }
     # Where there is no token, there are no flags.
     del available[Column("flags", Kind.INTEGER)]
@@ -88,6 +91,12 @@ def of_rows(ids: Sequence[str], columns: Sequence[str] | None, level: Level) -> 
         f" WITH ORDINALITY AS requested (id, position) LEFT JOIN {TOKENS} AS t"
         " ON t.id = requested.id ORDER BY requested.position"
     )
+    has_place = any(column.name in ("x", "y", "z") for column in selected)
     return Query(
-        statement, tuple(selected), (TOKENS,), has_limit=False, is_lookup=len(ids) <= FEW_IDS
+        statement,
+        tuple(selected),
+        (TOKENS, LEVELS) if has_place else (TOKENS,),
+        has_limit=False,
+        is_lookup=len(ids) <= FEW_IDS,
+        level=level_number if has_place else None,
     )

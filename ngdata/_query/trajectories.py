@@ -7,8 +7,9 @@ from typing import Final
 
 from ngdata._query import events
 from ngdata._query import literals as sql
+from ngdata._query.asked import Asked
 from ngdata._query.events import EventFilter
-from ngdata._query.filters import row_limit, where_clause
+from ngdata._query.filters import checked_limit, row_limit, where_clause
 from ngdata._query.model import (
     MISSING_ID,
     MISSING_ID_SQL,
@@ -62,6 +63,7 @@ def listing(
 
     With conditions in `where`, only trajectories with an event that meets all of them.
     """
+    limit = checked_limit(limit)
     conditions = [] if ids is None else [f"t.id = ANY ({sql.uuid_array(ids)})"]
     relations: tuple[str, ...] = (TRAJECTORIES,)
     if ended is not None:
@@ -80,4 +82,5 @@ def listing(
     statement = (
         f"SELECT {select_list(COLUMNS)} FROM ({rows}) AS t ORDER BY t.start_time NULLS LAST, t.id"
     )
-    return Query(statement, tuple(COLUMNS), relations)
+    asked = where.asked() if where is not None and event_conditions else Asked("trajectories")
+    return Query(statement, tuple(COLUMNS), relations, asked=None if limit == 0 else asked)

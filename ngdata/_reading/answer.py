@@ -31,12 +31,15 @@ class Answer:
         Empty if it was not read.
     read_at : float
         When the read began, by `ngdata._reading.clock`.
+    unit : str or None
+        The unit of the query's level, as the same snapshot shows it.
     """
 
     table: pa.Table
     columns: tuple[Column, ...]
     version: str = ""
     read_at: float = field(default_factory=clock.now)
+    unit: str | None = None
 
     @cached_property
     def nbytes(self) -> int:

@@ -67,6 +67,7 @@ async def read(
     *,
     sizes: RegionSizes,
     version: str | None = None,
+    in_transaction: bool = True,
     max_rows: int | None = None,
 ) -> VersionedTable:
     """Read a query's answer: by one statement if it is small, over several connections if it is large.
@@ -80,7 +81,9 @@ async def read(
     sizes : RegionSizes
         Those of the regions read before.
     version : str, optional
-        The statement that reads the version in the same snapshot.
+        The statement that reads a text, such as the version, in the same snapshot.
+    in_transaction : bool
+        Whether the text is of no use without the locks of a transaction, as a version is.
     max_rows : int, optional
         How many rows the answer may have.
 
@@ -90,7 +93,8 @@ async def read(
         The answer has more than `max_rows` rows.
     """
     region = query.region
-    snapshot = None if version is None else Snapshot(query.relations)
+    is_locked = version is not None and in_transaction
+    snapshot = Snapshot(query.relations) if is_locked else None
     unpack = functools.partial(unpack_batch, query=query)
 
     def read_few(session: ArrowSession) -> VersionedTable | None:

@@ -6,12 +6,16 @@ caches.
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import functools
+import json
 import time
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from contextlib import aclosing
 from types import EllipsisType
 from typing import Any, Final, Literal, Protocol, TypeAlias, TypeVar, get_args
+from weakref import WeakKeyDictionary
 
 import adbc_driver_manager as adbc
 import pandas as pd
@@ -20,18 +24,22 @@ from ngdata._arguments.id_space import UUIDS, IdSpace
 from ngdata._arguments.numbers import positive
 from ngdata._arguments.texts import checked_word
 from ngdata._connections.arrow_connection import ArrowConnection
-from ngdata._connections.arrow_session import TooManyRows, VersionedTable
+from ngdata._connections.arrow_session import TextBeside, TooManyRows, Unpack, VersionedTable
+from ngdata._connections.caller_warnings import CallerLine, caller_line, warn_caller
 from ngdata._connections.database import Database
 from ngdata._connections.driver_errors import is_lost_connection, translated
 from ngdata._connections.own_task import in_own_task
 from ngdata._connections.threads import in_daemon_thread
+from ngdata._query.asked import Asked
 from ngdata._query.model import Query
 from ngdata._reading import clock, parallel
 from ngdata._reading.answer import Answer
+from ngdata._reading.empty_answers import causes
 from ngdata._reading.frames import to_frame
 from ngdata._reading.region_sizes import RegionSizes
+from ngdata._reading.units import level_and_unit, split_unit, with_unit
 from ngdata._reading.wire_format import unpack_batch
-from ngdata.errors import NotFoundError, ResultTooLarge
+from ngdata.errors import EmptyResultWarning, NotFoundError, ResultTooLarge
 
 __all__ = [
     "CacheMode",
@@ -51,6 +59,13 @@ CacheMode: TypeAlias = Literal["strict", "ttl", "off"]
 MaxRows: TypeAlias = int | EllipsisType | None
 """How many rows an answer may have: a number, any number (None), or the client's limit (``...``)."""
 
+# Seconds that a look at why an answer is empty may take; how long it takes at most to be repeated at
+# once; and else, how many times as long it is not repeated, so that readers of an empty region do not
+# keep the server busy.
+_LOOK_TIMEOUT: Final = 2.0
+_QUICK_LOOK: Final = 0.5
+_PAUSE_PER_LOOK: Final = 20
+
 # A smaller frame is made in less than a millisecond, so it is made on the event loop.
 _SMALL_BYTES: Final = 1 << 18
 
@@ -68,13 +83,21 @@ def checked_max_rows(max_rows: MaxRows, default: int | None = None) -> int | Non
 
 
 def described(
-    frame: pd.DataFrame, source: str, version: str | None, started: float
+    frame: pd.DataFrame,
+    source: str,
+    version: str | None,
+    started: float,
+    place: Mapping[str, Any] | None = None,
 ) -> pd.DataFrame:
-    """Return a frame whose ``attrs["ngdata"]`` hold where it came from, and what `Reader.frame` says."""
+    """Return a frame whose ``attrs["ngdata"]`` hold where it came from, and what `Reader.frame` says.
+
+    `place` is the level and the unit, if it has one.
+    """
     frame.attrs["ngdata"] = {
         "source": source,
         "version": version,
         "milliseconds": round((time.perf_counter() - started) * 1000, 3),
+        **(place or {}),
     }
     return frame
 
@@ -95,7 +118,8 @@ class Reader(Protocol):
     ) -> pd.DataFrame:
         """Read a whole answer as a frame that the caller owns.
 
-        Its ``attrs["ngdata"]`` hold where it came from, its version, and how long the read took.
+        Its ``attrs["ngdata"]`` hold where it came from, its version, and how long the read took; if
+        its coordinates are of one level, also that level and its unit.
         """
 
     async def answer(
@@ -140,6 +164,10 @@ class DatabaseReader:
         self._database = database
         self.ids = ids
         self._sizes = RegionSizes()
+        # Why answers are empty that are kept; read once for all callers of an answer.
+        self._reasons: WeakKeyDictionary[Answer, list[str]] = WeakKeyDictionary()
+        # Not before this time of the monotonic clock is another empty answer looked at.
+        self._next_look = 0.0
 
     @property
     def where(self) -> str:
@@ -161,7 +189,41 @@ class DatabaseReader:
                 frame = answer.frame()
             else:
                 frame = await in_daemon_thread(answer.frame)
-        return described(frame, source, answer.version or None, started)
+        if query.asked is not None and not len(frame):
+            reasons = self._reasons.get(answer)
+            if reasons is None:
+                reasons = await self._why_empty(query.asked)
+            if reasons is not None:
+                self._reasons[answer] = reasons
+                _warn_of(reasons)
+        place = level_and_unit(query, answer.unit)
+        return described(frame, source, answer.version or None, started, place)
+
+    async def _why_empty(self, asked: Asked) -> list[str] | None:
+        """Return each cause of an empty answer that a second look at the store shows.
+
+        Return None if the look failed or came too soon after a slow one: the answer is right without.
+        """
+
+        async def read(query: Query) -> list[dict[str, Any]]:
+            table, _, _ = await self._table(query)
+            rows: list[dict[str, Any]] = table.to_pylist()
+            for row in rows:
+                if "token_types" in row:
+                    row["token_types"] = json.loads(row["token_types"])
+            return rows
+
+        started = time.monotonic()
+        if started < self._next_look:
+            return None
+        reasons = None
+        with contextlib.suppress(Exception):
+            async with asyncio.timeout(_LOOK_TIMEOUT):
+                reasons = await causes(asked, read)
+        ended = time.monotonic()
+        if ended - started > _QUICK_LOOK:
+            self._next_look = ended + _PAUSE_PER_LOOK * (ended - started)
+        return reasons
 
     def check_size(self, count: int, max_rows: MaxRows) -> None:
         """Raise if an answer that is not made yet would have more rows than allowed."""
@@ -203,8 +265,8 @@ class DatabaseReader:
         max_rows: int | None,
     ) -> tuple[Answer, str]:
         read_at = clock.now()
-        table, _ = await self._table(query, max_rows=max_rows)
-        return Answer(table, query.columns, read_at=read_at), "database"
+        table, _, unit = await self._table(query, max_rows=max_rows)
+        return Answer(table, query.columns, read_at=read_at, unit=unit), "database"
 
     async def _count(self, query: Query) -> tuple[int, list[str]]:
         """Return the number of rows of an answer, and the ids that are not in the store."""
@@ -212,7 +274,7 @@ class DatabaseReader:
         statement = (
             f'SELECT count(*) AS "count", {missing}::text AS missing FROM ({query.sql}) AS answer'
         )
-        table, _ = await self._database_read(
+        table, _, _ = await self._database_read(
             lambda connection: connection.read(statement, copy=False)
         )
         ids = table[1][0].as_py()
@@ -223,19 +285,34 @@ class DatabaseReader:
     ) -> tuple[pd.DataFrame, str | None]:
         """Read from the database a whole answer and, in the same snapshot, its version."""
         query = query.within(self.ids)
-        table, text = await self._table(query, version)
-        return await in_daemon_thread(lambda: to_frame(table, query.columns)), text
+        table, text, unit = await self._table(query, version)
+        frame = await in_daemon_thread(lambda: to_frame(table, query.columns))
+        frame.attrs["ngdata"] = level_and_unit(query, unit)
+        return frame, text
 
     async def _table(
         self, query: Query, version: str | None = None, max_rows: int | None = None
     ) -> VersionedTable:
-        """Read an answer and, if the statement for it is there, its version in the same snapshot."""
+        """Read an answer and, in the same snapshot, the unit of its level.
+
+        If the statement for it is there, its version too.
+        """
         pool = self._database.arrow
+        text = version if query.level is None else with_unit(version, query.level)
         answer = await self._database_read(
             lambda connection: parallel.read(
-                pool, connection, query, sizes=self._sizes, version=version, max_rows=max_rows
+                pool,
+                connection,
+                query,
+                sizes=self._sizes,
+                version=text,
+                in_transaction=version is not None,
+                max_rows=max_rows,
             )
         )
+        if query.level is not None:
+            version, unit = split_unit(answer.version)
+            answer = answer._replace(version=version, unit=unit)
         if query.region is not None:
             self._sizes.record(query.region, answer.table.num_rows)
         return answer
@@ -269,18 +346,37 @@ class DatabaseReader:
 
     def frames(self, query: Query, rows: int) -> AsyncGenerator[pd.DataFrame, None]:
         """Read an answer in frames of `rows` rows while the server sends it."""
-        return in_own_task(self._frames(query.within(self.ids), rows))
+        return in_own_task(self._frames(query.within(self.ids), rows, caller_line()))
 
-    async def _frames(self, query: Query, rows: int) -> AsyncGenerator[pd.DataFrame, None]:
-        unpack = functools.partial(unpack_batch, query=query)
+    async def _frames(
+        self, query: Query, rows: int, line: CallerLine
+    ) -> AsyncGenerator[pd.DataFrame, None]:
+        unpack: Unpack = functools.partial(unpack_batch, query=query)
+        statement, beside = query.sql, None
+        if query.level is not None:
+            unpack = beside = TextBeside(with_unit(None, query.level), unpack)
+            statement = beside.statement(statement)
         with translated(self._database.where):
             # The stream is closed here: closed later, it would end the connection's next query.
             async with (
                 self._database.arrow.connection() as connection,
-                aclosing(connection.stream(query.sql, rows, unpack)) as tables,
+                aclosing(connection.stream(statement, rows, unpack)) as tables,
             ):
+                is_empty = True
                 async for table in tables:
-                    yield to_frame(table, query.columns)
+                    is_empty = False
+                    frame = to_frame(table, query.columns)
+                    if beside is not None:
+                        _, unit = split_unit(beside.text)
+                        frame.attrs["ngdata"] = level_and_unit(query, unit)
+                    yield frame
+        if is_empty and query.asked is not None:
+            _warn_of(await self._why_empty(query.asked) or [], line)
+
+
+def _warn_of(reasons: list[str], line: CallerLine | None = None) -> None:
+    for reason in reasons:
+        warn_caller(f"the answer is empty: {reason}", EmptyResultWarning, line=line)
 
 
 def _too_large(count: int, max_rows: int, query: Query | None = None) -> ResultTooLarge:

@@ -83,6 +83,7 @@ class NamedTokens:
         rows = tokens.take(self.places)
         for name, column in zip(names, rows.columns, strict=True):
             frame[name] = rows[column].array
+        frame.attrs |= tokens.attrs
         return frame
 
 

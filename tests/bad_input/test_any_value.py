@@ -16,7 +16,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 import ngdata
 import ngdata.binary
-from ngdata import binary, repositories
+from ngdata import binary, ids, repositories
 from ngdata.admin import examine
 from ngdata.binary import loading
 from ngdata.datasets import load_celegans, load_celegans_async
@@ -75,8 +75,10 @@ OWN = {
     "tokens.to_dask": {"npartitions": 1},
     "experience.to_dask": {"npartitions": 1},
     "experience.resample_rewards": {"start": 0, "end": 1000},
+    "tokens.join": {"frame": lambda store: {"token_id": store.ids}},
     "tokens.update": {"weight": 2.0},
     "tokens.delete": {"ids": UNKNOWN},
+    "client.set_level": {"level": "abstract", "unit": "mm"},
     "tokens.bulk_create": {"frame": {"x": [1.0], "y": [1.0], "z": [1.0]}},
     "tokens.bulk_update": {"frame": lambda s: {"token_id": s.ids[:1], "weight": [1.0]}},
     "graph.update": {"connection_id": lambda store: store.connection, "weight": 2.0},
@@ -95,7 +97,7 @@ OWN = {
 }
 # Further ones for the values of one argument.
 WITH = {("tokens.bulk_create", "coords"): {"frame": {"token_type": ["a"]}}}
-WRITES = ("create", "bulk", "update", "delete", "start", "end")
+WRITES = ("create", "bulk", "update", "delete", "set", "start", "end")
 
 
 def methods(classes):
@@ -305,7 +307,7 @@ def test_no_password_is_shown(server, argument, url):
 
 FUNCTIONS = {
     f"{module.__name__}.{name}": getattr(module, name)
-    for module in (binary, loading)
+    for module in (binary, ids, loading)
     for name in module.__all__
     if inspect.isfunction(getattr(module, name))
 } | {"examine": examine, "load_celegans": load_celegans, "load_celegans_async": load_celegans_async}
@@ -327,6 +329,7 @@ def test_functions(store, name):
         **({} if kind is None else {"frame": FRAMES[kind]}),
         "layout": binary.TOKEN,
         "numbers": [1],
+        "values": [1],
         "ids": binary.token_ids([1]),
         "flags": 1,
         "path": "no such file",

@@ -14,7 +14,18 @@ from tests.cache.conftest import same
 from tests.conftest import SCALE
 
 TYPES = ["soma", "axon", "dendrite"]
-COLUMNS = ["token_id", "level", "x", "y", "z", "token_type", "weight", "flags", "timestamp"]
+COLUMNS = [
+    "metadata.side",
+    "token_id",
+    "level",
+    "x",
+    "y",
+    "z",
+    "token_type",
+    "weight",
+    "flags",
+    "timestamp",
+]
 GRID = [-math.inf, -1.0, -0.0, 0.0, 5e-324, 1.0, math.nextafter(1.0, 2.0), 2.0, 1e37, math.inf]
 
 
@@ -31,6 +42,7 @@ def store(server):
     frame["token_type"] = rng.choice(TYPES, 400)
     frame["weight"] = rng.choice([0.0, 0.1, 0.5, 1.0, -1.0], 400)
     frame["flags"] = rng.choice([0, 1, 2, 3, 7, 2**31 - 1], 400)
+    frame["metadata"] = [{"side": "LR"[n % 2], "n": n} for n in range(400)]
     with ngdata.connect(server.database_url) as client:
         client.tokens.bulk_create(frame)
         client.tokens.bulk_create(frame.iloc[:200], level=3)
@@ -128,6 +140,10 @@ def test_a_write_outdates_the_larger_region(store, server):
         ({"columns": ["token_id", "x", "y"]}, {"columns": ["token_id"]}),
         ({"token_type": "soma"}, {}),
         ({"token_type": "soma"}, {"token_type": ["soma", "axon"]}),
+        ({"where": {"side": "L"}}, {}),
+        ({}, {"where": {"side": "L"}}),
+        ({"where": {"side": "L"}}, {"where": {"side": "L", "n": 2}}),
+        ({}, {"columns": ["x", "y", "z", "metadata.n"]}),
         ({"flags": 1}, {}),
         ({"flags": 3}, {"flags": 1}),
         ({"min_weight": 0.5}, {"min_weight": 0.1}),
@@ -157,6 +173,21 @@ def test_only_the_columns_that_the_filter_needs_are_required(store, server):
             frame = ng.tokens.find_in_region(low, high, **options)
             assert frame.attrs["ngdata"]["source"] == "region"
             same(frame, ng.tokens.find_in_region(low, high, **options, cache="off"))
+
+
+def test_a_region_with_equal_metadata_is_used(store, server):
+    """Until a write changes nothing but metadata, which other programs may do too."""
+    columns = ["token_id", "x", "y", "z", "metadata.n", "metadata"]
+    with ngdata.connect(server.database_url) as ng:
+        ng.tokens.find_in_region((0, 0, 0), (2, 2, 2), where={"side": "L"}, columns=columns)
+        for sources in (["region", "memory"], ["database", "memory"]):
+            for source in sources:
+                options = {"where": {"side": "L"}, "columns": columns[:5]}
+                frame = ng.tokens.find_in_region((0, 0, 0), (1, 2, 2), **options)
+                assert frame.attrs["ngdata"]["source"] == source
+                same(frame, ng.tokens.find_in_region((0, 0, 0), (1, 2, 2), **options, cache="off"))
+            store.tokens.update(frame.token_id[0], metadata={"side": "L", "n": -1})
+        assert "-1" in set(frame["metadata.n"])
 
 
 def test_a_limited_number_of_regions_is_searched(store, server):

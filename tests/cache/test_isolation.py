@@ -231,12 +231,21 @@ RUN = "00000000-0000-4000-8000-000000000001"
 BOX = ((0, 0, 0), (5, 5, 5))
 EVERYTHING = ["token_id", "coords", "metadata", "binary_data", "timestamp", "weight", "flags"]
 READS = {
+    "client.describe": lambda ng, ids, **options: ng.describe(**options),
+    "graph.describe": lambda ng, ids, **options: ng.graph.describe(**options),
+    "experience.describe": lambda ng, ids, **options: ng.experience.describe(**options),
     "tokens.find_in_region": lambda ng, ids, **options: ng.tokens.find_in_region(*BOX, **options),
     "tokens.find_nearest": lambda ng, ids, **options: ng.tokens.find_nearest(
         (0, 0, 0), 4, **options
     ),
     "tokens.find_within": lambda ng, ids, **options: ng.tokens.find_within((0, 0, 0), 4, **options),
     "tokens.get": lambda ng, ids, **options: ng.tokens.get(ids, columns=EVERYTHING, **options),
+    "tokens.find": lambda ng, ids, **options: ng.tokens.find(
+        where={"a": [0]}, columns=[*EVERYTHING, "metadata.a"], **options
+    ),
+    "tokens.join": lambda ng, ids, **options: ng.tokens.join(
+        {"token_id": ids}, columns=["x", *EVERYTHING[1:], "metadata.a"], **options
+    ),
     "tokens.count_in_region": lambda ng, ids, **options: ng.tokens.count_in_region(*BOX, **options),
     "tokens.density": lambda ng, ids, **options: ng.tokens.density(*BOX, 3, **options),
     "graph.get_neighbors": lambda ng, ids, **options: ng.graph.get_neighbors(
@@ -289,15 +298,16 @@ def frames(result):
     return [result.tokens, result.connections] if isinstance(result, Subgraph) else [result]
 
 
-LOOKUPS = {"tokens.find_nearest", "tokens.get", "experience.get_recent_events"}
+LOOKUPS = {"tokens.find_nearest", "tokens.get", "tokens.join", "experience.get_recent_events"}
 
 
 def test_every_read_with_a_cache_is_tested(filled):
     ng, _ = filled
+    owners = {"client": ng, "tokens": ng.tokens, "graph": ng.graph, "experience": ng.experience}
     methods = {
         f"{space}.{name}"
-        for space in ("tokens", "graph", "experience")
-        for name, method in inspect.getmembers(getattr(ng, space), inspect.ismethod)
+        for space, owner in owners.items()
+        for name, method in inspect.getmembers(owner, inspect.ismethod)
         if "cache" in inspect.signature(method).parameters
     }
     assert methods == set(READS) | COMPOSED

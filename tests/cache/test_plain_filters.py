@@ -180,8 +180,12 @@ def test_filters_hold_plain_values():
     """Nothing behind them compares, hashes or keeps what a caller passed."""
     plain = {bool, int, float, str, tuple, list, frozenset, type(None)}
     for number, integer, text, sequence in itertools.product(NUMBERS, INTEGERS, TEXTS, SEQUENCES):
-        tokens = TokenFilter(sequence([text("soma")]), integer(2), number(0.5))
-        assert plain_types([tokens.token_type, tokens.flags, tokens.min_weight]) <= plain
+        where = {text("a"): [number(0.5), integer(2)]}
+        where = None if number in (Decimal, Fraction) else where
+        tokens = TokenFilter(sequence([text("soma")]), where, integer(2), number(0.5))
+        assert (
+            plain_types([tokens.token_type, tokens.where, tokens.flags, tokens.min_weight]) <= plain
+        )
         assert plain_types(tokens.types()) <= plain
         events = EventFilter(
             pd.Timestamp(1, tz="UTC"), np.int64(5), event_type=sequence([text("soma")])

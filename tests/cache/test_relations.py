@@ -12,6 +12,19 @@ from tests.cache.test_isolation import BOX, MOMENT, READS, RUN, filled, store  #
 INSIDE = {"shortest_path": {"graph.connections"}}
 
 FILTERED = {
+    **{
+        f"{read} with metadata": lambda ng, ids, read=read: READS[read](ng, ids, where={"a": [1]})
+        for read in (
+            *("tokens.find_in_region", "tokens.find_nearest", "tokens.find_within"),
+            *("tokens.count_in_region", "tokens.density", "experience.activity_in_region"),
+        )
+    },
+    **{
+        f"{read} and a column of metadata": lambda ng, ids, read=read: READS[read](
+            ng, ids, columns=["x", "metadata.a"]
+        )
+        for read in ("tokens.find_in_region", "tokens.find_nearest", "tokens.find_within")
+    },
     "neighbors near their start": lambda ng, ids: ng.graph.get_neighbors(ids, depth=2, within=9.0),
     "degrees of some": lambda ng, ids: ng.graph.get_degree(ids, weighted=True),
     "connections in a region": lambda ng, ids: ng.graph.connections(within=BOX),

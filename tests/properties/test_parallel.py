@@ -24,6 +24,7 @@ def points(store):
     for level, cloud in CLOUDS.items():
         frame = pd.DataFrame(cloud, columns=list("xyz"))
         frame["token_type"] = np.resize(TYPES, len(frame))
+        frame["metadata"] = [{"third": n % 3} if n % 5 else None for n in range(len(frame))]
         store.tokens.bulk_create(frame, level=level)
     return store
 
@@ -34,17 +35,23 @@ def in_order(frame):
 
 @pytest.mark.parametrize("method", ["sweeps", "slabs"])
 @settings(max_examples=60)
-@given(box=boxes(), kind=st.sampled_from([None, "a", ["a", "b"], "none"]))
-@example(box=((-math.inf,) * 3, (math.inf,) * 3, 5), kind=None)
-@example(box=((-math.inf,) * 3, (math.inf,) * 3, 6), kind=None)
-@example(box=((0.0,) * 3, (0.0,) * 3, 5), kind=None)
-def test_the_parts_have_the_rows_of_the_region(points, method, box, kind):
+@given(
+    box=boxes(),
+    kind=st.sampled_from([None, "a", ["a", "b"], "none"]),
+    where=st.sampled_from([None, None, {"third": 1}]),
+    columns=st.sampled_from([None, [*"xyz", "token_id", "metadata.third"]]),
+)
+@example(box=((-math.inf,) * 3, (math.inf,) * 3, 5), kind=None, where=None, columns=None)
+@example(box=((-math.inf,) * 3, (math.inf,) * 3, 6), kind=None, where={"third": 1}, columns=None)
+@example(box=((0.0,) * 3, (0.0,) * 3, 5), kind=None, where=None, columns=None)
+def test_the_parts_have_the_rows_of_the_region(points, method, box, kind, where, columns):
+    options = {"token_type": kind, "where": where, "columns": columns}
     with pytest.MonkeyPatch.context() as patch:
-        alone = points.tokens.find_in_region(*box, token_type=kind, cache="off")
+        alone = points.tokens.find_in_region(*box, **options, cache="off")
         patch.setattr(parallel, "_MIN_PARALLEL_ROWS", -1)
         patch.setattr(parallel, "_SWEEP_SHARE", -math.inf if method == "sweeps" else math.inf)
-        together = points.tokens.find_in_region(*box, token_type=kind, cache="off")
-        versioned = points.tokens.find_in_region(*box, token_type=kind)
+        together = points.tokens.find_in_region(*box, **options, cache="off")
+        versioned = points.tokens.find_in_region(*box, **options)
     for result in (together, versioned):
         pd.testing.assert_frame_equal(in_order(result), in_order(alone), check_exact=True)
         assert np.array_equal(

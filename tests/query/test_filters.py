@@ -15,8 +15,9 @@ def test_no_filter_writes_no_condition():
 
 
 def test_each_filter():
-    assert TokenFilter("it's", 6, 0.1).conditions() == [
+    assert TokenFilter("it's", {"b": "'\\", "a": [1]}, 6, 0.1).conditions() == [
         "token_type = 'it''s'::text",
+        """metadata @> E'{"a": [1], "b": "''\\\\\\\\"}'::jsonb""",
         "flags::int8 & '6'::int8 = '6'::int8",
         "weight >= '0.1'::float8",
     ]

@@ -9,12 +9,14 @@ import pandas as pd
 import pytest
 
 import ngdata
-from ngdata._client import experience, graph, tokens
+from ngdata._client import experience, graph, token_lookups, tokens
 from ngdata.errors import InvalidQueryError
 
 COUNT = 100_000
 CENTRE = (500.0, 500.0, 500.0)
 INF = math.inf
+RARE, FREQUENT = {"cell": {"type": "AVA"}}, {"cell": {"type": "BWM"}, "side": "L"}
+EVERYTHING = (-INF,) * 3, (INF,) * 3
 BOXES = {
     "cube": ((100,) * 3, (200,) * 3),
     "plane": ((100.5, 0, 0), (100.5, 1000, 1000)),
@@ -45,6 +47,10 @@ def cloud():
     frame = pd.DataFrame(rng.uniform(0, 1000, (COUNT, 3)), columns=list("xyz"))
     frame["token_type"] = np.where(rng.random(COUNT) < 0.001, "rare", "common")
     frame["weight"] = rng.random(COUNT)
+    # Half of the tokens are of one kind, twenty of another.
+    frame["metadata"] = [
+        RARE if n % 5000 == 0 else FREQUENT if n % 2 else None for n in range(COUNT)
+    ]
     return frame
 
 
@@ -52,8 +58,9 @@ def cloud():
 def loaded(url, database, cloud):
     with ngdata.connect(url) as client:
         # Autovacuum must not run ANALYZE during the tests.
-        table = "ALTER TABLE tokens.spatial_index_0"
-        database.execute(f"{table} SET (autovacuum_enabled = off)").close()
+        for table in ("spatial_index_0", "tokens"):
+            statement = f"ALTER TABLE tokens.{table} SET (autovacuum_enabled = off)"
+            database.execute(statement).close()
         client.tokens.bulk_create(cloud)
         yield client
 
@@ -61,7 +68,7 @@ def loaded(url, database, cloud):
 @pytest.fixture(params=["right after the load", "analyzed"], scope="module")
 def ng(request, loaded, database):
     if request.param == "analyzed":
-        database.execute("ANALYZE tokens.spatial_index").close()
+        database.execute("ANALYZE tokens.spatial_index, tokens.tokens").close()
     return loaded
 
 
@@ -96,6 +103,80 @@ def test_nearest_and_within(ng, point):
     ):
         plan = ng.explain(read, point, *arguments, **options)
         assert plan.uses_spatial_index, plan.text
+
+
+def by_metadata(plan):
+    return "Bitmap Index Scan on ix_tokens_metadata" in plan.text
+
+
+def test_find_uses_the_index_of_metadata(ng):
+    plan = ng.explain(ng.tokens.find, where=RARE)
+    assert by_metadata(plan), plan.text
+
+
+@pytest.mark.parametrize("ng", ["analyzed"], indirect=True)
+def test_few_tokens_with_metadata_are_read_by_its_index(ng):
+    """From them to their places, however large the region."""
+    for read, *arguments in (
+        (ng.tokens.find_in_region, *EVERYTHING),
+        (ng.tokens.find_in_region, (100,) * 3, (900,) * 3),
+        (ng.tokens.count_in_region, (100,) * 3, (900,) * 3),
+        (ng.tokens.density, (100,) * 3, (900,) * 3),
+        (ng.tokens.find_nearest, CENTRE, 100),
+        (ng.tokens.find_within, CENTRE, 400),
+    ):
+        plan = ng.explain(read, *arguments, where=RARE)
+        assert by_metadata(plan), plan.text
+        assert not plan.uses_spatial_index, plan.text
+
+
+@pytest.mark.parametrize("ng", ["analyzed"], indirect=True)
+def test_few_tokens_in_a_region_are_read_by_the_spatial_index(ng):
+    """From them to their metadata, however many have such metadata."""
+    box = BOXES["cube"]
+    for read, *arguments in (
+        (ng.tokens.find_in_region, *box),
+        (ng.tokens.count_in_region, *box),
+        (ng.tokens.density, *box),
+        (ng.tokens.iter_region, *box),
+        (ng.tokens.find_nearest, CENTRE, 10),
+        (ng.tokens.find_within, CENTRE, 50),
+    ):
+        plan = ng.explain(read, *arguments, where=FREQUENT)
+        assert plan.uses_spatial_index, plan.text
+        assert "pk_tokens" in plan.text, plan.text
+    for read, *arguments in ((ng.tokens.find_in_region, *box), (ng.tokens.find_nearest, CENTRE)):
+        plan = ng.explain(read, *arguments, columns=["x", "metadata.side"])
+        assert plan.uses_spatial_index, plan.text
+
+
+@pytest.mark.parametrize("ng", ["analyzed"], indirect=True)
+def test_many_tokens_with_metadata_in_a_large_region_are_joined_at_once(ng):
+    """Looked up one by one, their metadata would take longer than the region itself."""
+    for options in ({"where": FREQUENT}, {"columns": ["x", "y", "z", "metadata.side"]}):
+        plan = ng.explain(ng.tokens.find_in_region, (1,) * 3, (999,) * 3, **options)
+        assert "Hash Cond" in plan.text, plan.text
+
+
+@pytest.mark.parametrize("ng", ["analyzed"], indirect=True)
+def test_answers_with_metadata_at_this_size(ng, cloud):
+    offset = cloud[[*"xyz"]].to_numpy() - CENTRE
+    distance = np.sqrt(offset[:, 0] ** 2 + offset[:, 1] ** 2 + offset[:, 2] ** 2)
+    for where in (RARE, FREQUENT):
+        has_it = np.array([metadata is where for metadata in cloud.metadata])
+        nearest = ng.tokens.find_nearest(CENTRE, 15, where=where)
+        assert np.array_equal(nearest.distance, np.sort(distance[has_it])[:15])
+        columns = ["x", "metadata.cell.type"]
+        for box in (((1,) * 3, (999,) * 3), BOXES["cube"]):
+            inside = ((offset + CENTRE >= box[0]) & (offset + CENTRE <= box[1])).all(axis=1)
+            frame = ng.tokens.find_in_region(*box, where=where, columns=columns)
+            assert sorted(frame.x) == sorted(cloud.x[has_it & inside])
+            assert set(frame[columns[1]]) <= {where["cell"]["type"]}
+    frame = ng.tokens.find_in_region(*EVERYTHING, columns=columns, cache="off")
+    kinds = frame.set_index("x").sort_index()[columns[1]]
+    expected = [metadata and metadata["cell"]["type"] for metadata in cloud.metadata]
+    expected = pd.Series(expected, index=cloud.x, dtype="str").sort_index()
+    pd.testing.assert_series_equal(kinds, expected, check_names=False)
 
 
 @pytest.mark.parametrize("ng", ["analyzed"], indirect=True)
@@ -174,5 +255,5 @@ def test_a_method_of_another_client(ng, url):
 
 def test_all_writes_of_a_client_can_be_refused():
     """`explain` refuses them in `Namespace._transaction`, so no method may go around it."""
-    for module in (tokens, graph, experience):
+    for module in (tokens, token_lookups, graph, experience):
         assert "_database.transaction" not in inspect.getsource(module)

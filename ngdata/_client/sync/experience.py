@@ -105,6 +105,29 @@ class Experience(ExperienceWrites[AsyncExperience]):
             )
         )
 
+    def describe(self, *, cache: CacheMode | None = None) -> pd.DataFrame:
+        """Return a row per type of events: how many there are, their time span and rewards.
+
+        Parameters
+        ----------
+        cache : {"strict", "ttl", "off"}, optional
+            Cache mode; the client's by default.
+
+        Returns
+        -------
+        pandas.DataFrame
+            ``event_type`` (str), ``events`` (int64), ``first_time``, ``last_time``
+            (datetime64[us, UTC]), ``total_reward``, ``mean_reward`` (float64); by type.  Counts and
+            times are exact, rewards are rounded.
+
+        Examples
+        --------
+        >>> overview = ng.experience.describe()
+        >>> overview.columns.tolist()[:4]
+        ['event_type', 'events', 'first_time', 'last_time']
+        """
+        return self._loop.run(self._wrapped.describe(cache=cache))
+
     def events_around(
         self,
         event_or_time: Id | Time,

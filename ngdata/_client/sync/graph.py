@@ -222,6 +222,29 @@ class Graph(GraphWrites[AsyncGraph]):
             )
         )
 
+    def describe(self, *, cache: CacheMode | None = None) -> pd.DataFrame:
+        """Return a row per type of connections: how many there are, and their weights.
+
+        Parameters
+        ----------
+        cache : {"strict", "ttl", "off"}, optional
+            Cache mode; the client's by default.
+
+        Returns
+        -------
+        pandas.DataFrame
+            ``connection_type`` (str), ``connections``, ``bidirectional``, ``self_loops`` (int64:
+            how many, and how many of these), ``weight_min``, ``weight_mean``, ``weight_max``
+            (float64); by type.  Counts and extremes are exact, the mean is rounded.
+
+        Examples
+        --------
+        >>> overview = ng.graph.describe()
+        >>> overview[["connection_type", "connections", "self_loops"]].values.tolist()
+        [['chemical', 3638, 34], ['electrical', 2168, 13], ['parent', 13567, 0]]
+        """
+        return self._loop.run(self._wrapped.describe(cache=cache))
+
     def shortest_path(
         self,
         source: TokenId,

@@ -6,11 +6,10 @@ answers already stored are still of use.
 
 from __future__ import annotations
 
-import contextlib
 import time
-import warnings
 from typing import Final, Literal, TypeAlias
 
+from ngdata._connections.caller_warnings import warn_caller
 from ngdata.errors import CacheWarning
 
 __all__ = ["CircuitBreaker", "Operation"]
@@ -41,13 +40,12 @@ class CircuitBreaker:
         self._has_warned = True
         reason = str(error) or type(error).__name__
         # If warnings are errors, this one must not fail the read.
-        with contextlib.suppress(CacheWarning):
-            warnings.warn(
-                f"Redis is unavailable ({reason}): reads use the database and stay correct; "
-                "retrying automatically",
-                CacheWarning,
-                stacklevel=2,
-            )
+        warn_caller(
+            f"Redis is unavailable ({reason}): reads use the database and stay correct; "
+            "retrying automatically",
+            CacheWarning,
+            may_raise=False,
+        )
 
     def record_success(self, operation: Operation, started: float) -> None:
         """Close for an operation that started at this time of the monotonic clock."""

@@ -58,6 +58,7 @@ def encode(key: str, answer: Answer, secret: bytes) -> bytes:
         "rows": answer.table.num_rows,
         "size": size,
         "compression": compression,
+        "unit": answer.unit,
     }
     return _envelope(secret).seal(head, body)
 
@@ -94,13 +95,15 @@ def decode(
     head, body = _envelope(secret).open(value, _HEAD)
     if head["key"] != key:
         raise FormatError("it answers another question")
-    compression = head.get("compression")
+    compression, unit = head.get("compression"), head.get("unit")
     if not 0 <= head["size"] <= max_bytes or compression not in (None, "lz4"):
         raise FormatError("it is too large, or its compression is unknown")
+    if not isinstance(unit, str | None):
+        raise FormatError("its unit is not a text")
     table = read_table(body, head["size"], compression, lambda schema: _matches(schema, columns))
     if table.num_rows != head["rows"]:
         raise FormatError("its number of rows is not the one in its head")
-    return Answer(table, columns, head["version"], head["made"])
+    return Answer(table, columns, head["version"], head["made"], unit)
 
 
 def _matches(schema: pa.Schema, columns: tuple[Column, ...]) -> bool:

@@ -19,6 +19,7 @@ from ngdata._reading.dask_frames.access import Access
 from ngdata._reading.dask_frames.connections import acquire_reader
 from ngdata._reading.frames import to_frame
 from ngdata._reading.reader import Reader
+from ngdata._reading.units import level_and_unit
 from ngdata.errors import ConsistencyError
 
 __all__ = ["Partition", "PartitionReader", "read_with_version"]
@@ -81,6 +82,7 @@ class PartitionReader:
             frame, version = background_loop().run(
                 read_with_version(reader, query, self.version is not None)
             )
+        place = frame.attrs.get("ngdata", {})
         if self.consistent and version != self.version:
             raise ConsistencyError(
                 "the store was written to after to_dask was called and before partition "
@@ -89,7 +91,7 @@ class PartitionReader:
                 "different times"
             )
         # Equal for partitions of the same version, so that pandas keeps it when it joins them.
-        frame.attrs["ngdata"] = {"source": "database", "version": version}
+        frame.attrs["ngdata"] = {"source": "database", "version": version, **place}
         return frame[list(columns)]
 
     def __repr__(self) -> str:
@@ -102,6 +104,8 @@ async def read_with_version(
     """Read an answer and, if `with_version`, the version that its snapshot sees."""
     if not with_version:
         answer, _ = await reader.answer(query, "off")
-        return to_frame(answer.table, answer.columns), None
+        frame = to_frame(answer.table, answer.columns)
+        frame.attrs["ngdata"] = level_and_unit(query, answer.unit)
+        return frame, None
     frame, text = await reader.frame_and_version(query, version_sql(query.relations))
     return frame, seen_by(text).version
