@@ -21,6 +21,9 @@ RELATION: Final = CONNECTIONS.relation
 # What one COPY writes in about two seconds.
 ROWS_PER_COPY: Final = 100_000
 
+# What frames of connections and of neighbors have beside the columns that can be changed.
+_DERIVED: Final = frozenset({"token_id", "neighbor_id", "direction", "depth", "created_at"})
+
 
 def check_frame(frame: Frame, ids: IdSpace = UUIDS) -> pa.Table:
     """Return a frame of connections as rows of the table.
@@ -43,7 +46,8 @@ def check_changes(frame: Frame, ids: IdSpace = UUIDS) -> FrameChanges:
         The first bad value, with its row.
     """
     others = (name for name in CONNECTIONS.optional if name != CONNECTIONS.key)
-    connections = as_dataframe(frame, (CONNECTIONS.key,), (*CONNECTIONS.required, *others))
+    optional = (*CONNECTIONS.required, *others)
+    connections = as_dataframe(frame, (CONNECTIONS.key,), optional, _DERIVED)
     return frame_changes(CONNECTIONS, CONNECTIONS.check_changes(connections, ids))
 
 

@@ -5,7 +5,7 @@ The values in a column are checked by `ngdata._store.fields`.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence, Set
+from collections.abc import Container, Iterable, Mapping, Sequence, Set
 from typing import Any, Final, TypeAlias
 
 import pandas as pd
@@ -33,11 +33,19 @@ _NULLABLE: Final = {
 }
 
 
-def as_dataframe(frame: Frame, required: Sequence[str], optional: Sequence[str]) -> pd.DataFrame:
+def as_dataframe(
+    frame: Frame, required: Sequence[str], optional: Sequence[str], ignored: Container[str] = ()
+) -> pd.DataFrame:
     """Return a frame of any library as a DataFrame, and check the names of its columns.
 
     An index, or a level of one, that has the name of a column becomes that column; any other index
     is ignored.
+
+    Parameters
+    ----------
+    frame, required, optional
+    ignored : container of str
+        The columns that reads return and that cannot be written; they are left out.
 
     Raises
     ------
@@ -45,7 +53,7 @@ def as_dataframe(frame: Frame, required: Sequence[str], optional: Sequence[str])
         For a column that is missing, unknown, or duplicate.
     """
     try:
-        return _with_checked_names(_dataframe(frame), required, optional)
+        return _with_checked_names(_without(_dataframe(frame), ignored), required, optional)
     except Exception as error:
         raise _unreadable(frame, error) from None
 
@@ -76,6 +84,11 @@ def _dataframe(frame: Frame) -> pd.DataFrame:
         "the frame must be a DataFrame, a mapping of columns, an Arrow or a Polars table, not "
         f"{type(frame).__name__[:100]}"
     )
+
+
+def _without(dataframe: pd.DataFrame, ignored: Container[str]) -> pd.DataFrame:
+    are_kept = [not isinstance(name, str) or name not in ignored for name in dataframe.columns]
+    return dataframe if all(are_kept) else dataframe.loc[:, are_kept]
 
 
 def _with_checked_names(

@@ -40,6 +40,9 @@ _ROWS_WRITTEN_PER_COPY: Final = 450_000
 
 _AXES: Final = ("x", "y", "z")
 
+# What frames of tokens have beside the columns that can be changed.
+_DERIVED: Final = frozenset({"distance", "depth"})
+
 # How rows of a frame with one point each are assigned: to the elements of their level.
 _POINT_TYPES: Final = {axis: Number() for axis in _AXES} | {"level": Integer(0, 7, "int4")}
 _POINT_TARGETS: Final = {axis: f"coord_{axis}[s.level + 1]" for axis in _AXES} | {"level": None}
@@ -92,19 +95,23 @@ def check_update(coords: Any, attributes: Mapping[str, Any]) -> list[Assignment]
     Raises
     ------
     InvalidQueryError
-        The first bad value, or nothing to change.
+        The first bad value.
     """
     changes = assignments(TOKENS, attributes)
     if coords is not None:
         points = _check_single_coords(coords)[0]
         levels = map(level_index, coords) if isinstance(coords, Mapping) else range(8)
         changes += [
-            Assignment(name, "float8", None if np.isnan(value) else value, f"{name}[{level + 1}]")
+            _coordinate(axis, level, value)
             for level in levels
             for axis, value in zip(_AXES, points[level].tolist(), strict=True)
-            for name in (f"coord_{axis}",)
         ]
     return changes
+
+
+def _coordinate(axis: str, level: int, value: float) -> Assignment:
+    name = f"coord_{axis}"
+    return Assignment(name, "float8", None if np.isnan(value) else value, f"{name}[{level + 1}]")
 
 
 def check_changes(frame: Frame, level: Any, ids: IdSpace = UUIDS) -> FrameChanges:
@@ -116,7 +123,8 @@ def check_changes(frame: Frame, level: Any, ids: IdSpace = UUIDS) -> FrameChange
         The first bad value, with its row.
     """
     attributes = [name for name in TOKENS.optional if name != TOKENS.key]
-    tokens = as_dataframe(frame, (TOKENS.key,), (*attributes, *_AXES, "level", "coords"))
+    optional = (*attributes, *_AXES, "level", "coords")
+    tokens = as_dataframe(frame, (TOKENS.key,), optional, _DERIVED)
     columns = TOKENS.check_changes(tokens, ids)
     given_level = level_index(level)
     axes = [axis for axis in _AXES if axis in tokens]

@@ -22,7 +22,7 @@ def test_all_methods_write_the_same(migrated_database):
     benchmark = load()
     results = asyncio.run(benchmark.run(migrated_database, store=200, rows=40, turns=2))
     lines = benchmark.table(results).splitlines()
-    assert len(lines) == 2 + 4 + 4 + 3 + 3
+    assert len(lines) == 2 + 4 + 4 + 3 + 3 + 2
     for line in lines[2:]:
         assert re.fullmatch(r"\| [\w, ]+ \| 40 \| [\w, ]+( \| [\d.,]+){5} \|", line), line
 
