@@ -10,13 +10,14 @@ import uuid
 import zlib
 
 import numpy as np
+import pandas as pd
 import psycopg
 import pytest
 from sqlalchemy.ext.asyncio import AsyncSession
 
 import ngdata
 import ngdata.binary
-from ngdata import binary, ids, repositories
+from ngdata import binary, files, ids, repositories
 from ngdata.admin import examine
 from ngdata.binary import loading
 from ngdata.datasets import load_celegans, load_celegans_async
@@ -307,7 +308,7 @@ def test_no_password_is_shown(server, argument, url):
 
 FUNCTIONS = {
     f"{module.__name__}.{name}": getattr(module, name)
-    for module in (binary, ids, loading)
+    for module in (binary, files, ids, loading)
     for name in module.__all__
     if inspect.isfunction(getattr(module, name))
 } | {"examine": examine, "load_celegans": load_celegans, "load_celegans_async": load_celegans_async}
@@ -326,7 +327,7 @@ def test_functions(store, name):
     kind = next((kind for kind in FRAMES if kind[:-1] in name), None)
     own = {
         "data": bytes(64) if kind is None else RECORDS[kind].tobytes(),
-        **({} if kind is None else {"frame": FRAMES[kind]}),
+        "frame": pd.DataFrame({"x": [1.0]}) if kind is None else FRAMES[kind],
         "layout": binary.TOKEN,
         "numbers": [1],
         "values": [1],
