@@ -18,11 +18,12 @@ from ngdata._query.boxes import MAX_COORDINATE, SPATIAL_INDEX, Box, as_point, un
 from ngdata._query.filters import where_clause
 from ngdata._store.changes import Assignment, FrameChanges, assignments, frame_changes
 from ngdata._store.fields import TOKENS
-from ngdata._store.input_frames import Frame, as_dataframe
+from ngdata._store.input_frames import Extra, Frame, as_dataframe, to_dataframe
 from ngdata._store.value_types import Integer, Number, first_true, invalid_value
-from ngdata.errors import InvalidQueryError
+from ngdata.errors import IntegrityError, InvalidQueryError
 
 __all__ = [
+    "MERGED_LEVELS",
     "RELATION",
     "check_changes",
     "check_coords",
@@ -40,38 +41,72 @@ _ROWS_WRITTEN_PER_COPY: Final = 450_000
 
 _AXES: Final = ("x", "y", "z")
 
-# What frames of tokens have beside the columns that can be changed.
-_DERIVED: Final = frozenset({"distance", "depth"})
+# What reads of tokens return beside the columns that can be written.
+_DERIVED: Final = frozenset({"distance", "depth", "created_at", "updated_at"})
 
 # How rows of a frame with one point each are assigned: to the elements of their level.
 _POINT_TYPES: Final = {axis: Number() for axis in _AXES} | {"level": Integer(0, 7, "int4")}
 _POINT_TARGETS: Final = {axis: f"coord_{axis}[s.level + 1]" for axis in _AXES} | {"level": None}
 
 
-def check_frame(frame: Frame, level: Any, coords: Any, ids: IdSpace = UUIDS) -> pa.Table:
+def check_frame(
+    frame: Frame, level: Any, coords: Any, ids: IdSpace = UUIDS, extra: Extra | None = None
+) -> pa.Table:
     """Return a frame of tokens as rows of the table.
 
-    The points are the frame's columns x, y, z, on `level`, or the array `coords`.
+    The points are the frame's columns x, y, z, on `level` or the level of their row, or its column
+    `coords`, or the array `coords`.
 
     Raises
     ------
     InvalidQueryError, IntegrityError
         The first bad value, with its row.
     """
-    if coords is None:
-        tokens = as_dataframe(frame, (*_AXES, *TOKENS.required), TOKENS.optional)
-        points = np.full((len(tokens), 8, 3), np.nan)
-        points[:, level_index(level)] = np.column_stack(
-            [_check_axis(tokens[axis], axis) for axis in _AXES]
-        )
-    else:
-        tokens = as_dataframe(frame, TOKENS.required, TOKENS.optional)
+    given_level = level_index(level)
+    if coords is not None:
+        tokens = as_dataframe(frame, TOKENS.required, TOKENS.optional, _DERIVED | {"level"}, extra)
         if tokens.shape == (0, 0) and not isinstance(frame, pd.DataFrame):
             # A frame without columns and without an index has as many rows as the coordinates.
             coords = _as_floats(coords)
             tokens = pd.DataFrame(index=range(len(coords) if coords.ndim else 0))
         points = check_coords(coords, len(tokens))
-    return pa.table(TOKENS.check_frame(tokens, ids) | _coordinate_columns(points))
+    else:
+        frame = to_dataframe(frame)
+        if "coords" in frame.columns:
+            optional = (*TOKENS.optional, "coords")
+            ignored = _DERIVED | {"level"}
+            tokens = as_dataframe(frame, TOKENS.required, optional, ignored, extra)
+            points = _check_coords_column(tokens["coords"])
+        else:
+            optional = (*TOKENS.optional, "level")
+            required = (*_AXES, *TOKENS.required)
+            tokens = as_dataframe(frame, required, optional, _DERIVED, extra)
+            points = np.full((len(tokens), 8, 3), np.nan)
+            place = np.column_stack([_check_axis(tokens[axis], axis) for axis in _AXES])
+            points[np.arange(len(tokens)), _levels_of_rows(tokens, given_level)] = place
+    try:
+        columns = TOKENS.check_frame(tokens, ids)
+    except IntegrityError as error:
+        if "level" not in tokens:
+            raise
+        raise IntegrityError(
+            f"{error}; a token with places on several levels is one row, with a column coords of "
+            "arrays of shape (8, 3)"
+        ) from None
+    return pa.table(columns | _coordinate_columns(points))
+
+
+# Of an existing token, the levels that a frame does not have stay as they are.
+MERGED_LEVELS: Final = {
+    f"coord_{axis}": "ARRAY["
+    + ", ".join(
+        f"coalesce(excluded.coord_{axis}[{n}], t.coord_{axis}[{n}])"
+        for n in range(1, len(LEVELS) + 1)
+    )
+    + "]"
+    for axis in _AXES
+}
+"""What the coordinates of an existing token become, as `write_around_conflicts` takes it."""
 
 
 def check_row(coords: Any, values: Mapping[str, Any], ids: IdSpace = UUIDS) -> dict[str, Any]:
