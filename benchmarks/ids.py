@@ -35,6 +35,7 @@ INTEGER: Final = "integer"
 _ALL: Final = "all columns"
 _COLUMNS: Final = {_ALL: None, "`token_id, x, y, z`": ["token_id", "x", "y", "z"]}
 _FROM_REDIS: Final = "all columns, from Redis"
+_CONNECTIONS: Final = "connections, all"
 _DATABASE: Final = "integer_ids"
 _PART: Final = 100_000
 
@@ -68,7 +69,7 @@ class Result:
 
 
 def filled(url: str, tokens: int) -> str:
-    """Create a database with a store of integer ids, and return its URL."""
+    """Create a database with tokens of integer ids and a third as many connections; return its URL."""
     store_url = store.new_database(url, f"{_DATABASE}_{tokens}")
     random = np.random.default_rng(0)
     with ngdata.connect(store_url, ids="integer", id_space=SPACE) as ng:
@@ -80,13 +81,15 @@ def filled(url: str, tokens: int) -> str:
             frame["token_id"] = random.integers(2**59, 2**60, count, dtype=np.uint64)
             frame["token_type"] = random.choice(["neuron", "muscle", "sensor"], count)
             ng.tokens.bulk_create(frame, progress=False)
+            ends = random.choice(frame.token_id.to_numpy(), (2, count // 3))
+            ng.graph.bulk_create({"source_id": ends[0], "target_id": ends[1]}, progress=False)
     return store_url
 
 
 def measured(url: str, redis_url: str, rows: int, tokens: int, turns: int) -> dict[str, Result]:
     """Read a region in both forms, without the cache and from Redis; the answers must be the same."""
     corners = store.box(rows, tokens)
-    results = {name: Result() for name in (*_COLUMNS, _FROM_REDIS)}
+    results = {name: Result() for name in (*_COLUMNS, _FROM_REDIS, _CONNECTIONS)}
     with ExitStack() as stack:
         settings = {TEXT: {}, INTEGER: {"ids": "integer", "id_space": SPACE}}
         clients = {
@@ -98,6 +101,8 @@ def measured(url: str, redis_url: str, rows: int, tokens: int, turns: int) -> di
         def read(form: str, name: str) -> pd.DataFrame:
             reader = clients[form]._wrapped._reader
             reader.memory.clear()
+            if name == _CONNECTIONS:
+                return clients[form].graph.connections(cache="off")
             return clients[form].tokens.find_in_region(
                 *corners,
                 columns=_COLUMNS.get(name),
@@ -149,10 +154,11 @@ class _Backends:
 
 
 def _check_equal(texts: pd.DataFrame, integers: pd.DataFrame) -> None:
-    integers = integers.assign(token_id=from_integers(integers.token_id, SPACE))
+    names = [name for name in integers if integers[name].dtype == np.uint64]
+    integers = integers.assign(**{name: from_integers(integers[name], SPACE) for name in names})
+    key = texts.columns[0]
     pd.testing.assert_frame_equal(
-        texts.sort_values("token_id", ignore_index=True),
-        integers.sort_values("token_id", ignore_index=True),
+        texts.sort_values(key, ignore_index=True), integers.sort_values(key, ignore_index=True)
     )
 
 
@@ -178,7 +184,7 @@ def conversions(count: int, turns: int) -> dict[str, float]:
 def tables(results: dict[str, Result], converted: dict[str, float], count: int) -> str:
     """Return the results as Markdown."""
     lines = [
-        "| region | rows | ids | client ms | server ms | times text | bytes a row | times text |",
+        "| read | rows | ids | client ms | server ms | times text | bytes a row | times text |",
         "|---|---:|---|---:|---:|---:|---:|---:|",
     ]
     for name, result in results.items():

@@ -15,13 +15,13 @@ from typing import TYPE_CHECKING, Any, Final
 from ngdata import errors
 
 if TYPE_CHECKING:
-    from ngdata import ids
+    from ngdata import files, ids
     from ngdata._client.async_client import AsyncClient
     from ngdata._client.connect import connect_async
     from ngdata._client.sync.client import Client
     from ngdata._client.sync.connect import connect
 
-__all__ = ["AsyncClient", "Client", "connect", "connect_async", "errors", "ids"]
+__all__ = ["AsyncClient", "Client", "connect", "connect_async", "errors", "files", "ids"]
 
 __version__ = "0.1.0"
 
@@ -33,7 +33,7 @@ _LOADED_WHEN_USED: Final = {
 }
 
 # Public modules, which are attributes of the package before anybody imports them.
-_MODULES: Final = ("ids",)
+_MODULES: Final = ("files", "ids")
 
 if not TYPE_CHECKING:  # else type checkers would accept any name
 

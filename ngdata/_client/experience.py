@@ -29,7 +29,7 @@ from ngdata.errors import InvalidQueryError
 
 __all__ = ["AsyncExperience"]
 
-_DICTS: Final = ("state_before", "state_after", "action")
+_DICTS: Final = ("state_before", "state_after", "action", "metadata")
 
 
 class AsyncExperience(AsyncExperienceWrites):
@@ -40,6 +40,7 @@ class AsyncExperience(AsyncExperienceWrites):
         start: Time | None = None,
         end: Time | None = None,
         *,
+        columns: Sequence[str] | None = None,
         event_type: str | Sequence[str] | None = None,
         token_ids: TokenIds | None = None,
         trajectory_id: Id | None = None,
@@ -55,6 +56,9 @@ class AsyncExperience(AsyncExperienceWrites):
         ----------
         start, end : datetime or int, optional
             With a time zone, or milliseconds since the epoch; open by default.
+        columns : sequence of str, optional
+            The columns to return, in this order: those below, and ``metadata`` (dicts or None),
+            ``created_at`` (datetime64[us, UTC]: when the event was written).
         event_type : str or sequence of str, optional
             Keep this type, or any of these.
         token_ids : id or sequence of ids, optional
@@ -66,8 +70,8 @@ class AsyncExperience(AsyncExperienceWrites):
         limit : int, optional
             Return only the first rows, in the order below.
         flatten : bool
-            Whether to replace the dicts of states and actions by a column for each of their keys
-            (``state_before.x``), after the other columns, by name.  Lists stay lists.
+            Whether to replace the columns of dicts by a column for each key (``state_before.x``),
+            after the other columns, by name.  Lists stay lists.
         max_rows : int or None, optional
             Maximum number of rows, None for no maximum; the client's by default.
         cache : {"strict", "ttl", "off"}, optional
@@ -85,7 +89,7 @@ class AsyncExperience(AsyncExperienceWrites):
         Raises
         ------
         InvalidQueryError
-            A time without a time zone, a start after the end, inverted corners.
+            A time without a time zone, a start after the end, inverted corners, an unknown column.
         ResultTooLarge
             The answer has more rows than `max_rows`; the error's `count` is their number.
 
@@ -99,8 +103,9 @@ class AsyncExperience(AsyncExperienceWrites):
         """
         is_flat = as_flag(flatten, "flatten")
         where = EventFilter.of(start, end, event_type, token_ids, trajectory_id, within, self._ids)
-        answer = await self._reader.frame(events.window(where, limit), cache, max_rows)
-        return flatten_dicts(answer, _DICTS) if is_flat else answer
+        query = events.window(where, limit, columns)
+        answer = await self._reader.frame(query, cache, max_rows)
+        return _flat(answer) if is_flat else answer
 
     async def describe(self, *, cache: CacheMode | None = None) -> pd.DataFrame:
         """Return a row per type of events: how many there are, their time span and rewards.
@@ -131,6 +136,7 @@ class AsyncExperience(AsyncExperienceWrites):
         before: Duration = 0,
         after: Duration = 0,
         *,
+        columns: Sequence[str] | None = None,
         event_type: str | Sequence[str] | None = None,
         token_ids: TokenIds | None = None,
         trajectory_id: Id | None = None,
@@ -149,6 +155,8 @@ class AsyncExperience(AsyncExperienceWrites):
         before, after : timedelta, number of seconds, or str
             The lengths of time before and after it, at most a century each; both ends are
             included, so by default only events at exactly that time are returned.
+        columns : sequence of str, optional
+            The columns to return, in this order: those below, ``metadata``, ``created_at``.
         event_type, token_ids, trajectory_id, within, flatten
             As in `get_events`.
         limit : int, optional
@@ -185,11 +193,11 @@ class AsyncExperience(AsyncExperienceWrites):
         time = None if event_id is not None else as_utc(event_or_time, name)
         where = EventFilter.of(None, None, event_type, token_ids, trajectory_id, within, self._ids)
         lengths = as_duration(before, "before"), as_duration(after, "after")
-        query = events.around(event_id, time, *lengths, where, limit)
+        query = events.around(event_id, time, *lengths, where, limit, columns)
         answer = await self._reader.frame(query, cache, max_rows)
-        moments = answer.pop("moment")
-        answer.insert(3, "offset", answer.timestamp - moments)
-        return flatten_dicts(answer, _DICTS) if is_flat else answer
+        if "offset" in answer:
+            answer["offset"] = answer["offset"].astype("timedelta64[us]")
+        return _flat(answer) if is_flat else answer
 
     async def resample_rewards(
         self,
@@ -258,6 +266,7 @@ class AsyncExperience(AsyncExperienceWrites):
         self,
         count: int = 10,
         *,
+        columns: Sequence[str] | None = None,
         cache: CacheMode | None = None,
     ) -> pd.DataFrame:
         """Return the last events, oldest first.
@@ -266,6 +275,8 @@ class AsyncExperience(AsyncExperienceWrites):
         ----------
         count : int
             The number of events; all, if there are fewer.
+        columns : sequence of str, optional
+            As in `get_events`.
         cache : {"strict", "ttl", "off"}, optional
             Cache mode; the client's by default.
 
@@ -277,7 +288,7 @@ class AsyncExperience(AsyncExperienceWrites):
         Raises
         ------
         InvalidQueryError
-            A count below 1.
+            A count below 1, an unknown column.
 
         Examples
         --------
@@ -285,12 +296,13 @@ class AsyncExperience(AsyncExperienceWrites):
         >>> last.timestamp.is_monotonic_increasing
         True
         """
-        return await self._reader.frame(events.recent(count), cache, None)
+        return await self._reader.frame(events.recent(count, columns), cache, None)
 
     async def get_trajectory(
         self,
         id: Id,  # noqa: A002 - the trajectory's
         *,
+        columns: Sequence[str] | None = None,
         discount: float = 1.0,
         flatten: bool = False,
         max_rows: MaxRows = ...,
@@ -301,6 +313,8 @@ class AsyncExperience(AsyncExperienceWrites):
         Parameters
         ----------
         id : id
+        columns : sequence of str, optional
+            The columns to return, in this order: those below, ``metadata``, ``created_at``.
         discount : float
             0 to 1.  The reward of step k, from 0, is weighted by ``discount ** k``: so the last sum
             is the discounted return of the first step (Sutton and Barto, *Reinforcement Learning*,
@@ -325,7 +339,7 @@ class AsyncExperience(AsyncExperienceWrites):
         NotFoundError
             The id names no trajectory.
         InvalidQueryError
-            A discount below 0 or above 1.
+            A discount below 0 or above 1, an unknown column.
         ResultTooLarge
             The answer has more rows than `max_rows`; the error's `count` is their number.
 
@@ -341,12 +355,19 @@ class AsyncExperience(AsyncExperienceWrites):
         factor = as_float(discount)
         if factor is None or not 0 <= factor <= 1:
             raise InvalidQueryError(f"discount must be a number from 0 to 1, not {shown(discount)}")
-        steps = await self._reader.frame(trajectories.events_of(trajectory_id), cache, max_rows)
-        with np.errstate(over="ignore", under="ignore"):
-            weighted = steps.reward.to_numpy() * factor ** np.arange(len(steps))
-            cumulative = np.cumsum(weighted)
-        steps = flatten_dicts(steps, _DICTS) if is_flat else steps
-        steps["cumulative_reward"] = cumulative
+        query = trajectories.events_of(trajectory_id, columns)
+        steps = await self._reader.frame(query, cache, max_rows)
+        if trajectories.CUMULATIVE_REWARD in steps:
+            rewards = steps[trajectories.CUMULATIVE_REWARD].to_numpy()
+            with np.errstate(over="ignore", under="ignore"):
+                cumulative = np.cumsum(rewards * factor ** np.arange(len(steps)))
+            steps[trajectories.CUMULATIVE_REWARD] = cumulative
+        if is_flat:
+            steps = _flat(steps)
+            if columns is None:
+                # The last column, as without `flatten`.
+                name = trajectories.CUMULATIVE_REWARD
+                steps[name] = steps.pop(name)
         return steps
 
     async def list_trajectories(
@@ -525,6 +546,7 @@ class AsyncExperience(AsyncExperienceWrites):
         start: Time | None = None,
         end: Time | None = None,
         *,
+        columns: Sequence[str] | None = None,
         npartitions: int | None = None,
         rows_per_partition: int | None = None,
         event_type: str | Sequence[str] | None = None,
@@ -541,7 +563,7 @@ class AsyncExperience(AsyncExperienceWrites):
 
         Parameters
         ----------
-        start, end, event_type, token_ids, trajectory_id, within
+        start, end, columns, event_type, token_ids, trajectory_id, within
             As in `get_events`.
         npartitions, rows_per_partition : int
             Pass one of the two: the number of partitions, or of events in each.
@@ -553,7 +575,8 @@ class AsyncExperience(AsyncExperienceWrites):
         Returns
         -------
         dask.dataframe.DataFrame
-            The columns and dtypes of `get_events`.
+            The columns and dtypes of `get_events`, with dicts as JSON text (str), so that
+            ``.to_parquet()`` can write them; `json.loads` reads a text.
 
         Raises
         ------
@@ -573,5 +596,10 @@ class AsyncExperience(AsyncExperienceWrites):
         (3, [2, 2, 2])
         """
         where = EventFilter.of(start, end, event_type, token_ids, trajectory_id, within, self._ids)
-        split = event_split(where, PartCount(npartitions, rows_per_partition))
+        split = event_split(where, PartCount(npartitions, rows_per_partition), columns)
         return await dask_frame(self._reader, self._database, split, "events", consistent, url)
+
+
+def _flat(answer: pd.DataFrame) -> pd.DataFrame:
+    """Return an answer with a column for each key of its dicts."""
+    return flatten_dicts(answer, [name for name in _DICTS if name in answer])

@@ -47,6 +47,7 @@ class AsyncGraph(AsyncGraphWrites):
         ids: TokenIds,
         direction: Direction = "outgoing",
         *,
+        columns: Sequence[str] | None = None,
         depth: int = 1,
         connection_type: str | Sequence[str] | None = None,
         min_weight: float | None = None,
@@ -64,6 +65,10 @@ class AsyncGraph(AsyncGraphWrites):
             The starts; repeated ids count once.
         direction : {"outgoing", "incoming", "both"}
             A bidirectional connection is both outgoing and incoming at both of its ends.
+        columns : sequence of str, optional
+            The columns to return, in this order: those below, and of the connection
+            ``bidirectional`` (bool), ``decay_rate`` (float64), ``metadata`` (dicts or None),
+            ``created_at`` (datetime64[us, UTC]).
         depth : int
             The number of steps, 1 to 32.  Each reached token appears once per start, at its least
             depth, with the connection of the least id that reached it there.  The start is left out.
@@ -95,7 +100,7 @@ class AsyncGraph(AsyncGraphWrites):
         NotFoundError
             A start names no token.
         InvalidQueryError
-            An unknown direction, a depth out of range, an invalid id or radius.
+            An unknown direction or column, a depth out of range, an invalid id or radius.
         ResultTooLarge
             The answer has more rows than `max_rows`; the error's `count` is their number.
 
@@ -118,6 +123,7 @@ class AsyncGraph(AsyncGraphWrites):
             limit,
             within,
             level,
+            columns,
         )
         return await self._reader.frame(query, cache, max_rows)
 
@@ -172,6 +178,7 @@ class AsyncGraph(AsyncGraphWrites):
         source: TokenIds | None = None,
         target: TokenIds | None = None,
         *,
+        columns: Sequence[str] | None = None,
         connection_type: str | Sequence[str] | None = None,
         within: Window | None = None,
         ends: Literal["both", "any"] = "both",
@@ -185,6 +192,9 @@ class AsyncGraph(AsyncGraphWrites):
         ----------
         source, target : id or sequence of ids, optional
             Keep connections that start at any of `source`, and end at any of `target`.
+        columns : sequence of str, optional
+            The columns to return, in this order: those below, and ``decay_rate`` (float64),
+            ``metadata`` (dicts or None), ``created_at`` (datetime64[us, UTC]).
         connection_type : str or sequence of str, optional
             Keep this type, or any of these.
         within : (min_coords, max_coords) or (min_coords, max_coords, level), optional
@@ -207,7 +217,7 @@ class AsyncGraph(AsyncGraphWrites):
         Raises
         ------
         InvalidQueryError
-            An invalid region or id.
+            An unknown column, an invalid region or id.
         ResultTooLarge
             The answer has more rows than `max_rows`; the error's `count` is their number.
 
@@ -223,7 +233,7 @@ class AsyncGraph(AsyncGraphWrites):
         sources = None if source is None else self._ids.unique_ids(source, "source")
         targets = None if target is None else self._ids.unique_ids(target, "target")
         box = None if within is None else Box.within(within)
-        query = edges.edges(sources, targets, connection_type, box, ends, limit)
+        query = edges.edges(sources, targets, connection_type, box, ends, limit, columns)
         return await self._reader.frame(query, cache, max_rows)
 
     async def describe(self, *, cache: CacheMode | None = None) -> pd.DataFrame:
@@ -367,7 +377,7 @@ class AsyncGraph(AsyncGraphWrites):
     async def subgraph(
         self,
         ids: TokenIds,
-        depth: int = 1,
+        depth: int | None = 1,
         *,
         direction: Direction = "both",
         connection_type: str | Sequence[str] | None = None,
@@ -375,13 +385,16 @@ class AsyncGraph(AsyncGraphWrites):
         max_rows: MaxRows = ...,
         cache: CacheMode | None = None,
     ) -> Subgraph:
-        """Return the tokens within some steps, and all connections among them, of one transaction.
+        """Return the tokens within some steps, or all reached, and the connections among them.
+
+        They are read in one transaction.
 
         Parameters
         ----------
         ids : id or sequence of ids
-        depth : int
-            The number of steps, 0 to 32; with 0, only these tokens and their connections.
+        depth : int or None
+            The number of steps; None for all that is reached, 0 for only these tokens and their
+            connections.
         direction : {"outgoing", "incoming", "both"}
             The direction of the steps; all connections among the reached tokens are returned.
         connection_type : str or sequence of str, optional
@@ -414,6 +427,8 @@ class AsyncGraph(AsyncGraphWrites):
         >>> around = await ang.graph.subgraph(near.token_id, connection_type="electrical")
         >>> around
         <Subgraph of 5 tokens and 7 connections>
+        >>> await ang.graph.subgraph(near.token_id[0], depth=None, connection_type="electrical")
+        <Subgraph of 298 tokens and 2168 connections>
         """
         query = neighbors.subgraph(
             self._ids.unique_ids(ids), depth, direction, connection_type, min_weight
@@ -421,7 +436,7 @@ class AsyncGraph(AsyncGraphWrites):
         answer = await self._reader.frame(query, cache, max_rows)
         is_edge = answer.connection_id.notna()
         tokens = answer.loc[~is_edge, list(_TOKEN_COLUMNS)].reset_index(drop=True)
-        connections = answer.loc[is_edge, [column.name for column in edges.COLUMNS]]
+        connections = answer.loc[is_edge, list(edges.DEFAULT)]
         types = {"flags": "int32", "depth": "int32"}
         if self._ids.as_integers:
             # Each row of the answer is a token or a connection, and misses the ids of the other.

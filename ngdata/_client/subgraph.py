@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import pandas as pd
 
+from ngdata._arguments.texts import checked_word
+from ngdata._client.plain_attributes import plain_rows
 from ngdata._reading.optional_imports import import_optional
 
 if TYPE_CHECKING:
@@ -38,8 +40,17 @@ class Subgraph:
     tokens: pd.DataFrame
     connections: pd.DataFrame
 
-    def to_networkx(self) -> Any:
+    def to_networkx(self, attributes: Literal["frame", "plain"] = "frame") -> Any:
         """Return it as a networkx graph.
+
+        Parameters
+        ----------
+        attributes : {"frame", "plain"}
+            Attributes are the values of the frames, or ``"plain"`` ones that networkx can write to
+            every format (`write_graphml`, `write_gexf`, `write_gml`, `node_link_data`): text,
+            numbers and bools.  Then ``coords`` become ``x_physical``, ``y_physical`` and so on for
+            each level, times ISO 8601 text, dicts JSON text, ids text; what is missing is left out;
+            characters that names or XML do not have are replaced.
 
         Returns
         -------
@@ -50,6 +61,8 @@ class Subgraph:
 
         Raises
         ------
+        InvalidQueryError
+            Unknown `attributes`.
         ConfigError
             networkx is not installed.
 
@@ -59,18 +72,21 @@ class Subgraph:
         >>> graph = ng.graph.subgraph(near.token_id).to_networkx()
         >>> graph.nodes[near.token_id[0]]["token_type"]
         'neuron'
+        >>> import io, networkx
+        >>> plain = ng.graph.subgraph(near.token_id).to_networkx(attributes="plain")
+        >>> networkx.write_graphml(plain, io.BytesIO())
         """
+        is_plain = checked_word(attributes, ("frame", "plain"), "attributes") == "plain"
         graph = import_optional("networkx", "to_networkx", "graph").MultiDiGraph()
-        attributes = self.tokens.drop(columns="token_id").to_dict("records")
-        graph.add_nodes_from(zip(self.tokens.token_id, attributes, strict=True))
-        rest = self.connections.drop(columns=["connection_id", "source_id", "target_id"])
-        for key, source, target, row in zip(
-            self.connections.connection_id,
-            self.connections.source_id,
-            self.connections.target_id,
-            rest.to_dict("records"),
-            strict=True,
-        ):
+        ends = self.connections[["connection_id", "source_id", "target_id"]]
+        nodes = self.tokens.token_id
+        if is_plain:
+            ends, nodes = ends.astype(str), nodes.astype(str)
+        graph.add_nodes_from(
+            zip(nodes, _rows(self.tokens.drop(columns="token_id"), is_plain), strict=True)
+        )
+        rest = _rows(self.connections.drop(columns=ends.columns), is_plain)
+        for key, source, target, row in zip(*(ends[name] for name in ends), rest, strict=True):
             graph.add_edges_from([(source, target, key, row)])
             if row["bidirectional"] and source != target:
                 graph.add_edges_from([(target, source, key, row)])
@@ -112,6 +128,11 @@ class Subgraph:
             f"<{type(self).__name__} of {len(self.tokens):,} tokens and"
             f" {len(self.connections):,} connections>"
         )
+
+
+def _rows(frame: pd.DataFrame, is_plain: bool) -> list[dict[Any, Any]]:
+    """Return a dict of attributes for each row."""
+    return plain_rows(frame) if is_plain else frame.to_dict("records")
 
 
 def arcs(

@@ -10,25 +10,28 @@ from ngdata._query import literals as sql
 from ngdata._query.asked import Asked
 from ngdata._query.boxes import SPATIAL_INDEX, Box
 from ngdata._query.filters import any_of, at_least, checked_limit, row_limit, where_clause
-from ngdata._query.model import Column, Kind, Query
+from ngdata._query.model import Column, Kind, Query, choose, select_list
+from ngdata._query.wire_format import with_id_bytes
 
-__all__ = ["COLUMNS", "CONNECTIONS", "all_arcs", "edges"]
+__all__ = ["COLUMNS", "CONNECTIONS", "DEFAULT", "all_arcs", "edges"]
 
 CONNECTIONS: Final = "graph.connections"
 
-COLUMNS: Final = (
-    Column("connection_id", Kind.TEXT),
-    Column("source_id", Kind.TOKEN_ID),
-    Column("target_id", Kind.TOKEN_ID),
-    Column("connection_type", Kind.TEXT),
-    Column("weight", Kind.FLOAT),
-    Column("bidirectional", Kind.BOOLEAN),
-)
+COLUMNS: Final = {
+    Column("connection_id", Kind.TEXT): "c.id::text",
+    Column("source_id", Kind.TOKEN_ID): "c.source_id::text",
+    Column("target_id", Kind.TOKEN_ID): "c.target_id::text",
+    Column("connection_type", Kind.TEXT): "c.connection_type",
+    Column("weight", Kind.FLOAT): "c.weight",
+    Column("bidirectional", Kind.BOOLEAN): "c.bidirectional",
+    Column("decay_rate", Kind.FLOAT): "c.decay_rate",
+    Column("metadata", Kind.JSON): "c.metadata::text",
+    Column("created_at", Kind.TIME): "c.created_at",
+}
+"""The columns of a connection `c`, each with its SQL expression."""
 
-_SELECTED: Final = (
-    "c.id::text AS connection_id, c.source_id::text AS source_id,"
-    " c.target_id::text AS target_id, c.connection_type, c.weight, c.bidirectional"
-)
+DEFAULT: Final = tuple(column.name for column in COLUMNS)[:6]
+"""The columns that are read if the caller names none."""
 
 _ENDS: Final = ("both", "any")
 """Which ends of a connection must be in the region: both, or at least one."""
@@ -41,11 +44,13 @@ def edges(
     within: Box | None = None,
     ends: str = "both",
     limit: int | None = None,
+    columns: Sequence[str] | None = None,
 ) -> Query:
     """Read connections from any of the sources to any of the targets, as they are stored.
 
     They are unordered; with a `limit`, the first by id.
     """
+    selected = choose(COLUMNS, columns, DEFAULT)
     ends = checked_word(ends, _ENDS, "ends")
     limit = checked_limit(limit)
     types = None if connection_type is None else as_texts(connection_type, "connection_type")
@@ -65,9 +70,11 @@ def edges(
         )
         rows = _inside(ends, conditions)
     first = "" if limit is None else f" ORDER BY c.id{row_limit(limit)}"
-    statement = f"{inside}SELECT {_SELECTED} FROM ({rows}) AS c{first}"
+    is_selective = limit is not None or source is not None or target is not None
+    select, sent = (select_list(selected), ()) if is_selective else with_id_bytes(selected)
+    statement = f"{inside}SELECT {select} FROM ({rows}) AS c{first}"
     asked = None if limit == 0 else Asked("connections", types).within(within)
-    return Query(statement, COLUMNS, relations, asked=asked)
+    return Query(statement, tuple(selected), relations, asked=asked, sent=sent)
 
 
 def _inside(ends: str, conditions: list[str]) -> str:

@@ -17,11 +17,12 @@ from ngdata._query import literals as sql
 from ngdata._query.asked import Asked
 from ngdata._query.boxes import SPATIAL_INDEX, Box, Window
 from ngdata._query.filters import any_of, checked_limit, row_limit, where_clause
-from ngdata._query.model import FEW_IDS, MISSING_ID, Column, Kind, Query, select_list
+from ngdata._query.model import FEW_IDS, MISSING_ID, Column, Kind, Query, choose, select_list
 from ngdata.errors import InvalidQueryError
 
 __all__ = [
     "COLUMNS",
+    "DEFAULT",
     "ENTRY",
     "EVENTS",
     "ORDER",
@@ -29,6 +30,7 @@ __all__ = [
     "EventFilter",
     "around",
     "in_region",
+    "keyed_window",
     "recent",
     "rewards",
     "time_step",
@@ -49,14 +51,23 @@ COLUMNS: Final = {
     Column("state_before", Kind.JSON): "e.state_before::text",
     Column("state_after", Kind.JSON): "e.state_after::text",
     Column("action", Kind.JSON): "e.action::text",
+    Column("metadata", Kind.JSON): "e.metadata::text",
+    Column("created_at", Kind.TIME): "e.created_at",
 }
 """The columns of an event `e`, each with its SQL expression."""
+
+DEFAULT: Final = tuple(column.name for column in COLUMNS)[:11]
+"""The columns that are read if the caller names none."""
 
 ENTRY: Final = Column("entry_number", Kind.INTEGER)
 """The order in which events were written; no frame has it."""
 
 ORDER: Final = 'e."timestamp", e.sequence_number NULLS LAST, e.entry_number, e.id'
 """The order of events, also of the terms of a sum: a sum of floats depends on their order."""
+
+_OFFSET: Final = Column("offset", Kind.INTEGER)
+_SINCE_MOMENT: Final = '(extract(epoch FROM e."timestamp" - m.moment) * 1000000)::int8'
+_DEFAULT_AROUND: Final = (*DEFAULT[:3], _OFFSET.name, *DEFAULT[3:])
 
 _TOTAL_REWARD: Final = f"sum(e.reward ORDER BY {ORDER})"
 REWARD_SUMS: Final = f"{_TOTAL_REWARD} AS total_reward, {_TOTAL_REWARD} / count(*) AS mean_reward"
@@ -170,30 +181,39 @@ def in_region(source: str, conditions: Sequence[str], few_events: bool) -> str:
 
 
 def window(
-    where: EventFilter, limit: int | None = None, *, with_entry_numbers: bool = False
+    where: EventFilter, limit: int | None = None, columns: Sequence[str] | None = None
 ) -> Query:
     """Read events by time, sequence number (NULL last), order of writing."""
+    return _window(where, limit, choose(COLUMNS, columns, DEFAULT))
+
+
+def keyed_window(where: EventFilter) -> Query:
+    """Read all columns of events, and their entry numbers."""
+    return _window(where, None, {**COLUMNS, ENTRY: "e.entry_number"})
+
+
+def _window(where: EventFilter, limit: int | None, selected: dict[Column, str]) -> Query:
     limit = checked_limit(limit)
-    columns = COLUMNS | {ENTRY: "e.entry_number"} if with_entry_numbers else COLUMNS
     statement = (
-        f"SELECT {select_list(columns)} FROM {EVENTS} AS e{where_clause(where.conditions())}"
+        f"SELECT {select_list(selected)} FROM {EVENTS} AS e{where_clause(where.conditions())}"
         f" ORDER BY {ORDER}{row_limit(limit)}"
     )
     asked = None if limit == 0 else where.asked()
-    return Query(statement, tuple(columns), where.relations(), asked=asked)
+    return Query(statement, tuple(selected), where.relations(), asked=asked)
 
 
-def recent(count: int) -> Query:
+def recent(count: int, columns: Sequence[str] | None = None) -> Query:
     """Read the last `count` events, in ascending order."""
+    selected = choose(COLUMNS, columns, DEFAULT)
     count = positive(count, "count")
     newest = (
         f"SELECT * FROM {EVENTS} ORDER BY"
         ' "timestamp" DESC, sequence_number DESC NULLS FIRST, entry_number DESC, id DESC'
         f" LIMIT {count}"
     )
-    statement = f"SELECT {select_list(COLUMNS)} FROM ({newest}) AS e ORDER BY {ORDER}"
+    statement = f"SELECT {select_list(selected)} FROM ({newest}) AS e ORDER BY {ORDER}"
     return Query(
-        statement, tuple(COLUMNS), (EVENTS,), is_lookup=count <= FEW_IDS, asked=Asked("events")
+        statement, tuple(selected), (EVENTS,), is_lookup=count <= FEW_IDS, asked=Asked("events")
     )
 
 
@@ -204,11 +224,13 @@ def around(
     after: dt.timedelta,
     where: EventFilter,
     limit: int | None = None,
+    columns: Sequence[str] | None = None,
 ) -> Query:
     """Read events from `before` to `after` an event or a time, both ends included.
 
-    A column ``moment`` repeats that time in each row.
+    A column ``offset`` has the microseconds since that time.
     """
+    selected = choose({**COLUMNS, _OFFSET: _SINCE_MOMENT}, columns, _DEFAULT_AROUND)
     limit = checked_limit(limit)
     missing_id = "NULL::text"
     if event_id is None:
@@ -222,10 +244,10 @@ def around(
         f'e."timestamp" <= m.moment + {_interval(after)}',
         *where.conditions(few_events=True),
     ]
-    columns = {MISSING_ID: missing_id, Column("moment", Kind.TIME): "m.moment", **COLUMNS}
+    selected = {MISSING_ID: missing_id, **selected}
     statement = (
         f"WITH m AS MATERIALIZED (SELECT {moment} AS moment)"
-        f" SELECT {select_list(columns)} FROM m"
+        f" SELECT {select_list(selected)} FROM m"
         f" LEFT JOIN {EVENTS} AS e ON {' AND '.join(conditions)}"
         f" WHERE m.moment IS NULL OR e.id IS NOT NULL ORDER BY {ORDER}{row_limit(limit)}"
     )
@@ -235,7 +257,7 @@ def around(
         asked = replace(asked, start=_moved(time, -before), end=_moved(time, after + MICROSECOND))
     return Query(
         statement,
-        tuple(columns),
+        tuple(selected),
         where.relations(),
         id_noun="event",
         asked=None if limit == 0 else asked,

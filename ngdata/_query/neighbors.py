@@ -21,6 +21,7 @@ from ngdata._query.model import (
     Column,
     Kind,
     Query,
+    choose,
     requested,
     select_list,
 )
@@ -32,16 +33,23 @@ Direction: TypeAlias = Literal["outgoing", "incoming", "both"]
 _MAX_DEPTH: Final = 32
 _TOKENS: Final = "tokens.tokens"
 
-_NEIGHBORS: Final = (
-    MISSING_ID,
-    Column("token_id", Kind.TOKEN_ID),
-    Column("neighbor_id", Kind.TOKEN_ID),
-    Column("connection_id", Kind.TEXT),
-    Column("connection_type", Kind.TEXT),
-    Column("weight", Kind.FLOAT),
-    Column("direction", Kind.TEXT),
-    Column("depth", Kind.INTEGER),
-)
+_NEIGHBORS: Final = {
+    Column("token_id", Kind.TOKEN_ID): "token_id::text",
+    Column("neighbor_id", Kind.TOKEN_ID): "neighbor_id::text",
+    Column("connection_id", Kind.TEXT): "connection_id::text",
+    Column("connection_type", Kind.TEXT): "connection_type",
+    Column("weight", Kind.FLOAT): "weight",
+    Column("direction", Kind.TEXT): "direction",
+    Column("depth", Kind.INTEGER): "depth",
+}
+
+# Columns of the connection that a step carries along only if the caller names them.
+_ON_REQUEST: Final = {
+    Column("bidirectional", Kind.BOOLEAN): "bidirectional",
+    Column("decay_rate", Kind.FLOAT): "decay_rate",
+    Column("metadata", Kind.JSON): "metadata::text",
+    Column("created_at", Kind.TIME): "created_at",
+}
 
 # Per direction: the end that a step starts from, the end it leads to, a condition, and the label.
 # A bidirectional connection can be followed from both ends, so it is outgoing from both.  The two
@@ -81,6 +89,7 @@ def neighbors(
     limit: int | None = None,
     within: float | None = None,
     level: Level = 0,
+    columns: Sequence[str] | None = None,
 ) -> Query:
     """Read the tokens that can be reached in at most `depth` steps, each once per start.
 
@@ -93,41 +102,41 @@ def neighbors(
     limit = checked_limit(limit)
     types = None if connection_type is None else as_texts(connection_type, "connection_type")
     conditions = any_of("c.connection_type", types) + at_least("c.weight", min_weight)
+    distance = {} if within is None else {Column("distance", Kind.FLOAT): "distance"}
+    default = {**_NEIGHBORS, **distance}
+    selected = choose({**default, **_ON_REQUEST}, columns, [column.name for column in default])
+    carried = [column.name for column in selected if column in _ON_REQUEST]
     reached = " UNION ALL ".join(
         f"SELECT *, {step}::int AS depth FROM step_{step}" for step in range(1, max_depth + 1)
     )
-    columns: tuple[Column, ...] = _NEIGHBORS
     relations: tuple[str, ...] = (CONNECTIONS, _TOKENS)
-    distance, no_distance = "", ""
     distance_level = None
     if within is not None:
-        columns += (Column("distance", Kind.FLOAT),)
         relations += (SPATIAL_INDEX, LEVELS)
         distance_level = level_index(level)
-        distance, no_distance = ", distance", ", NULL"
         reached = _within(reached, within, distance_level)
     starts = (
         "starts AS MATERIALIZED (SELECT *"
         f" FROM unnest({sql.uuid_array(ids)}) WITH ORDINALITY AS a (start_id, position))"
     )
+    further = "".join(f", {name}" for name in [*(c.name for c in distance), *carried])
+    selected = {MISSING_ID: "missing_id", **selected}
     statement = (
-        f"WITH {_steps(starts, direction, max_depth, conditions)}"
-        " SELECT missing_id, token_id::text AS token_id,"
-        " neighbor_id::text AS neighbor_id, connection_id::text AS connection_id,"
-        f" connection_type, weight, direction, depth{distance} FROM ("
+        f"WITH {_steps(starts, direction, max_depth, conditions, carried)}"
+        f" SELECT {select_list(selected)} FROM ("
         "(SELECT NULL::text AS missing_id, position, start_id AS token_id, neighbor_id,"
-        f" connection_id, connection_type, weight, direction, depth{distance}"
+        f" connection_id, connection_type, weight, direction, depth{further}"
         f" FROM ({reached}) AS reached"
         f" ORDER BY position, depth, reached.neighbor_id{row_limit(limit)})"
         " UNION ALL SELECT start_id::text, position, start_id, NULL, NULL, NULL, NULL, NULL, 0"
-        f"{no_distance} FROM starts"
+        f"{', NULL' * further.count(',')} FROM starts"
         f" WHERE NOT EXISTS (SELECT FROM {_TOKENS} AS t WHERE t.id = start_id)"
         ") AS answer ORDER BY position, depth, answer.neighbor_id"
     )
     is_lookup = max_depth == 1 and within is None and len(ids) <= FEW_IDS
     return Query(
         statement,
-        columns,
+        tuple(selected),
         relations,
         is_lookup=is_lookup,
         id_noun="token",
@@ -136,27 +145,30 @@ def neighbors(
     )
 
 
-def _steps(starts: str, direction: str, max_depth: int, conditions: list[str]) -> str:
+def _steps(
+    starts: str, direction: str, max_depth: int, conditions: list[str], carried: list[str]
+) -> str:
     """Write the common table expressions of `starts` and of all steps."""
     steps = [
         starts,
         "step_0 AS (SELECT position, start_id, start_id AS neighbor_id FROM starts)",
         *(
-            f"step_{step} AS MATERIALIZED ({_step(step, direction, conditions)})"
+            f"step_{step} AS MATERIALIZED ({_step(step, direction, conditions, carried)})"
             for step in range(1, max_depth + 1)
         ),
     ]
     return ", ".join(steps)
 
 
-def _step(step: int, direction: str, conditions: list[str]) -> str:
+def _step(step: int, direction: str, conditions: list[str], carried: list[str]) -> str:
     """Write one step: the connections from the last frontier to tokens not reached before."""
+    further = "".join(f", c.{name}" for name in carried)
     branches = []
     for start, end, condition, label in _BRANCHES[direction]:
         branch = [*([condition] if condition else []), *conditions, f"c.{end} <> f.start_id"]
         branches.append(
             f"SELECT f.position, f.start_id, c.{end} AS neighbor_id, c.id AS connection_id,"
-            f" c.connection_type, c.weight, {label} AS direction"
+            f" c.connection_type, c.weight, {label} AS direction{further}"
             f" FROM step_{step - 1} AS f JOIN graph.connections AS c ON c.{start} = f.neighbor_id"
             f"{where_clause(branch)}"
         )
@@ -201,35 +213,63 @@ _SUBGRAPH: Final = {
 }
 
 
+# One step of `_reached`: minus a month, plus 30 days.
+_ONE_STEP: Final = "interval '-1 month 30 days'"
+_DAYS_OF_STEP: Final = 30
+
+
+def _reached(
+    ids: Sequence[str], max_depth: int | None, direction: str, conditions: list[str]
+) -> str:
+    """Write the recursive expression of the tokens within a depth, each once, with its `steps`.
+
+    UNION discards a row that equals an earlier one, so that each token is followed once, at its
+    least depth.  For that, the depth must not tell two rows apart: an interval compares a month as
+    30 days, so d times `_ONE_STEP` equals 0 whatever d is, but its field of days is 30 d.
+
+    Each token leads to its connections through their index, which OFFSET 0 fixes: the plan is the
+    same for all steps, and one that reads all connections would read them in each.
+    """
+    ends = " UNION ALL ".join(
+        f"SELECT c.{end} AS id FROM graph.connections AS c"
+        f"{where_clause([f'c.{start} = f.id', *([condition] if condition else []), *conditions])}"
+        for start, end, condition, _ in _BRANCHES[direction]
+    )
+    within = (
+        ""
+        if max_depth is None
+        else f" WHERE extract(day FROM f.steps) < {sql.integer(_DAYS_OF_STEP * max_depth)}"
+    )
+    return (
+        "reached (id, steps) AS (SELECT a.id, interval '0'"
+        f" FROM unnest({sql.uuid_array(ids)}) AS a (id) UNION SELECT n.id, f.steps + {_ONE_STEP}"
+        f" FROM reached AS f CROSS JOIN LATERAL ({ends} OFFSET 0) AS n{within})"
+    )
+
+
 def subgraph(
     ids: Sequence[str],
-    depth: int,
+    depth: int | None,
     direction: str,
     connection_type: str | Sequence[str] | None = None,
     min_weight: float | None = None,
 ) -> Query:
-    """Read the tokens within `depth` steps of any start, and the connections among them.
+    """Read the tokens within `depth` steps of any start (None: all reached), and their connections.
 
     A row per token, by depth and id; then a row per connection, by id.
     """
     direction = checked_direction(direction)
-    max_depth = whole(depth, "depth", 0, _MAX_DEPTH)
+    max_depth = None if depth is None else whole(depth, "depth", 0, 2**31 - 1)
     conditions = any_of("c.connection_type", connection_type) + at_least("c.weight", min_weight)
-    # All starts have one position: only a token's least depth counts.
-    starts = (
-        f"starts AS MATERIALIZED (SELECT a.start_id, 1 AS position"
-        f" FROM unnest({sql.uuid_array(ids)}) AS a (start_id))"
-    )
-    reached = " UNION ALL ".join(
-        f"SELECT neighbor_id, {step} AS depth FROM step_{step}" for step in range(max_depth + 1)
-    )
     tokens = select_list({column: token for column, (token, _) in _SUBGRAPH.items()})
     connections = ", ".join(connection for _, connection in _SUBGRAPH.values())
     # As in edges.py: the plan must not depend on the estimated number of members.
     among = ["(c.target_id IN (SELECT id FROM members)) IS TRUE", *conditions]
+    # Ids are unique already.  GROUP BY keeps the estimate of their number low enough for a hash table.
     statement = (
-        f"WITH {_steps(starts, direction, max_depth, conditions)}, members AS MATERIALIZED ("
-        f"SELECT neighbor_id AS id, min(depth) AS depth FROM ({reached}) AS r GROUP BY neighbor_id)"
+        f"WITH RECURSIVE {_reached(ids, max_depth, direction, conditions)}, members AS MATERIALIZED"
+        f" (SELECT id, (extract(day FROM min(steps)) / {_DAYS_OF_STEP})::int AS depth"
+        " FROM reached GROUP BY id)"
         f" (SELECT {tokens} FROM members AS m LEFT JOIN {_TOKENS} AS t USING (id)"
         f" ORDER BY m.depth, m.id) UNION ALL (SELECT {connections} FROM members AS m"
         f" JOIN graph.connections AS c ON c.source_id = m.id{where_clause(among)} ORDER BY c.id)"

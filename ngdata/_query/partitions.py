@@ -176,11 +176,13 @@ def region_split(
     return Split(whole, Query(statement, _REGION_BOUND, whole.relations), part)
 
 
-def event_split(where: EventFilter, count: PartCount) -> Split:
+def event_split(
+    where: EventFilter, count: PartCount, columns: Sequence[str] | None = None
+) -> Split:
     """Split a window of events by time; each partition is in the order of events."""
-    whole = events.window(where)
-    # The partitions are cut where no frame has a column.
-    keyed = events.window(where, with_entry_numbers=True)
+    whole = events.window(where, columns=columns)
+    # The partitions are cut where a frame may have no column.
+    keyed = events.keyed_window(where)
     names = ", ".join(f'"{column.name}"' for column in _EVENT_KEY)
     statement = (
         f"WITH inside AS MATERIALIZED (SELECT {select_list(_EVENT_KEY)} FROM ({keyed.sql}) AS keyed),"

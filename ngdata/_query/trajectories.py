@@ -16,13 +16,16 @@ from ngdata._query.model import (
     Column,
     Kind,
     Query,
+    choose,
     requested,
     select_list,
 )
 
-__all__ = ["COLUMNS", "TRAJECTORIES", "events_of", "listing"]
+__all__ = ["COLUMNS", "CUMULATIVE_REWARD", "TRAJECTORIES", "events_of", "listing"]
 
 TRAJECTORIES: Final = "experience.experience_trajectories"
+
+CUMULATIVE_REWARD: Final = "cumulative_reward"
 
 COLUMNS: Final = {
     Column("trajectory_id", Kind.TEXT): "t.id::text",
@@ -35,10 +38,16 @@ COLUMNS: Final = {
 }
 
 
-def events_of(trajectory_id: str) -> Query:
-    """Read a trajectory's events by sequence number (NULL last), time, order of writing."""
+def events_of(trajectory_id: str, columns: Sequence[str] | None = None) -> Query:
+    """Read a trajectory's events by sequence number (NULL last), time, order of writing.
+
+    A column `CUMULATIVE_REWARD` has the reward of each event by itself, for the caller to sum up.
+    """
+    available = {**events.COLUMNS, Column(CUMULATIVE_REWARD, Kind.FLOAT): "e.reward"}
+    selected = choose(available, columns, (*events.DEFAULT, CUMULATIVE_REWARD))
+    selected = {MISSING_ID: MISSING_ID_SQL, **selected}
     statement = (
-        f"SELECT {select_list({MISSING_ID: MISSING_ID_SQL, **events.COLUMNS})}"
+        f"SELECT {select_list(selected)}"
         f" FROM {requested([trajectory_id], TRAJECTORIES)}"
         f" LEFT JOIN {events.EVENTS} AS e ON e.trajectory_id = t.id"
         " WHERE t.id IS NULL OR e.id IS NOT NULL"
@@ -46,7 +55,7 @@ def events_of(trajectory_id: str) -> Query:
     )
     return Query(
         statement,
-        (MISSING_ID, *events.COLUMNS),
+        tuple(selected),
         (TRAJECTORIES, events.EVENTS),
         has_limit=False,
         id_noun="trajectory",

@@ -10,25 +10,20 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import secrets
-import stat
 from collections.abc import Sequence
 from contextlib import aclosing
 from functools import partial
-from pathlib import Path
-from typing import Any, BinaryIO, Final
+from typing import Any, Final
 
 import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from ngdata._arguments.shown import guarded, shown
-from ngdata._connections.driver_errors import shortage
 from ngdata._connections.threads import in_daemon_thread, uninterrupted
 from ngdata._query.model import Column, Kind, Query, is_metadata_key
+from ngdata._reading.atomic_file import AtomicFile, target_path, write_error
 from ngdata._reading.reader import Reader
-from ngdata.errors import InvalidQueryError, NGDataError
 
 __all__ = ["columns_to_read", "write"]
 
@@ -62,8 +57,8 @@ async def write(
 
     The file appears under its name once it is complete.
     """
-    file = _AtomicFile(
-        _target(path),
+    file = _RegionFile(
+        AtomicFile(target_path(path)),
         [c for c in query.within(reader.ids).columns if c.name in columns],
     )
     try:
@@ -74,49 +69,17 @@ async def write(
                 await uninterrupted(in_daemon_thread(partial(file.add, frame)))
         await uninterrupted(in_daemon_thread(file.finish))
     except OSError as error:
-        raise _failed(error, str(path)) from None
+        raise write_error(error, str(path)) from None
     finally:
         file.discard()
     return file.rows
 
 
-def _failed(error: OSError, path: str) -> Exception:
-    if isinstance(error, NGDataError):
-        return error
-    what = f"{path!r} could not be written, and is as it was before"
-    return shortage(error, what) or NGDataError(f"{what}: {error.strerror or error}")
+class _RegionFile:
+    """A file of points that is written frame by frame."""
 
-
-@guarded
-def _target(path: Any, name: str = "path") -> Path:
-    try:
-        # A link stays a link: the file that it points to is replaced.
-        target = Path(path).resolve()
-        is_special = target.exists() and not target.is_file()
-    except TypeError:
-        raise InvalidQueryError(f"{name} must be the path of a file, not {shown(path)}") from None
-    except (OSError, RuntimeError, ValueError) as error:
-        raise InvalidQueryError(
-            f"{name} cannot be the path of a file: {shown(path)}: "
-            f"{getattr(error, 'strerror', None) or shown(error)}"
-        ) from None
-    if not target.name or target.is_dir():
-        raise InvalidQueryError(f"{name} must name a file, but {shown(str(path))} is a directory")
-    if is_special:
-        raise InvalidQueryError(
-            f"{name} must name a new file or one to replace, but {shown(str(path))} is a device, a pipe "
-            "or a socket"
-        )
-    return target
-
-
-class _AtomicFile:
-    """A file that is written under a temporary name, and renamed once it is complete."""
-
-    def __init__(self, target: Path, columns: Sequence[Column]) -> None:
-        self._target = target
-        # In the same directory, so that it can be renamed; no glob for data files matches it.
-        self._temporary = target.with_name(f".{target.name}.{secrets.token_hex(4)}.part")
+    def __init__(self, file: AtomicFile, columns: Sequence[Column]) -> None:
+        self._file = file
         fields = [
             pa.field(
                 c.name, _TYPES[c.kind], nullable=c.name in _OPTIONAL or is_metadata_key(c.name)
@@ -124,24 +87,13 @@ class _AtomicFile:
             for c in columns
         ]
         self._schema = pa.schema([*fields, pa.field(_GEOMETRY, pa.binary(), nullable=False)])
-        self._sink: BinaryIO | None = None
         self._writer: pq.ParquetWriter | None = None
         self._low = np.full(3, np.inf)
         self._high = np.full(3, -np.inf)
         self.rows = 0
 
     def open(self) -> None:
-        try:
-            self._sink = self._temporary.open("xb")
-        except (OSError, ValueError) as error:
-            if isinstance(error, OSError) and shortage(error, "") is not None:
-                raise
-            reason = error.strerror if isinstance(error, OSError) else error
-            raise InvalidQueryError(
-                f"path must name a file that can be written, but {str(self._target)!r} cannot: "
-                f"{reason}"
-            ) from None
-        self._writer = pq.ParquetWriter(self._sink, self._schema, compression="zstd")
+        self._writer = pq.ParquetWriter(self._file.open(), self._schema, compression="zstd")
 
     def add(self, frame: pd.DataFrame) -> None:
         points = np.empty(len(frame), _POINT)
@@ -161,16 +113,9 @@ class _AtomicFile:
 
     def finish(self) -> None:
         assert self._writer is not None
-        assert self._sink is not None
         self._writer.add_key_value_metadata({"geo": json.dumps(self._metadata())})
         self._writer.close()
-        self._sink.flush()
-        os.fsync(self._sink.fileno())
-        self._sink.close()
-        # The permissions of a replaced file are kept: users who could not read it still cannot.
-        with contextlib.suppress(FileNotFoundError):
-            self._temporary.chmod(stat.S_IMODE(self._target.stat().st_mode))
-        os.replace(self._temporary, self._target)
+        self._file.finish()
 
     def _metadata(self) -> dict[str, Any]:
         column: dict[str, Any] = {
@@ -185,15 +130,11 @@ class _AtomicFile:
         return {"version": "1.1.0", "primary_column": _GEOMETRY, "columns": {_GEOMETRY: column}}
 
     def discard(self) -> None:
-        """Remove the file under the temporary name; a finished file has another name."""
-        if self._sink is None:
-            return
+        """Remove the file unless it is finished."""
         with contextlib.suppress(Exception):
             if self._writer is not None:
                 self._writer.close()
-        with contextlib.suppress(OSError):  # a full disk has already raised
-            self._sink.close()
-        self._temporary.unlink(missing_ok=True)
+        self._file.discard()
 
 
 def _wkb(points: np.ndarray[Any, Any]) -> pa.Array:

@@ -16,7 +16,7 @@ PACKAGE = ROOT / "ngdata"
 FLOORS = [
     {"admin"},
     {"datasets", "binary"},
-    {"_client", "repositories"},
+    {"_client", "repositories", "files"},
     {"_local"},
     {"_reading", "_store"},
     {"_connections", "_query", "ids"},

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import uuid
 
 import numpy as np
@@ -21,6 +22,16 @@ def same_set(frame: pd.DataFrame, expected: pd.DataFrame, key: str = "token_id")
 def whole(frame) -> pd.DataFrame:
     """Compute a Dask frame in this thread."""
     return frame.compute(scheduler="synchronous")
+
+
+def events_of(frame) -> pd.DataFrame:
+    """Compute a Dask frame of events, and return the dicts of its JSON text."""
+    events = whole(frame).reset_index(drop=True)
+    for name in ("state_before", "state_after", "action"):
+        assert frame.dtypes[name] == events[name].dtype == "str"
+        dicts = [None if pd.isna(text) else json.loads(text) for text in events[name]]
+        events[name] = pd.Series(dicts, index=events.index, dtype=object)
+    return events
 
 
 def sizes(frame) -> list[int]:

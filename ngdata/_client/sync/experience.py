@@ -33,6 +33,7 @@ class Experience(ExperienceWrites[AsyncExperience]):
         start: Time | None = None,
         end: Time | None = None,
         *,
+        columns: Sequence[str] | None = None,
         event_type: str | Sequence[str] | None = None,
         token_ids: TokenIds | None = None,
         trajectory_id: Id | None = None,
@@ -48,6 +49,9 @@ class Experience(ExperienceWrites[AsyncExperience]):
         ----------
         start, end : datetime or int, optional
             With a time zone, or milliseconds since the epoch; open by default.
+        columns : sequence of str, optional
+            The columns to return, in this order: those below, and ``metadata`` (dicts or None),
+            ``created_at`` (datetime64[us, UTC]: when the event was written).
         event_type : str or sequence of str, optional
             Keep this type, or any of these.
         token_ids : id or sequence of ids, optional
@@ -59,8 +63,8 @@ class Experience(ExperienceWrites[AsyncExperience]):
         limit : int, optional
             Return only the first rows, in the order below.
         flatten : bool
-            Whether to replace the dicts of states and actions by a column for each of their keys
-            (``state_before.x``), after the other columns, by name.  Lists stay lists.
+            Whether to replace the columns of dicts by a column for each key (``state_before.x``),
+            after the other columns, by name.  Lists stay lists.
         max_rows : int or None, optional
             Maximum number of rows, None for no maximum; the client's by default.
         cache : {"strict", "ttl", "off"}, optional
@@ -78,7 +82,7 @@ class Experience(ExperienceWrites[AsyncExperience]):
         Raises
         ------
         InvalidQueryError
-            A time without a time zone, a start after the end, inverted corners.
+            A time without a time zone, a start after the end, inverted corners, an unknown column.
         ResultTooLarge
             The answer has more rows than `max_rows`; the error's `count` is their number.
 
@@ -94,6 +98,7 @@ class Experience(ExperienceWrites[AsyncExperience]):
             self._wrapped.get_events(
                 start,
                 end,
+                columns=columns,
                 event_type=event_type,
                 token_ids=token_ids,
                 trajectory_id=trajectory_id,
@@ -134,6 +139,7 @@ class Experience(ExperienceWrites[AsyncExperience]):
         before: Duration = 0,
         after: Duration = 0,
         *,
+        columns: Sequence[str] | None = None,
         event_type: str | Sequence[str] | None = None,
         token_ids: TokenIds | None = None,
         trajectory_id: Id | None = None,
@@ -152,6 +158,8 @@ class Experience(ExperienceWrites[AsyncExperience]):
         before, after : timedelta, number of seconds, or str
             The lengths of time before and after it, at most a century each; both ends are
             included, so by default only events at exactly that time are returned.
+        columns : sequence of str, optional
+            The columns to return, in this order: those below, ``metadata``, ``created_at``.
         event_type, token_ids, trajectory_id, within, flatten
             As in `get_events`.
         limit : int, optional
@@ -188,6 +196,7 @@ class Experience(ExperienceWrites[AsyncExperience]):
                 event_or_time,
                 before,
                 after,
+                columns=columns,
                 event_type=event_type,
                 token_ids=token_ids,
                 trajectory_id=trajectory_id,
@@ -259,13 +268,21 @@ class Experience(ExperienceWrites[AsyncExperience]):
             )
         )
 
-    def get_recent_events(self, count: int = 10, *, cache: CacheMode | None = None) -> pd.DataFrame:
+    def get_recent_events(
+        self,
+        count: int = 10,
+        *,
+        columns: Sequence[str] | None = None,
+        cache: CacheMode | None = None,
+    ) -> pd.DataFrame:
         """Return the last events, oldest first.
 
         Parameters
         ----------
         count : int
             The number of events; all, if there are fewer.
+        columns : sequence of str, optional
+            As in `get_events`.
         cache : {"strict", "ttl", "off"}, optional
             Cache mode; the client's by default.
 
@@ -277,7 +294,7 @@ class Experience(ExperienceWrites[AsyncExperience]):
         Raises
         ------
         InvalidQueryError
-            A count below 1.
+            A count below 1, an unknown column.
 
         Examples
         --------
@@ -285,12 +302,13 @@ class Experience(ExperienceWrites[AsyncExperience]):
         >>> last.timestamp.is_monotonic_increasing
         True
         """
-        return self._loop.run(self._wrapped.get_recent_events(count, cache=cache))
+        return self._loop.run(self._wrapped.get_recent_events(count, columns=columns, cache=cache))
 
     def get_trajectory(
         self,
         id: Id,
         *,
+        columns: Sequence[str] | None = None,
         discount: float = 1.0,
         flatten: bool = False,
         max_rows: MaxRows = ...,
@@ -301,6 +319,8 @@ class Experience(ExperienceWrites[AsyncExperience]):
         Parameters
         ----------
         id : id
+        columns : sequence of str, optional
+            The columns to return, in this order: those below, ``metadata``, ``created_at``.
         discount : float
             0 to 1.  The reward of step k, from 0, is weighted by ``discount ** k``: so the last sum
             is the discounted return of the first step (Sutton and Barto, *Reinforcement Learning*,
@@ -325,7 +345,7 @@ class Experience(ExperienceWrites[AsyncExperience]):
         NotFoundError
             The id names no trajectory.
         InvalidQueryError
-            A discount below 0 or above 1.
+            A discount below 0 or above 1, an unknown column.
         ResultTooLarge
             The answer has more rows than `max_rows`; the error's `count` is their number.
 
@@ -339,7 +359,12 @@ class Experience(ExperienceWrites[AsyncExperience]):
         """
         return self._loop.run(
             self._wrapped.get_trajectory(
-                id, discount=discount, flatten=flatten, max_rows=max_rows, cache=cache
+                id,
+                columns=columns,
+                discount=discount,
+                flatten=flatten,
+                max_rows=max_rows,
+                cache=cache,
             )
         )
 
@@ -539,6 +564,7 @@ class Experience(ExperienceWrites[AsyncExperience]):
         start: Time | None = None,
         end: Time | None = None,
         *,
+        columns: Sequence[str] | None = None,
         npartitions: int | None = None,
         rows_per_partition: int | None = None,
         event_type: str | Sequence[str] | None = None,
@@ -555,7 +581,7 @@ class Experience(ExperienceWrites[AsyncExperience]):
 
         Parameters
         ----------
-        start, end, event_type, token_ids, trajectory_id, within
+        start, end, columns, event_type, token_ids, trajectory_id, within
             As in `get_events`.
         npartitions, rows_per_partition : int
             Pass one of the two: the number of partitions, or of events in each.
@@ -567,7 +593,8 @@ class Experience(ExperienceWrites[AsyncExperience]):
         Returns
         -------
         dask.dataframe.DataFrame
-            The columns and dtypes of `get_events`.
+            The columns and dtypes of `get_events`, with dicts as JSON text (str), so that
+            ``.to_parquet()`` can write them; `json.loads` reads a text.
 
         Raises
         ------
@@ -590,6 +617,7 @@ class Experience(ExperienceWrites[AsyncExperience]):
             self._wrapped.to_dask(
                 start,
                 end,
+                columns=columns,
                 npartitions=npartitions,
                 rows_per_partition=rows_per_partition,
                 event_type=event_type,

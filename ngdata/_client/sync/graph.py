@@ -32,6 +32,7 @@ class Graph(GraphWrites[AsyncGraph]):
         ids: TokenIds,
         direction: Direction = "outgoing",
         *,
+        columns: Sequence[str] | None = None,
         depth: int = 1,
         connection_type: str | Sequence[str] | None = None,
         min_weight: float | None = None,
@@ -49,6 +50,10 @@ class Graph(GraphWrites[AsyncGraph]):
             The starts; repeated ids count once.
         direction : {"outgoing", "incoming", "both"}
             A bidirectional connection is both outgoing and incoming at both of its ends.
+        columns : sequence of str, optional
+            The columns to return, in this order: those below, and of the connection
+            ``bidirectional`` (bool), ``decay_rate`` (float64), ``metadata`` (dicts or None),
+            ``created_at`` (datetime64[us, UTC]).
         depth : int
             The number of steps, 1 to 32.  Each reached token appears once per start, at its least
             depth, with the connection of the least id that reached it there.  The start is left out.
@@ -80,7 +85,7 @@ class Graph(GraphWrites[AsyncGraph]):
         NotFoundError
             A start names no token.
         InvalidQueryError
-            An unknown direction, a depth out of range, an invalid id or radius.
+            An unknown direction or column, a depth out of range, an invalid id or radius.
         ResultTooLarge
             The answer has more rows than `max_rows`; the error's `count` is their number.
 
@@ -98,6 +103,7 @@ class Graph(GraphWrites[AsyncGraph]):
             self._wrapped.get_neighbors(
                 ids,
                 direction,
+                columns=columns,
                 depth=depth,
                 connection_type=connection_type,
                 min_weight=min_weight,
@@ -161,6 +167,7 @@ class Graph(GraphWrites[AsyncGraph]):
         source: TokenIds | None = None,
         target: TokenIds | None = None,
         *,
+        columns: Sequence[str] | None = None,
         connection_type: str | Sequence[str] | None = None,
         within: Window | None = None,
         ends: Literal["both", "any"] = "both",
@@ -174,6 +181,9 @@ class Graph(GraphWrites[AsyncGraph]):
         ----------
         source, target : id or sequence of ids, optional
             Keep connections that start at any of `source`, and end at any of `target`.
+        columns : sequence of str, optional
+            The columns to return, in this order: those below, and ``decay_rate`` (float64),
+            ``metadata`` (dicts or None), ``created_at`` (datetime64[us, UTC]).
         connection_type : str or sequence of str, optional
             Keep this type, or any of these.
         within : (min_coords, max_coords) or (min_coords, max_coords, level), optional
@@ -196,7 +206,7 @@ class Graph(GraphWrites[AsyncGraph]):
         Raises
         ------
         InvalidQueryError
-            An invalid region or id.
+            An unknown column, an invalid region or id.
         ResultTooLarge
             The answer has more rows than `max_rows`; the error's `count` is their number.
 
@@ -213,6 +223,7 @@ class Graph(GraphWrites[AsyncGraph]):
             self._wrapped.connections(
                 source,
                 target,
+                columns=columns,
                 connection_type=connection_type,
                 within=within,
                 ends=ends,
@@ -356,7 +367,7 @@ class Graph(GraphWrites[AsyncGraph]):
     def subgraph(
         self,
         ids: TokenIds,
-        depth: int = 1,
+        depth: int | None = 1,
         *,
         direction: Direction = "both",
         connection_type: str | Sequence[str] | None = None,
@@ -364,13 +375,16 @@ class Graph(GraphWrites[AsyncGraph]):
         max_rows: MaxRows = ...,
         cache: CacheMode | None = None,
     ) -> Subgraph:
-        """Return the tokens within some steps, and all connections among them, of one transaction.
+        """Return the tokens within some steps, or all reached, and the connections among them.
+
+        They are read in one transaction.
 
         Parameters
         ----------
         ids : id or sequence of ids
-        depth : int
-            The number of steps, 0 to 32; with 0, only these tokens and their connections.
+        depth : int or None
+            The number of steps; None for all that is reached, 0 for only these tokens and their
+            connections.
         direction : {"outgoing", "incoming", "both"}
             The direction of the steps; all connections among the reached tokens are returned.
         connection_type : str or sequence of str, optional
@@ -403,6 +417,8 @@ class Graph(GraphWrites[AsyncGraph]):
         >>> around = ng.graph.subgraph(near.token_id, connection_type="electrical")
         >>> around
         <Subgraph of 5 tokens and 7 connections>
+        >>> ng.graph.subgraph(near.token_id[0], depth=None, connection_type="electrical")
+        <Subgraph of 298 tokens and 2168 connections>
         """
         return self._loop.run(
             self._wrapped.subgraph(

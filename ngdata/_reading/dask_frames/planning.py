@@ -13,7 +13,7 @@ from ngdata._connections.database import Database
 from ngdata._connections.opening import open_database
 from ngdata._connections.threads import in_daemon_thread
 from ngdata._query.model import Column, Kind, Query
-from ngdata._query.partitions import Split, head
+from ngdata._query.partitions import Split, head, with_json_as_text
 from ngdata._reading.dask_frames.access import Access
 from ngdata._reading.dask_frames.tasks import Partition, PartitionReader, read_with_version
 from ngdata._reading.optional_imports import import_optional
@@ -58,7 +58,7 @@ async def dask_frame(
     )
     dask_config = import_optional("dask.config", "to_dask", "dask")
     # The first read, because `explain` shows the first read.
-    empty = await reader.frame(head(split.whole), "off")
+    empty = await reader.frame(with_json_as_text(head(split.whole)), "off")
     empty.attrs.clear()
     access = Access.of(database.settings, url)
     if url is None or access.settings is None:

@@ -13,7 +13,7 @@ import pandas as pd
 from ngdata._arguments.id_space import IdSpace
 from ngdata._connections.background_loop import background_loop
 from ngdata._query.model import Query
-from ngdata._query.partitions import Rows
+from ngdata._query.partitions import Rows, with_json_as_text
 from ngdata._reading.cache.versions import seen_by, version_sql
 from ngdata._reading.dask_frames.access import Access
 from ngdata._reading.dask_frames.connections import acquire_reader
@@ -77,7 +77,7 @@ class PartitionReader:
             The store was written to after the frame was planned.
         """
         # Rows without any column cannot be sent, so one column is read to count them.
-        query = partition.rows.query(list(columns) or [self.default_column])
+        query = with_json_as_text(partition.rows.query(list(columns) or [self.default_column]))
         with acquire_reader(self.access, self.ids) as reader:
             frame, version = background_loop().run(
                 read_with_version(reader, query, self.version is not None)
