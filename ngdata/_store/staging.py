@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final
 
+import numpy as np
 import pyarrow as pa
 
 from ngdata._connections.write_connection import WriteConnection
@@ -63,7 +64,7 @@ async def stage(
         f'"{name}" {types[name].sql.rpartition("::")[2]}' for name in rows.column_names
     )
     await connection.execute(f"CREATE TABLE {STAGED} ({columns}, row int8) ON COMMIT DROP")
-    numbered = rows.append_column("row", pa.array(range(rows.num_rows), pa.int64()))
+    numbered = rows.append_column("row", pa.array(np.arange(rows.num_rows)))
     await copy_into(connection, STAGED, numbered, where=where, progress=False)
     # Parts are found by their numbers.  Without ANALYZE, the planner would guess how many rows there are.
     await connection.execute(f"CREATE INDEX ON {STAGED} (row); ANALYZE {STAGED}")

@@ -191,14 +191,25 @@ def _levels_of_rows(tokens: pd.DataFrame, level: int) -> np.ndarray:
     """Return the index of each row's level: that of its column, or the one for all."""
     if "level" not in tokens:
         return np.full(len(tokens), level)
-    levels = tokens["level"]
-    if isinstance(levels.dtype, np.dtype) and levels.dtype.kind in "iu":
-        indexes: np.ndarray = Integer(0, 7).check_column(levels, "level").to_numpy()
-        return indexes
-    return np.array(
-        [level_index(value, f"level in row {row}") for row, value in enumerate(levels.tolist())],
-        np.int64,
-    )
+    column = tokens["level"]
+    indexes: np.ndarray
+    if isinstance(column.dtype, np.dtype) and column.dtype.kind in "iu":
+        indexes = Integer(0, 7).check_column(column, "level", required=True).to_numpy()
+    else:
+        values = enumerate(column.tolist())
+        indexes = np.fromiter(
+            (level_index(value, f"level in row {row}") for row, value in values),
+            np.int64,
+            len(column),
+        )
+    # 0 is the default, so it need not be meant.
+    row = first_true(indexes != level) if level else None
+    if row is not None:
+        raise InvalidQueryError(
+            f"level is {LEVELS[level]}, but the frame's column level has {LEVELS[indexes[row]]} in row "
+            f"{row}; leave out one of them"
+        )
+    return indexes
 
 
 def _check_coords_column(values: pd.Series[Any]) -> np.ndarray:

@@ -93,6 +93,13 @@ REFUSED = {
         InvalidQueryError,
         "level in row 2 must be an integer from 0 to 7",
     ),
+    "two levels": (
+        lambda s: s.ng.tokens.bulk_update(
+            s.ng.tokens.find_in_region(*EVERYWHERE, level="motor"), level="social"
+        ),
+        InvalidQueryError,
+        "level is social, but the frame's column level has motor in row 0; leave out one of them",
+    ),
     "points and coords": (
         lambda s: s.ng.tokens.bulk_update(s.ng.tokens.get(s.tokens).assign(**PLACE)),
         InvalidQueryError,

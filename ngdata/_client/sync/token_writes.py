@@ -233,7 +233,8 @@ class TokenWrites(SyncWrapper[WritesT]):
             one of the latter resets to a new token's default, as None does in `update`; to leave a
             token unchanged, leave out its row.
         level : int or str
-            The level of ``x, y, z``; a column ``level`` has a level for each row instead.
+            The level of ``x, y, z``; a column ``level``, as regions have it, names a level for each
+            row instead.
         progress : bool, optional
             Whether to show a progress bar; by default, only if writing takes more than two seconds.
 
