@@ -255,7 +255,7 @@ class AsyncGraph(AsyncGraphWrites):
         --------
         >>> overview = await ang.graph.describe()
         >>> overview[["connection_type", "connections", "self_loops"]].values.tolist()
-        [['chemical', 5043, 37], ['electrical', 763, 8]]
+        [['chemical', 3638, 34], ['electrical', 2168, 13], ['parent', 13567, 0]]
         """
         return await self._reader.frame(overview.connections(), cache, None)
 

@@ -125,11 +125,11 @@ class AsyncTokenLookups(AsyncTokenWrites):
 
         Examples
         --------
-        >>> cells = await ang.tokens.find(
-        ...     where={"cell_type": "AVA"}, columns=["token_type", "metadata.neuron"]
-        ... )
-        >>> cells.sort_values("metadata.neuron").values.tolist()
-        [['neuron', 'AVAL'], ['neuron', 'AVAR']]
+        >>> columns = ["token_type", "metadata.cell_type"]
+        >>> aval = {"neuron": "AVAL"}
+        >>> cell = await ang.tokens.find(where=aval, token_type="neuron", columns=columns)
+        >>> cell.values.tolist()
+        [['neuron', 'Layer 1 interneuron']]
         """
         tokens = TokenFilter(token_type, where, flags, min_weight)
         return await self._reader.frame(matching(tokens, columns, limit), cache, max_rows)

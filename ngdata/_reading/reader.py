@@ -15,6 +15,7 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from contextlib import aclosing
 from types import EllipsisType
 from typing import Any, Final, Literal, Protocol, TypeAlias, TypeVar, get_args
+from weakref import WeakKeyDictionary
 
 import adbc_driver_manager as adbc
 import pandas as pd
@@ -163,6 +164,8 @@ class DatabaseReader:
         self._database = database
         self.ids = ids
         self._sizes = RegionSizes()
+        # Why answers are empty that are kept; read once for all callers of an answer.
+        self._reasons: WeakKeyDictionary[Answer, list[str]] = WeakKeyDictionary()
         # Not before this time of the monotonic clock is another empty answer looked at.
         self._next_look = 0.0
 
@@ -187,18 +190,24 @@ class DatabaseReader:
             else:
                 frame = await in_daemon_thread(answer.frame)
         if query.asked is not None and not len(frame):
-            await self._warn_if_empty(query.asked, cache)
+            reasons = self._reasons.get(answer)
+            if reasons is None:
+                reasons = await self._why_empty(query.asked)
+            if reasons is not None:
+                self._reasons[answer] = reasons
+                _warn_of(reasons)
         place = level_and_unit(query, answer.unit)
         return described(frame, source, answer.version or None, started, place)
 
-    async def _warn_if_empty(
-        self, asked: Asked, cache: CacheMode | None, line: CallerLine | None = None
-    ) -> None:
-        """Warn of each cause of an empty answer that a second look at the store shows."""
+    async def _why_empty(self, asked: Asked) -> list[str] | None:
+        """Return each cause of an empty answer that a second look at the store shows.
+
+        Return None if the look failed or came too soon after a slow one: the answer is right without.
+        """
 
         async def read(query: Query) -> list[dict[str, Any]]:
-            answer, _ = await self._answer(query, cache, None)
-            rows: list[dict[str, Any]] = answer.table.to_pylist()
+            table, _, _ = await self._table(query)
+            rows: list[dict[str, Any]] = table.to_pylist()
             for row in rows:
                 if "token_types" in row:
                     row["token_types"] = json.loads(row["token_types"])
@@ -206,17 +215,15 @@ class DatabaseReader:
 
         started = time.monotonic()
         if started < self._next_look:
-            return
-        reasons = []
-        # The answer is right without it, whatever fails here.
+            return None
+        reasons = None
         with contextlib.suppress(Exception):
             async with asyncio.timeout(_LOOK_TIMEOUT):
                 reasons = await causes(asked, read)
         ended = time.monotonic()
         if ended - started > _QUICK_LOOK:
             self._next_look = ended + _PAUSE_PER_LOOK * (ended - started)
-        for reason in reasons:
-            warn_caller(f"the answer is empty: {reason}", EmptyResultWarning, line=line)
+        return reasons
 
     def check_size(self, count: int, max_rows: MaxRows) -> None:
         """Raise if an answer that is not made yet would have more rows than allowed."""
@@ -364,7 +371,12 @@ class DatabaseReader:
                         frame.attrs["ngdata"] = level_and_unit(query, unit)
                     yield frame
         if is_empty and query.asked is not None:
-            await self._warn_if_empty(query.asked, "off", line)
+            _warn_of(await self._why_empty(query.asked) or [], line)
+
+
+def _warn_of(reasons: list[str], line: CallerLine | None = None) -> None:
+    for reason in reasons:
+        warn_caller(f"the answer is empty: {reason}", EmptyResultWarning, line=line)
 
 
 def _too_large(count: int, max_rows: int, query: Query | None = None) -> ResultTooLarge:

@@ -17,7 +17,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 import ngdata
 import ngdata.binary
-from ngdata import binary, files, repositories
+from ngdata import binary, files, ids, repositories
 from ngdata.admin import examine
 from ngdata.binary import loading
 from ngdata.datasets import load_celegans, load_celegans_async
@@ -79,6 +79,7 @@ OWN = {
     "tokens.join": {"frame": lambda store: {"token_id": store.ids}},
     "tokens.update": {"weight": 2.0},
     "tokens.delete": {"ids": UNKNOWN},
+    "client.set_level": {"level": "abstract", "unit": "mm"},
     "tokens.bulk_create": {"frame": {"x": [1.0], "y": [1.0], "z": [1.0]}},
     "graph.bulk_create": {"frame": lambda s: {"source_id": s.ids[:1], "target_id": s.ids[1:2]}},
     "experience.bulk_create": {"frame": {"event_type": ["a"], "timestamp": [0]}},
@@ -89,7 +90,7 @@ OWN = {
 }
 # Further ones for the values of one argument.
 WITH = {("tokens.bulk_create", "coords"): {"frame": {"token_type": ["a"]}}}
-WRITES = ("create", "bulk", "update", "delete", "start", "end")
+WRITES = ("create", "bulk", "update", "delete", "set", "start", "end")
 
 
 def methods(classes):
@@ -299,7 +300,7 @@ def test_no_password_is_shown(server, argument, url):
 
 FUNCTIONS = {
     f"{module.__name__}.{name}": getattr(module, name)
-    for module in (binary, loading, files)
+    for module in (binary, files, ids, loading)
     for name in module.__all__
     if inspect.isfunction(getattr(module, name))
 } | {"examine": examine, "load_celegans": load_celegans, "load_celegans_async": load_celegans_async}
@@ -321,6 +322,7 @@ def test_functions(store, name):
         "frame": pd.DataFrame({"x": [1.0]}) if kind is None else FRAMES[kind],
         "layout": binary.TOKEN,
         "numbers": [1],
+        "values": [1],
         "ids": binary.token_ids([1]),
         "flags": 1,
         "path": "no such file",

@@ -24,6 +24,10 @@ from ngdata._reading.cache.codec import decode, encode
 KEY, SECRET, MAX_BYTES = "ngdata:1:0006:abc:question:version", b"secret", 1 << 20
 SAMPLES = {
     Kind.TEXT: [pa.array(["a", None, "ü\U0001f9e0", ""])],
+    Kind.TOKEN_ID: [pa.array(["a", None])],
+    Kind.OPTIONAL_TOKEN_ID: [pa.array(["a", None])],
+    Kind.TOKEN_NUMBER: [pa.array([0, 2**64 - 1], pa.uint64())],
+    Kind.OPTIONAL_TOKEN_NUMBER: [pa.array([None, 2**64 - 1], pa.uint64())],
     Kind.FLOAT: [pa.array([0.1, None, float("inf"), -0.0])],
     Kind.INTEGER: [pa.array([1, -2, 3], kind) for kind in (pa.int16(), pa.int32(), pa.int64())],
     Kind.OPTIONAL_INTEGER: [pa.array([1, None], pa.int32()), pa.array([None, 2**60], pa.int64())],

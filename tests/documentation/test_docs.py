@@ -40,6 +40,7 @@ PAGES = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").glob("*.md"))]
 # Examples here use await at the top level; the sync classes have the same ones without it.
 ASYNC_MODULES = {
     "ngdata._client.tokens",
+    "ngdata._client.token_lookups",
     "ngdata._client.token_writes",
     "ngdata._client.graph",
     "ngdata._client.graph_writes",
@@ -210,7 +211,13 @@ def test_sync_classes_are_up_to_date():
     written = generator.generate()
     assert {p.name for p in written} == {
         *("client.py", "connect.py", "tokens.py", "graph.py", "experience.py", "cache.py"),
-        *("recorder.py", "token_writes.py", "graph_writes.py", "experience_writes.py"),
+        *(
+            "recorder.py",
+            "token_writes.py",
+            "token_lookups.py",
+            "graph_writes.py",
+            "experience_writes.py",
+        ),
     }
     for file, text in written.items():
         assert file.read_text() == text, f"{file.name} is out of date; run scripts/generate_sync.py"

@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 import ngdata
-from ngdata._client import experience, graph, tokens
+from ngdata._client import experience, graph, token_lookups, tokens
 from ngdata.errors import InvalidQueryError
 
 COUNT = 100_000
@@ -255,5 +255,5 @@ def test_a_method_of_another_client(ng, url):
 
 def test_all_writes_of_a_client_can_be_refused():
     """`explain` refuses them in `Namespace._transaction`, so no method may go around it."""
-    for module in (tokens, graph, experience):
+    for module in (tokens, token_lookups, graph, experience):
         assert "_database.transaction" not in inspect.getsource(module)

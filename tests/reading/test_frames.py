@@ -396,6 +396,10 @@ def test_to_frame_by_kind(is_pandas_2, monkeypatch):
     table = pa.table(
         {
             "TEXT": ["a", None],
+            "TOKEN_ID": ["a", "b"],
+            "OPTIONAL_TOKEN_ID": ["a", None],
+            "TOKEN_NUMBER": pa.array([0, 2**64 - 1], pa.uint64()),
+            "OPTIONAL_TOKEN_NUMBER": pa.array([2**64 - 1, None], pa.uint64()),
             "FLOAT": [-0.0, None],
             "INTEGER": pa.array([1, 2], pa.int32()),
             "OPTIONAL_INTEGER": pa.array([2**63 - 1, None], pa.int64()),
@@ -410,6 +414,10 @@ def test_to_frame_by_kind(is_pandas_2, monkeypatch):
 
     assert [str(kind) for kind in frame.dtypes] == [
         "str",
+        "str",
+        "str",
+        "uint64",
+        "UInt64",
         "float64",
         "int32",
         "Int64",
@@ -422,6 +430,7 @@ def test_to_frame_by_kind(is_pandas_2, monkeypatch):
     row = frame.loc[0]
     assert np.signbit(row.FLOAT)
     assert row.OPTIONAL_INTEGER == 2**63 - 1
+    assert row.OPTIONAL_TOKEN_NUMBER == frame.TOKEN_NUMBER[1] == 2**64 - 1
     assert row.TIME.isoformat() == "0001-01-01T00:00:00+00:00"
     assert row.JSON == {"a": [1, 1.0, None]}
     assert [type(v) for v in row.JSON["a"]] == [int, float, type(None)]
@@ -429,7 +438,8 @@ def test_to_frame_by_kind(is_pandas_2, monkeypatch):
     assert row.COORDS[0].tolist() == [0, 8, 16]
     assert np.isnan(row.COORDS[7, 2])
     row = frame.loc[1]
-    assert pd.isna([row.TEXT, row.FLOAT, row.OPTIONAL_INTEGER, row.TIME]).all()
+    optional = [row.OPTIONAL_INTEGER, row.OPTIONAL_TOKEN_ID, row.OPTIONAL_TOKEN_NUMBER]
+    assert pd.isna([row.TEXT, row.FLOAT, *optional, row.TIME]).all()
     assert [row.JSON, row.BYTES, row.COORDS] == [None, None, None]
 
 

@@ -252,7 +252,7 @@ class Graph(GraphWrites[AsyncGraph]):
         --------
         >>> overview = ng.graph.describe()
         >>> overview[["connection_type", "connections", "self_loops"]].values.tolist()
-        [['chemical', 5043, 37], ['electrical', 763, 8]]
+        [['chemical', 3638, 34], ['electrical', 2168, 13], ['parent', 13567, 0]]
         """
         return self._loop.run(self._wrapped.describe(cache=cache))
 

@@ -124,11 +124,11 @@ class TokenLookups(TokenWrites[LookupsT]):
 
         Examples
         --------
-        >>> cells = ng.tokens.find(
-        ...     where={"cell_type": "AVA"}, columns=["token_type", "metadata.neuron"]
-        ... )
-        >>> cells.sort_values("metadata.neuron").values.tolist()
-        [['neuron', 'AVAL'], ['neuron', 'AVAR']]
+        >>> columns = ["token_type", "metadata.cell_type"]
+        >>> aval = {"neuron": "AVAL"}
+        >>> cell = ng.tokens.find(where=aval, token_type="neuron", columns=columns)
+        >>> cell.values.tolist()
+        [['neuron', 'Layer 1 interneuron']]
         """
         return self._loop.run(
             self._wrapped.find(
