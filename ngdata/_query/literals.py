@@ -53,8 +53,9 @@ def text(value: str) -> str:
 
 def identifier(name: str) -> str:
     """Write the name of a column, cut to what PostgreSQL keeps of it."""
-    kept = name.encode()[:_MAX_IDENTIFIER].decode(errors="ignore")
-    return '"' + kept.replace('"', '""') + '"'
+    if 4 * len(name) > _MAX_IDENTIFIER:
+        name = name.encode()[:_MAX_IDENTIFIER].decode(errors="ignore")
+    return '"' + name.replace('"', '""') + '"'
 
 
 def jsonb(value: str) -> str:

@@ -77,7 +77,8 @@ def in_order(frame):
     return frame.sort_values(ids, ignore_index=True) if ids else frame
 
 
-@pytest.mark.parametrize("name", READS)
+# `join` keeps the caller's own column of ids as it is.
+@pytest.mark.parametrize("name", [name for name in READS if name != "tokens.join"])
 def test_both_forms_of_each_read(clients, name):
     text, number, other = clients
     expected = READS[name](text, NUMBERS.tolist())
