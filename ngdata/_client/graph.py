@@ -428,7 +428,7 @@ class AsyncGraph(AsyncGraphWrites):
         >>> around
         <Subgraph of 5 tokens and 7 connections>
         >>> await ang.graph.subgraph(near.token_id[0], depth=None, connection_type="electrical")
-        <Subgraph of 298 tokens and 2168 connections>
+        <Subgraph of 294 tokens and 2,166 connections>
         """
         query = neighbors.subgraph(
             self._ids.unique_ids(ids), depth, direction, connection_type, min_weight

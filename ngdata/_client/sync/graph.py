@@ -418,7 +418,7 @@ class Graph(GraphWrites[AsyncGraph]):
         >>> around
         <Subgraph of 5 tokens and 7 connections>
         >>> ng.graph.subgraph(near.token_id[0], depth=None, connection_type="electrical")
-        <Subgraph of 298 tokens and 2168 connections>
+        <Subgraph of 294 tokens and 2,166 connections>
         """
         return self._loop.run(
             self._wrapped.subgraph(
