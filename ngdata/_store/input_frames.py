@@ -5,6 +5,7 @@ The values in a column are checked by `ngdata._store.fields`.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Container, Iterable, Mapping, Sequence, Set
 from typing import Any, Final, Literal, TypeAlias
 
@@ -17,7 +18,7 @@ from ngdata._arguments.suggestions import did_you_mean
 from ngdata._store.extra_columns import PREFIX, into_metadata
 from ngdata.errors import InvalidQueryError
 
-__all__ = ["EXTRA_MODES", "Extra", "Frame", "as_dataframe", "to_dataframe"]
+__all__ = ["EXTRA_MODES", "Extra", "Frame", "as_dataframe", "to_dataframe", "with_points"]
 
 Frame: TypeAlias = "pd.DataFrame | Mapping[str, Any] | Any"
 """What bulk writes accept: a DataFrame, a mapping of columns, an Arrow or a Polars table."""
@@ -83,6 +84,53 @@ def to_dataframe(frame: Frame) -> pd.DataFrame:
         return _dataframe(frame)
     except Exception as error:
         raise _unreadable(frame, error) from None
+
+
+def with_points(frame: Frame) -> Frame:
+    """Return a GeoDataFrame with its geometry as columns x, y and z; any other frame as it is.
+
+    Coordinates are taken as they are, whatever the reference system.
+
+    Raises
+    ------
+    InvalidQueryError
+        A geometry that is not a point with x, y and z, with its row; or other columns x, y or z.
+    """
+    # Where GeoPandas is not loaded, no frame is one of its own.
+    kind = getattr(sys.modules.get("geopandas"), "GeoDataFrame", ())
+    try:
+        is_geographic = isinstance(frame, kind) and frame.active_geometry_name is not None
+        return _points_as_columns(frame) if is_geographic else frame
+    except Exception as error:
+        raise _unreadable(frame, error) from None
+
+
+def _points_as_columns(frame: Any) -> pd.DataFrame:
+    geometry, name = frame.geometry, frame.active_geometry_name
+    is_point = ((geometry.geom_type == "Point") & ~geometry.is_empty).to_numpy()
+    if not is_point.all():
+        row = int(is_point.argmin())
+        shape = "empty" if geometry.geom_type.isna().iloc[row] else geometry.geom_type.iloc[row]
+        raise InvalidQueryError(
+            f"{name} in row {row} must be a point, but is {shape}; drop the row, or pass for instance "
+            "frame.set_geometry(frame.centroid)"
+        )
+    points = {"x": geometry.x.to_numpy(), "y": geometry.y.to_numpy()}
+    has_z = geometry.has_z.to_numpy()
+    if has_z.all():
+        points["z"] = geometry.z.to_numpy()
+    elif "z" not in frame:
+        raise InvalidQueryError(
+            f"{name} in row {int(has_z.argmin())} has no z; add a column z to the frame, such as "
+            "frame.assign(z=0.0)"
+        )
+    for axis, values in points.items():
+        if axis in frame and not np.array_equal(frame[axis].to_numpy(), values):
+            raise InvalidQueryError(
+                f"{axis} is a column of the frame and differs from {name}; drop one of them: "
+                f"frame.drop(columns=['x', 'y', 'z']) keeps {name}"
+            )
+    return pd.DataFrame(frame.drop(columns=name)).assign(**points)
 
 
 def _unreadable(frame: Frame, error: Exception) -> Exception:

@@ -18,7 +18,7 @@ from ngdata._query.boxes import MAX_COORDINATE, SPATIAL_INDEX, Box, as_point, un
 from ngdata._query.filters import where_clause
 from ngdata._store.changes import Assignment, FrameChanges, assignments, frame_changes
 from ngdata._store.fields import TOKENS
-from ngdata._store.input_frames import Extra, Frame, as_dataframe, to_dataframe
+from ngdata._store.input_frames import Extra, Frame, as_dataframe, to_dataframe, with_points
 from ngdata._store.value_types import Integer, Number, first_true, invalid_value
 from ngdata.errors import IntegrityError, InvalidQueryError
 
@@ -71,7 +71,7 @@ def check_frame(
             tokens = pd.DataFrame(index=range(len(coords) if coords.ndim else 0))
         points = check_coords(coords, len(tokens))
     else:
-        frame = to_dataframe(frame)
+        frame = to_dataframe(with_points(frame))
         if "coords" in frame.columns:
             optional = (*TOKENS.optional, "coords")
             ignored = _DERIVED | {"level"}
@@ -159,7 +159,7 @@ def check_changes(frame: Frame, level: Any, ids: IdSpace = UUIDS) -> FrameChange
     """
     attributes = [name for name in TOKENS.optional if name != TOKENS.key]
     optional = (*attributes, *_AXES, "level", "coords")
-    tokens = as_dataframe(frame, (TOKENS.key,), optional, _DERIVED)
+    tokens = as_dataframe(with_points(frame), (TOKENS.key,), optional, _DERIVED)
     columns = TOKENS.check_changes(tokens, ids)
     given_level = level_index(level)
     axes = [axis for axis in _AXES if axis in tokens]

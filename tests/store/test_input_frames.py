@@ -3,6 +3,7 @@
 from collections import OrderedDict
 from collections.abc import Mapping
 
+import geopandas
 import numpy as np
 import pandas as pd
 import polars as pl
@@ -224,3 +225,43 @@ def test_a_frame_is_not_changed():
     columns = as_dataframe(frame, [*"xyz"], ["token_id"])
     columns["x"] = 9.0
     pd.testing.assert_frame_equal(frame, before)
+
+
+# --- a GeoDataFrame --------------------------------------------------------------------------------
+
+
+def geographic(frame, name="geometry"):
+    points = geopandas.points_from_xy(frame.x, frame.y, frame.z)
+    return geopandas.GeoDataFrame(frame.assign(**{name: points}), geometry=name)
+
+
+@pytest.mark.parametrize("name", ["geometry", "place"])
+def test_a_geodataframe_has_its_points_in_its_geometry(name):
+    frame = geographic(FRAME.set_axis(list("abc")), name)
+    for written in (
+        tokens.check_frame(frame.drop(columns=["x", "y", "z"]), 6, None),
+        tokens.check_frame(frame, 6, None),
+    ):
+        assert [point[6] for point in written["coord_x"].to_pylist()] == POINTS["x"]
+    changes = tokens.check_changes(frame.assign(token_id=IDS), 0)
+    assert changes.rows["x"].to_pylist() == POINTS["x"]
+    flat = geopandas.GeoDataFrame(
+        {"z": [7, 8.0]}, geometry=geopandas.points_from_xy([1, 2], [3, 4])
+    )
+    assert [p[0] for p in tokens.check_frame(flat, 0, None)["coord_z"].to_pylist()] == [7, 8]
+
+
+def test_a_geometry_that_is_no_point_is_refused():
+    frame = geographic(FRAME)
+    bare = frame.drop(columns=["x", "y", "z"])
+    area = bare.set_geometry(bare.buffer([0.1, 0, 0]).where([True, False, False], bare.geometry))
+    empty = bare.set_geometry(bare.geometry.where([True, True, False]))
+    flat = geopandas.GeoDataFrame(geometry=geopandas.points_from_xy([1, 2], [3, 4]))
+    for problem, bad in {
+        "geometry in row 0 must be a point, but is Polygon": area,
+        "geometry in row 2 must be a point, but is empty": empty,
+        r"geometry in row 0 has no z; .*assign\(z=": flat,
+        "y is a column of the frame and differs from geometry": frame.assign(y=5.0),
+    }.items():
+        with pytest.raises(InvalidQueryError, match=problem):
+            tokens.check_frame(bad, 0, None)
