@@ -277,13 +277,16 @@ class ArrowSession:
         with self.query(statement, copy=copy) as cursor:
             reader = cursor.reader
             for batch in reader:
-                if batch.num_rows:
-                    batches.append(batch if unpack is None else unpack(batch))
-                    rows += batch.num_rows
-                if max_rows is not None and rows > max_rows:
+                try:
+                    if batch.num_rows:
+                        batches.append(batch if unpack is None else unpack(batch))
+                        rows += batch.num_rows
+                    if max_rows is not None and rows > max_rows:
+                        raise TooManyRows(max_rows, rows)
+                except BaseException:
                     # Otherwise, closing the cursor would read the rest.
                     self.cancel()
-                    raise TooManyRows(max_rows, rows)
+                    raise
             if not batches:
                 empty = pa.RecordBatch.from_pylist([], reader.schema)
                 batches.append(empty if unpack is None else unpack(empty))
