@@ -26,7 +26,7 @@ from ngdata._arguments.integer_ids import (
     whole_number,
 )
 from ngdata._arguments.numbers import is_number
-from ngdata._arguments.shown import guarded
+from ngdata._arguments.shown import guarded, shown
 from ngdata.errors import ConfigError, IntegrityError, NGDataError, NotFoundError
 
 __all__ = ["UUIDS", "IdSpace", "TokenId", "TokenIds", "foreign_id"]
@@ -154,6 +154,8 @@ class IdSpace:
     def renamed(self, error: E) -> E:
         """Return an error about ids of the store, in which token ids are what goes out.
 
+        To a client of UUIDs, it also names the integer of the first missing id.
+
         Examples
         --------
         >>> from ngdata._arguments.id_space import IdSpace
@@ -162,19 +164,28 @@ class IdSpace:
         >>> space.renamed(NotFoundError.of("token", space.canonical_ids(7))).missing
         (7,)
         """
-        if not self.as_integers:
-            return error
         if isinstance(error, NotFoundError):
-            if error.noun == "token":
+            if error.noun == "token" and not self.as_integers:
+                self._add_integer(error)
+            elif error.noun == "token":
                 missing = self.outgoing(map(str, error.missing))
                 error.args = NotFoundError.of("token", missing).args
                 error.missing = tuple(missing)
-        elif error.args:
+        elif self.as_integers and error.args:
             text = _NAMED_TOKEN.sub(
                 lambda match: f"{match[1]}{self.outgoing([match[2]])[0]}", str(error.args[0])
             )
             error.args = (text, *error.args[1:])
         return error
+
+    def _add_integer(self, error: NotFoundError) -> None:
+        """Add the integer of the first missing id, if it is of one: the caller may have passed that."""
+        first = IdSpace(self.name, as_integers=True).outgoing(map(str, error.missing[:1]))
+        if first and type(first[0]) is int:
+            error.args = (
+                f"{error}; the first is the integer {first[0]} of the id space {shown(self.name)}, "
+                "the id_space of connect",
+            )
 
     @contextmanager
     def renaming(self) -> Iterator[None]:

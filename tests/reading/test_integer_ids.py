@@ -225,6 +225,16 @@ def test_bad_ids_are_refused_with_their_row(clients, values):
             ng.graph.bulk_create({"source_id": values, "target_id": [7, 7]})
 
 
+def test_a_client_of_uuids_names_the_integer_too(clients):
+    text, _, _ = clients
+    with pytest.raises(
+        NotFoundError, match=r"the first is the integer 8 of the id space 'flywire'"
+    ):
+        text.tokens.get([8])
+    with pytest.raises(InvalidQueryError, match="not '8'; pass the integer itself"):
+        text.tokens.get("8")
+
+
 def test_a_store_of_both_kinds(database_url):
     numbers = integers(database_url)
     with ngdata.connect(database_url, id_space=SPACE) as ng, numbers:
