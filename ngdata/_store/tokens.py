@@ -41,7 +41,7 @@ _ROWS_WRITTEN_PER_COPY: Final = 450_000
 _AXES: Final = ("x", "y", "z")
 
 # What frames of tokens have beside the columns that can be changed.
-_DERIVED: Final = frozenset({"distance", "depth"})
+_DERIVED: Final = frozenset({"distance", "depth", "created_at", "updated_at"})
 
 # How rows of a frame with one point each are assigned: to the elements of their level.
 _POINT_TYPES: Final = {axis: Number() for axis in _AXES} | {"level": Integer(0, 7, "int4")}
