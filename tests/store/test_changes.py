@@ -279,6 +279,8 @@ def test_a_frame_that_a_read_returned_is_written_back(store, database_url):
     assert ng.tokens.bulk_update(region.assign(x=region.x * 2, weight=3.0)) == 3
     again = ng.tokens.find_in_region(*EVERYWHERE, level="motor").set_index("token_id")
     assert again.x.loc[region.token_id].tolist() == (region.x * 2).tolist()
+    times = ng.tokens.get(store.tokens, columns=["token_id", "created_at", "updated_at", "weight"])
+    assert ng.tokens.bulk_update(times) == 3
     whole = ng.tokens.get(store.tokens, columns=["token_id", "coords", "metadata", "flags"])
     whole["metadata"] = [{"name": "AVA"}, None, {"name": "AVB"}]
     assert ng.tokens.bulk_update(whole) == 3
