@@ -32,7 +32,10 @@ SPACE: Final = "benchmark"
 TEXT: Final = "text"
 INTEGER: Final = "integer"
 
-_COLUMNS: Final = {"all columns": None, "`token_id, x, y, z`": ["token_id", "x", "y", "z"]}
+_ALL: Final = "all columns"
+_COLUMNS: Final = {_ALL: None, "`token_id, x, y, z`": ["token_id", "x", "y", "z"]}
+_FROM_REDIS: Final = "all columns, from Redis"
+_CONNECTIONS: Final = "connections, all"
 _DATABASE: Final = "integer_ids"
 _PART: Final = 100_000
 
@@ -66,7 +69,7 @@ class Result:
 
 
 def filled(url: str, tokens: int) -> str:
-    """Create a database with a store of integer ids, and return its URL."""
+    """Create a database with tokens of integer ids and a third as many connections; return its URL."""
     store_url = store.new_database(url, f"{_DATABASE}_{tokens}")
     random = np.random.default_rng(0)
     with ngdata.connect(store_url, ids="integer", id_space=SPACE) as ng:
@@ -78,26 +81,42 @@ def filled(url: str, tokens: int) -> str:
             frame["token_id"] = random.integers(2**59, 2**60, count, dtype=np.uint64)
             frame["token_type"] = random.choice(["neuron", "muscle", "sensor"], count)
             ng.tokens.bulk_create(frame, progress=False)
+            ends = random.choice(frame.token_id.to_numpy(), (2, count // 3))
+            ng.graph.bulk_create({"source_id": ends[0], "target_id": ends[1]}, progress=False)
     return store_url
 
 
-def measured(url: str, rows: int, tokens: int, turns: int) -> dict[str, Result]:
-    """Read a region in both forms, with the cache off, and check that the answers are the same."""
+def measured(url: str, redis_url: str, rows: int, tokens: int, turns: int) -> dict[str, Result]:
+    """Read a region in both forms, without the cache and from Redis; the answers must be the same."""
     corners = store.box(rows, tokens)
-    results = {name: Result() for name in _COLUMNS}
+    results = {name: Result() for name in (*_COLUMNS, _FROM_REDIS, _CONNECTIONS)}
     with ExitStack() as stack:
+        settings = {TEXT: {}, INTEGER: {"ids": "integer", "id_space": SPACE}}
         clients = {
-            TEXT: stack.enter_context(ngdata.connect(url, cache="off")),
-            INTEGER: stack.enter_context(
-                ngdata.connect(url, cache="off", ids="integer", id_space=SPACE)
-            ),
+            form: stack.enter_context(ngdata.connect(url, redis_url=redis_url, **options))
+            for form, options in settings.items()
         }
         backends = _Backends(stack.enter_context(adbc.connect(url)))
-        for name, columns in _COLUMNS.items():
-            frames = {
-                form: client.tokens.find_in_region(*corners, columns=columns)
-                for form, client in clients.items()
-            }
+
+        def read(form: str, name: str) -> pd.DataFrame:
+            reader = clients[form]._wrapped._reader
+            reader.memory.clear()
+            if name == _CONNECTIONS:
+                return clients[form].graph.connections(cache="off")
+            return clients[form].tokens.find_in_region(
+                *corners,
+                columns=_COLUMNS.get(name),
+                cache="strict" if name == _FROM_REDIS else "off",
+            )
+
+        for client in clients.values():
+            client.tokens.find_in_region(*corners)
+            client._loop.run(client._wrapped._reader.flush())
+        for name in results:
+            frames = {form: read(form, name) for form in clients}
+            if name == _FROM_REDIS:
+                sources = {frame.attrs["ngdata"]["source"] for frame in frames.values()}
+                assert sources == {"redis"}
             _check_equal(frames[TEXT], frames[INTEGER])
             result = results[name]
             result.rows = len(frames[TEXT])
@@ -109,7 +128,7 @@ def measured(url: str, rows: int, tokens: int, turns: int) -> dict[str, Result]:
                 # Each form goes first in half of the turns.
                 for form in (TEXT, INTEGER)[:: 1 if turn % 2 else -1]:
                     began, server = time.process_time(), backends.seconds()
-                    frame = clients[form].tokens.find_in_region(*corners, columns=columns)
+                    frame = read(form, name)
                     result.seconds[form].append(
                         (time.process_time() - began, backends.seconds() - server)
                     )
@@ -135,10 +154,11 @@ class _Backends:
 
 
 def _check_equal(texts: pd.DataFrame, integers: pd.DataFrame) -> None:
-    integers = integers.assign(token_id=from_integers(integers.token_id, SPACE))
+    names = [name for name in integers if integers[name].dtype == np.uint64]
+    integers = integers.assign(**{name: from_integers(integers[name], SPACE) for name in names})
+    key = texts.columns[0]
     pd.testing.assert_frame_equal(
-        texts.sort_values("token_id", ignore_index=True),
-        integers.sort_values("token_id", ignore_index=True),
+        texts.sort_values(key, ignore_index=True), integers.sort_values(key, ignore_index=True)
     )
 
 
@@ -164,7 +184,7 @@ def conversions(count: int, turns: int) -> dict[str, float]:
 def tables(results: dict[str, Result], converted: dict[str, float], count: int) -> str:
     """Return the results as Markdown."""
     lines = [
-        "| region | rows | ids | client ms | server ms | times text | bytes a row | times text |",
+        "| read | rows | ids | client ms | server ms | times text | bytes a row | times text |",
         "|---|---:|---|---:|---:|---:|---:|---:|",
     ]
     for name, result in results.items():
@@ -187,7 +207,7 @@ def main(tokens: int = 300_000, home: str | None = None) -> str:
     rows = min(100_000, tokens)
     with store.server(home) as addresses:
         url = filled(addresses.database_url, tokens)
-        results = measured(url, rows, tokens, turns=21)
+        results = measured(url, addresses.redis_url, rows, tokens, turns=21)
     text = tables(results, conversions(1_000_000, turns=9), 1_000_000)
     print(text)
     return text

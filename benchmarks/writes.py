@@ -297,6 +297,34 @@ class Benchmark:
         measured.seconds = {name: measured.seconds[name] for name in ways}
         return measured
 
+    async def measure_moves(self, rows: int, turns: int) -> Measured:
+        """Move tokens by one UPDATE from a table that holds their places already, and by ngdata."""
+        measured = Measured("tokens moved, 1 level", rows)
+        for turn in range(turns):
+            places = pd.DataFrame(self._random.uniform(0, 1000, (rows, 3)), columns=list("xyz"))
+            frame = places.assign(token_id=self._ids.sample(rows, random_state=turn).array)
+            await self._connection.execute(
+                "CREATE TEMP TABLE places (x float8, y float8, z float8, id text)"
+            )
+            await self._connection.copy_records_to_table(
+                "places", records=frame.itertuples(index=False, name=None)
+            )
+            ways: dict[str, Way] = {
+                "UPDATE from a table": lambda: self._connection.execute(
+                    "UPDATE tokens.tokens AS t SET coord_x[1] = p.x, coord_y[1] = p.y,"
+                    " coord_z[1] = p.z FROM places AS p WHERE t.id = p.id::uuid"
+                ),
+                # Elsewhere, for the same places would change nothing in the index.
+                "ngdata": lambda frame=frame: self._client.tokens.bulk_update(
+                    frame.assign(x=frame.x + 1), progress=False
+                ),
+            }
+            for name in list(ways) if turn % 2 else list(ways)[::-1]:
+                await measured.take(name, ways[name], self._connection)
+            await self._connection.execute("DROP TABLE places")
+        measured.seconds = {name: measured.seconds[name] for name in ways}
+        return measured
+
     async def _written(self, since: dt.datetime, *, entities: bool) -> tuple[Any, ...]:
         """Return a checksum of the rows written since a time, without their new ids."""
         if entities:
@@ -371,6 +399,7 @@ async def run(url: str, store: int, rows: int, turns: int) -> list[Measured]:
                     "connections", rows, turns, lambda: benchmark.connection_ways(rows)
                 ),
                 await benchmark.measure("events", rows, turns, lambda: benchmark.event_ways(rows)),
+                await benchmark.measure_moves(rows, turns),
             ]
             assert await benchmark.derived() == 0
             return results

@@ -44,10 +44,12 @@ from ngdata._arguments.integer_ids import (
     as_numbers,
     is_missing,
     not_a_number,
+    not_an_id,
     numbers_of_uuids,
     uuid_bytes,
+    whole_number,
 )
-from ngdata._arguments.numbers import as_integer, is_number
+from ngdata._arguments.numbers import is_number
 from ngdata._arguments.shown import guarded
 from ngdata._arguments.texts import as_text
 from ngdata.errors import InvalidQueryError
@@ -91,8 +93,10 @@ def from_integers(values: Any, space: str = "") -> str | pd.Series[str]:
     ['ddd9c407-67f9-8000-8000-000000000007', nan]
     """
     name = as_text(space, "space")
-    if as_integer(values) is not None or is_number(values):
-        return IdSpace(name).canonical_id(values, "values")
+    if is_number(values):
+        if whole_number(values) is None:
+            raise not_an_id(values, "values", "", "an integer")
+        return IdSpace(name).canonical_id(values)
     numbers, missing = as_numbers(values, "values")
     texts = id_text(uuid_bytes(numbers, name))
     if missing is not None:
@@ -122,7 +126,7 @@ def to_integers(ids: Any, space: str = "") -> int | pd.Series[int]:
     Raises
     ------
     InvalidQueryError
-        An id that is no integer of this space; the error names it and its position.
+        An id that is not an integer of this space; the error names it and its position.
 
     Examples
     --------

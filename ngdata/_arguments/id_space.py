@@ -17,16 +17,17 @@ import pyarrow as pa
 from ngdata._arguments import ids
 from ngdata._arguments.ids import Id, Ids, id_bytes, id_text, uuid_text
 from ngdata._arguments.integer_ids import (
-    FLOAT_HINT,
+    float_to_name,
     integer_column,
     not_a_number,
+    not_an_id,
     numbers_of_uuids,
     uuid_bytes,
     whole_number,
 )
-from ngdata._arguments.numbers import as_integer, is_number
+from ngdata._arguments.numbers import is_number
 from ngdata._arguments.shown import guarded, shown
-from ngdata.errors import ConfigError, IntegrityError, InvalidQueryError, NGDataError, NotFoundError
+from ngdata.errors import ConfigError, IntegrityError, NGDataError, NotFoundError
 
 __all__ = ["UUIDS", "IdSpace", "TokenId", "TokenIds", "foreign_id"]
 
@@ -98,7 +99,7 @@ class IdSpace:
     def outgoing(self, ids: Iterable[str]) -> list[Any]:
         """Return token ids, canonical text, in the form in which they go out.
 
-        An id that is no integer of the space stays text.
+        An id that is not an integer of the space stays text.
 
         Examples
         --------
@@ -127,7 +128,7 @@ class IdSpace:
         Raises
         ------
         ConfigError
-            An id that is no integer of the space.
+            An id that is not an integer of the space.
 
         Examples
         --------
@@ -153,6 +154,8 @@ class IdSpace:
     def renamed(self, error: E) -> E:
         """Return an error about ids of the store, in which token ids are what goes out.
 
+        To a client of UUIDs, it also names the integer of the first missing id.
+
         Examples
         --------
         >>> from ngdata._arguments.id_space import IdSpace
@@ -161,19 +164,28 @@ class IdSpace:
         >>> space.renamed(NotFoundError.of("token", space.canonical_ids(7))).missing
         (7,)
         """
-        if not self.as_integers:
-            return error
         if isinstance(error, NotFoundError):
-            if error.noun == "token":
+            if error.noun == "token" and not self.as_integers:
+                self._add_integer(error)
+            elif error.noun == "token":
                 missing = self.outgoing(map(str, error.missing))
                 error.args = NotFoundError.of("token", missing).args
                 error.missing = tuple(missing)
-        elif error.args:
+        elif self.as_integers and error.args:
             text = _NAMED_TOKEN.sub(
                 lambda match: f"{match[1]}{self.outgoing([match[2]])[0]}", str(error.args[0])
             )
             error.args = (text, *error.args[1:])
         return error
+
+    def _add_integer(self, error: NotFoundError) -> None:
+        """Add the integer of the first missing id, if it is of one: the caller may have passed that."""
+        first = IdSpace(self.name, as_integers=True).outgoing(map(str, error.missing[:1]))
+        if first and type(first[0]) is int:
+            error.args = (
+                f"{error}; the first is the integer {first[0]} of the id space {shown(self.name)}, "
+                "the id_space of connect",
+            )
 
     @contextmanager
     def renaming(self) -> Iterator[None]:
@@ -190,7 +202,7 @@ UUIDS: Final = IdSpace()
 
 
 def foreign_id(text: str, space: str) -> ConfigError:
-    """Return the error for a token in an answer whose id is no integer of the client's space."""
+    """Return the error for a token in an answer whose id is not an integer of the client's space."""
     return ConfigError(
         f"the answer has the token {not_a_number(text, space)}; read it with a client of "
         'ids="uuid", the default of connect'
@@ -206,16 +218,16 @@ def _canonical_id(value: Any, name: str, place: str, space: str) -> str:
     if number is not None:
         raw = uuid_bytes(np.array([number], np.uint64), space)
         return str(uuid.UUID(bytes=raw.tobytes()))
-    hint = FLOAT_HINT if is_number(value) and as_integer(value) is None else ""
-    raise InvalidQueryError(
-        f"{name}{place} must be a UUID, or an integer from 0 to 2**64 - 1, not {shown(value)}{hint}"
-    )
+    raise not_an_id(value, name, place, "a UUID, or an integer")
 
 
 @guarded
 def _canonical_ids(values: Any, name: str, space: IdSpace) -> list[str]:
     if is_number(values):
         return [space.canonical_id(values, name)]
+    position = float_to_name(values)
+    if position is not None:
+        space.canonical_id(list(values)[position], name, f"[{position}]")  # raises
     numbers, are_missing = integer_column(values) or (None, None)
     if numbers is None or are_missing is not None:
         return ids.canonical_ids(values, name, space.canonical_id)

@@ -221,6 +221,7 @@ def id_bytes(texts: pa.Array | pa.ChunkedArray) -> np.ndarray | None:
 
     Examples
     --------
+    >>> import pyarrow as pa
     >>> from ngdata._arguments.ids import id_bytes
     >>> id_bytes(pa.array(["00010203-0405-0607-0809-0a0b0c0d0e0f"])).tolist()[0][:4]
     [0, 1, 2, 3]

@@ -5,24 +5,25 @@ from __future__ import annotations
 import functools
 import hashlib
 import uuid
-from collections.abc import Iterable, Sequence, Sized
+from collections.abc import Iterable
 from typing import Any, Final
 
 import numpy as np
 import pandas as pd
 import pyarrow as pa
 
-from ngdata._arguments.numbers import as_float, as_integer, is_number
+from ngdata._arguments.numbers import as_integer, is_number
 from ngdata._arguments.shown import guarded, shown
 from ngdata.errors import InvalidQueryError
 
 __all__ = [
-    "FLOAT_HINT",
     "MAX_NUMBER",
     "as_numbers",
+    "float_to_name",
     "integer_column",
     "is_missing",
     "not_a_number",
+    "not_an_id",
     "numbers_of_uuids",
     "uuid_bytes",
     "whole_number",
@@ -30,11 +31,10 @@ __all__ = [
 
 MAX_NUMBER: Final = 2**64 - 1
 
-FLOAT_HINT: Final = (
+_FLOAT_HINT: Final = (
     "; floats hold integers exactly only up to 2**53, so read the ids as integers (in pandas int64, or "
     "Int64 where some are missing)"
 )
-"""The end of an error for a float."""
 
 _LOW_BITS: Final = 62  # bits of the number after the variant
 _LOW_MASK: Final = np.uint64((1 << _LOW_BITS) - 1)
@@ -73,12 +73,12 @@ def numbers_of_uuids(raw: np.ndarray, space: str) -> tuple[np.ndarray, np.ndarra
 
 
 def not_a_number(text: str, space: str) -> str:
-    """Return the words of an error for a UUID that is no number of a space."""
+    """Return the words of an error for a UUID that is not a number of a space."""
     value = uuid.UUID(text)
     # All numbers of a space have the same first half, but for the two highest bits of the number.
     is_like_one = value.version == 8 and value.bytes[6] == 0x80 and value.bytes[7] <= 3
     hint = ", but perhaps of another id space" if is_like_one else ""
-    return f"{text}, which is no integer of the id space {space!r}{hint}"
+    return f"{text}, which is not an integer of the id space {shown(space)}{hint}"
 
 
 def whole_number(value: Any) -> int | None:
@@ -94,7 +94,7 @@ def as_numbers(values: Any, name: str) -> tuple[np.ndarray, np.ndarray | None]:
     Raises
     ------
     InvalidQueryError
-        The first value that is no integer from 0 to 2**64 - 1, with its position.
+        The first value that is not an integer from 0 to 2**64 - 1, with its position.
     """
     column = integer_column(values)
     if column is not None:
@@ -103,6 +103,9 @@ def as_numbers(values: Any, name: str) -> tuple[np.ndarray, np.ndarray | None]:
         raise InvalidQueryError(
             f"{name} must be an integer or a sequence of integers, not {shown(values)}"
         )
+    position = float_to_name(values)
+    if position is not None:
+        raise not_an_id(list(values)[position], name, f"[{position}]", "an integer")
     items: Any = values.to_pylist() if hasattr(values, "to_pylist") else values
     numbers: list[int] = []
     missing: list[bool] = []
@@ -111,8 +114,7 @@ def as_numbers(values: Any, name: str) -> tuple[np.ndarray, np.ndarray | None]:
         missing.append(is_missing(item))
         number = 0 if missing[-1] else whole_number(item)
         if number is None:
-            rest = list(items)[position:] if isinstance(items, Sized) else [item]
-            raise _not_an_integer(rest, position, name)
+            raise not_an_id(item, name, f"[{position}]", "an integer")
         numbers.append(number)
     are_missing = np.array(missing, np.bool_)
     return np.array(numbers, np.uint64), are_missing if are_missing.any() else None
@@ -163,16 +165,29 @@ def is_missing(value: Any) -> bool:
     return isinstance(value, float) and value != value
 
 
-def _not_an_integer(items: Sequence[Any], position: int, name: str) -> InvalidQueryError:
-    """Return the error for the first bad value, at `position`; of floats, for one that is none."""
-    bad, hint = items[0], ""
-    if as_integer(bad) is None and is_number(bad):
-        hint = FLOAT_HINT
-        for later, item in enumerate(items):
-            number = as_float(item)
-            if number is not None and (abs(number) > 2**53 or number % 1):
-                bad, position = item, position + later
-                break
+def float_to_name(values: Any) -> int | None:
+    """Return the position of the float in a column of floats that an error should name.
+
+    It is the first that is not an integer exactly, or else the first that is not missing.  Return
+    None for other columns, and for one in which all are missing.
+    """
+    dtype: Any = getattr(values, "dtype", None)
+    if dtype is None or not pd.api.types.is_float_dtype(dtype) or np.ndim(values) != 1:
+        return None
+    floats = pd.Series(values).to_numpy(np.float64, na_value=np.nan)
+    with np.errstate(invalid="ignore"):
+        are_inexact = (np.abs(floats) > 2**53) | (floats % 1 > 0)
+    for candidates in (are_inexact, ~np.isnan(floats)):
+        if candidates.any():
+            return int(candidates.argmax())
+    return None
+
+
+def not_an_id(value: Any, name: str, place: str, wanted: str) -> InvalidQueryError:
+    """Return the error for a value that is not `wanted`: an integer, or that or something else."""
+    hint = _FLOAT_HINT if is_number(value) and as_integer(value) is None else ""
+    if isinstance(value, str) and value.isdecimal():
+        hint = "; pass the integer itself, not its text"
     return InvalidQueryError(
-        f"{name}[{position}] must be an integer from 0 to 2**64 - 1, not {shown(bad)}{hint}"
+        f"{name}{place} must be {wanted} from 0 to 2**64 - 1, not {shown(value)}{hint}"
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import AsyncExitStack
 from types import EllipsisType, TracebackType
 from typing import Any, Self
@@ -27,8 +27,9 @@ from ngdata._connections.opening import open_database
 from ngdata._connections.process_bound import ProcessBound
 from ngdata._connections.threads import in_daemon_thread
 from ngdata._local.fallback import resolve_servers
+from ngdata._query.statements import Statement
 from ngdata._reading.cache import CachedReader
-from ngdata._reading.reader import CacheMode, checked_mode
+from ngdata._reading.reader import CacheMode, MaxRows, checked_mode
 from ngdata.errors import InvalidQueryError
 
 __all__ = ["AsyncClient"]
@@ -255,6 +256,56 @@ class AsyncClient(ProcessBound):
             )
         query = await plans.query_of(owner, name, args, options)
         return await plans.plan_of(self._database, query, analyze=is_run)
+
+    async def sql(
+        self,
+        statement: str,
+        params: Iterable[Any] | None = None,
+        *,
+        max_rows: MaxRows = ...,
+    ) -> pd.DataFrame:
+        """Return the rows of a statement of your own, which may only read.
+
+        The tables and their columns are in docs/tables.md.  The answer is read in a transaction of
+        its own that is rolled back, and it is never cached.
+
+        Parameters
+        ----------
+        statement : str
+            One SELECT of PostgreSQL (also WITH, VALUES or TABLE).
+        params : sequence, optional
+            The values of ``$1, $2, ...``, bound by the server: None, bools, numbers, text, bytes,
+            UUIDs, dates, times with a zone, durations, dicts (as JSON), and lists of these (as
+            arrays).  A parameter has the type that its place asks for, or ``$1::type``.
+        max_rows : int or None, optional
+            Maximum number of rows, None for no maximum; the client's by default.
+
+        Returns
+        -------
+        pandas.DataFrame
+            The dtype of a column follows from its type alone: ``Int16``, ``Int32``, ``Int64`` and
+            ``boolean``; ``float32`` and ``float64``, also for numeric; ``str`` for text, enums and
+            uuid (integer ids too); ``datetime64[us, UTC]`` for timestamptz, ``datetime64[us]`` for
+            timestamp and date, ``timedelta64[us]`` for interval; and objects for all others: parsed
+            JSON, lists for arrays, bytes for bytea and geometry.
+
+        Raises
+        ------
+        InvalidQueryError
+            The server rejects the statement, which may be because it writes; a parameter that cannot
+            be sent; a column without a name of its own, or with a value that pandas cannot hold.
+        ResultTooLarge
+            The answer has more rows than `max_rows`; the error's `count` is their number.
+
+        Examples
+        --------
+        >>> counts = await ang.sql(
+        ...     "SELECT token_type, count(*) AS n FROM tokens.tokens WHERE weight >= $1"
+        ...     " GROUP BY 1 ORDER BY 1", [0.5])
+        >>> counts.columns.tolist(), str(counts.n.dtype)
+        (['token_type', 'n'], 'Int64')
+        """
+        return await self._reader.statement_frame(Statement.of(statement, params), max_rows)
 
     def __repr__(self) -> str:
         state = "closed" if self._closed else "open"

@@ -85,7 +85,7 @@ async def connect_async(
         `max_rows` of their own.
     ids : {"uuid", "integer"}, optional
         What token ids are in results: canonical UUIDs as text (``uuid``, the default), or integers
-        (uint64).  A token whose id is no integer of `id_space` is then an error, not a row.
+        (uint64).  A token whose id is not an integer of `id_space` is then an error, not a row.
     id_space : str, optional
         The name of the integers' id space (empty): the same integer is another token in another
         space, see `ngdata.ids`.

@@ -16,12 +16,14 @@ from ngdata._arguments.levels import Level
 from ngdata._arguments.numbers import as_flag, as_float
 from ngdata._arguments.shown import shown
 from ngdata._arguments.times import Time, as_utc
+from ngdata._arguments.zones import Zone, as_zone
 from ngdata._client.experience_writes import AsyncExperienceWrites, with_duration
 from ngdata._query import events, joins, overview, trajectories
 from ngdata._query.boxes import Box, Window
 from ngdata._query.events import EventFilter
 from ngdata._query.filters import TokenFilter
 from ngdata._query.partitions import PartCount, event_split
+from ngdata._reading import time_steps
 from ngdata._reading.dask_frames import DaskFrame, dask_frame
 from ngdata._reading.flatten import flatten_dicts
 from ngdata._reading.reader import CacheMode, MaxRows
@@ -209,6 +211,7 @@ class AsyncExperience(AsyncExperienceWrites):
         token_ids: TokenIds | None = None,
         trajectory_id: Id | None = None,
         within: Window | None = None,
+        tz: Zone | None = None,
         max_rows: MaxRows = ...,
         cache: CacheMode | None = None,
     ) -> pd.DataFrame:
@@ -220,6 +223,10 @@ class AsyncExperience(AsyncExperienceWrites):
             The length of a step, such as ``"15min"``; not months, which differ in length.
         start, end, event_type, token_ids, trajectory_id, within
             As in `get_events`.
+        tz : str or tzinfo, optional
+            The time zone of the steps, such as ``"Europe/Berlin"``; UTC by default.  Steps of whole
+            days begin at midnight there, and have 23 or 25 hours where the clocks change; all others
+            have equal lengths.
         max_rows : int or None, optional
             Maximum number of rows, None for no maximum; the client's by default.
         cache : {"strict", "ttl", "off"}, optional
@@ -228,7 +235,7 @@ class AsyncExperience(AsyncExperienceWrites):
         Returns
         -------
         pandas.DataFrame
-            ``timestamp`` (the start of a step; steps are aligned to 1970-01-01 UTC), ``count``
+            ``timestamp`` (the start of a step, in `tz`; steps are aligned to 1970-01-01 there), ``count``
             (int64), ``total_reward``, ``mean_reward`` (float64), from the first step with an event
             to the last.  Steps without events have a count and a total of 0, and a mean of NaN.
 
@@ -245,22 +252,12 @@ class AsyncExperience(AsyncExperienceWrites):
         >>> rewards.columns.tolist()
         ['timestamp', 'count', 'total_reward', 'mean_reward']
         """
-        step = as_step(freq)
+        step, zone = as_step(freq), as_zone(tz)
         where = EventFilter.of(start, end, event_type, token_ids, trajectory_id, within, self._ids)
-        steps = await self._reader.frame(events.rewards(step, where), cache, max_rows)
-        if steps.empty:
-            return steps
-        positions = ((steps.timestamp - steps.timestamp[0]) // step).to_numpy()
-        length = int(positions[-1]) + 1
-        self._reader.check_size(length, max_rows)
-        columns = {"count": np.zeros(length, np.int64), "total_reward": np.zeros(length)}
-        columns["mean_reward"] = np.full(length, np.nan)
-        for name, values in columns.items():
-            values[positions] = steps[name]
-        times = pd.date_range(steps.timestamp[0], periods=length, freq=step, unit="us")
-        filled = pd.DataFrame({"timestamp": times, **columns})
-        filled.attrs = steps.attrs
-        return filled
+        steps = await self._reader.frame(events.rewards(step, where, zone), cache, max_rows)
+        return time_steps.filled(
+            steps, step, zone, lambda length: self._reader.check_size(length, max_rows)
+        )
 
     async def get_recent_events(
         self,

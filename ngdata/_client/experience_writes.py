@@ -23,8 +23,9 @@ from ngdata._reading.frames import to_frame
 from ngdata._reading.reader import described
 from ngdata._store import experience as store
 from ngdata._store.changes import assignments
+from ngdata._store.conflicts import OnConflict
 from ngdata._store.fields import EVENTS, TRAJECTORIES, now
-from ngdata._store.input_frames import Frame
+from ngdata._store.input_frames import Extra, Frame
 
 __all__ = ["AsyncExperienceWrites", "with_duration"]
 
@@ -346,7 +347,14 @@ class AsyncExperienceWrites(Namespace):
         """The open recorders, which are closed before the client's connections are."""
         return Recordings(self._database, self._ids)
 
-    async def bulk_create(self, frame: Frame, *, progress: bool | None = None) -> pd.Series[str]:
+    async def bulk_create(
+        self,
+        frame: Frame,
+        *,
+        progress: bool | None = None,
+        extra: Extra = "refuse",
+        on_conflict: OnConflict = "error",
+    ) -> pd.Series[str]:
         """Create an event per row: all of them in one transaction, or none.
 
         Parameters
@@ -355,14 +363,21 @@ class AsyncExperienceWrites(Namespace):
             ``event_type, timestamp``; optional ``event_id, token_id, state_before, state_after,
             action, reward, priority, trajectory_id, sequence_number, metadata``.  NaN, NaT or
             None in an optional column means the default.  An index that has the name of a column
-            is that column.  Integers in ``timestamp`` are milliseconds since the epoch.
+            is that column, and what only reads return is left out.  Integers in ``timestamp`` are milliseconds since the epoch.
         progress : bool, optional
             Whether to show a progress bar; by default, only if writing takes more than two seconds.
+        extra : {"refuse", "metadata"}
+            Whether columns with other names are refused, or become keys of ``metadata``: missing values
+            are left out, times become text in ISO 8601.
+        on_conflict : {"error", "skip", "update"}
+            What becomes of rows whose id exists: IntegrityError, nothing, or a change of the event to the
+            values of the frame's columns; all others stay.
 
         Returns
         -------
         pandas.Series
-            The events' ids (str), in order, on the frame's index.
+            The events' ids (str), in order, on the frame's index; ``attrs["ngdata"]`` has the
+            numbers of rows ``created``, ``updated`` and ``skipped``.
 
         Raises
         ------
@@ -380,8 +395,14 @@ class AsyncExperienceWrites(Namespace):
         """
         # One COPY: its trigger locks the trajectories in the order of their ids, so that writers of
         # the same trajectories wait for each other without a deadlock.
-        ids = await self._write(EVENTS, lambda: store.check_frame(frame, self._ids), progress)
-        return as_series(ids, "event_id", frame)
+        ids, counts = await self._write(
+            EVENTS,
+            lambda extra: store.check_frame(frame, self._ids, extra),
+            progress,
+            extra=extra,
+            on_conflict=on_conflict,
+        )
+        return as_series(ids, counts, "event_id", frame)
 
 
 def with_duration(frame: pd.DataFrame) -> pd.DataFrame:

@@ -255,7 +255,7 @@ class AsyncGraph(AsyncGraphWrites):
         --------
         >>> overview = await ang.graph.describe()
         >>> overview[["connection_type", "connections", "self_loops"]].values.tolist()
-        [['chemical', 5043, 37], ['electrical', 763, 8]]
+        [['chemical', 3638, 34], ['electrical', 2168, 13], ['parent', 13567, 0]]
         """
         return await self._reader.frame(overview.connections(), cache, None)
 
@@ -428,7 +428,7 @@ class AsyncGraph(AsyncGraphWrites):
         >>> around
         <Subgraph of 5 tokens and 7 connections>
         >>> await ang.graph.subgraph(near.token_id[0], depth=None, connection_type="electrical")
-        <Subgraph of 298 tokens and 2168 connections>
+        <Subgraph of 294 tokens and 2,166 connections>
         """
         query = neighbors.subgraph(
             self._ids.unique_ids(ids), depth, direction, connection_type, min_weight

@@ -13,8 +13,9 @@ from ngdata._arguments.ids import Id, Ids, unique_ids
 from ngdata._client.namespace import Namespace, as_series
 from ngdata._store import graph as store
 from ngdata._store.changes import assignments
+from ngdata._store.conflicts import OnConflict
 from ngdata._store.fields import CONNECTIONS
-from ngdata._store.input_frames import Frame
+from ngdata._store.input_frames import Extra, Frame
 
 __all__ = ["AsyncGraphWrites"]
 
@@ -80,7 +81,14 @@ class AsyncGraphWrites(Namespace):
         }
         return await self._write_one(CONNECTIONS, CONNECTIONS.check_row(values, self._ids))
 
-    async def bulk_create(self, frame: Frame, *, progress: bool | None = None) -> pd.Series[str]:
+    async def bulk_create(
+        self,
+        frame: Frame,
+        *,
+        progress: bool | None = None,
+        extra: Extra = "refuse",
+        on_conflict: OnConflict = "error",
+    ) -> pd.Series[str]:
         """Create a connection per row: all of them in one transaction, or none.
 
         Parameters
@@ -88,14 +96,22 @@ class AsyncGraphWrites(Namespace):
         frame : pandas.DataFrame, Arrow or Polars table, or mapping of columns
             ``source_id, target_id``; optional ``connection_id, connection_type, weight,
             decay_rate, bidirectional, metadata``.  NaN or None in an optional column
-            means the default.  An index that has the name of a column is that column.
+            means the default.  An index that has the name of a column is that column, and what only reads
+            return is left out.
         progress : bool, optional
             Whether to show a progress bar; by default, only if writing takes more than two seconds.
+        extra : {"refuse", "metadata"}
+            Whether columns with other names are refused, or become keys of ``metadata``: missing values
+            are left out, times become text in ISO 8601.
+        on_conflict : {"error", "skip", "update"}
+            What becomes of rows whose id exists: IntegrityError, nothing, or a change of the connection to the
+            values of the frame's columns; all others stay.
 
         Returns
         -------
         pandas.Series
-            The connections' ids (str), in order, on the frame's index.
+            The connections' ids (str), in order, on the frame's index; ``attrs["ngdata"]`` has the
+            numbers of rows ``created``, ``updated`` and ``skipped``.
 
         Raises
         ------
@@ -111,13 +127,15 @@ class AsyncGraphWrites(Namespace):
         >>> len(ids)
         2
         """
-        ids = await self._write(
+        ids, counts = await self._write(
             CONNECTIONS,
-            lambda: store.check_frame(frame, self._ids),
+            lambda extra: store.check_frame(frame, self._ids, extra),
             progress,
             lambda _: store.ROWS_PER_COPY,
+            extra=extra,
+            on_conflict=on_conflict,
         )
-        return as_series(ids, "connection_id", frame)
+        return as_series(ids, counts, "connection_id", frame)
 
     async def update(
         self,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
+from types import MappingProxyType
 from typing import Any, TypeAlias
 
 import asyncpg
@@ -12,6 +13,7 @@ import pyarrow as pa
 
 from ngdata._arguments.id_space import UUIDS, IdSpace
 from ngdata._arguments.numbers import as_flag
+from ngdata._arguments.texts import checked_word
 from ngdata._connections.database import Database
 from ngdata._connections.process_bound import ProcessBound
 from ngdata._connections.threads import in_daemon_thread
@@ -25,8 +27,10 @@ from ngdata._store.changes import (
     update_each,
     update_rows,
 )
+from ngdata._store.conflicts import CONFLICT_MODES, Counts, OnConflict, write_around_conflicts
 from ngdata._store.copy import copy_into
 from ngdata._store.fields import FieldTable
+from ngdata._store.input_frames import EXTRA_MODES, Extra
 from ngdata._store.single_rows import insert_row
 from ngdata.errors import InvalidQueryError
 
@@ -81,34 +85,52 @@ class Namespace(ProcessBound):
     async def _write(
         self,
         table: FieldTable,
-        rows: Callable[[], pa.Table],
+        rows: Callable[[Extra], pa.Table],
         progress: bool | None = False,
         at_once: Callable[[pa.Table], int | None] = lambda _: None,
         around: Around = lambda *_: nullcontext(),
-    ) -> list[str]:
-        """Build and check the rows, write them in one transaction, and return their ids.
+        *,
+        extra: Extra = "refuse",
+        on_conflict: OnConflict = "error",
+        targets: Mapping[str, str] = MappingProxyType({}),
+    ) -> tuple[list[str], Counts]:
+        """Build and check the rows, write them in one transaction; return their ids, and counts.
 
-        `at_once` returns the number of rows in each COPY, `around` a context manager for the writes.
+        `at_once` returns the number of rows in each statement, `around` a context manager for the
+        writes; `targets` are those of `write_around_conflicts`.
         """
         progress = as_flag(progress, "progress", optional=True)
+        extra = checked_word(extra, EXTRA_MODES, "extra")
+        on_conflict = checked_word(on_conflict, CONFLICT_MODES, "on_conflict")
         with self._ids.renaming():
-            written = await in_daemon_thread(rows)
+            written = await in_daemon_thread(lambda: rows(extra))
+        counts = Counts(written.num_rows)
+        where = self._database.where
         if written.num_rows:
-            async with (
-                self._transaction() as connection,
-                around(connection, self._database.where, progress),
-            ):
-                await copy_into(
-                    connection,
-                    table.relation,
-                    written,
-                    where=self._database.where,
-                    rows_per_copy=at_once(written),
-                    progress=progress,
-                    key=table.key,
-                )
+            async with self._transaction() as connection, around(connection, where, progress):
+                if on_conflict == "error":
+                    await copy_into(
+                        connection,
+                        table.relation,
+                        written,
+                        where=where,
+                        rows_per_copy=at_once(written),
+                        progress=progress,
+                        key=table.key,
+                    )
+                else:
+                    counts = await write_around_conflicts(
+                        connection,
+                        table,
+                        written,
+                        on_conflict,
+                        where=where,
+                        progress=progress,
+                        rows_per_part=at_once(written),
+                        targets=targets,
+                    )
         ids: list[str] = written["id"].to_pylist()
-        return ids
+        return ids, counts
 
     async def _write_one(self, table: FieldTable, row: Mapping[str, Any]) -> str:
         """Write one row that is checked, and return its id."""
@@ -164,7 +186,11 @@ class Namespace(ProcessBound):
             return await delete_rows(connection, table, ids, conditions, alias=alias)
 
 
-def as_series(ids: list[str], name: str, frame: Any) -> pd.Series[str]:
-    """Return the new ids of a frame's rows on the frame's index, ready to be assigned to it."""
+def as_series(
+    ids: list[str], counts: Counts, name: str, frame: Any, space: IdSpace = UUIDS
+) -> pd.Series[Any]:
+    """Return the ids of a frame's rows on the frame's index, ready to be assigned to it."""
     index = frame.index if isinstance(frame, pd.DataFrame) else None
-    return pd.Series(ids, index=index, name=name, dtype="str")
+    series = space.column(pd.Series(ids, index=index, name=name, dtype="str"))
+    series.attrs["ngdata"] = counts._asdict()
+    return series

@@ -119,7 +119,7 @@ class AsyncTokenLookups(AsyncTokenWrites):
         Raises
         ------
         InvalidQueryError
-            `where` is no mapping, is empty, or holds what JSON does not have; an unknown column.
+            `where` is not a mapping, is empty, or holds what JSON does not have; an unknown column.
         ResultTooLarge
             The answer has more rows than `max_rows`; the error's `count` is their number.
 
@@ -169,7 +169,7 @@ class AsyncTokenLookups(AsyncTokenWrites):
         -------
         pandas.DataFrame
             The new columns come last, and have the dtypes of `get`, except that ``flags`` are Int64.
-            Where there is no id or no token, they are missing (NaN, NaT, None); so are ``x``,
+            They are missing (NaN, NaT, None) where the id is missing or names no token; so are ``x``,
             ``y``, ``z`` of a token that is undefined on the level.
 
         Raises

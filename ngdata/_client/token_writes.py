@@ -12,14 +12,17 @@ from numpy.typing import ArrayLike
 from ngdata._arguments.id_space import TokenId, TokenIds
 from ngdata._arguments.levels import Level
 from ngdata._arguments.numbers import as_flag
+from ngdata._arguments.shown import shown
 from ngdata._arguments.times import Time
 from ngdata._client.namespace import Namespace, as_series
 from ngdata._query.boxes import Box, Window
 from ngdata._query.filters import TokenFilter
 from ngdata._store import tokens as store
+from ngdata._store.conflicts import OnConflict
 from ngdata._store.fields import TOKENS
 from ngdata._store.initial_load import deferred_spatial_index
-from ngdata._store.input_frames import Frame
+from ngdata._store.input_frames import Extra, Frame
+from ngdata.errors import InvalidQueryError
 
 __all__ = ["AsyncTokenWrites"]
 
@@ -97,17 +100,21 @@ class AsyncTokenWrites(Namespace):
         coords: ArrayLike | None = None,
         initial: bool = False,
         progress: bool | None = None,
+        extra: Extra = "refuse",
+        on_conflict: OnConflict = "error",
     ) -> pd.Series[Any]:
         """Create a token per row: all of them in one transaction, or none.
 
         Parameters
         ----------
-        frame : pandas.DataFrame, Arrow or Polars table, or mapping of columns
-            ``x, y, z``, unless `coords` is given; optional ``token_id, token_type, weight, flags,
-            timestamp, metadata, binary_data``.  NaN, NaT or None in an optional column means the
-            default.  An index that has the name of a column is that column.
+        frame : pandas.DataFrame, Arrow or Polars table, structured array, or mapping of columns
+            ``x, y, z``, or ``coords`` (arrays of shape (8, 3)), unless `coords` is given; optional
+            ``level`` (the level of a row's point), ``token_id, token_type, weight, flags, timestamp,
+            metadata, binary_data``.  NaN, NaT or None in an optional column means the default.  An
+            index that has the name of a column is that column.  The frames of all reads of tokens
+            are accepted; what they have beside these columns is left out.
         level : int or str
-            The level of ``x, y, z``.
+            The level of ``x, y, z`` if the frame has no column ``level``.
         coords : array_like of shape (n, 8, 3), optional
             All levels at once, NaN where undefined.
         initial : bool
@@ -116,18 +123,26 @@ class AsyncTokenWrites(Namespace):
             regions wait.
         progress : bool, optional
             Whether to show a progress bar; by default, only if writing takes more than two seconds.
+        extra : {"refuse", "metadata"}
+            Whether columns with other names are refused, or become keys of ``metadata``: missing values
+            are left out, times become text in ISO 8601.
+        on_conflict : {"error", "skip", "update"}
+            What becomes of rows whose id exists: IntegrityError, nothing, or a change of the token to
+            the values of the frame's columns; all others, and its places on
+            other levels, stay.
 
         Returns
         -------
         pandas.Series
             The tokens' ids (str, or uint64 if the client's ids are integers), in order, on the
-            frame's index.
+            frame's index; ``attrs["ngdata"]`` has the numbers of rows
+            ``created``, ``updated`` and ``skipped``.
 
         Raises
         ------
         InvalidQueryError
             An invalid value or column; the error names it and its row.  Or `initial`, and the store
-            has tokens.  Nothing was sent.
+            has tokens, or `on_conflict` is not ``"error"``.  Nothing was sent.
         IntegrityError
             An id that occurs twice in the frame, or exists in the store; nothing was written.
         ConfigError
@@ -139,14 +154,22 @@ class AsyncTokenWrites(Namespace):
         >>> await ang.tokens.delete(ids)
         2
         """
-        ids = await self._write(
+        deferred = [deferred_spatial_index] if as_flag(initial, "initial") else []
+        if deferred and on_conflict != "error":
+            raise InvalidQueryError(
+                f"initial loads an empty store, so on_conflict must be 'error', not {shown(on_conflict)}"
+            )
+        ids, counts = await self._write(
             TOKENS,
-            lambda: store.check_frame(frame, level, coords, self._ids),
+            lambda extra: store.check_frame(frame, level, coords, self._ids, extra),
             progress,
             store.rows_per_copy,
-            *([deferred_spatial_index] if as_flag(initial, "initial") else []),
+            *deferred,
+            extra=extra,
+            on_conflict=on_conflict,
+            targets=store.MERGED_LEVELS,
         )
-        return self._ids.column(as_series(ids, "token_id", frame))
+        return as_series(ids, counts, "token_id", frame, self._ids)
 
     async def update(
         self,
@@ -217,7 +240,8 @@ class AsyncTokenWrites(Namespace):
             one of the latter resets to a new token's default, as None does in `update`; to leave a
             token unchanged, leave out its row.
         level : int or str
-            The level of ``x, y, z``; a column ``level`` has a level for each row instead.
+            The level of ``x, y, z``; a column ``level``, as regions have it, names a level for each
+            row instead.
         progress : bool, optional
             Whether to show a progress bar; by default, only if writing takes more than two seconds.
 

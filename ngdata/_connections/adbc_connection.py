@@ -102,6 +102,15 @@ class AdbcCursor(_ClosedAtEnd):
         # without its SQLSTATE (apache/arrow-adbc#1523).
         self._reader = _reader.AdbcRecordBatchReader._import_from_c(rows.address)
 
+    def prepare(self, statement: str) -> int:
+        """Let the server check one statement without running it; return the number of parameters."""
+        self._close_reader()
+        self._statement.set_sql_query(statement)
+        self._statement.prepare()
+        # Only now does the driver send it.
+        schema = self._statement.get_parameter_schema()
+        return len(pa.Schema._import_from_c(schema.address))
+
     def execute_script(self, script: str) -> None:
         """Run statements that return no rows."""
         self._close_reader()

@@ -184,6 +184,40 @@ class ArrowSession:
             raise
         self.commit()
 
+    @contextmanager
+    def read_only(self, prepared: str | None = None) -> Iterator[None]:
+        """Run the body, statements of the caller's own, in a transaction that may only read.
+
+        It is rolled back, so that no setting outlasts it; what a rollback leaves is released too.
+
+        Parameters
+        ----------
+        prepared : str, optional
+            The name of the statement that the body prepares.
+        """
+        release = "ROLLBACK; SELECT pg_catalog.pg_advisory_unlock_all()"
+        if prepared is not None:
+            release += f"; DEALLOCATE {prepared}"
+        begin = "BEGIN READ ONLY"
+        self.execute(f"{begin}; {SET_LOCAL}" if self._behind_pooler else begin)
+        try:
+            yield
+        except BaseException:
+            with contextlib.suppress(adbc.Error):
+                self.execute(release)
+            raise
+        self.execute(release)
+
+    def run(self, statement: str) -> None:
+        """Run one statement that returns no rows; the server refuses several."""
+        with self.query(statement, copy=False) as cursor:
+            cursor.reader.read_all()
+
+    def prepare(self, statement: str) -> int:
+        """Let the server check one statement without running it; return the number of parameters."""
+        with self._open().cursor() as cursor:
+            return cursor.prepare(statement)
+
     def read(
         self,
         statement: str,
@@ -277,15 +311,21 @@ class ArrowSession:
         with self.query(statement, copy=copy) as cursor:
             reader = cursor.reader
             for batch in reader:
-                if batch.num_rows:
-                    batches.append(batch if unpack is None else unpack(batch))
-                    rows += batch.num_rows
-                if max_rows is not None and rows > max_rows:
+                try:
+                    if batch.num_rows:
+                        batches.append(batch if unpack is None else unpack(batch))
+                        rows += batch.num_rows
+                    if max_rows is not None and rows > max_rows:
+                        raise TooManyRows(max_rows, rows)
+                except BaseException:
                     # Otherwise, closing the cursor would read the rest.
                     self.cancel()
-                    raise TooManyRows(max_rows, rows)
+                    raise
             if not batches:
-                empty = pa.RecordBatch.from_pylist([], reader.schema)
+                # `from_pylist` does not have the server's own types.
+                empty = pa.RecordBatch.from_arrays(
+                    [pa.nulls(0, field.type) for field in reader.schema], schema=reader.schema
+                )
                 batches.append(empty if unpack is None else unpack(empty))
         return batches
 

@@ -10,9 +10,9 @@ import errno
 import os
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Final
+from typing import Final, TypeAlias
 
 import adbc_driver_manager
 import asyncpg
@@ -31,9 +31,11 @@ from ngdata.errors import (
 
 __all__ = [
     "DRIVER_ERRORS",
+    "Translation",
     "is_lost_connection",
     "shortage",
     "sqlstate_of",
+    "statement_error",
     "translate",
     "translated",
 ]
@@ -240,12 +242,36 @@ def _message(error: BaseException) -> str:
     return " ".join(text.split()).rstrip(".")
 
 
+def statement_error(error: BaseException, where: str) -> NGDataError:
+    """Return the error of ngdata for a statement that the caller wrote.
+
+    Names and types that it has are the caller's, not ones that the schema lacks; the error shows the
+    place of a mistake.
+    """
+    code = sqlstate_of(error)
+    if code is None or code == "42501" or code[:2] not in _ABOUT_STATEMENT:
+        return translate(error, where)
+    # After the message comes the whole statement, and the code again.
+    text = str(_original(error)).split("\n\nQuery was:")[0].split("\n. SQLSTATE: ")[0]
+    message = text.split("ERROR:  ", 1)[-1].split(". SQLSTATE: ")[0].rstrip()
+    rejected = InvalidQueryError(f"the server rejects the statement (SQLSTATE {code}): {message}")
+    rejected.sqlstate = code
+    return rejected
+
+
+Translation: TypeAlias = Callable[[BaseException, str], NGDataError]
+"""Returns the error of ngdata for a driver's error and the server's address."""
+
+# Classes of SQLSTATE about a statement: its syntax, its names and values, and what it tries to do.
+_ABOUT_STATEMENT: Final = ("0A", "21", "22", "25", "2F", "34", "38", "39", "42", "P0")
+
+
 @contextmanager
-def translated(where: str) -> Iterator[None]:
+def translated(where: str, translation: Translation = translate) -> Iterator[None]:
     """Raise a driver's errors as errors of ngdata."""
     try:
         yield
     except NGDataError:
         raise
     except _translatable() as error:
-        raise translate(error, where) from None
+        raise translation(error, where) from None

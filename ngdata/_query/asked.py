@@ -40,6 +40,8 @@ class Asked:
     region : Box or Sphere or None
         Where tokens are looked for on that level.
     token_types : sequence of str or None
+    metadata : str or None
+        What the tokens' metadata contain, as JSON text.
     """
 
     rows: Rows
@@ -49,12 +51,19 @@ class Asked:
     level: int | None = None
     region: Box | Sphere | None = None
     token_types: Sequence[str] | None = None
+    metadata: str | None = None
 
     @classmethod
     def tokens(cls, level: int | None, region: Box | Sphere | None, where: TokenFilter) -> Self:
         """Return what a read of tokens asks for."""
+        return cls("tokens", level=level, region=region).of_tokens(where)
+
+    def of_tokens(self, where: TokenFilter) -> Self:
+        """Return the same with tokens that pass a filter."""
+        # Plain since they were checked.
         token_types: Any = where.token_type
-        return cls("tokens", level=level, region=region, token_types=token_types)
+        metadata: Any = where.where
+        return replace(self, token_types=token_types, metadata=metadata)
 
     def within(self, box: Box | None) -> Self:
         """Return the same with tokens in a box."""

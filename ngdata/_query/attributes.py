@@ -22,6 +22,8 @@ ATTRIBUTES: Final = {
 }
 """The columns, each with its SQL expression."""
 
+_NAMES: Final = frozenset(column.name for column in ATTRIBUTES)
+
 # None of these names is a column of the index, so that no other expression needs a prefix.
 _JOIN: Final = (
     " LEFT JOIN (SELECT id AS attributes_id, metadata, binary_data, created_at,"
@@ -48,7 +50,7 @@ class IndexRows:
         return cls(
             tokens,
             tokens.where is not None
-            or any(column in ATTRIBUTES or is_metadata_key(column.name) for column in columns),
+            or any(column.name in _NAMES or is_metadata_key(column.name) for column in columns),
         )
 
     @property

@@ -11,6 +11,7 @@ from ngdata._query.asked import Asked
 from ngdata._query.boxes import SPATIAL_INDEX, Box
 from ngdata._query.filters import any_of, at_least, checked_limit, row_limit, where_clause
 from ngdata._query.model import Column, Kind, Query, choose, select_list
+from ngdata._query.wire_format import with_id_bytes
 
 __all__ = ["COLUMNS", "CONNECTIONS", "DEFAULT", "all_arcs", "edges"]
 
@@ -69,9 +70,11 @@ def edges(
         )
         rows = _inside(ends, conditions)
     first = "" if limit is None else f" ORDER BY c.id{row_limit(limit)}"
-    statement = f"{inside}SELECT {select_list(selected)} FROM ({rows}) AS c{first}"
+    is_selective = limit is not None or source is not None or target is not None
+    select, sent = (select_list(selected), ()) if is_selective else with_id_bytes(selected)
+    statement = f"{inside}SELECT {select} FROM ({rows}) AS c{first}"
     asked = None if limit == 0 else Asked("connections", types).within(within)
-    return Query(statement, tuple(selected), relations, asked=asked)
+    return Query(statement, tuple(selected), relations, asked=asked, sent=sent)
 
 
 def _inside(ends: str, conditions: list[str]) -> str:

@@ -6,13 +6,14 @@ import datetime as dt
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final, Self
+from zoneinfo import ZoneInfo
 
 from ngdata._arguments.id_space import IdSpace, TokenIds
 from ngdata._arguments.ids import Id, canonical_id
 from ngdata._arguments.numbers import positive
 from ngdata._arguments.shown import shown
 from ngdata._arguments.texts import as_texts
-from ngdata._arguments.times import EPOCH, MICROSECOND, Time, first_microsecond
+from ngdata._arguments.times import MICROSECOND, Time, first_microsecond
 from ngdata._query import literals as sql
 from ngdata._query.asked import Asked
 from ngdata._query.boxes import SPATIAL_INDEX, Box, Window
@@ -29,6 +30,7 @@ __all__ = [
     "REWARD_SUMS",
     "EventFilter",
     "around",
+    "has_days",
     "in_region",
     "keyed_window",
     "recent",
@@ -38,6 +40,8 @@ __all__ = [
 ]
 
 EVENTS: Final = "experience.experience_events"
+
+_DAY: Final = dt.timedelta(days=1)
 
 COLUMNS: Final = {
     Column("event_id", Kind.TEXT): "e.id::text",
@@ -272,14 +276,22 @@ def _moved(time: dt.datetime, by: dt.timedelta) -> dt.datetime | None:
         return None
 
 
-def rewards(step: dt.timedelta, where: EventFilter) -> Query:
-    """Read the number, total and mean of rewards in each time step that has an event."""
+def rewards(step: dt.timedelta, where: EventFilter, zone: dt.tzinfo = dt.UTC) -> Query:
+    """Read the number, total and mean of rewards in each time step that has an event.
+
+    The first column is the start of the step or, if the steps are days, the number of its first day
+    since 1970-01-01 in the zone.
+    """
+    if has_days(step):
+        name, kind, start = "day", Kind.INTEGER, _first_day(step, zone)
+    else:
+        name, kind, start = "timestamp", Kind.TIME, time_step(step, zone)
     statement = (
-        f'SELECT {time_step(step)} AS "timestamp", count(*) AS "count", {REWARD_SUMS}'
+        f'SELECT {start} AS "{name}", count(*) AS "count", {REWARD_SUMS}'
         f" FROM {EVENTS} AS e{where_clause(where.conditions())} GROUP BY 1 ORDER BY 1"
     )
     columns = (
-        Column("timestamp", Kind.TIME),
+        Column(name, kind),
         Column("count", Kind.INTEGER),
         Column("total_reward", Kind.FLOAT),
         Column("mean_reward", Kind.FLOAT),
@@ -287,13 +299,32 @@ def rewards(step: dt.timedelta, where: EventFilter) -> Query:
     return Query(statement, columns, where.relations(), has_limit=False, asked=where.asked())
 
 
-def time_step(step: dt.timedelta) -> str:
-    """Write the start of an event's time step; steps are aligned to 1970-01-01 UTC.
+def has_days(step: dt.timedelta) -> bool:
+    """Return whether steps are whole days, whose length depends on the zone."""
+    return not step % _DAY
+
+
+def _first_day(step: dt.timedelta, zone: dt.tzinfo) -> str:
+    """Write the first day of an event's step: days since 1970-01-01, both in the zone."""
+    if isinstance(zone, ZoneInfo):
+        local = f'e."timestamp" AT TIME ZONE {sql.text(zone.key)}'
+    else:
+        offset = zone.utcoffset(None)
+        assert offset is not None
+        local = f"""e."timestamp" AT TIME ZONE 'UTC' + {_interval(offset)}"""
+    day = f"(({local})::date - '1970-01-01'::date)"
+    days = step // _DAY
+    return f"(floor({day} / {sql.float8(days)}) * {days})::int4"
+
+
+def time_step(step: dt.timedelta, zone: dt.tzinfo = dt.UTC) -> str:
+    """Write the start of an event's time step; steps are aligned to 1970-01-01 in the zone.
 
     The origin of `date_bin` lies before all events: older versions of PostgreSQL are off by one
     step for a time before the origin.
     """
-    origin = EPOCH - (EPOCH - dt.datetime(1, 1, 1, tzinfo=dt.UTC)) // step * step
+    epoch = dt.datetime(1970, 1, 1, tzinfo=zone).astimezone(dt.UTC)
+    origin = epoch - (epoch - dt.datetime(1, 1, 1, tzinfo=dt.UTC)) // step * step
     return f'date_bin({_interval(step)}, e."timestamp", {sql.timestamptz(origin)})'
 
 

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import datetime as dt
-from dataclasses import replace
-from typing import Any
 
 from ngdata._arguments.levels import Level, level_index
 from ngdata._query.attributes import IndexRows
@@ -57,8 +55,7 @@ def activity(box: Box, tokens: TokenFilter, where: EventFilter, limit: int | Non
         f" ON s.token_id = a.token_id AND s.level = {box.level}"
         f" ORDER BY a.token_id{row_limit(limit)}"
     )
-    token_types: Any = tokens.token_type
-    asked = replace(where.asked().within(box), token_types=token_types)
+    asked = where.asked().within(box).of_tokens(tokens)
     return Query(
         statement,
         tuple(columns),

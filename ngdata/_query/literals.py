@@ -26,6 +26,7 @@ __all__ = [
     "text",
     "text_array",
     "timestamptz",
+    "untyped",
     "uuid_array",
 ]
 
@@ -34,10 +35,15 @@ _MAX_IDENTIFIER: Final = 63
 
 
 def _literal(value: str, sql_type: str) -> str:
+    return f"{untyped(value)}::{sql_type}"
+
+
+def untyped(value: str) -> str:
+    """Write text, already checked, without a type: the server takes it from the value's place."""
     quoted = value.replace("'", "''")
     if "\\" in quoted:
-        return "E'" + quoted.replace("\\", "\\\\") + f"'::{sql_type}"
-    return f"'{quoted}'::{sql_type}"
+        return "E'" + quoted.replace("\\", "\\\\") + "'"
+    return f"'{quoted}'"
 
 
 def text(value: str) -> str:
@@ -53,8 +59,9 @@ def text(value: str) -> str:
 
 def identifier(name: str) -> str:
     """Write the name of a column, cut to what PostgreSQL keeps of it."""
-    kept = name.encode()[:_MAX_IDENTIFIER].decode(errors="ignore")
-    return '"' + kept.replace('"', '""') + '"'
+    if 4 * len(name) > _MAX_IDENTIFIER:
+        name = name.encode()[:_MAX_IDENTIFIER].decode(errors="ignore")
+    return '"' + name.replace('"', '""') + '"'
 
 
 def jsonb(value: str) -> str:

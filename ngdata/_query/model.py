@@ -160,12 +160,12 @@ class Query:
         Whether the server finds the rows by a few steps in an index, without reading others.
     id_noun : str or None
         What the caller's ids name, such as ``"token"``, if `MISSING_ID` is among the columns.
-    id_space : str or None
-        The space of the integers that token ids are in the answer; None: they are text.
     level : int or None
         The level that all coordinates and distances of the answer are of; it depends on `LEVELS` then.
     asked : Asked or None
         What the store may have none of, if an empty answer is to be explained.
+    id_space : str or None
+        The space of the integers that token ids are in the answer; None: they are text.
     """
 
     sql: str
@@ -178,9 +178,9 @@ class Query:
     is_small: bool = False
     is_lookup: bool = False
     id_noun: str | None = None
-    id_space: str | None = None
     level: int | None = None
     asked: Asked | None = None
+    id_space: str | None = None
 
     def within(self, ids: IdSpace) -> Query:
         """Return the read with token ids in the form in which they go out."""

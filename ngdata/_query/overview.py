@@ -21,6 +21,7 @@ __all__ = [
     "levels",
     "levels_in_use",
     "token_types",
+    "tokens_with",
 ]
 
 # Three min() and three max() of coordinates take 1.6 times as long, since each reads the point again.
@@ -90,6 +91,14 @@ def token_types() -> Query:
     )
 
 
+def tokens_with(metadata: str) -> Query:
+    """Read whether there is a token whose metadata contain this JSON: one row if so."""
+    statement = (
+        f"SELECT 1::int4 AS one FROM {TOKENS} WHERE metadata @> {sql.jsonb(metadata)} LIMIT 1"
+    )
+    return Query(statement, (Column("one", Kind.INTEGER),), (TOKENS,), is_small=True)
+
+
 def connections() -> Query:
     """Read a row per type of connections, by type."""
     return _by_type(_CONNECTIONS, CONNECTIONS)
@@ -125,7 +134,12 @@ def event_times() -> Query:
 
 def first(rows: Rows) -> Query:
     """Read whether there are any rows: one row if so."""
-    relation = {"connections": CONNECTIONS, "events": EVENTS, "trajectories": TRAJECTORIES}[rows]
+    relation = {
+        "tokens": TOKENS,
+        "connections": CONNECTIONS,
+        "events": EVENTS,
+        "trajectories": TRAJECTORIES,
+    }[rows]
     statement = f"SELECT 1::int4 AS one FROM {relation} LIMIT 1"
     return Query(statement, (Column("one", Kind.INTEGER),), (relation,), is_small=True)
 

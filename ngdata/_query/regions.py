@@ -47,12 +47,7 @@ _COLUMNS: Final = {
     Column("flags", Kind.INTEGER): "flags",
     Column("timestamp", Kind.TIME): '"timestamp"',
 }
-_DEFAULT: Final = tuple(column.name for column in _COLUMNS)
-_ALL: Final = _COLUMNS | ATTRIBUTES
-
-_DISTANCE: Final = {Column("distance", Kind.FLOAT): "distance"}
-_DEFAULT_WITH_DISTANCE: Final = (*_DEFAULT, "distance")
-_ALL_WITH_DISTANCE: Final = _COLUMNS | _DISTANCE | ATTRIBUTES
+_WITH_DISTANCE: Final = {**_COLUMNS, Column("distance", Kind.FLOAT): "distance"}
 
 
 def region(
@@ -73,7 +68,7 @@ def region(
     pages : Pages, optional
         Read only the tokens on these pages, by a scan without the index.
     """
-    selected = choose(_ALL, columns, _DEFAULT, metadata="metadata")
+    selected = _selected(columns, _COLUMNS)
     source, limit = IndexRows.of(where, selected), checked_limit(limit)
     limit_clause = row_limit(limit)
     is_small = limit is not None and limit <= FEW_ROWS
@@ -94,6 +89,13 @@ def region(
         level=box.level,
         asked=None if limit == 0 else Asked.tokens(box.level, box, where),
     )
+
+
+def _selected(columns: Sequence[str] | None, default: dict[Column, str]) -> dict[Column, str]:
+    """Return the columns with these names, or the default; attributes of tokens only by name."""
+    if columns is None:
+        return default
+    return choose(default | ATTRIBUTES, columns, metadata="metadata")
 
 
 def _on_pages(source: IndexRows, box: Box, pages: Pages) -> list[str]:
@@ -130,7 +132,7 @@ def nearest(
     read, then the ones with the least ids are kept.
     """
     centre = as_point(point)
-    selected = choose(_ALL_WITH_DISTANCE, columns, _DEFAULT_WITH_DISTANCE, metadata="metadata")
+    selected = _selected(columns, _WITH_DISTANCE)
     source, level_number = IndexRows.of(where, selected), level_index(level)
     conditions = [f"level = {level_number}", *source.conditions()]
     sphere = None
@@ -171,7 +173,7 @@ def within_radius(
     """Read the tokens in a closed sphere, by distance, then id; `limit` keeps the first by id."""
     centre, limit = as_point(point), checked_limit(limit)
     sphere = Sphere(centre, non_negative(radius, "radius"))
-    selected = choose(_ALL_WITH_DISTANCE, columns, _DEFAULT_WITH_DISTANCE, metadata="metadata")
+    selected = _selected(columns, _WITH_DISTANCE)
     source, level_number = IndexRows.of(where, selected), level_index(level)
     conditions = [f"level = {level_number}", *_within(sphere), *source.conditions()]
     inside = (

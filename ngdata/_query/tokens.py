@@ -35,6 +35,8 @@ _OWN: Final = {
     **{column: f"t.{expression}" for column, expression in ATTRIBUTES.items()},
 }
 _TOKEN_ID: Final = Column("token_id", Kind.TOKEN_ID)
+_BY_ID: Final = {_TOKEN_ID: "requested.id::text", **_OWN}
+_MATCHING: Final = {_TOKEN_ID: "t.id::text", **_OWN}
 _METADATA: Final = "t.metadata"
 
 _DEFAULT: Final = ("token_id", "token_type", "weight", "flags", "timestamp")
@@ -45,8 +47,7 @@ def by_id(
     ids: Sequence[str], columns: Sequence[str] | None = None, skip_missing: bool = False
 ) -> Query:
     """Read a row per id, in the order of `ids`; `skip_missing` leaves out ids of no token."""
-    available = {_TOKEN_ID: "requested.id::text", **_OWN}
-    selected = choose(available, columns, (*_DEFAULT, "coords"), metadata=_METADATA)
+    selected = choose(_BY_ID, columns, (*_DEFAULT, "coords"), metadata=_METADATA)
     condition, noun = " WHERE t.id IS NOT NULL", None
     if not skip_missing:
         selected = {MISSING_ID: MISSING_ID_SQL, **selected}
@@ -63,7 +64,7 @@ def matching(
     where: TokenFilter, columns: Sequence[str] | None = None, limit: int | None = None
 ) -> Query:
     """Read the tokens that pass a filter, unordered; `limit` keeps the first by id."""
-    selected = choose({_TOKEN_ID: "t.id::text", **_OWN}, columns, _DEFAULT, metadata=_METADATA)
+    selected = choose(_MATCHING, columns, _DEFAULT, metadata=_METADATA)
     limit = checked_limit(limit)
     order = "" if limit is None else f" ORDER BY t.id{row_limit(limit)}"
     statement = f"SELECT {select_list(selected)} FROM {TOKENS} AS t{where_clause(where.conditions())}{order}"
@@ -82,7 +83,7 @@ def of_rows(ids: Sequence[str], columns: Sequence[str] | None, level: Level) -> 
         **_OWN,
         **{Column(axis, Kind.FLOAT): f"t.coord_{axis}[{level_number + 1}]" for axis in "xyz"},
     }
-    # Where there is no token, there are no flags.
+    # A row without a token has no flags.
     del available[Column("flags", Kind.INTEGER)]
     available[Column("flags", Kind.OPTIONAL_INTEGER)] = "t.flags"
     selected = choose(available, columns, _OF_ROWS, metadata=_METADATA)

@@ -1,4 +1,4 @@
-"""The SELECT list of a token read, in the form that costs server and reader the least.
+"""The SELECT list of a large read, in the form that costs server and reader the least.
 
 An id is sent as its 16 bytes, a point as the bytes of its geometry, and a level, the same in each
 row, is not sent: server and reader together need 0.7 of the time that text and three numbers need.
@@ -12,7 +12,7 @@ from typing import Final
 from ngdata._query import literals as sql
 from ngdata._query.model import Column, Form, Sent, select_list
 
-__all__ = ["compact"]
+__all__ = ["compact", "with_id_bytes"]
 
 _AXES: Final = ("x", "y", "z")
 
@@ -58,3 +58,21 @@ def compact(
         sources.append(Sent(form, len(selected), value))
         selected.append(f"{expression} AS {sql.identifier(alias)}")
     return ", ".join(selected), tuple(sources)
+
+
+def with_id_bytes(columns: dict[Column, str]) -> tuple[str, tuple[Sent, ...]]:
+    """Write a SELECT list in which ids are sent as bytes, and return what each column is made of.
+
+    Parameters
+    ----------
+    columns : dict of Column to str
+        Each with its SQL expression, that of an id as text; ids are never NULL.
+    """
+    names = [column.name for column in columns]
+    forms = [Form.UUID if name.endswith("_id") else Form.PLAIN for name in names]
+    expressions = [
+        expression.removesuffix("::text") if form is Form.UUID else expression
+        for form, expression in zip(forms, columns.values(), strict=True)
+    ]
+    select = select_list(dict(zip(columns, expressions, strict=True)))
+    return select, tuple(Sent(form, place) for place, form in enumerate(forms))

@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import Any, TypeAlias
 
 from ngdata._arguments.levels import LEVELS
-from ngdata._arguments.shown import shown
+from ngdata._arguments.shown import MAX_SHOWN, shown
 from ngdata._arguments.suggestions import did_you_mean
 from ngdata._query import overview
 from ngdata._query.asked import Asked, Sphere
@@ -38,10 +38,10 @@ async def causes(asked: Asked, read: Read) -> list[str]:
         if not rows:
             return [f"the store holds no {asked.rows}"]
         reasons = _type_reasons(asked, rows) + _window_reasons(asked, rows)
+    elif asked.level is None and not await read(overview.first("tokens")):
+        return ["the store holds no tokens"]
     if asked.level is None and asked.token_types:
         types = [row["token_type"] for row in await read(overview.token_types())]
-        if not types:
-            return ["the store holds no tokens"]
         reasons += _missing_types("token_type", asked.token_types, types, "token")
     if asked.level is not None:
         levels = await read(overview.levels(asked.level))
@@ -55,6 +55,8 @@ async def causes(asked: Asked, read: Read) -> list[str]:
                 f"no token has level {LEVELS[asked.level]!r}"
                 + (f"; there are tokens on {_listed(names)}" if names else "")
             )
+    if asked.metadata is not None and not await read(overview.tokens_with(asked.metadata)):
+        reasons.append(f"no token has metadata that contain {asked.metadata[:MAX_SHOWN]}")
     return reasons
 
 

@@ -27,12 +27,19 @@ from ngdata._connections.arrow_connection import ArrowConnection
 from ngdata._connections.arrow_session import TextBeside, TooManyRows, Unpack, VersionedTable
 from ngdata._connections.caller_warnings import CallerLine, caller_line, warn_caller
 from ngdata._connections.database import Database
-from ngdata._connections.driver_errors import is_lost_connection, translated
+from ngdata._connections.driver_errors import (
+    Translation,
+    is_lost_connection,
+    statement_error,
+    translate,
+    translated,
+)
 from ngdata._connections.own_task import in_own_task
 from ngdata._connections.threads import in_daemon_thread
 from ngdata._query.asked import Asked
 from ngdata._query.model import Query
-from ngdata._reading import clock, parallel
+from ngdata._query.statements import Statement
+from ngdata._reading import clock, parallel, statements
 from ngdata._reading.answer import Answer
 from ngdata._reading.empty_answers import causes
 from ngdata._reading.frames import to_frame
@@ -190,14 +197,20 @@ class DatabaseReader:
             else:
                 frame = await in_daemon_thread(answer.frame)
         if query.asked is not None and not len(frame):
-            if answer not in self._reasons:
-                self._reasons[answer] = await self._why_empty(query.asked)
-            _warn_of(self._reasons[answer])
+            reasons = self._reasons.get(answer)
+            if reasons is None:
+                reasons = await self._why_empty(query.asked)
+            if reasons is not None:
+                self._reasons[answer] = reasons
+                _warn_of(reasons)
         place = level_and_unit(query, answer.unit)
         return described(frame, source, answer.version or None, started, place)
 
-    async def _why_empty(self, asked: Asked) -> list[str]:
-        """Return each cause of an empty answer that a second look at the store shows."""
+    async def _why_empty(self, asked: Asked) -> list[str] | None:
+        """Return each cause of an empty answer that a second look at the store shows.
+
+        Return None if the look failed or came too soon after a slow one: the answer is right without.
+        """
 
         async def read(query: Query) -> list[dict[str, Any]]:
             table, _, _ = await self._table(query)
@@ -209,9 +222,8 @@ class DatabaseReader:
 
         started = time.monotonic()
         if started < self._next_look:
-            return []
-        reasons: list[str] = []
-        # The answer is right without it, whatever fails here.
+            return None
+        reasons = None
         with contextlib.suppress(Exception):
             async with asyncio.timeout(_LOOK_TIMEOUT):
                 reasons = await causes(asked, read)
@@ -312,13 +324,17 @@ class DatabaseReader:
             self._sizes.record(query.region, answer.table.num_rows)
         return answer
 
-    async def _database_read(self, read: Callable[[ArrowConnection], Awaitable[T]]) -> T:
+    async def _database_read(
+        self,
+        read: Callable[[ArrowConnection], Awaitable[T]],
+        translation: Translation = translate,
+    ) -> T:
         """Read from the database.
 
         If the connection was lost while idle (because the server restarted), the read is repeated
         once, on a new connection.
         """
-        with translated(self._database.where):
+        with translated(self._database.where, translation):
             try:
                 return await self._read_on_connection(read, fresh=False)
             except adbc.Error as error:
@@ -338,6 +354,28 @@ class DatabaseReader:
     def _missing_ids(self, query: Query, missing: list[str]) -> NotFoundError:
         assert query.id_noun is not None
         return self.ids.renamed(NotFoundError.of(query.id_noun, missing))
+
+    async def statement_frame(self, statement: Statement, max_rows: MaxRows) -> pd.DataFrame:
+        """Read the rows of a caller's own statement as a frame; nothing of it is cached."""
+        started = time.perf_counter()
+        limit = checked_max_rows(max_rows, self.max_rows)
+        try:
+            table = await self._database_read(
+                lambda connection: connection.run(
+                    lambda session: statements.read_rows(session, statement, limit)
+                ),
+                statement_error,
+            )
+        except TooManyRows as error:
+            count = await self._database_read(
+                lambda connection: connection.run(
+                    lambda session: statements.count_rows(session, statement)
+                ),
+                statement_error,
+            )
+            raise _too_large(max(error.rows, count), error.max_rows) from None
+        frame = await in_daemon_thread(lambda: statements.to_frame(table))
+        return described(frame, "database", None, started)
 
     def frames(self, query: Query, rows: int) -> AsyncGenerator[pd.DataFrame, None]:
         """Read an answer in frames of `rows` rows while the server sends it."""
@@ -366,7 +404,7 @@ class DatabaseReader:
                         frame.attrs["ngdata"] = level_and_unit(query, unit)
                     yield frame
         if is_empty and query.asked is not None:
-            _warn_of(await self._why_empty(query.asked), line)
+            _warn_of(await self._why_empty(query.asked) or [], line)
 
 
 def _warn_of(reasons: list[str], line: CallerLine | None = None) -> None:

@@ -41,7 +41,10 @@ def unpack_batch(batch: pa.RecordBatch, query: Query) -> pa.RecordBatch:
     if not query.sent:
         return plain_batch(batch, query)
     names = [column.name for column in query.columns]
-    columns = [_column(batch, sent, query.id_space) for sent in query.sent]
+    columns = [
+        _column(batch, sent, query.id_space if column.kind in _NUMBERS else None)
+        for column, sent in zip(query.columns, query.sent, strict=True)
+    ]
     return pa.RecordBatch.from_arrays(columns, names)
 
 

@@ -14,7 +14,7 @@ import pyarrow as pa
 
 from ngdata._connections.write_connection import WriteConnection
 from ngdata._store.copy import progress_bar, redrawn, refusal
-from ngdata._store.fields import FieldTable
+from ngdata._store.fields import Field, FieldTable
 from ngdata._store.integrity import integrity_error
 from ngdata._store.staging import STAGED, stage
 from ngdata._store.value_types import ValueType
@@ -67,11 +67,13 @@ def assignments(table: FieldTable, attributes: Mapping[str, Any]) -> list[Assign
         The first bad value.
     """
     return [
-        Assignment(name, field.type.sql, field.type.bound(field.check(value)), f'"{name}"')
-        for name, value in attributes.items()
-        if value is not ...
-        for field in (table[name],)
+        _assignment(table[name], value) for name, value in attributes.items() if value is not ...
     ]
+
+
+def _assignment(field: Field, value: Any) -> Assignment:
+    bound = field.type.bound(field.check(value))
+    return Assignment(field.name, field.type.sql, bound, f'"{field.name}"')
 
 
 async def update_rows(
@@ -204,7 +206,7 @@ def frame_changes(
     Raises
     ------
     InvalidQueryError
-        There is no column but the id's.
+        The frame has only the column of ids.
     """
     all_targets = {name: targets.get(name, f'"{name}"') for name in columns if name != "id"}
     assigned = {name: target for name, target in all_targets.items() if target is not None}

@@ -243,6 +243,6 @@ def events_frame(rows: Sequence[EventRow], ids: IdSpace = UUIDS) -> pd.DataFrame
             texts = frame[field.name]
             values = [json.loads(text) if isinstance(text, str) else None for text in texts]
             frame[field.name] = pd.Series(values, dtype=object)
-    with contextlib.suppress(ConfigError):  # a UUID that is no integer stays one
+    with contextlib.suppress(ConfigError):  # a UUID that is not an integer stays one
         frame["token_id"] = ids.column(frame["token_id"], optional=True)
     return frame.rename(columns={"id": EVENTS.key})

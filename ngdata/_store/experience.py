@@ -11,7 +11,7 @@ from ngdata._connections.write_connection import WriteConnection
 from ngdata._query import trajectories
 from ngdata._query.model import Kind, select_list
 from ngdata._store.fields import EVENTS, TRAJECTORIES
-from ngdata._store.input_frames import Frame, as_dataframe
+from ngdata._store.input_frames import Extra, Frame, as_dataframe
 from ngdata.errors import IntegrityError, NotFoundError
 
 __all__ = [
@@ -24,8 +24,11 @@ __all__ = [
 RELATION: Final = EVENTS.relation
 TRAJECTORY_RELATION: Final = TRAJECTORIES.relation
 
+# What reads of events return beside the columns that can be written.
+_READ_ONLY: Final = frozenset({"cumulative_reward", "offset", "created_at"})
 
-def check_frame(frame: Frame, ids: IdSpace = UUIDS) -> pa.Table:
+
+def check_frame(frame: Frame, ids: IdSpace = UUIDS, extra: Extra | None = None) -> pa.Table:
     """Return a frame of events as rows of the table.
 
     Raises
@@ -33,7 +36,7 @@ def check_frame(frame: Frame, ids: IdSpace = UUIDS) -> pa.Table:
     InvalidQueryError, IntegrityError
         The first bad value, with its row.
     """
-    events = as_dataframe(frame, EVENTS.required, EVENTS.optional)
+    events = as_dataframe(frame, EVENTS.required, EVENTS.optional, _READ_ONLY, extra)
     return pa.table(EVENTS.check_frame(events, ids))
 
 

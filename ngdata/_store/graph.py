@@ -12,7 +12,7 @@ from ngdata._query import literals as sql
 from ngdata._query.filters import any_of
 from ngdata._store.changes import FrameChanges, frame_changes
 from ngdata._store.fields import CONNECTIONS
-from ngdata._store.input_frames import Frame, as_dataframe
+from ngdata._store.input_frames import Extra, Frame, as_dataframe
 
 __all__ = ["RELATION", "ROWS_PER_COPY", "check_changes", "check_frame", "conditions"]
 
@@ -21,8 +21,14 @@ RELATION: Final = CONNECTIONS.relation
 # What one COPY writes in about two seconds.
 ROWS_PER_COPY: Final = 100_000
 
+# What reads of connections return beside the columns that can be written.
+_READ_ONLY: Final = frozenset({"created_at"})
 
-def check_frame(frame: Frame, ids: IdSpace = UUIDS) -> pa.Table:
+# What frames of connections and of neighbors have beside the columns that can be changed.
+_DERIVED: Final = frozenset({"token_id", "neighbor_id", "direction", "depth", "created_at"})
+
+
+def check_frame(frame: Frame, ids: IdSpace = UUIDS, extra: Extra | None = None) -> pa.Table:
     """Return a frame of connections as rows of the table.
 
     Raises
@@ -30,7 +36,7 @@ def check_frame(frame: Frame, ids: IdSpace = UUIDS) -> pa.Table:
     InvalidQueryError, IntegrityError
         The first bad value, with its row.
     """
-    connections = as_dataframe(frame, CONNECTIONS.required, CONNECTIONS.optional)
+    connections = as_dataframe(frame, CONNECTIONS.required, CONNECTIONS.optional, _READ_ONLY, extra)
     return pa.table(CONNECTIONS.check_frame(connections, ids))
 
 
@@ -43,7 +49,8 @@ def check_changes(frame: Frame, ids: IdSpace = UUIDS) -> FrameChanges:
         The first bad value, with its row.
     """
     others = (name for name in CONNECTIONS.optional if name != CONNECTIONS.key)
-    connections = as_dataframe(frame, (CONNECTIONS.key,), (*CONNECTIONS.required, *others))
+    optional = (*CONNECTIONS.required, *others)
+    connections = as_dataframe(frame, (CONNECTIONS.key,), optional, _DERIVED)
     return frame_changes(CONNECTIONS, CONNECTIONS.check_changes(connections, ids))
 
 

@@ -6,8 +6,8 @@ The values in a column are checked by `ngdata._store.fields`.
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Mapping, Sequence, Set
-from typing import Any, Final, TypeAlias
+from collections.abc import Container, Iterable, Mapping, Sequence, Set
+from typing import Any, Final, Literal, TypeAlias
 
 import numpy as np
 import pandas as pd
@@ -15,12 +15,23 @@ import pyarrow as pa
 
 from ngdata._arguments.shown import MAX_SHOWN, own_error, shown
 from ngdata._arguments.suggestions import did_you_mean
+from ngdata._store.extra_columns import PREFIX, into_metadata
 from ngdata.errors import InvalidQueryError
 
-__all__ = ["Frame", "as_dataframe", "to_dataframe", "with_points"]
+__all__ = ["EXTRA_MODES", "Extra", "Frame", "as_dataframe", "to_dataframe", "with_points"]
 
 Frame: TypeAlias = "pd.DataFrame | Mapping[str, Any] | Any"
 """What bulk writes accept: a DataFrame, a mapping of columns, an Arrow or a Polars table."""
+
+Extra: TypeAlias = Literal["refuse", "metadata"]
+"""What becomes of columns that the table does not have: an error, or keys of the metadata."""
+
+EXTRA_MODES: Final = ("refuse", "metadata")
+
+# How many unknown columns an error names.
+_MAX_NAMES: Final = 10
+
+_PANDAS_TAKES: Final = (np.ndarray, np.generic, pd.Index, pd.api.extensions.ExtensionArray)
 
 _NULLABLE: Final = {
     pa.int8(): pd.Int8Dtype(),
@@ -35,11 +46,26 @@ _NULLABLE: Final = {
 }
 
 
-def as_dataframe(frame: Frame, required: Sequence[str], optional: Sequence[str]) -> pd.DataFrame:
+def as_dataframe(
+    frame: Frame,
+    required: Sequence[str],
+    optional: Sequence[str],
+    ignored: Container[str] = (),
+    extra: Extra | None = None,
+) -> pd.DataFrame:
     """Return a frame of any library as a DataFrame, and check the names of its columns.
 
     An index, or a level of one, that has the name of a column becomes that column; any other index
     is ignored.
+
+    Parameters
+    ----------
+    frame, required, optional
+    ignored : container of str
+        The columns that reads return and that cannot be written; they are left out.
+    extra : {"refuse", "metadata"}, optional
+        Whether all other columns are refused, or become keys of the metadata; by default they are
+        refused without a hint at the other.
 
     Raises
     ------
@@ -47,7 +73,7 @@ def as_dataframe(frame: Frame, required: Sequence[str], optional: Sequence[str])
         For a column that is missing, unknown, or duplicate.
     """
     try:
-        return _with_checked_names(_dataframe(frame), required, optional)
+        return _with_checked_names(_without(_dataframe(frame), ignored), required, optional, extra)
     except Exception as error:
         raise _unreadable(frame, error) from None
 
@@ -121,31 +147,67 @@ def _dataframe(frame: Frame) -> pd.DataFrame:
         return _from_arrow(frame)
     if isinstance(frame, Mapping):
         return _from_mapping(frame)
+    if isinstance(frame, np.ndarray) and frame.dtype.names is not None and frame.ndim == 1:
+        return pd.DataFrame(frame)
     raise InvalidQueryError(
         "the frame must be a DataFrame, a mapping of columns, an Arrow or a Polars table, not "
         f"{type(frame).__name__[:100]}"
     )
 
 
+def _without(dataframe: pd.DataFrame, ignored: Container[str]) -> pd.DataFrame:
+    are_kept = [not isinstance(name, str) or name not in ignored for name in dataframe.columns]
+    return dataframe if all(are_kept) else dataframe.loc[:, are_kept]
+
+
 def _with_checked_names(
-    dataframe: pd.DataFrame, required: Sequence[str], optional: Sequence[str]
+    dataframe: pd.DataFrame, required: Sequence[str], optional: Sequence[str], extra: Extra | None
 ) -> pd.DataFrame:
     known = [*required, *optional]
-    for name in dataframe.columns:
-        if not isinstance(name, str) or name not in known:
-            hint = did_you_mean(name, known)
-            raise InvalidQueryError(
-                f"unknown column {shown(name)}; the columns to write are {', '.join(known)}{hint}"
-            )
     if not dataframe.columns.is_unique:
         raise InvalidQueryError(
-            f"the frame has two columns of one name: {', '.join(dataframe.columns)}"
+            "the frame has two columns of one name: "
+            f"{', '.join(map(shown, dataframe.columns[dataframe.columns.duplicated()]))}"
         )
     dataframe = _with_index_columns(dataframe, known)
-    missing = [name for name in required if name not in dataframe.columns]
-    if missing:
-        raise InvalidQueryError(f"the frame lacks the column {', '.join(missing)}")
-    return dataframe
+    if "metadata" in dataframe.columns:
+        # What reads return for single keys is in there too.
+        keys = [c for c in dataframe.columns if isinstance(c, str) and c.startswith(PREFIX)]
+        dataframe = dataframe.drop(columns=keys) if keys else dataframe
+    unknown = [n for n in dataframe.columns if not isinstance(n, str) or n not in known]
+    lacking = [name for name in required if name not in dataframe.columns]
+    if lacking:
+        raise InvalidQueryError(
+            f"the frame lacks the column {', '.join(lacking)}{_misspelt(lacking, unknown)}"
+        )
+    if not unknown:
+        return dataframe
+    if extra == "metadata":
+        return into_metadata(dataframe, unknown)
+    names = ", ".join(map(shown, unknown[:_MAX_NAMES]))
+    more = f" and {len(unknown) - _MAX_NAMES} more" if len(unknown) > _MAX_NAMES else ""
+    hint = "".join(_hints(unknown, known))
+    into = '; or pass extra="metadata" to keep others in metadata' if extra == "refuse" else ""
+    raise InvalidQueryError(
+        f"unknown column{'s' if len(unknown) > 1 else ''} {names}{more}; the columns to write are "
+        f"{', '.join(known)}{hint}{into}"
+    )
+
+
+def _hints(unknown: Sequence[Any], known: Sequence[str]) -> list[str]:
+    """Return what unknown columns may be misspelt for, as ends of an error."""
+    return [hint for name in unknown[:_MAX_NAMES] if (hint := did_you_mean(name, known))]
+
+
+def _misspelt(lacking: Sequence[str], unknown: Sequence[Any]) -> str:
+    """Return the unknown column that a lacking one may be, as the end of an error."""
+    texts = [name for name in unknown if isinstance(name, str)]
+    for name in lacking:
+        near = [text for text in texts if text.lower().strip("_ ").startswith(name)]
+        hint = f"; is it {shown(near[0])}? rename it" if near else did_you_mean(name, texts)
+        if hint:
+            return hint
+    return ""
 
 
 def _with_index_columns(dataframe: pd.DataFrame, known: Sequence[str]) -> pd.DataFrame:
@@ -219,7 +281,9 @@ def _column_values(values: Any) -> Any:
     if hasattr(values, "__arrow_c_stream__"):
         values = pa.chunked_array(values)
     if not isinstance(values, pa.Array | pa.ChunkedArray):
-        return values
+        # Arrays of other libraries, such as those of PyTorch and xarray.
+        is_foreign = hasattr(values, "__array__") and not isinstance(values, _PANDAS_TAKES)
+        return np.asarray(values) if is_foreign else values
     if pa.types.is_nested(values.type):
         # Through NumPy, integers in a struct would become floats where one is missing.
         return pd.Series(_nested_values(values), dtype=object)

@@ -32,7 +32,7 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import BIGINT, BYTEA, DOUBLE_PRECISION, JSONB, TIMESTAMP
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
-from ngdata._arguments.ids import Id, canonical_id
+from ngdata._arguments.id_space import UUIDS, TokenId
 from ngdata._store.entity import Entity
 from ngdata._store.fields import (
     CONNECTIONS,
@@ -236,9 +236,9 @@ class ConnectionModel(Entity, Base):
     metadata_: Mapped[dict[str, Any] | None] = mapped_column("metadata")
     created_at: Mapped[dt.datetime] = mapped_column(server_default=_NOW)
 
-    def other_end(self, token_id: Id) -> uuid.UUID:
+    def other_end(self, token_id: TokenId) -> uuid.UUID:
         """Return the end that is not this token: its neighbor, in either direction."""
-        end = uuid.UUID(canonical_id(token_id, "token_id"))
+        end = uuid.UUID(UUIDS.canonical_id(token_id, "token_id"))
         if end not in (self.source_id, self.target_id):
             raise InvalidQueryError(f"connection {self.id} has no end at {end}")
         return self.target_id if end == self.source_id else self.source_id

@@ -61,10 +61,10 @@ class NamedTokens:
     def new_names(self, columns: Sequence[str], prefix: str) -> list[str]:
         """Return the names of new columns; raise if the frame has one of them."""
         names = [as_text(prefix, "prefix") + column for column in columns]
-        taken = [name for name in names if name in self.frame.columns]
-        if taken:
+        conflicts = [name for name in names if name in self.frame.columns]
+        if conflicts:
             raise InvalidQueryError(
-                f"the frame already has the column {shown(taken[0])}; pass prefix= for the names of "
+                f"the frame already has the column {shown(conflicts[0])}; pass prefix= for the names of "
                 'the new columns, such as prefix="token_", or drop the old one'
             )
         return names

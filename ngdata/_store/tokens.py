@@ -18,11 +18,13 @@ from ngdata._query.boxes import MAX_COORDINATE, SPATIAL_INDEX, Box, as_point, un
 from ngdata._query.filters import where_clause
 from ngdata._store.changes import Assignment, FrameChanges, assignments, frame_changes
 from ngdata._store.fields import TOKENS
-from ngdata._store.input_frames import Frame, as_dataframe, with_points
+from ngdata._store.input_frames import Extra, Frame, as_dataframe, to_dataframe, with_points
+from ngdata._store.row_names import row_name
 from ngdata._store.value_types import Integer, Number, first_true, invalid_value
-from ngdata.errors import InvalidQueryError
+from ngdata.errors import IntegrityError, InvalidQueryError
 
 __all__ = [
+    "MERGED_LEVELS",
     "RELATION",
     "check_changes",
     "check_coords",
@@ -40,36 +42,72 @@ _ROWS_WRITTEN_PER_COPY: Final = 450_000
 
 _AXES: Final = ("x", "y", "z")
 
+# What reads of tokens return beside the columns that can be written.
+_DERIVED: Final = frozenset({"distance", "depth", "created_at", "updated_at"})
+
 # How rows of a frame with one point each are assigned: to the elements of their level.
 _POINT_TYPES: Final = {axis: Number() for axis in _AXES} | {"level": Integer(0, 7, "int4")}
 _POINT_TARGETS: Final = {axis: f"coord_{axis}[s.level + 1]" for axis in _AXES} | {"level": None}
 
 
-def check_frame(frame: Frame, level: Any, coords: Any, ids: IdSpace = UUIDS) -> pa.Table:
+def check_frame(
+    frame: Frame, level: Any, coords: Any, ids: IdSpace = UUIDS, extra: Extra | None = None
+) -> pa.Table:
     """Return a frame of tokens as rows of the table.
 
-    The points are the frame's columns x, y, z, on `level`, or the array `coords`.
+    The points are the frame's columns x, y, z, on `level` or the level of their row, or its column
+    `coords`, or the array `coords`.
 
     Raises
     ------
     InvalidQueryError, IntegrityError
         The first bad value, with its row.
     """
-    if coords is None:
-        frame = with_points(frame)
-        tokens = as_dataframe(frame, (*_AXES, *TOKENS.required), TOKENS.optional)
-        points = np.full((len(tokens), 8, 3), np.nan)
-        points[:, level_index(level)] = np.column_stack(
-            [_check_axis(tokens[axis], axis) for axis in _AXES]
-        )
-    else:
-        tokens = as_dataframe(frame, TOKENS.required, TOKENS.optional)
+    given_level = level_index(level)
+    if coords is not None:
+        tokens = as_dataframe(frame, TOKENS.required, TOKENS.optional, _DERIVED | {"level"}, extra)
         if tokens.shape == (0, 0) and not isinstance(frame, pd.DataFrame):
             # A frame without columns and without an index has as many rows as the coordinates.
             coords = _as_floats(coords)
             tokens = pd.DataFrame(index=range(len(coords) if coords.ndim else 0))
         points = check_coords(coords, len(tokens))
-    return pa.table(TOKENS.check_frame(tokens, ids) | _coordinate_columns(points))
+    else:
+        frame = to_dataframe(with_points(frame))
+        if "coords" in frame.columns:
+            optional = (*TOKENS.optional, "coords")
+            ignored = _DERIVED | {"level"}
+            tokens = as_dataframe(frame, TOKENS.required, optional, ignored, extra)
+            points = _check_coords_column(tokens["coords"])
+        else:
+            optional = (*TOKENS.optional, "level")
+            required = (*_AXES, *TOKENS.required)
+            tokens = as_dataframe(frame, required, optional, _DERIVED, extra)
+            points = np.full((len(tokens), 8, 3), np.nan)
+            place = np.column_stack([_check_axis(tokens[axis], axis) for axis in _AXES])
+            points[np.arange(len(tokens)), _levels_of_rows(tokens, given_level)] = place
+    try:
+        columns = TOKENS.check_frame(tokens, ids)
+    except IntegrityError as error:
+        if "level" not in tokens:
+            raise
+        raise IntegrityError(
+            f"{error}; a token with places on several levels is one row, with a column coords of "
+            "arrays of shape (8, 3)"
+        ) from None
+    return pa.table(columns | _coordinate_columns(points))
+
+
+# Of an existing token, the levels that a frame does not have stay as they are.
+MERGED_LEVELS: Final = {
+    f"coord_{axis}": "ARRAY["
+    + ", ".join(
+        f"coalesce(excluded.coord_{axis}[{n}], t.coord_{axis}[{n}])"
+        for n in range(1, len(LEVELS) + 1)
+    )
+    + "]"
+    for axis in _AXES
+}
+"""What the coordinates of an existing token become, as `write_around_conflicts` takes it."""
 
 
 def check_row(coords: Any, values: Mapping[str, Any], ids: IdSpace = UUIDS) -> dict[str, Any]:
@@ -93,19 +131,23 @@ def check_update(coords: Any, attributes: Mapping[str, Any]) -> list[Assignment]
     Raises
     ------
     InvalidQueryError
-        The first bad value, or nothing to change.
+        The first bad value.
     """
     changes = assignments(TOKENS, attributes)
     if coords is not None:
         points = _check_single_coords(coords)[0]
         levels = map(level_index, coords) if isinstance(coords, Mapping) else range(8)
         changes += [
-            Assignment(name, "float8", None if np.isnan(value) else value, f"{name}[{level + 1}]")
+            _coordinate(axis, level, value)
             for level in levels
             for axis, value in zip(_AXES, points[level].tolist(), strict=True)
-            for name in (f"coord_{axis}",)
         ]
     return changes
+
+
+def _coordinate(axis: str, level: int, value: float) -> Assignment:
+    name = f"coord_{axis}"
+    return Assignment(name, "float8", None if np.isnan(value) else value, f"{name}[{level + 1}]")
 
 
 def check_changes(frame: Frame, level: Any, ids: IdSpace = UUIDS) -> FrameChanges:
@@ -117,9 +159,8 @@ def check_changes(frame: Frame, level: Any, ids: IdSpace = UUIDS) -> FrameChange
         The first bad value, with its row.
     """
     attributes = [name for name in TOKENS.optional if name != TOKENS.key]
-    tokens = as_dataframe(
-        with_points(frame), (TOKENS.key,), (*attributes, *_AXES, "level", "coords")
-    )
+    optional = (*attributes, *_AXES, "level", "coords")
+    tokens = as_dataframe(with_points(frame), (TOKENS.key,), optional, _DERIVED)
     columns = TOKENS.check_changes(tokens, ids)
     given_level = level_index(level)
     axes = [axis for axis in _AXES if axis in tokens]
@@ -151,25 +192,36 @@ def _levels_of_rows(tokens: pd.DataFrame, level: int) -> np.ndarray:
     """Return the index of each row's level: that of its column, or the one for all."""
     if "level" not in tokens:
         return np.full(len(tokens), level)
-    levels = tokens["level"]
-    if isinstance(levels.dtype, np.dtype) and levels.dtype.kind in "iu":
-        indexes: np.ndarray = Integer(0, 7).check_column(levels, "level").to_numpy()
-        return indexes
-    return np.array(
-        [level_index(value, f"level in row {row}") for row, value in enumerate(levels.tolist())],
-        np.int64,
-    )
+    column = tokens["level"]
+    indexes: np.ndarray
+    if isinstance(column.dtype, np.dtype) and column.dtype.kind in "iu":
+        indexes = Integer(0, 7).check_column(column, "level", required=True).to_numpy()
+    else:
+        values = enumerate(column.tolist())
+        indexes = np.fromiter(
+            (level_index(value, f"level in {row_name(row)}") for row, value in values),
+            np.int64,
+            len(column),
+        )
+    # 0 is the default, so it need not be meant.
+    row = first_true(indexes != level) if level else None
+    if row is not None:
+        raise InvalidQueryError(
+            f"level is {LEVELS[level]}, but the frame's column level has {LEVELS[indexes[row]]} in "
+            f"{row_name(row)}; leave out one of them"
+        )
+    return indexes
 
 
 def _check_coords_column(values: pd.Series[Any]) -> np.ndarray:
     """Return a column of arrays of shape (8, 3) as one array."""
     rows = values.tolist()
     if not all(type(row) is np.ndarray and row.dtype == np.float64 for row in rows):
-        rows = [_as_floats(row, f"coords in row {number}") for number, row in enumerate(rows)]
+        rows = [_as_floats(row, f"coords in {row_name(number)}") for number, row in enumerate(rows)]
     for number, row in enumerate(rows):
         if row.shape != (8, 3):
             raise InvalidQueryError(
-                f"coords in row {number} must have the shape (8, 3): levels, axes; this has {row.shape}"
+                f"coords in {row_name(number)} must have the shape (8, 3): levels, axes; this has {row.shape}"
             )
     return check_coords(np.array(rows, np.float64).reshape(-1, 8, 3), len(rows))
 

@@ -26,7 +26,7 @@ import pyarrow.compute as pc
 
 from ngdata._arguments.id_space import UUIDS, IdSpace
 from ngdata._arguments.ids import CANONICAL, canonical_id, canonical_ids, id_text
-from ngdata._arguments.integer_ids import integer_column, not_a_number, uuid_bytes
+from ngdata._arguments.integer_ids import float_to_name, integer_column, not_a_number, uuid_bytes
 from ngdata._arguments.json_text import JsonError, json_text
 from ngdata._arguments.numbers import as_float, as_integer, is_number
 from ngdata._arguments.shown import own_error, shown
@@ -266,6 +266,9 @@ class TokenUuid(Uuid):
         if numbers is not None and not (required and are_missing is not None):
             texts = id_text(uuid_bytes(numbers, self.space.name), self.arrow)
             return texts if are_missing is None else pc.if_else(are_missing, None, texts)
+        position = float_to_name(values)
+        if position is not None:
+            self._value(values.iloc[position], name, position)  # raises
         if self.is_new and self.space.as_integers:
             return ValueType._column(self, values, name, default, required)
         return super()._column(values, name, default, required)

@@ -20,7 +20,8 @@ import pandas as pd
 import pyarrow as pa
 from numpy.typing import ArrayLike
 
-from ngdata._arguments.ids import Ids, canonical_ids, id_bytes, id_text
+from ngdata._arguments.id_space import UUIDS, TokenIds
+from ngdata._arguments.ids import id_bytes, id_text
 from ngdata._arguments.integer_ids import numbers_of_uuids
 from ngdata._arguments.shown import guarded, shown
 from ngdata._query.boxes import unmasked
@@ -86,7 +87,7 @@ def _checked_numbers(numbers: Any, name: str) -> pa.Array:
     return Integer(0, 2**32 - 1).check_column(pd.Series(array), name)
 
 
-def record_ids(ids: Ids) -> np.ndarray:
+def record_ids(ids: TokenIds) -> np.ndarray:
     """Return the 32-bit ids of token records, from the ids that `token_ids` returns for them.
 
     Parameters
@@ -109,7 +110,7 @@ def record_ids(ids: Ids) -> np.ndarray:
     >>> record_ids("ddd9c407-67f9-8000-8000-0000000000ff").tolist()
     [255]
     """
-    return token_numbers(pd.Series(canonical_ids(ids), dtype=_STR), "ids")
+    return token_numbers(pd.Series(UUIDS.canonical_ids(ids), dtype=_STR), "ids")
 
 
 def token_numbers(values: pd.Series[Any], name: str) -> np.ndarray:

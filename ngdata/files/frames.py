@@ -9,7 +9,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from ngdata._arguments.shown import guarded, own_error, shown
+from ngdata._arguments.shown import guarded, is_instance, own_error, shown
 from ngdata._arguments.texts import as_path
 from ngdata._connections.driver_errors import shortage
 from ngdata._reading.arrow_tables import from_table, to_table
@@ -144,7 +144,7 @@ def to_arrow(frame: pd.DataFrame) -> pa.Table:
     >>> to_arrow(ng.tokens.get(near.token_id)).schema.field("coords").type.list_size
     8
     """
-    if not isinstance(frame, pd.DataFrame):
+    if not is_instance(frame, pd.DataFrame, "frame"):
         raise InvalidQueryError(
             f"frame must be a pandas DataFrame, not {shown(frame)}; of a Series, pass "
             "series.to_frame(), of a Subgraph its tokens and its connections"

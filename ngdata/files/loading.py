@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Final, Literal, NamedTuple, TypeAlias, get_args
+from typing import Any, Final, Literal, NamedTuple, TypeAlias
 
 import pyarrow as pa
 
@@ -20,8 +20,10 @@ from ngdata._client.sync.client import Client
 from ngdata._connections.threads import in_daemon_thread
 from ngdata._connections.write_connection import WriteConnection
 from ngdata._store import experience, graph, tokens
+from ngdata._store.conflicts import CONFLICT_MODES, Counts, OnConflict, write_around_conflicts
 from ngdata._store.copy import copy_into, progress_bar, redrawn
 from ngdata._store.fields import CONNECTIONS, EVENTS, TOKENS, FieldTable
+from ngdata._store.input_frames import EXTRA_MODES, Extra
 from ngdata._store.row_names import rows_named
 from ngdata._store.value_types import Integer, Number, ValueType
 from ngdata.errors import IntegrityError, InvalidQueryError
@@ -30,8 +32,6 @@ from ngdata.files.parts import Part, RowFile, check_required, open_rows, table_c
 __all__ = ["Kind", "LoadedFile", "load", "load_async"]
 
 Kind: TypeAlias = Literal["tokens", "connections", "events"]
-Extra: TypeAlias = Literal["refuse", "metadata"]
-OnConflict: TypeAlias = Literal["error", "skip", "update"]
 
 
 @dataclass
@@ -52,6 +52,12 @@ class LoadedFile:
     updated: int = 0
     skipped: int = 0
 
+    def add(self, counts: Counts) -> None:
+        """Add the counts of a part of the file."""
+        self.created += counts.created
+        self.updated += counts.updated
+        self.skipped += counts.skipped
+
     def __str__(self) -> str:
         counts = [f"{self.created:,} {self.kind} created"]
         counts += [f"{self.updated:,} updated"] if self.updated else []
@@ -59,26 +65,33 @@ class LoadedFile:
         return f"{self.path}: {', '.join(counts)}"
 
 
-class _Options(NamedTuple):
-    level: Level
-    extra: Extra
-    on_conflict: OnConflict
-    ids: IdSpace
-
-
 class _Format(NamedTuple):
-    """How rows of one kind are written; `columns` are those of a frame beside the table's fields."""
+    """How rows of one kind are written.
+
+    Attributes
+    ----------
+    table : FieldTable
+    check : function
+        Returns a frame as rows of the table: of the frame, the level, the ids and `extra`.
+    columns : mapping of str to ValueType
+        The columns of a frame beside the table's fields.
+    targets : mapping of str to str
+        As `write_around_conflicts` takes it.
+    """
 
     table: FieldTable
-    check: Callable[[Mapping[str, Any], _Options], pa.Table]
+    check: Callable[[Mapping[str, Any], Level, IdSpace, Extra], pa.Table]
     columns: Mapping[str, ValueType]
+    targets: Mapping[str, str]
 
     @property
     def types(self) -> dict[str, ValueType]:
+        """The types of all columns that a file may have."""
         fields = {field.name: field.type for field in self.table.fields if field.in_frames}
         return {self.table.key: self.table.key_type} | fields | dict(self.columns)
 
     def required(self, names: Mapping[str, str]) -> tuple[str, ...]:
+        """Return the columns that a file with these columns must have."""
         points = () if "coords" in names.values() else tuple(a for a in "xyz" if a in self.columns)
         return points + self.table.required
 
@@ -87,10 +100,17 @@ _POINT: Final = dict.fromkeys("xyz", Number()) | {"level": Integer(0, 7)}
 
 _FORMATS: Final[dict[Kind, _Format]] = {
     "tokens": _Format(
-        TOKENS, lambda columns, o: tokens.check_frame(columns, o.level, None, o.ids), _POINT
+        TOKENS,
+        lambda columns, level, ids, extra: tokens.check_frame(columns, level, None, ids, extra),
+        _POINT,
+        tokens.MERGED_LEVELS,
     ),
-    "connections": _Format(CONNECTIONS, lambda columns, o: graph.check_frame(columns, o.ids), {}),
-    "events": _Format(EVENTS, lambda columns, o: experience.check_frame(columns, o.ids), {}),
+    "connections": _Format(
+        CONNECTIONS, lambda columns, _, ids, extra: graph.check_frame(columns, ids, extra), {}, {}
+    ),
+    "events": _Format(
+        EVENTS, lambda columns, _, ids, extra: experience.check_frame(columns, ids, extra), {}, {}
+    ),
 }
 
 
@@ -231,70 +251,71 @@ async def load_async(
     kind = checked_word(kind, tuple(_FORMATS), "kind")
     if level is not None and kind != "tokens":
         raise InvalidQueryError(f"level is for tokens, not for {kind}; leave it out")
-    options = _Options(
-        0 if level is None else level,
-        checked_word(extra, get_args(Extra), "extra"),
-        checked_word(on_conflict, get_args(OnConflict), "on_conflict"),
-        ang.tokens._ids,
-    )
+    level = 0 if level is None else level
+    extra = checked_word(extra, EXTRA_MODES, "extra")
+    on_conflict = checked_word(on_conflict, CONFLICT_MODES, "on_conflict")
     progress = as_flag(progress, "progress", optional=True)
     theirs = _names(columns, "columns")
     report = LoadedFile(as_path(path, "path"), kind)
     row_format = _FORMATS[kind]
+    ids = ang.tokens._ids
     file = await in_daemon_thread(lambda: open_rows(report.path))
     names = table_columns(file, theirs, tuple(row_format.types))
     check_required(file, names, row_format.required(names))
-    # Whatever ids the client returns, the file may have integers.
-    numbers = IdSpace(options.ids.name, as_integers=True)
+
+    def checked(part: Part) -> pa.Table:
+        with _located(file, names, part, ids):
+            return row_format.check(file.typed(part, row_format.types), level, ids, extra)
+
     with progress_bar(file.total, file.unit, os.path.basename(report.path), progress) as bar:
         parts = file.parts(names, row_format.types)
         async with ang.tokens._transaction() as connection:
             with redrawn(bar):
                 while (part := await in_daemon_thread(lambda: next(parts, None))) is not None:
                     if part.rows:
-                        with _located(file, names), numbers.renaming():
-                            rows = await _checked_rows(file, part, row_format, options)
-                            await _write(connection, file, part, rows, row_format, options, report)
+                        rows = await in_daemon_thread(lambda part=part: checked(part))  # type: ignore[misc]
+                        with _located(file, names, part, ids):
+                            where = ang._database.where
+                            counts = await _write(connection, row_format, rows, on_conflict, where)
+                        report.add(counts)
                     bar.update(part.progress)
     return report
 
 
-async def _checked_rows(
-    file: RowFile, part: Part, row_format: _Format, options: _Options
-) -> pa.Table:
-    def rows() -> pa.Table:
-        with rows_named(file.noun, lambda row: file.number(part.first + row)):
-            return row_format.check(file.typed(part, row_format.types), options)
-
-    return await in_daemon_thread(rows)
-
-
 async def _write(
     connection: WriteConnection,
-    file: RowFile,
-    part: Part,
-    rows: pa.Table,
     row_format: _Format,
-    options: _Options,
-    report: LoadedFile,
-) -> None:
-    await copy_into(
+    rows: pa.Table,
+    on_conflict: OnConflict,
+    where: str,
+) -> Counts:
+    table = row_format.table
+    if on_conflict == "error":
+        await copy_into(
+            connection, table.relation, rows, where=where, progress=False, key=table.key
+        )
+        return Counts(rows.num_rows)
+    return await write_around_conflicts(
         connection,
-        row_format.table.relation,
+        table,
         rows,
-        where=report.path,
+        on_conflict,
+        where=where,
         progress=False,
-        key=row_format.table.key,
-        label=lambda row: f"{file.noun} {file.number(part.first + row)}",
+        rows_per_part=None,
+        targets=row_format.targets,
+        is_part=True,
     )
-    report.created += part.rows
 
 
 @contextmanager
-def _located(file: RowFile, names: Mapping[str, str]) -> Iterator[None]:
-    """Let errors about rows of a block name the file, and the column as the file calls it."""
+def _located(file: RowFile, names: Mapping[str, str], part: Part, ids: IdSpace) -> Iterator[None]:
+    """Let errors about rows of a block name file, line, column and id as the file has them."""
+    # Whatever ids the client returns, the file may have integers.
+    numbers = IdSpace(ids.name, as_integers=True)
     try:
-        yield
+        with rows_named(file.noun, lambda row: file.number(part.first + row)), numbers.renaming():
+            yield
     except (InvalidQueryError, IntegrityError) as error:
         text = str(error)
         place = file.path[:200]

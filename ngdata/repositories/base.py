@@ -28,7 +28,8 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm.attributes import flag_modified
 from sqlalchemy.orm.util import identity_key
 
-from ngdata._arguments.ids import Id, canonical_id
+from ngdata._arguments.id_space import TokenId
+from ngdata._arguments.ids import canonical_id
 from ngdata._arguments.numbers import whole
 from ngdata._arguments.shown import guarded, shown
 from ngdata._connections.process_bound import ProcessBound
@@ -71,6 +72,7 @@ class Repository(ProcessBound, Generic[EntityT]):
     _opened_by = "RepositoryFactory's methods"
     model: ClassVar[type[Any]]
     _noun: ClassVar[str]
+    _canonical_id = staticmethod(canonical_id)
 
     def __init__(
         self,
@@ -84,7 +86,7 @@ class Repository(ProcessBound, Generic[EntityT]):
         self._where: str = session.info.get("where", "the database")
         self._lock: asyncio.Lock = session.info.setdefault("alone", asyncio.Lock())
 
-    async def get_by_id(self, id: Id) -> EntityT | None:  # noqa: A002 - the layer's own name
+    async def get_by_id(self, id: TokenId) -> EntityT | None:  # noqa: A002 - the layer's own name
         """Return one entity, or None if the store has none of this id."""
         entities: list[EntityT] = await self._all(
             select(self.model).where(self.model.id == self._key(id))
@@ -173,15 +175,15 @@ class Repository(ProcessBound, Generic[EntityT]):
         # Values that triggers set in a merged entity are not returned by the UPDATE.
         return entity if persistent else await self._refresh(entity)
 
-    async def delete(self, id: Id) -> bool:  # noqa: A002 - the layer's own name
+    async def delete(self, id: TokenId) -> bool:  # noqa: A002 - the layer's own name
         """Delete the entity of this id, and return whether there was one."""
         statement = delete(self.model).where(self.model.id == self._key(id))
         async with self._savepoint():
             result: Any = await self.session.execute(statement)
         return bool(result.rowcount)
 
-    def _key(self, id: Id) -> uuid.UUID:  # noqa: A002
-        return uuid.UUID(canonical_id(id, f"{self._noun} id"))
+    def _key(self, id: TokenId) -> uuid.UUID:  # noqa: A002
+        return uuid.UUID(self._canonical_id(id, f"{self._noun} id"))
 
     async def _all(self, statement: Select[Any]) -> list[EntityT]:
         """Read entities anew, even those that the session has read before."""

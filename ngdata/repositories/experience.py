@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
+from ngdata._arguments.id_space import TokenId
 from ngdata._arguments.ids import Id
 from ngdata._arguments.times import Time
 from ngdata._query import events
@@ -44,7 +45,7 @@ class ExperienceRepository(Repository[EventModel]):
         action: Mapping[str, Any] | None = None,
         reward: float = 0.0,
         *,
-        token_id: Id | None = None,
+        token_id: TokenId | None = None,
         priority: float | None = None,
         trajectory_id: Id | None = None,
         sequence_number: int | None = None,

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
-from ngdata._arguments.ids import Id, canonical_id
+from ngdata._arguments.id_space import UUIDS, TokenId
+from ngdata._arguments.ids import Id
 from ngdata._query import neighbors
 from ngdata._query.neighbors import Direction
 from ngdata._store.models import ConnectionModel
@@ -38,8 +39,8 @@ class GraphRepository(Repository[ConnectionModel]):
 
     async def create_connection(
         self,
-        source_id: Id,
-        target_id: Id,
+        source_id: TokenId,
+        target_id: TokenId,
         connection_type: str = "generic",
         weight: float = 1.0,
         *,
@@ -86,7 +87,7 @@ class GraphRepository(Repository[ConnectionModel]):
 
     async def get_neighbors(
         self,
-        token_id: Id,
+        token_id: TokenId,
         direction: Direction = "outgoing",
         *,
         connection_type: str | Sequence[str] | None = None,
@@ -110,7 +111,7 @@ class GraphRepository(Repository[ConnectionModel]):
             smallest id.  `ConnectionModel.other_end` returns the neighbor, in either direction.
         """
         query = neighbors.neighbors(
-            [canonical_id(token_id, "token_id")],
+            [UUIDS.canonical_id(token_id, "token_id")],
             direction,
             connection_type=connection_type,
             min_weight=min_weight,
@@ -118,7 +119,7 @@ class GraphRepository(Repository[ConnectionModel]):
         )
         return await self._select_ids(query, "connection_id")
 
-    async def get_degree(self, token_id: Id) -> dict[str, int]:
+    async def get_degree(self, token_id: TokenId) -> dict[str, int]:
         """Return the numbers of a token's connections: ``in_degree``, ``out_degree``, ``total_degree``."""
-        row = await self._row(neighbors.degree([canonical_id(token_id, "token_id")]))
+        row = await self._row(neighbors.degree([UUIDS.canonical_id(token_id, "token_id")]))
         return {name: row[name] for name in ("in_degree", "out_degree", "total_degree")}

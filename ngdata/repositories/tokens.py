@@ -9,7 +9,7 @@ from typing import Any, ClassVar, Final
 from numpy.typing import ArrayLike
 from sqlalchemy import ColumnElement, literal_column, select
 
-from ngdata._arguments.ids import Id
+from ngdata._arguments.id_space import UUIDS, TokenId
 from ngdata._arguments.levels import Level
 from ngdata._arguments.numbers import as_flag, non_negative, whole
 from ngdata._arguments.shown import guarded, shown
@@ -49,10 +49,11 @@ class TokenRepository(Repository[TokenModel]):
 
     model: ClassVar[type[TokenModel]] = TokenModel
     _noun = "token"
+    _canonical_id = staticmethod(UUIDS.canonical_id)  # integers too
 
     async def get_by_id(
         self,
-        id: Id,  # noqa: A002 - the layer's own name
+        id: TokenId,  # noqa: A002 - the layer's own name
         use_cache: bool = True,
     ) -> TokenModel | None:
         """Return one token, or None if the store has none of this id.

@@ -116,6 +116,7 @@ def test_a_writer(tcp_server):
         assert len(ng.tokens.find_in_region(*EVERYTHING)) == 6
         ng.tokens.update(first, coords={0: (50, 50, 50)})
         assert list(ng.tokens.find_in_region(*EVERYTHING)["token_id"].sort_values()) == sorted(ids)
+        ng.set_level("abstract", unit="mm")
         ng.graph.create_connection(first, ids[0])
         ng.graph.bulk_create(pd.DataFrame({"source_id": ids[:2], "target_id": ids[2:4].array}))
         edges = ng.graph.connections()
@@ -144,6 +145,8 @@ def test_a_writer_writes_no_derived_table(tcp_server, stored):
         url = tcp_server.url(name)
         for statement in (
             "DELETE FROM tokens.spatial_index",
+            "DELETE FROM tokens.levels",
+            "UPDATE tokens.levels SET name = 'other'",
             "DELETE FROM tokens.spatial_index_0",
             "UPDATE tokens.spatial_index SET weight = 2",
             "TRUNCATE tokens.tokens",
@@ -189,6 +192,7 @@ def each_write(token):
         lambda ng: ng.tokens.bulk_update({"token_id": [token], "weight": 2.0}),
         lambda ng: ng.tokens.delete([token]),
         lambda ng: ng.tokens.delete(within=EVERYTHING),
+        lambda ng: ng.set_level(7, unit="mm"),
         lambda ng: ng.graph.create_connection(token, token),
         lambda ng: ng.graph.bulk_create(edges),
         lambda ng: ng.graph.delete(source=token),

@@ -113,7 +113,7 @@ def test_other_values_are_refused(values, match):
     [
         (
             [None, VECTORS["", 1], str(uuid.UUID(int=7))],
-            r"ids\[2\] is 0{8}-.*-0{11}7, which is no int",
+            r"ids\[2\] is 0{8}-.*-0{11}7, which is not an int",
         ),
         (VECTORS["flywire", 0], "ids is 63abc6a5.*perhaps of another id space"),
         ([VECTORS["", 1].replace("-8000-8", "-8004-8")], r"ids\[0\]"),

@@ -10,13 +10,14 @@ import uuid
 import zlib
 
 import numpy as np
+import pandas as pd
 import psycopg
 import pytest
 from sqlalchemy.ext.asyncio import AsyncSession
 
 import ngdata
 import ngdata.binary
-from ngdata import binary, ids, repositories
+from ngdata import binary, files, ids, repositories
 from ngdata.admin import examine
 from ngdata.binary import loading
 from ngdata.datasets import load_celegans, load_celegans_async
@@ -78,6 +79,7 @@ OWN = {
     "tokens.join": {"frame": lambda store: {"token_id": store.ids}},
     "tokens.update": {"weight": 2.0},
     "tokens.delete": {"ids": UNKNOWN},
+    "client.set_level": {"level": "abstract", "unit": "mm"},
     "tokens.bulk_create": {"frame": {"x": [1.0], "y": [1.0], "z": [1.0]}},
     "tokens.bulk_update": {"frame": lambda s: {"token_id": s.ids[:1], "weight": [1.0]}},
     "graph.update": {"connection_id": lambda store: store.connection, "weight": 2.0},
@@ -96,7 +98,7 @@ OWN = {
 }
 # Further ones for the values of one argument.
 WITH = {("tokens.bulk_create", "coords"): {"frame": {"token_type": ["a"]}}}
-WRITES = ("create", "bulk", "update", "delete", "start", "end")
+WRITES = ("create", "bulk", "update", "delete", "set", "start", "end")
 
 
 def methods(classes):
@@ -306,7 +308,7 @@ def test_no_password_is_shown(server, argument, url):
 
 FUNCTIONS = {
     f"{module.__name__}.{name}": getattr(module, name)
-    for module in (binary, ids, loading)
+    for module in (binary, files, ids, loading)
     for name in module.__all__
     if inspect.isfunction(getattr(module, name))
 } | {"examine": examine, "load_celegans": load_celegans, "load_celegans_async": load_celegans_async}
@@ -325,7 +327,7 @@ def test_functions(store, name):
     kind = next((kind for kind in FRAMES if kind[:-1] in name), None)
     own = {
         "data": bytes(64) if kind is None else RECORDS[kind].tobytes(),
-        **({} if kind is None else {"frame": FRAMES[kind]}),
+        "frame": pd.DataFrame({"x": [1.0]}) if kind is None else FRAMES[kind],
         "layout": binary.TOKEN,
         "numbers": [1],
         "values": [1],

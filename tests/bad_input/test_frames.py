@@ -318,7 +318,7 @@ def test_nan_for_a_single_value(ng, ids):
 
 
 def test_updates_without_changes_or_of_missing_ids(ng, ids):
-    with refused("update names nothing to change; give coords="):
+    with refused("update names nothing to change; give at least one of coords="):
         ng.tokens.update(ids)
     with refused("update names nothing to change"):
         ng.tokens.update(ids, coords={})

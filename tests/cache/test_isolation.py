@@ -231,6 +231,9 @@ RUN = "00000000-0000-4000-8000-000000000001"
 BOX = ((0, 0, 0), (5, 5, 5))
 EVERYTHING = ["token_id", "coords", "metadata", "binary_data", "timestamp", "weight", "flags"]
 READS = {
+    "client.describe": lambda ng, ids, **options: ng.describe(**options),
+    "graph.describe": lambda ng, ids, **options: ng.graph.describe(**options),
+    "experience.describe": lambda ng, ids, **options: ng.experience.describe(**options),
     "tokens.find_in_region": lambda ng, ids, **options: ng.tokens.find_in_region(*BOX, **options),
     "tokens.find_nearest": lambda ng, ids, **options: ng.tokens.find_nearest(
         (0, 0, 0), 4, **options
@@ -300,10 +303,11 @@ LOOKUPS = {"tokens.find_nearest", "tokens.get", "tokens.join", "experience.get_r
 
 def test_every_read_with_a_cache_is_tested(filled):
     ng, _ = filled
+    owners = {"client": ng, "tokens": ng.tokens, "graph": ng.graph, "experience": ng.experience}
     methods = {
         f"{space}.{name}"
-        for space in ("tokens", "graph", "experience")
-        for name, method in inspect.getmembers(getattr(ng, space), inspect.ismethod)
+        for space, owner in owners.items()
+        for name, method in inspect.getmembers(owner, inspect.ismethod)
         if "cache" in inspect.signature(method).parameters
     }
     assert methods == set(READS) | COMPOSED

@@ -83,8 +83,10 @@ def test_redis_that_starts_after_the_client(database_url, redis_server):
 
     async def main():
         async with two_clients(database_url, server.url) as (one, two):
-            with one_warning("Redis is unavailable"):
+            with one_warning("Redis is unavailable") as caught:
                 assert await during_an_outage(one) == {"database"}
+            # The line that reads, not one of ngdata.
+            assert caught[0].filename == check.__code__.co_filename
             assert (await one.cache.stats()).redis_errors >= 2
             server.start()
             await eventually(lambda: works(one, two))

@@ -29,6 +29,10 @@ FILTERED = {
     "degrees of some": lambda ng, ids: ng.graph.get_degree(ids, weighted=True),
     "connections in a region": lambda ng, ids: ng.graph.connections(within=BOX),
     "connections into a region": lambda ng, ids: ng.graph.connections(within=BOX, ends="any"),
+    "all columns of neighbors near their start": lambda ng, ids: ng.graph.get_neighbors(
+        ids, columns=["metadata", "distance"], within=9.0
+    ),
+    "all that is reached": lambda ng, ids: ng.graph.subgraph(ids[:1], None),
     "the cheapest path": lambda ng, ids: ng.graph.shortest_path(ids[0], ids[2], weighted=True),
     "events in a region": lambda ng, ids: ng.experience.get_events(within=BOX),
     "events in a region and a window": lambda ng, ids: ng.experience.get_events(

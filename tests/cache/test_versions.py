@@ -24,6 +24,7 @@ ALL = (
     "graph.connections",
     "experience.experience_events",
     "experience.experience_trajectories",
+    "tokens.levels",
 )
 ZEROS = "ARRAY[0,NULL,NULL,NULL,NULL,NULL,NULL,NULL]::float8[]"
 TOKEN = "00000000-0000-4000-8000-000000000001"

@@ -50,6 +50,7 @@ def events(store, tokens):
             ),
             # Multiples of 1/8 sum exactly in any order.
             "reward": rng.integers(-16, 17, EVENTS) / 8,
+            "metadata": [{"note": n} if n % 4 == 1 else None for n in range(EVENTS)],
             "state_after": [{"n": n, "at": {"x": n / 2}} if n % 3 else None for n in range(EVENTS)],
         }
     )

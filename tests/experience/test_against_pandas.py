@@ -2,8 +2,11 @@
 
 import numpy as np
 import pandas as pd
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
+from ngdata.errors import InvalidQueryError
 
 ZERO = pd.Timestamp("1969-12-31T23:00Z").as_unit("us")
 MINUTE = pd.Timedelta("1min")
@@ -209,3 +212,37 @@ def test_flattened_columns_equal_pandas(store, events):
     assert list(one.columns)[-2:] == ["state_after.n", "cumulative_reward"]
     around = store.experience.events_around(events.event_id[0], 0, 60, flatten=True)
     assert {"offset", "state_after.n"} <= set(around.columns)
+
+
+def test_columns_of_events(store, events):
+    """Each read of events returns the named columns, in their order, and no other."""
+    columns = ["created_at", "metadata", "reward", "event_id"]
+    run = events.trajectory_id.dropna().iloc[0]
+    by_id = events.set_index("event_id")
+    middle = events.event_id[7]
+    for result in (
+        store.experience.get_events(columns=columns),
+        store.experience.get_recent_events(50, columns=columns),
+        store.experience.events_around(middle, 0, 3600, columns=columns),
+        store.experience.get_trajectory(run, columns=columns),
+    ):
+        assert result.columns.tolist() == columns
+        expected = by_id.loc[result.event_id]
+        assert len(result) >= 50
+        assert result.metadata.tolist() == expected.metadata.tolist()
+        assert result.reward.tolist() == expected.reward.tolist()
+        assert str(result.created_at.dtype) == "datetime64[us, UTC]"
+    offsets = store.experience.events_around(middle, 60, 60, columns=["offset", "event_id"])
+    times = by_id.timestamp[offsets.event_id] - by_id.timestamp[middle]
+    assert offsets.offset.tolist() == times.tolist()
+    assert str(offsets.offset.dtype) == "timedelta64[us]"
+    sums = store.experience.get_trajectory(run, columns=["cumulative_reward"], discount=0.5)
+    whole = store.experience.get_trajectory(run, discount=0.5)
+    pd.testing.assert_frame_equal(sums, whole[["cumulative_reward"]])
+    flat = store.experience.get_events(columns=["metadata", "event_id"], flatten=True)
+    assert flat.columns.tolist() == ["event_id", "metadata.note"]
+    for read in (store.experience.get_events, store.experience.get_recent_events):
+        with pytest.raises(InvalidQueryError, match="unknown column 'offset'"):
+            read(columns=["offset"])
+    with pytest.raises(InvalidQueryError, match=r"unknown column 'meta'.*did you mean 'metadata'"):
+        store.experience.get_trajectory(run, columns=["meta"])

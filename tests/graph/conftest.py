@@ -44,6 +44,8 @@ def connections(store, tokens):
             "connection_type": rng.choice(["a", "b", "c'"], count),
             "weight": rng.choice([0.0, 0.25, 0.5, 1.0, 4.0], count),
             "bidirectional": rng.random(count) < 0.2,
+            "decay_rate": rng.choice([0.5, np.nan], count),
+            "metadata": [None if n % 3 else {"n": [n]} for n in range(count)],
         }
     )
     frame["target_id"] = frame.target_id.where(rng.random(count) > 0.1, frame.source_id)

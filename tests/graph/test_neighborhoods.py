@@ -1,6 +1,8 @@
 """Neighbors within a radius, connections in a region, subgraphs, degrees and components."""
 
+import json
 import uuid
+from pathlib import Path
 
 import networkx as nx
 import numpy as np
@@ -184,7 +186,7 @@ def test_components_equal_networkx(store, tokens, connections, graph_of, strong,
 @settings(max_examples=60)
 @given(
     starts=st.lists(st.integers(0, NODES - 1), max_size=4),
-    depth=st.integers(0, 3),
+    depth=st.none() | st.integers(0, 3) | st.just(2**31 - 1),
     direction=st.sampled_from(DIRECTIONS),
     kind=st.none() | st.sampled_from(["a", "b"]),
 )
@@ -219,6 +221,169 @@ def test_subgraphs_equal_networkx(
     assert ids.tolist() == result.tokens.token_id.tolist()
     dense = nx.to_numpy_array(expected, nodelist=ids.tolist()) if len(ids) else np.empty((0, 0))
     assert np.array_equal(matrix.toarray(), dense)
+
+
+def test_a_subgraph_of_any_depth(celegans):
+    """A neuron's skeleton is up to 98 steps long."""
+    parents = celegans.graph.connections(connection_type="parent")
+    tree = nx.from_pandas_edgelist(parents, "source_id", "target_id", create_using=nx.DiGraph)
+    root = nx.dag_longest_path(tree)[-1]
+    steps = nx.single_source_shortest_path_length(tree.reverse(), root)
+    assert max(steps.values()) == 98
+    for depth, direction in ((None, "incoming"), (None, "both"), (70, "incoming"), (70, "both")):
+        result = celegans.graph.subgraph(root, depth, direction=direction, connection_type="parent")
+        near = {token: step for token, step in steps.items() if depth is None or step <= depth}
+        assert dict(zip(result.tokens.token_id, result.tokens.depth, strict=True)) == near
+        assert len(result.connections) == len(near) - 1
+    alone = celegans.graph.subgraph(root, None, direction="outgoing", connection_type="parent")
+    assert alone.tokens.token_id.tolist() == [root]
+    with pytest.raises(ResultTooLarge) as caught:
+        celegans.graph.subgraph(root, None, connection_type="parent", max_rows=100)
+    assert caught.value.count == 2 * len(steps) - 1
+    plan = celegans.explain(celegans.graph.subgraph, root, None).text
+    # Each token leads to its connections; one scan of them all for each step would not end.
+    assert "Seq Scan on connections" not in plan.partition("CTE members")[0]
+
+
+def test_columns_of_connections_and_neighbors(store, tokens, connections):
+    written = connections.sort_values("connection_id", ignore_index=True)
+    columns = ["metadata", "created_at", "connection_id", "decay_rate", "bidirectional"]
+    result = store.graph.connections(columns=columns, limit=len(written))
+    assert result.columns.tolist() == columns
+    assert str(result.created_at.dtype) == "datetime64[us, UTC]"
+    assert result.created_at.nunique() == 1
+    names = ["metadata", "connection_id", "decay_rate", "bidirectional"]
+    pd.testing.assert_frame_equal(result[names], written[names])
+    everywhere = (-np.inf,) * 3, (np.inf,) * 3
+    inside = store.graph.connections(columns=["metadata"], within=everywhere, limit=3)
+    assert inside.columns.tolist() == ["metadata"]
+    whole = store.graph.get_neighbors(tokens, "both", depth=3, within=9.0)
+    expected = whole[["depth", "distance", "connection_id"]].merge(result, how="left")
+    columns = ["metadata", "distance", "depth", "bidirectional", "decay_rate", "created_at"]
+    result = store.graph.get_neighbors(tokens, "both", depth=3, within=9.0, columns=columns)
+    pd.testing.assert_frame_equal(result, expected[columns])
+    assert store.graph.get_neighbors([], columns=columns[2:]).dtypes.equals(result.dtypes[2:])
+    assert store.graph.get_neighbors(tokens, columns=["neighbor_id"]).columns == ["neighbor_id"]
+
+
+@pytest.mark.parametrize("columns", [["metdata"], ["distance"], [], "weight", ["weight"] * 2, 3])
+def test_invalid_columns(store, tokens, columns):
+    for read in (store.graph.get_neighbors, store.graph.connections):
+        with pytest.raises(InvalidQueryError, match="column"):
+            read(tokens[0], columns=columns)
+
+
+def plain_example():
+    """Return a subgraph of everything that files of graphs have no place for."""
+    coords = np.full((8, 3), np.nan)
+    coords[2] = 1.5, -2.0, 1e300
+    points = np.empty(3, object)
+    points[:2] = [coords, np.zeros((8, 3))]
+    time = pd.Timestamp("2026-01-01T00:00:00.000001Z")
+    tokens = pd.DataFrame(
+        {
+            "token_id": np.array([0, 2**64 - 1, 7], "uint64"),
+            "token_type": ['<a & "b">', "né\x0b☃", None],
+            "flags": pd.array([2**31, 0, 1], "int64"),
+            "timestamp": [time, pd.NaT, time],
+            "coords": points,
+            "metadata": [{"k": [1, "é"]}, None, {}],
+            "metadata.cell type": ["x", None, "y"],
+            "metadata.cell-type": [None, "z", None],
+            "label": ["l", "m", None],
+            "2D": pd.array([1, None, 2], "Int64"),
+            "binary_data": [b"\0\xff", None, b""],
+            "duration": [pd.Timedelta("1.5s"), pd.NaT, pd.Timedelta(0)],
+        }
+    )
+    connections = pd.DataFrame(
+        {
+            "connection_id": ["k1", "k2", "k3", "k4"],
+            "source_id": tokens.token_id[[0, 0, 1, 2]].array,
+            "target_id": tokens.token_id[[1, 1, 0, 2]].array,
+            "connection_type": ["a", "b", "a", "a"],
+            "weight": [1.0, 0.25, np.nan, np.inf],
+            "bidirectional": [True, False, False, True],
+            "metadata": [None, {"w": None}, None, None],
+        }
+    )
+    return Subgraph(tokens, connections)
+
+
+def read_json(path):
+    return nx.node_link_graph(json.loads(Path(path).read_text()))
+
+
+def write_json(graph, path):
+    Path(path).write_text(json.dumps(nx.node_link_data(graph), allow_nan=False))
+
+
+def as_in_gml(attributes):
+    """Return attributes as GML has them: no bools, and integers of 32 bits."""
+    return {
+        name: str(value)
+        if isinstance(value, int) and value >= 2**31
+        else int(value)
+        if isinstance(value, bool)
+        else value
+        for name, value in attributes.items()
+    }
+
+
+@pytest.mark.parametrize(
+    ("write", "read", "of_format", "added"),
+    [
+        (nx.write_graphml, nx.read_graphml, dict, ()),
+        (nx.write_gexf, nx.read_gexf, dict, ("label", "id")),
+        (nx.write_gml, nx.read_gml, as_in_gml, ()),
+        (write_json, read_json, dict, ()),
+    ],
+    ids=["graphml", "gexf", "gml", "json"],
+)
+def test_plain_graphs_come_back_from_files(
+    store, tokens, connections, tmp_path, write, read, of_format, added
+):
+    for part in (plain_example(), store.graph.subgraph(tokens), store.graph.subgraph([])):
+        graph = part.to_networkx(attributes="plain")
+        whole = part.to_networkx()
+        assert list(graph) == [str(token) for token in whole]
+        assert graph.number_of_edges() == whole.number_of_edges()
+        write(graph, tmp_path / "graph")
+        result = nx.MultiDiGraph(read(tmp_path / "graph"))
+        assert set(result) == set(graph)
+        for elements, expected in (
+            (dict(result.nodes.items()), dict(graph.nodes.items())),
+            (dict(result.edges.items()), dict(graph.edges.items())),
+        ):
+            assert elements.keys() == expected.keys()
+            for key, attributes in elements.items():
+                for name in added:
+                    attributes.pop(name, None)
+                assert attributes == of_format(expected[key])
+
+
+def test_plain_attributes():
+    graph = plain_example().to_networkx(attributes="plain")
+    assert graph.nodes["0"] == {
+        "token_type": '<a & "b">',
+        "flags": 2**31,
+        "timestamp": "2026-01-01T00:00:00.000001+00:00",
+        "x_motor": 1.5,
+        "y_motor": -2.0,
+        "z_motor": 1e300,
+        "metadata": '{"k": [1, "é"]}',
+        "metadata_cell_type": "x",
+        "label_": "l",
+        "a2D": 1,
+        "binary_data": "00ff",
+        "duration": 1.5,
+    }
+    assert graph.nodes[str(2**64 - 1)]["token_type"] == "né\ufffd☃"
+    assert graph.nodes[str(2**64 - 1)]["metadata_cell_type_"] == "z"
+    assert graph.edges[str(2**64 - 1), "0", "k1"] == graph.edges["0", str(2**64 - 1), "k1"]
+    assert graph.edges["7", "7", "k4"] == {"connection_type": "a", "bidirectional": True}
+    with pytest.raises(InvalidQueryError, match="attributes must be 'frame' or 'plain'"):
+        plain_example().to_networkx(attributes="simple")
 
 
 def test_tokens_of_a_subgraph_equal_those_of_get(store, tokens, connections):

@@ -390,19 +390,26 @@ def test_joined_columns_and_their_missing_values(store):
 
 
 def test_join_by_integers_and_by_the_index(new_migrated_database):
-    with new_migrated_database() as url, ngdata.connect(url) as ng:
+    with (
+        new_migrated_database() as url,
+        ngdata.connect(url) as ng,
+        ngdata.connect(url, ids="integer") as whole,
+    ):
         points = {"token_id": [5, 2**64 - 1], "x": [1.0, 2.0], "y": [0.0] * 2, "z": [0.0] * 2}
         ng.tokens.bulk_create(points)
-        for client in (ng,):
+        for client in (ng, whole):
             numbers = pd.Series([2**64 - 1, 5, None, 6], dtype="UInt64")
             result = client.tokens.join(pd.DataFrame({"pre": numbers}), "pre", ["x"])
             pd.testing.assert_series_equal(result.pre, numbers, check_names=False)
             assert result.x.fillna(-1).tolist() == [2.0, 1.0, -1.0, -1.0]
         frame = pd.DataFrame({"a": [1, 2]}, index=pd.Index([5, 6], name="token_id"))
-        result = ng.tokens.join(frame)
+        result = whole.tokens.join(frame)
         assert list(result.columns) == ["a", "token_type", "x", "y", "z"]
         assert result.index.equals(frame.index)
         assert result.x.fillna(-1).tolist() == [1.0, -1.0]
+        read = whole.tokens.find(columns=["token_id", "metadata.a"])
+        assert set(read.token_id) == {5, 2**64 - 1}
+        assert str(read.token_id.dtype) == "uint64"
 
 
 def test_join_reads_once_and_accepts_other_frames(store):

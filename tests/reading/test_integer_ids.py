@@ -68,9 +68,8 @@ def parts(result):
 
 
 def as_text(frame):
-    return frame.assign(
-        **{name: from_integers(frame[name], SPACE) for name in TOKEN_COLUMNS if name in frame}
-    )
+    names = [name for name in TOKEN_COLUMNS if name in frame and frame[name].dtype != "str"]
+    return frame.assign(**{name: from_integers(frame[name], SPACE) for name in names})
 
 
 def in_order(frame):
@@ -78,7 +77,8 @@ def in_order(frame):
     return frame.sort_values(ids, ignore_index=True) if ids else frame
 
 
-@pytest.mark.parametrize("name", READS)
+# `join` keeps the caller's own column of ids as it is.
+@pytest.mark.parametrize("name", [name for name in READS if name != "tokens.join"])
 def test_both_forms_of_each_read(clients, name):
     text, number, other = clients
     expected = READS[name](text, NUMBERS.tolist())
@@ -96,13 +96,13 @@ def test_both_forms_of_each_read(clients, name):
             assert result == expected
             continue
         for frame, wanted in zip(frames, parts(expected), strict=True):
-            if client is not text:
+            if client is not text and name != "tokens.join":
                 for column in TOKEN_COLUMNS:
                     if column in frame:
                         may_miss = name.startswith("experience.") and "activity" not in name
                         assert frame[column].dtype == ("UInt64" if may_miss else "uint64")
-                frame = as_text(frame)
-            pd.testing.assert_frame_equal(in_order(frame), in_order(wanted))
+            # The ids of a frame that `tokens.join` completes are the caller's own.
+            pd.testing.assert_frame_equal(in_order(as_text(frame)), in_order(as_text(wanted)))
 
 
 def test_the_tiers_are_used(clients):
@@ -225,6 +225,16 @@ def test_bad_ids_are_refused_with_their_row(clients, values):
             ng.graph.bulk_create({"source_id": values, "target_id": [7, 7]})
 
 
+def test_a_client_of_uuids_names_the_integer_too(clients):
+    text, _, _ = clients
+    with pytest.raises(
+        NotFoundError, match=r"the first is the integer 8 of the id space 'flywire'"
+    ):
+        text.tokens.get([8])
+    with pytest.raises(InvalidQueryError, match="not '8'; pass the integer itself"):
+        text.tokens.get("8")
+
+
 def test_a_store_of_both_kinds(database_url):
     numbers = integers(database_url)
     with ngdata.connect(database_url, id_space=SPACE) as ng, numbers:
@@ -234,7 +244,7 @@ def test_a_store_of_both_kinds(database_url):
         assert ng.tokens.get(new).token_id[0] == from_integers(new, SPACE)
         more = numbers.tokens.bulk_create({"x": [2.0], "y": [2.0], "z": [2.0]})
         assert more.dtype == np.uint64
-        message = f'{token_id}, which is no integer of the id space .*ids="uuid"'
+        message = f'{token_id}, which is not an integer of the id space .*ids="uuid"'
         for read in (
             lambda: numbers.tokens.find_in_region((0, 0, 0), (9, 9, 9)),
             lambda: numbers.tokens.get(token_id),

@@ -126,6 +126,7 @@ def _counted(original, sent, label):
 READS = {
     "get": lambda ng, ids, **o: ng.tokens.get([ids[5]], **o),
     "nearest": lambda ng, _, **o: ng.tokens.find_nearest((5, 5, 5), **o),
+    "within": lambda ng, _, **o: ng.tokens.find_within((5, 5, 5), 1, **o),
     "count": lambda ng, _, **o: ng.tokens.count_in_region((1, 1, 1), (2, 2, 2), **o),
     "region": lambda ng, _, **o: ng.tokens.find_in_region((1, 1, 1), (3, 3, 3), **o),
     "neighbors": lambda ng, ids, **o: ng.graph.get_neighbors([ids[1]], **o),
@@ -145,7 +146,7 @@ def test_a_small_read_sends_few_statements(store, statements, name):
         statements.clear()
         read(ng, ids, **options)
         sent[label] = dict(statements)
-    separate = int(name == "count")
+    separate = int(name in ("count", "within"))
     assert sent["miss"] == {"scripts": 2, "statements": 1 + separate}
     assert sent["hit"] == {"versions": 1}
     assert sent["off"] == {"statements": 1}

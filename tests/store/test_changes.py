@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+import ngdata
 from ngdata._store import changes
 from ngdata.errors import IntegrityError, InvalidQueryError, NGDataError, NotFoundError
 from tests.conftest import execute
@@ -91,6 +92,13 @@ REFUSED = {
         lambda s: s.ng.tokens.bulk_update({"token_id": s.tokens, "level": [1, 2, 8], **PLACE}),
         InvalidQueryError,
         "level in row 2 must be an integer from 0 to 7",
+    ),
+    "two levels": (
+        lambda s: s.ng.tokens.bulk_update(
+            s.ng.tokens.find_in_region(*EVERYWHERE, level="motor"), level="social"
+        ),
+        InvalidQueryError,
+        "level is social, but the frame's column level has motor in row 0; leave out one of them",
     ),
     "points and coords": (
         lambda s: s.ng.tokens.bulk_update(s.ng.tokens.get(s.tokens).assign(**PLACE)),
@@ -271,17 +279,52 @@ def test_a_frame_that_a_read_returned_is_written_back(store, database_url):
     assert ng.tokens.bulk_update(region.assign(x=region.x * 2, weight=3.0)) == 3
     again = ng.tokens.find_in_region(*EVERYWHERE, level="motor").set_index("token_id")
     assert again.x.loc[region.token_id].tolist() == (region.x * 2).tolist()
+    times = ng.tokens.get(store.tokens, columns=["token_id", "created_at", "updated_at", "weight"])
+    assert ng.tokens.bulk_update(times) == 3
     whole = ng.tokens.get(store.tokens, columns=["token_id", "coords", "metadata", "flags"])
     whole["metadata"] = [{"name": "AVA"}, None, {"name": "AVB"}]
     assert ng.tokens.bulk_update(whole) == 3
     pd.testing.assert_frame_equal(
         ng.tokens.get(store.tokens, columns=whole.columns.tolist()), whole, check_flags=False
     )
+    near = ng.tokens.find_nearest((0, 0, 0), 1, "motor")
+    assert ng.tokens.bulk_update(near.assign(z=-1.0)) == 1
+    assert ng.tokens.find_nearest((0, 0, 0), 1, "motor").z.tolist() == [-1.0]
+    neighbors = ng.graph.get_neighbors(store.a)
+    assert ng.graph.bulk_update(neighbors.assign(weight=[4.0, 5.0])) == 2
     edges = ng.graph.connections()
+    assert sorted(edges.weight) == [4.0, 5.0]
     swapped = edges.rename(columns={"source_id": "target_id", "target_id": "source_id"})
     assert ng.graph.bulk_update(swapped.assign(bidirectional=True)) == 2
     assert set(ng.graph.connections(target=store.a).source_id) == {store.b, store.c}
     assert indexed(database_url) == derived(database_url)
+
+
+def test_tokens_are_named_by_their_integers(ng, database_url):
+    numbers = np.array([7, 2**64 - 1], np.uint64)
+    with ngdata.connect(database_url, ids="integer", id_space="cells") as cells:
+        cells.tokens.bulk_create({"token_id": numbers, "x": [1.0, 2], "y": 0.0, "z": 0.0})
+        region = cells.tokens.find_in_region(*EVERYWHERE)
+        assert cells.tokens.bulk_update(region.assign(x=region.x + 1)) == 2
+        edge = cells.graph.create_connection(7, 2**64 - 1)
+        assert cells.graph.update(edge, source_id=2**64 - 1, target_id=7) == 1
+        event = cells.experience.create_event("seen", token_id=7)
+        assert cells.experience.update_event(event, token_id=numbers[1]) == 1
+        assert cells.experience.get_events().token_id.tolist() == [2**64 - 1]
+        for call, text in {
+            lambda: cells.tokens.bulk_update({"token_id": [7, 8], "weight": 1.0}): "the id 8$",
+            lambda: cells.tokens.bulk_update({"token_id": [7, 7], "weight": 1.0}): "id 7 appears",
+            lambda: cells.tokens.update([8], weight=1.0): "the id 8$",
+            lambda: cells.graph.update(edge, target_id=8): "target_id 8 names no token",
+            lambda: cells.graph.bulk_update(
+                {"connection_id": [edge], "source_id": [8]}
+            ): "source_id 8 in row 0 names no token",
+        }.items():
+            with pytest.raises(NGDataError, match=text):
+                call()
+        assert cells.graph.delete(source=numbers, target=7) == 1
+        assert cells.tokens.delete(7) == 1
+        assert cells.tokens.delete(region.token_id) == 1
 
 
 def test_a_missing_value_is_the_default_and_other_columns_stay(store):

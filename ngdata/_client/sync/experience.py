@@ -16,6 +16,7 @@ from ngdata._arguments.id_space import TokenIds
 from ngdata._arguments.ids import Id
 from ngdata._arguments.levels import Level
 from ngdata._arguments.times import Time
+from ngdata._arguments.zones import Zone
 from ngdata._client.experience import AsyncExperience
 from ngdata._client.sync.experience_writes import ExperienceWrites
 from ngdata._query.boxes import Window
@@ -218,6 +219,7 @@ class Experience(ExperienceWrites[AsyncExperience]):
         token_ids: TokenIds | None = None,
         trajectory_id: Id | None = None,
         within: Window | None = None,
+        tz: Zone | None = None,
         max_rows: MaxRows = ...,
         cache: CacheMode | None = None,
     ) -> pd.DataFrame:
@@ -229,6 +231,10 @@ class Experience(ExperienceWrites[AsyncExperience]):
             The length of a step, such as ``"15min"``; not months, which differ in length.
         start, end, event_type, token_ids, trajectory_id, within
             As in `get_events`.
+        tz : str or tzinfo, optional
+            The time zone of the steps, such as ``"Europe/Berlin"``; UTC by default.  Steps of whole
+            days begin at midnight there, and have 23 or 25 hours where the clocks change; all others
+            have equal lengths.
         max_rows : int or None, optional
             Maximum number of rows, None for no maximum; the client's by default.
         cache : {"strict", "ttl", "off"}, optional
@@ -237,7 +243,7 @@ class Experience(ExperienceWrites[AsyncExperience]):
         Returns
         -------
         pandas.DataFrame
-            ``timestamp`` (the start of a step; steps are aligned to 1970-01-01 UTC), ``count``
+            ``timestamp`` (the start of a step, in `tz`; steps are aligned to 1970-01-01 there), ``count``
             (int64), ``total_reward``, ``mean_reward`` (float64), from the first step with an event
             to the last.  Steps without events have a count and a total of 0, and a mean of NaN.
 
@@ -263,6 +269,7 @@ class Experience(ExperienceWrites[AsyncExperience]):
                 token_ids=token_ids,
                 trajectory_id=trajectory_id,
                 within=within,
+                tz=tz,
                 max_rows=max_rows,
                 cache=cache,
             )

@@ -18,7 +18,8 @@ from ngdata._arguments.times import Time
 from ngdata._client.experience_writes import AsyncExperienceWrites
 from ngdata._client.sync.base import SyncWrapper
 from ngdata._client.sync.recorder import Recorder
-from ngdata._store.input_frames import Frame
+from ngdata._store.conflicts import OnConflict
+from ngdata._store.input_frames import Extra, Frame
 
 __all__ = ["ExperienceWrites"]
 
@@ -331,7 +332,14 @@ class ExperienceWrites(SyncWrapper[WritesT]):
             self._wrapped.recorder(delay=delay, wait=wait, max_waiting=max_waiting), self._loop
         )
 
-    def bulk_create(self, frame: Frame, *, progress: bool | None = None) -> pd.Series[str]:
+    def bulk_create(
+        self,
+        frame: Frame,
+        *,
+        progress: bool | None = None,
+        extra: Extra = "refuse",
+        on_conflict: OnConflict = "error",
+    ) -> pd.Series[str]:
         """Create an event per row: all of them in one transaction, or none.
 
         Parameters
@@ -340,14 +348,21 @@ class ExperienceWrites(SyncWrapper[WritesT]):
             ``event_type, timestamp``; optional ``event_id, token_id, state_before, state_after,
             action, reward, priority, trajectory_id, sequence_number, metadata``.  NaN, NaT or
             None in an optional column means the default.  An index that has the name of a column
-            is that column.  Integers in ``timestamp`` are milliseconds since the epoch.
+            is that column, and what only reads return is left out.  Integers in ``timestamp`` are milliseconds since the epoch.
         progress : bool, optional
             Whether to show a progress bar; by default, only if writing takes more than two seconds.
+        extra : {"refuse", "metadata"}
+            Whether columns with other names are refused, or become keys of ``metadata``: missing values
+            are left out, times become text in ISO 8601.
+        on_conflict : {"error", "skip", "update"}
+            What becomes of rows whose id exists: IntegrityError, nothing, or a change of the event to the
+            values of the frame's columns; all others stay.
 
         Returns
         -------
         pandas.Series
-            The events' ids (str), in order, on the frame's index.
+            The events' ids (str), in order, on the frame's index; ``attrs["ngdata"]`` has the
+            numbers of rows ``created``, ``updated`` and ``skipped``.
 
         Raises
         ------
@@ -363,4 +378,8 @@ class ExperienceWrites(SyncWrapper[WritesT]):
         >>> len(ids)
         2
         """
-        return self._loop.run(self._wrapped.bulk_create(frame, progress=progress))
+        return self._loop.run(
+            self._wrapped.bulk_create(
+                frame, progress=progress, extra=extra, on_conflict=on_conflict
+            )
+        )

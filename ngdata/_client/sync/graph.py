@@ -252,7 +252,7 @@ class Graph(GraphWrites[AsyncGraph]):
         --------
         >>> overview = ng.graph.describe()
         >>> overview[["connection_type", "connections", "self_loops"]].values.tolist()
-        [['chemical', 5043, 37], ['electrical', 763, 8]]
+        [['chemical', 3638, 34], ['electrical', 2168, 13], ['parent', 13567, 0]]
         """
         return self._loop.run(self._wrapped.describe(cache=cache))
 
@@ -418,7 +418,7 @@ class Graph(GraphWrites[AsyncGraph]):
         >>> around
         <Subgraph of 5 tokens and 7 connections>
         >>> ng.graph.subgraph(near.token_id[0], depth=None, connection_type="electrical")
-        <Subgraph of 298 tokens and 2168 connections>
+        <Subgraph of 294 tokens and 2,166 connections>
         """
         return self._loop.run(
             self._wrapped.subgraph(

@@ -15,7 +15,8 @@ from ngdata._arguments.id_space import TokenId, TokenIds
 from ngdata._arguments.ids import Id, Ids
 from ngdata._client.graph_writes import AsyncGraphWrites
 from ngdata._client.sync.base import SyncWrapper
-from ngdata._store.input_frames import Frame
+from ngdata._store.conflicts import OnConflict
+from ngdata._store.input_frames import Extra, Frame
 
 __all__ = ["GraphWrites"]
 
@@ -84,7 +85,14 @@ class GraphWrites(SyncWrapper[WritesT]):
             )
         )
 
-    def bulk_create(self, frame: Frame, *, progress: bool | None = None) -> pd.Series[str]:
+    def bulk_create(
+        self,
+        frame: Frame,
+        *,
+        progress: bool | None = None,
+        extra: Extra = "refuse",
+        on_conflict: OnConflict = "error",
+    ) -> pd.Series[str]:
         """Create a connection per row: all of them in one transaction, or none.
 
         Parameters
@@ -92,14 +100,22 @@ class GraphWrites(SyncWrapper[WritesT]):
         frame : pandas.DataFrame, Arrow or Polars table, or mapping of columns
             ``source_id, target_id``; optional ``connection_id, connection_type, weight,
             decay_rate, bidirectional, metadata``.  NaN or None in an optional column
-            means the default.  An index that has the name of a column is that column.
+            means the default.  An index that has the name of a column is that column, and what only reads
+            return is left out.
         progress : bool, optional
             Whether to show a progress bar; by default, only if writing takes more than two seconds.
+        extra : {"refuse", "metadata"}
+            Whether columns with other names are refused, or become keys of ``metadata``: missing values
+            are left out, times become text in ISO 8601.
+        on_conflict : {"error", "skip", "update"}
+            What becomes of rows whose id exists: IntegrityError, nothing, or a change of the connection to the
+            values of the frame's columns; all others stay.
 
         Returns
         -------
         pandas.Series
-            The connections' ids (str), in order, on the frame's index.
+            The connections' ids (str), in order, on the frame's index; ``attrs["ngdata"]`` has the
+            numbers of rows ``created``, ``updated`` and ``skipped``.
 
         Raises
         ------
@@ -115,7 +131,11 @@ class GraphWrites(SyncWrapper[WritesT]):
         >>> len(ids)
         2
         """
-        return self._loop.run(self._wrapped.bulk_create(frame, progress=progress))
+        return self._loop.run(
+            self._wrapped.bulk_create(
+                frame, progress=progress, extra=extra, on_conflict=on_conflict
+            )
+        )
 
     def update(
         self,

@@ -18,7 +18,8 @@ from ngdata._arguments.times import Time
 from ngdata._client.sync.base import SyncWrapper
 from ngdata._client.token_writes import AsyncTokenWrites
 from ngdata._query.boxes import Window
-from ngdata._store.input_frames import Frame
+from ngdata._store.conflicts import OnConflict
+from ngdata._store.input_frames import Extra, Frame
 
 __all__ = ["TokenWrites"]
 
@@ -98,17 +99,21 @@ class TokenWrites(SyncWrapper[WritesT]):
         coords: ArrayLike | None = None,
         initial: bool = False,
         progress: bool | None = None,
+        extra: Extra = "refuse",
+        on_conflict: OnConflict = "error",
     ) -> pd.Series[Any]:
         """Create a token per row: all of them in one transaction, or none.
 
         Parameters
         ----------
-        frame : pandas.DataFrame, Arrow or Polars table, or mapping of columns
-            ``x, y, z``, unless `coords` is given; optional ``token_id, token_type, weight, flags,
-            timestamp, metadata, binary_data``.  NaN, NaT or None in an optional column means the
-            default.  An index that has the name of a column is that column.
+        frame : pandas.DataFrame, Arrow or Polars table, structured array, or mapping of columns
+            ``x, y, z``, or ``coords`` (arrays of shape (8, 3)), unless `coords` is given; optional
+            ``level`` (the level of a row's point), ``token_id, token_type, weight, flags, timestamp,
+            metadata, binary_data``.  NaN, NaT or None in an optional column means the default.  An
+            index that has the name of a column is that column.  The frames of all reads of tokens
+            are accepted; what they have beside these columns is left out.
         level : int or str
-            The level of ``x, y, z``.
+            The level of ``x, y, z`` if the frame has no column ``level``.
         coords : array_like of shape (n, 8, 3), optional
             All levels at once, NaN where undefined.
         initial : bool
@@ -117,18 +122,26 @@ class TokenWrites(SyncWrapper[WritesT]):
             regions wait.
         progress : bool, optional
             Whether to show a progress bar; by default, only if writing takes more than two seconds.
+        extra : {"refuse", "metadata"}
+            Whether columns with other names are refused, or become keys of ``metadata``: missing values
+            are left out, times become text in ISO 8601.
+        on_conflict : {"error", "skip", "update"}
+            What becomes of rows whose id exists: IntegrityError, nothing, or a change of the token to
+            the values of the frame's columns; all others, and its places on
+            other levels, stay.
 
         Returns
         -------
         pandas.Series
             The tokens' ids (str, or uint64 if the client's ids are integers), in order, on the
-            frame's index.
+            frame's index; ``attrs["ngdata"]`` has the numbers of rows
+            ``created``, ``updated`` and ``skipped``.
 
         Raises
         ------
         InvalidQueryError
             An invalid value or column; the error names it and its row.  Or `initial`, and the store
-            has tokens.  Nothing was sent.
+            has tokens, or `on_conflict` is not ``"error"``.  Nothing was sent.
         IntegrityError
             An id that occurs twice in the frame, or exists in the store; nothing was written.
         ConfigError
@@ -142,7 +155,13 @@ class TokenWrites(SyncWrapper[WritesT]):
         """
         return self._loop.run(
             self._wrapped.bulk_create(
-                frame, level=level, coords=coords, initial=initial, progress=progress
+                frame,
+                level=level,
+                coords=coords,
+                initial=initial,
+                progress=progress,
+                extra=extra,
+                on_conflict=on_conflict,
             )
         )
 
@@ -214,7 +233,8 @@ class TokenWrites(SyncWrapper[WritesT]):
             one of the latter resets to a new token's default, as None does in `update`; to leave a
             token unchanged, leave out its row.
         level : int or str
-            The level of ``x, y, z``; a column ``level`` has a level for each row instead.
+            The level of ``x, y, z``; a column ``level``, as regions have it, names a level for each
+            row instead.
         progress : bool, optional
             Whether to show a progress bar; by default, only if writing takes more than two seconds.
 

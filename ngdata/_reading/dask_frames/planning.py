@@ -78,7 +78,7 @@ async def dask_frame(
     )
     parts = split.parts(bounds)
     partitions = [Partition(rows, number, len(parts)) for number, rows in enumerate(parts)]
-    # Dask would convert all objects, dicts too, to text; ids have pandas' own text dtype already.
+    # Dask would convert all objects, bytes too, to text; ids and JSON have pandas' own text dtype already.
     with dask_config.set({"dataframe.convert-string": False}):
         frame: DaskFrame = dask_dataframe.from_map(
             read, partitions, meta=empty, label=f"ngdata-{name}"
