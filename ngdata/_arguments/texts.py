@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, TypeVar
 
@@ -12,7 +13,7 @@ from ngdata._arguments.shown import guarded, shown
 from ngdata._arguments.suggestions import did_you_mean
 from ngdata.errors import InvalidQueryError
 
-__all__ = ["as_text", "as_texts", "checked_word", "plain_text"]
+__all__ = ["as_path", "as_text", "as_texts", "checked_word", "plain_text"]
 
 WordT = TypeVar("WordT", bound=str)
 
@@ -27,6 +28,22 @@ def plain_text(value: object) -> str | None:
     ('motor', None)
     """
     return str.__str__(value) if isinstance(value, str) else None
+
+
+@guarded
+def as_path(path: Any, name: str) -> str:
+    """Check an argument that must be the path of a file, as text.
+
+    Examples
+    --------
+    >>> from ngdata._arguments.texts import as_path
+    >>> as_path(b"cells.csv", "path")
+    'cells.csv'
+    """
+    try:
+        return os.fsdecode(path)
+    except TypeError:
+        raise InvalidQueryError(f"{name} must be the path of a file, not {shown(path)}") from None
 
 
 @guarded

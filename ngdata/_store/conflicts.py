@@ -16,7 +16,9 @@ import pyarrow as pa
 from ngdata._connections.write_connection import WriteConnection
 from ngdata._store.copy import progress_bar, redrawn, refusal
 from ngdata._store.fields import FieldTable
+from ngdata._store.row_names import row_name
 from ngdata._store.staging import STAGED, stage
+from ngdata.errors import IntegrityError
 
 __all__ = ["CONFLICT_MODES", "Counts", "OnConflict", "write_around_conflicts"]
 
@@ -44,6 +46,7 @@ async def write_around_conflicts(
     progress: bool | None,
     rows_per_part: int | None,
     targets: Mapping[str, str] = MappingProxyType({}),
+    is_part: bool = False,
 ) -> Counts:
     """Insert the rows whose ids are new; skip or change the others.
 
@@ -64,11 +67,15 @@ async def write_around_conflicts(
     targets : mapping of str to str, optional
         The columns of existing rows (`t`) that do not just become those of the new one
         (`excluded`), and what they become, in SQL.
+    is_part : bool
+        Whether earlier calls in this transaction wrote other rows of the same data, in which an id
+        may appear once.
 
     Raises
     ------
     IntegrityError
-        An id names no token, or a trajectory has ended; nothing was written.
+        An id names no token or appears in an earlier part, or a trajectory has ended; nothing was
+        written.
     """
     columns = ", ".join(f'"{name}"' for name in rows.column_names)
     new_values = {name: f'excluded."{name}"' for name in rows.column_names if name != "id"}
@@ -78,6 +85,8 @@ async def write_around_conflicts(
     created = written = 0
     with progress_bar(rows.num_rows, "rows", table.relation, progress) as bar, redrawn(bar):
         await stage(connection, rows, table.types, where=where)
+        if is_part:
+            await _check_unwritten(connection, table)
         if mode == "update":
             # In one order, so that writers of the same rows wait for each other without a deadlock.
             await connection.execute(
@@ -99,3 +108,16 @@ async def write_around_conflicts(
             created, written = created + new, written + all_rows
             bar.update(end - first)
     return Counts(created, written - created, rows.num_rows - written)
+
+
+async def _check_unwritten(connection: WriteConnection, table: FieldTable) -> None:
+    """Raise if this transaction wrote one of the staged rows before."""
+    repeated = await connection.fetchrow(
+        f"SELECT s.id, s.row FROM {table.relation} AS t JOIN {STAGED} AS s ON s.id = t.id"
+        " WHERE t.xmin = pg_current_xact_id()::xid ORDER BY s.row LIMIT 1"
+    )
+    if repeated is not None:
+        raise IntegrityError(
+            f"{table.key} {repeated['id']} in {row_name(repeated['row'])} appears before too; "
+            "nothing was written"
+        )

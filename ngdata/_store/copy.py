@@ -22,6 +22,7 @@ from pyarrow import csv
 
 from ngdata._connections.threads import Worker
 from ngdata._store.integrity import integrity_error
+from ngdata._store.row_names import row_name
 
 __all__ = ["copy_batch", "copy_into", "progress_bar", "redrawn", "refusal"]
 
@@ -43,7 +44,7 @@ async def copy_into(
     rows_per_copy: int | None = None,
     progress: bool | None = None,
     key: str = "id",
-    label: Callable[[int], str] = "row {}".format,
+    label: Callable[[int], str] = row_name,
 ) -> None:
     """Write all rows, or fail; the caller's transaction decides what stays.
 
@@ -133,7 +134,7 @@ def refusal(
     rows: pa.Table,
     where: str,
     key: str,
-    label: Callable[[int], str] | None = "row {}".format,
+    label: Callable[[int], str] | None = row_name,
 ) -> Exception:
     """Return the error for rows that the server rejects; it names the id and its row.
 

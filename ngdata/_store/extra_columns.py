@@ -12,6 +12,7 @@ import pandas as pd
 
 from ngdata._arguments.shown import shown
 from ngdata._arguments.times import is_missing
+from ngdata._store.row_names import row_name
 from ngdata.errors import InvalidQueryError
 
 __all__ = ["PREFIX", "into_metadata"]
@@ -57,7 +58,7 @@ def into_metadata(frame: pd.DataFrame, names: Sequence[Any]) -> pd.DataFrame:
                 continue
             if key in dicts[row]:
                 raise InvalidQueryError(
-                    f"metadata in row {row} has the key {shown(key)} already, and the frame a column "
+                    f"metadata in {row_name(row)} has the key {shown(key)} already, and the frame a column "
                     "of that name; drop or rename one of them"
                 )
             dicts[row][key] = _json_value(value)

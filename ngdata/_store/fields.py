@@ -31,6 +31,7 @@ import pyarrow.compute as pc
 from ngdata._arguments.id_space import UUIDS, IdSpace
 from ngdata._arguments.ids import id_text
 from ngdata._arguments.shown import guarded
+from ngdata._store.row_names import row_names
 from ngdata._store.value_types import (
     Boolean,
     Bytes,
@@ -272,7 +273,7 @@ def _ids_of_rows(
     if repeated is not None:
         first = int((text == text[repeated]).to_numpy().argmax())
         raise IntegrityError(
-            f"{name} {text[repeated]} appears in rows {first} and {repeated}; nothing was written"
+            f"{name} {text[repeated]} appears in {row_names(first, repeated)}; nothing was written"
         )
     return ids
 

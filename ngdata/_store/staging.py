@@ -29,7 +29,7 @@ STAGED: Final = "pg_temp.ngdata_rows"
 async def stage(
     connection: WriteConnection, rows: pa.Table, types: Mapping[str, ValueType], *, where: str
 ) -> None:
-    """Create the temporary table with the columns of `rows`, and write the rows into it.
+    """Create the temporary table with the columns of `rows`, or empty it, and write the rows into it.
 
     The table has no constraint, and an index on `row` alone.  Statements that use it must not be kept
     prepared: pass ``name=""`` to `WriteConnection.prepare`.
@@ -37,7 +37,7 @@ async def stage(
     Parameters
     ----------
     connection : WriteConnection
-        Inside a transaction, which stages once.
+        Inside a transaction, in which all staged rows have the same columns.
     rows : pyarrow.Table
         Checked rows.
     types : mapping of str to ValueType
@@ -50,9 +50,10 @@ async def stage(
     ConfigError
         The user may not create temporary tables; the error says what to grant.
     """
-    [(database, user, is_allowed)] = await connection.fetch(
+    [(database, user, is_allowed, exists)] = await connection.fetch(
         "SELECT quote_ident(current_database()), quote_ident(current_user),"
-        " has_database_privilege(current_database(), 'TEMPORARY')"
+        " has_database_privilege(current_database(), 'TEMPORARY'),"
+        f" to_regclass('{STAGED}') IS NOT NULL"
     )
     if not is_allowed:
         raise ConfigError(
@@ -60,11 +61,16 @@ async def stage(
             f"changed; the owner of the database grants it: GRANT TEMPORARY ON DATABASE {database} "
             f"TO {user}"
         )
+    numbered = rows.append_column("row", pa.array(np.arange(rows.num_rows)))
+    if exists:
+        await connection.execute(f"TRUNCATE {STAGED}")
+        await copy_into(connection, STAGED, numbered, where=where, progress=False)
+        await connection.execute(f"ANALYZE {STAGED}")
+        return
     columns = ", ".join(
         f'"{name}" {types[name].sql.rpartition("::")[2]}' for name in rows.column_names
     )
     await connection.execute(f"CREATE TABLE {STAGED} ({columns}, row int8) ON COMMIT DROP")
-    numbered = rows.append_column("row", pa.array(np.arange(rows.num_rows)))
     await copy_into(connection, STAGED, numbered, where=where, progress=False)
     # Parts are found by their numbers.  Without ANALYZE, the planner would guess how many rows there are.
     await connection.execute(f"CREATE INDEX ON {STAGED} (row); ANALYZE {STAGED}")

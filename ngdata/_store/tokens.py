@@ -19,6 +19,7 @@ from ngdata._query.filters import where_clause
 from ngdata._store.changes import Assignment, FrameChanges, assignments, frame_changes
 from ngdata._store.fields import TOKENS
 from ngdata._store.input_frames import Extra, Frame, as_dataframe, to_dataframe, with_points
+from ngdata._store.row_names import row_name
 from ngdata._store.value_types import Integer, Number, first_true, invalid_value
 from ngdata.errors import IntegrityError, InvalidQueryError
 
@@ -198,7 +199,7 @@ def _levels_of_rows(tokens: pd.DataFrame, level: int) -> np.ndarray:
     else:
         values = enumerate(column.tolist())
         indexes = np.fromiter(
-            (level_index(value, f"level in row {row}") for row, value in values),
+            (level_index(value, f"level in {row_name(row)}") for row, value in values),
             np.int64,
             len(column),
         )
@@ -206,8 +207,8 @@ def _levels_of_rows(tokens: pd.DataFrame, level: int) -> np.ndarray:
     row = first_true(indexes != level) if level else None
     if row is not None:
         raise InvalidQueryError(
-            f"level is {LEVELS[level]}, but the frame's column level has {LEVELS[indexes[row]]} in row "
-            f"{row}; leave out one of them"
+            f"level is {LEVELS[level]}, but the frame's column level has {LEVELS[indexes[row]]} in "
+            f"{row_name(row)}; leave out one of them"
         )
     return indexes
 
@@ -216,11 +217,11 @@ def _check_coords_column(values: pd.Series[Any]) -> np.ndarray:
     """Return a column of arrays of shape (8, 3) as one array."""
     rows = values.tolist()
     if not all(type(row) is np.ndarray and row.dtype == np.float64 for row in rows):
-        rows = [_as_floats(row, f"coords in row {number}") for number, row in enumerate(rows)]
+        rows = [_as_floats(row, f"coords in {row_name(number)}") for number, row in enumerate(rows)]
     for number, row in enumerate(rows):
         if row.shape != (8, 3):
             raise InvalidQueryError(
-                f"coords in row {number} must have the shape (8, 3): levels, axes; this has {row.shape}"
+                f"coords in {row_name(number)} must have the shape (8, 3): levels, axes; this has {row.shape}"
             )
     return check_coords(np.array(rows, np.float64).reshape(-1, 8, 3), len(rows))
 

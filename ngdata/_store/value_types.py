@@ -32,6 +32,7 @@ from ngdata._arguments.numbers import as_float, as_integer, is_number
 from ngdata._arguments.shown import own_error, shown
 from ngdata._arguments.times import as_utc, check_epoch_unit, is_missing
 from ngdata._query.boxes import MAX_COORDINATE
+from ngdata._store.row_names import row_name
 from ngdata.errors import InvalidQueryError
 
 __all__ = [
@@ -57,7 +58,7 @@ def invalid_value(name: str, row: int | None, value: object, requirement: str) -
 
 
 def _in_row(row: int | None) -> str:
-    return "" if row is None else f" in row {row}"
+    return "" if row is None else f" in {row_name(row)}"
 
 
 def first_true(mask: np.ndarray) -> int | None:
@@ -469,7 +470,7 @@ class Time(ValueType):
             row = first_true(~_missing(values))
             if row is not None and getattr(values.iloc[row], "tzinfo", None) is None:
                 raise InvalidQueryError(
-                    f"{name} in row {row} must have a time zone, but is "
+                    f"{name} in {row_name(row)} must have a time zone, but is "
                     f"{str(values.iloc[row])[:50]}; if the column is in UTC, pass "
                     "pd.to_datetime(column, utc=True)"
                 )

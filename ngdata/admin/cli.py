@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from ngdata.errors import NGDataError
+from ngdata.errors import InvalidQueryError, NGDataError
 
 if TYPE_CHECKING:
     from ngdata._local import Status
@@ -191,6 +191,62 @@ _SkipBad = Annotated[
     bool, typer.Option("--skip-bad", help="Skip records that cannot be stored (NaN).")
 ]
 _Quiet = Annotated[bool, typer.Option("--quiet", help="Show no progress.")]
+
+
+@app.command()
+def load(
+    file: Annotated[
+        Path,
+        typer.Argument(help="A .csv, .tsv, .csv.gz, .tsv.gz or .parquet file.", dir_okay=False),
+    ],
+    kind: Annotated[
+        str, typer.Option(help="What the rows are: tokens, connections or events.")
+    ] = "tokens",
+    map: Annotated[  # noqa: A002 - the name of the option
+        list[str] | None,
+        typer.Option(
+            metavar="OURS=THEIRS",
+            help="A column that has another name in the file: x=X. Repeatable.",
+        ),
+    ] = None,
+    level: Annotated[
+        str | None, typer.Option(help="The level of the tokens' x, y and z; 0 by default.")
+    ] = None,
+    extra: Annotated[
+        str, typer.Option(help="Columns that are not known: refuse, or put them into metadata.")
+    ] = "refuse",
+    on_conflict: Annotated[
+        str, typer.Option(help="Rows whose id exists: error, skip or update.")
+    ] = "error",
+    id_space: Annotated[
+        str | None, typer.Option(help="The space of ids that are integers, as in connect.")
+    ] = None,
+    quiet: _Quiet = False,
+) -> None:
+    """Load a CSV or Parquet file into the configured store, in one transaction."""
+    from ngdata._client.sync.connect import connect
+    from ngdata.files import load as load_file
+
+    columns: dict[str, str] = {}
+    for pair in map or []:
+        ours, equals, theirs = pair.partition("=")
+        if not equals or ours in columns:
+            raise InvalidQueryError(
+                f"--map must name each column once, as OURS=THEIRS, for instance x=X; not {pair!r}"
+            )
+        columns[ours] = theirs
+    with connect(id_space=id_space) as ng:
+        loaded = load_file(
+            ng,
+            file,
+            kind,  # type: ignore[arg-type]  # checked there
+            columns=columns,
+            level=int(level) if level is not None and level.isdigit() else level,
+            extra=extra,  # type: ignore[arg-type]
+            on_conflict=on_conflict,  # type: ignore[arg-type]
+            progress=not quiet,
+        )
+    typer.echo(str(loaded))
 
 
 @app.command()

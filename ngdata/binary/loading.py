@@ -20,8 +20,8 @@ import pandas as pd
 import pyarrow as pa
 
 from ngdata._arguments.numbers import as_flag
-from ngdata._arguments.shown import guarded, is_instance, shown
-from ngdata._arguments.texts import checked_word
+from ngdata._arguments.shown import is_instance, shown
+from ngdata._arguments.texts import as_path, checked_word
 from ngdata._client.async_client import AsyncClient
 from ngdata._client.sync.client import Client
 from ngdata._connections.threads import in_daemon_thread
@@ -236,7 +236,7 @@ async def load_records_async(
         raise InvalidQueryError(f"initial=True is for tokens, not for {kind}; leave it out")
     dialect = check_dialect(dialect)
     record_format = _FORMATS[kind]
-    report = Loaded(_file_name(path, "path"), kind)
+    report = Loaded(as_path(path, "path"), kind)
     file = await in_daemon_thread(lambda: _open(report.path))
     try:
         total = _count(file, record_format.layout, report.path)
@@ -277,14 +277,6 @@ async def _write(
             )
         report.written += part.rows.num_rows
         bar.update(part.records_read)
-
-
-@guarded
-def _file_name(path: Any, name: str) -> str:
-    try:
-        return os.fsdecode(path)
-    except TypeError:
-        raise InvalidQueryError(f"{name} must be the path of a file, not {shown(path)}") from None
 
 
 def _open(path: str) -> BinaryIO:

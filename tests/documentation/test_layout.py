@@ -15,7 +15,7 @@ PACKAGE = ROOT / "ngdata"
 # From the top down, as in docs/architecture.md.
 FLOORS = [
     {"admin"},
-    {"datasets", "binary"},
+    {"datasets", "binary", "files"},
     {"_client", "repositories", "files"},
     {"_local"},
     {"_reading", "_store"},

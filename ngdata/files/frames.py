@@ -1,14 +1,4 @@
-"""Frames to files and back, and to Arrow and Polars, without losing anything.
-
-::
-
-    write_parquet, read_parquet     a frame as a Parquet file, and back
-    to_arrow, to_polars             a frame as a table of Arrow, or a frame of Polars
-
-Every frame that ngdata returns comes back from a file as it was: the same dtypes, order, index and
-``attrs``.  In the file, dicts are JSON text and coordinates 8x3 lists of fixed size, so that pandas,
-DuckDB, Polars and all other readers of Parquet can use it too.
-"""
+"""Frames to Parquet files and back, and to Arrow and Polars, without losing anything."""
 
 from __future__ import annotations
 
@@ -20,6 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from ngdata._arguments.shown import guarded, is_instance, own_error, shown
+from ngdata._arguments.texts import as_path
 from ngdata._connections.driver_errors import shortage
 from ngdata._reading.arrow_tables import from_table, to_table
 from ngdata._reading.atomic_file import AtomicFile, target_path, write_error
@@ -113,7 +104,7 @@ def read_parquet(path: str | os.PathLike[str]) -> pd.DataFrame:
     >>> again.metadata[0] == token.metadata[0], again.coords[0].shape
     (True, (8, 3))
     """
-    name = _file_name(path, "path")
+    name = as_path(path, "path")
     source = shown(name)
     try:
         with open(name, "rb") as file:
@@ -197,11 +188,3 @@ def to_polars(frame: pd.DataFrame) -> polars.DataFrame:
 @guarded
 def _table(frame: Any, name: str) -> pa.Table:
     return to_table(frame)
-
-
-@guarded
-def _file_name(path: Any, name: str) -> str:
-    try:
-        return os.fsdecode(path)
-    except TypeError:
-        raise InvalidQueryError(f"{name} must be the path of a file, not {shown(path)}") from None
