@@ -164,6 +164,10 @@ def _with_checked_names(
     dataframe: pd.DataFrame, required: Sequence[str], optional: Sequence[str], extra: Extra | None
 ) -> pd.DataFrame:
     known = [*required, *optional]
+    if dataframe.columns.nlevels > 1:
+        raise InvalidQueryError(
+            "the frame must have one name for each column, not several levels of names"
+        )
     if not dataframe.columns.is_unique:
         raise InvalidQueryError(
             "the frame has two columns of one name: "
@@ -280,6 +284,9 @@ def _column_values(values: Any) -> Any:
         return values
     if hasattr(values, "__arrow_c_stream__"):
         values = pa.chunked_array(values)
+    if type(values) is list and _has_gaps_in_integers(values):
+        # pandas would make floats of them, which are not ids.
+        return pd.Series(values, dtype=object)
     if not isinstance(values, pa.Array | pa.ChunkedArray):
         # Arrays of other libraries, such as those of PyTorch and xarray.
         is_foreign = hasattr(values, "__array__") and not isinstance(values, _PANDAS_TAKES)
@@ -288,6 +295,12 @@ def _column_values(values: Any) -> Any:
         # Through NumPy, integers in a struct would become floats where one is missing.
         return pd.Series(_nested_values(values), dtype=object)
     return values.to_pandas(types_mapper=_NULLABLE.get)
+
+
+def _has_gaps_in_integers(values: list[Any]) -> bool:
+    return any(value is None for value in values) and all(
+        value is None or type(value) is int for value in values
+    )
 
 
 def _nested_values(values: Any) -> list[Any]:

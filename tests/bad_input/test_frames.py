@@ -112,10 +112,12 @@ def test_json_nested_too_deeply(ng, ids):
     [
         (POINTS | {"wieght": [1, 1, 1]}, "unknown column 'wieght'.*did you mean 'weight'"),
         (
-            POINTS | {"level": [0, 0, 0]},
-            "unknown column 'level'; the columns to write are x, y, z, token_id",
+            POINTS | {"colour": [0, 0, 0], "wieght": [1, 1, 1], 0: [0, 0, 0]},
+            "unknown columns 'colour', 'wieght', 0; the columns to write are x, y, z, token_id.*"
+            "did you mean 'weight'.*extra=\"metadata\"",
         ),
-        (POINTS | {0: [0, 0, 0]}, "unknown column 0; the columns to write"),
+        (POINTS | {"level": [0, 0, 8]}, "level in row 2 must be"),
+        (POINTS | {"level": [0, "motor", "moter"]}, "level in row 2 .*motor"),
         ({"x": [1]}, "the frame lacks the column y, z"),
         ({"x": [1], "y": [1, 2], "z": [1]}, "the columns do not form a frame"),
         (
@@ -123,8 +125,8 @@ def test_json_nested_too_deeply(ng, ids):
             r"write a list for at least one of them, such as \{'x': \[value\]\}",
         ),
         ({"x": np.zeros((2, 2)), "y": [1, 2], "z": [1, 2]}, "the columns do not form a frame"),
-        (pd.DataFrame([[1, 2, 3, 4]], columns=[*"xyzx"]), "two columns of one name: x, y, z, x"),
-        (pd.DataFrame([[1, 2, 3]]), "unknown column 0; the columns to write"),
+        (pd.DataFrame([[1, 2, 3, 4]], columns=[*"xyzx"]), "two columns of one name: 'x'"),
+        (pd.DataFrame([[1, 2, 3]]), "the frame lacks the column x, y, z"),
         (pd.Series([1.0], name="x"), "not Series"),
         (pa.array([1.0]), "DoubleArray|cannot be read as a frame"),
         ([(0, 0, 0)], "not list"),
@@ -194,7 +196,7 @@ def test_coords_of_one_token(ng, ids, coords, match):
 
 
 def test_coords_together_with_points(ng, ids):
-    with refused("unknown column 'x'; the columns to write are token_id"):
+    with refused("unknown columns 'x', 'y', 'z'; the columns to write are token_id"):
         ng.tokens.bulk_create(POINTS, coords=np.zeros((3, 8, 3)))
 
 

@@ -139,6 +139,22 @@ class BadAttributes:
         raise RuntimeError(name)
 
 
+class Foreign:
+    """An array of another library: it has no more than `__array__`, a length and items."""
+
+    def __init__(self, values):
+        self.values = list(values)
+
+    def __len__(self):
+        return len(self.values)
+
+    def __iter__(self):
+        raise AssertionError("the array is read at once")
+
+    def __array__(self, dtype=None, copy=None):
+        return np.array(self.values, dtype)
+
+
 RECORDS = np.array([(0, 0, 0), (1, 0, 0), (2, 0, 0)], [("x", "f4"), ("y", ">f8"), ("z", "i2")])
 FRAMES = {
     "pandas": lambda: FRAME,
@@ -161,6 +177,8 @@ FRAMES = {
     "sparse": lambda: FRAME.astype("Sparse[float64, nan]"),
     "arrow dtypes": lambda: FRAME.convert_dtypes(dtype_backend="pyarrow"),
     "categories": lambda: FRAME.astype("category"),
+    "structured array": lambda: RECORDS,
+    "arrays of another library": lambda: {axis: Foreign(FRAME[axis]) for axis in "xyz"},
 }
 
 
@@ -177,7 +195,7 @@ MULTI = FRAME.set_axis(pd.MultiIndex.from_product([["x"], ["a", "b", "c"]]), axi
 BAD = {
     "None": (None, "the frame must be a DataFrame"),
     "text": ("x", "the frame must be a DataFrame"),
-    "array": (RECORDS, "the frame must be a DataFrame"),
+    "array": (np.zeros((3, 3)), "the frame must be a DataFrame"),
     "list": ([POINTS], "the frame must be a DataFrame"),
     "lazy": (pl.DataFrame(POINTS).lazy(), "the frame must be a DataFrame"),
     "set": (POINTS | {"y": {1, 2, 3}}, "column 'y' must be a sequence .* not a set"),
@@ -189,8 +207,8 @@ BAD = {
     "mapping": (BadMapping(), "the columns do not form a frame"),
     "stream": (BadStream(), "the frame, a BadStream, cannot be read"),
     "attributes": (BadAttributes(), "the frame, a BadAttributes, cannot be read"),
-    "multi": (MULTI, r"unknown column \('x', 'a'\)"),
-    "duplicate": (FRAME[["x", "y", "z", "x"]], "two columns of one name: x, y, z, x"),
+    "multi": (MULTI, "the frame must have one name for each column"),
+    "duplicate": (FRAME[["x", "y", "z", "x"]], "two columns of one name: 'x'"),
     "NA": (FRAME.assign(w=1).set_axis([*"xyz", pd.NA], axis=1), "unknown column"),
     "number": (POINTS | {3: [1] * 3}, "unknown column 3"),
     "long": (POINTS | {"c" * 10_000: [1] * 3}, "unknown column 'ccc"),
