@@ -11,7 +11,7 @@ from typing import Any, Final, Literal, NamedTuple, TypeAlias
 import pyarrow as pa
 
 from ngdata._arguments.id_space import IdSpace
-from ngdata._arguments.levels import Level
+from ngdata._arguments.levels import Level, level_index
 from ngdata._arguments.numbers import as_flag
 from ngdata._arguments.shown import guarded, is_instance, shown
 from ngdata._arguments.texts import as_path, checked_word
@@ -251,7 +251,7 @@ async def load_async(
     kind = checked_word(kind, tuple(_FORMATS), "kind")
     if level is not None and kind != "tokens":
         raise InvalidQueryError(f"level is for tokens, not for {kind}; leave it out")
-    level = 0 if level is None else level
+    level = 0 if level is None else level_index(level)
     extra = checked_word(extra, EXTRA_MODES, "extra")
     on_conflict = checked_word(on_conflict, CONFLICT_MODES, "on_conflict")
     progress = as_flag(progress, "progress", optional=True)

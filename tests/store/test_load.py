@@ -254,3 +254,66 @@ def test_the_command(ng, database_url, tmp_path):
     done = command("--map", "x")
     assert done.exit_code == 1
     assert "--map must name each column once, as OURS=THEIRS" in done.stderr
+
+
+# --- columns that are not known, and rows that exist --------------------------------------------------
+
+
+def test_extra_columns_have_the_type_of_all_their_values(ng, tmp_path):
+    count = len(CELLS)
+    extra = {
+        "size": [str(n) for n in range(count - 1)] + ["0.5"],
+        "layer": ["3", "", "NA", "5"] * (count // 4),
+        "is_left": ["True", "false"] * (count // 2),
+        "name": ["NA", "AVA"] * (count // 2),
+        "code": ["7"] * (count - 1) + ["007"],
+        "supervoxel": [str(2**63 + n) for n in range(count)],
+        "metadata.side": ["left"] * count,
+    }
+    path = as_csv(CELLS.drop(columns="metadata").assign(**extra), tmp_path / "c.csv")
+    wrong(ng, path, 'unknown columns .* pass extra="metadata"', columns=NAMES)
+    assert load(ng, path, columns=NAMES, extra="metadata").created == count
+    rows = ng.tokens.get(CELLS.root_id, columns=["metadata"]).metadata
+    for row in (0, 1, count - 1):
+        expected = {
+            "size": float(row) if row < count - 1 else 0.5,
+            "is_left": row % 2 == 0,
+            "name": "NA" if row % 2 == 0 else "AVA",
+            "code": "7" if row < count - 1 else "007",
+            "supervoxel": str(2**63 + row),
+            "side": "left",
+        } | ({"layer": {0: 3, 3: 5}[row % 4]} if row % 4 in (0, 3) else {})
+        assert rows[row] == expected
+        assert type(rows[row]["is_left"]) is bool
+
+
+@pytest.mark.parametrize("form", ["csv", "parquet"])
+def test_rows_that_exist_are_skipped_or_updated_as_in_a_frame(ng, tmp_path, form):
+    path = tmp_path / f"c.{form}"
+    write = as_csv if form == "csv" else lambda frame, path: frame.to_parquet(path)
+    write(CELLS[:200], path)
+    load(ng, path, columns=NAMES)
+    changed = CELLS.assign(token_type="changed", X=CELLS.X + 1)[150:]
+    write(changed, path)
+    report = load(ng, path, columns=NAMES, on_conflict="skip")
+    assert (report.created, report.updated, report.skipped) == (300, 0, 50)
+    assert str(report) == f"{path}: 300 tokens created, 50 skipped"
+    types = ng.tokens.get(CELLS.root_id, columns=["token_type"]).token_type
+    assert types[:200].eq(CELLS.token_type[:200].fillna("default")).all()
+    assert types[200:].eq("changed").all()
+    report = load(ng, path, columns=NAMES, on_conflict="update")
+    assert (report.created, report.updated, report.skipped) == (0, 350, 0)
+    frame = changed.rename(columns={"X": "x", "root_id": "token_id"})
+    before = ng.tokens.get(CELLS.root_id)
+    assert ng.tokens.bulk_create(frame, on_conflict="update").attrs["ngdata"]["updated"] == 350
+    pd.testing.assert_frame_equal(ng.tokens.get(CELLS.root_id), before)
+
+    # The second one is in another part than the first.
+    changed.iloc[340, 0] = ROOT + 160
+    write(changed, path)
+    place = "line 342" if form == "csv" else "row 340"
+    problem = f"column 'root_id': token_id {ROOT + 160} in {place} appears before too"
+    for mode in ("skip", "update"):
+        ng.tokens.delete(CELLS.root_id)
+        wrong(ng, path, problem, IntegrityError, columns=NAMES, on_conflict=mode)
+    assert stored(ng) == 0
