@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import os
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from typing import Any
@@ -14,7 +13,7 @@ from ngdata._arguments.levels import Level
 from ngdata._arguments.numbers import positive
 from ngdata._client.token_lookups import AsyncTokenLookups
 from ngdata._query import regions
-from ngdata._query.boxes import Box
+from ngdata._query.boxes import EVERYWHERE, Box
 from ngdata._query.filters import TokenFilter
 from ngdata._query.partitions import PartCount, region_split, with_json_as_text
 from ngdata._reading import geoparquet
@@ -317,6 +316,46 @@ class AsyncTokens(AsyncTokenLookups):
         rows = positive(chunk_rows, "chunk_rows")
         return self._reader.frames(regions.region(box, tokens, columns), rows)
 
+    def iter_all(
+        self,
+        level: Level = 0,
+        *,
+        chunk_rows: int = 100_000,
+        columns: Sequence[str] | None = None,
+        token_type: str | Sequence[str] | None = None,
+        where: Mapping[str, Any] | None = None,
+        flags: int | None = None,
+        min_weight: float | None = None,
+    ) -> AsyncGenerator[pd.DataFrame, None]:
+        """Iterate over all tokens that have a point on a level, as `iter_region` does over a region.
+
+        Parameters
+        ----------
+        level : int or str
+        chunk_rows, columns, token_type, where, flags, min_weight
+            As in `iter_region`.
+
+        Returns
+        -------
+        iterator of pandas.DataFrame
+            As of `iter_region`; none for an empty level.
+
+        Examples
+        --------
+        >>> sum([len(part) async for part in ang.tokens.iter_all(columns=["x"], chunk_rows=5000)])
+        14171
+        """
+        return self.iter_region(
+            *EVERYWHERE,
+            level,
+            chunk_rows=chunk_rows,
+            columns=columns,
+            token_type=token_type,
+            where=where,
+            flags=flags,
+            min_weight=min_weight,
+        )
+
     async def to_dask(
         self,
         min_coords: ArrayLike,
@@ -430,8 +469,8 @@ class AsyncTokens(AsyncTokenLookups):
         372
         """
         tokens = TokenFilter(token_type, where, flags, min_weight)
-        low = (-math.inf,) * 3 if min_coords is None else min_coords
-        high = (math.inf,) * 3 if max_coords is None else max_coords
+        low = EVERYWHERE[0] if min_coords is None else min_coords
+        high = EVERYWHERE[1] if max_coords is None else max_coords
         box = Box.of(low, high, level)
         rows = positive(chunk_rows, "chunk_rows", 10_000_000)
         names = [column.name for column in regions.region(box, tokens, columns).columns]

@@ -18,6 +18,7 @@ from ngdata._query import literals as sql
 from ngdata.errors import InvalidQueryError
 
 __all__ = [
+    "EVERYWHERE",
     "MAX_COORDINATE",
     "SPATIAL_INDEX",
     "Box",
@@ -39,6 +40,9 @@ _CLAMP: Final = 1e38
 """The end of an infinite side of a search box: beyond every point, but within float32."""
 
 Point: TypeAlias = tuple[float, float, float]
+
+EVERYWHERE: Final[tuple[Point, Point]] = ((-math.inf,) * 3, (math.inf,) * 3)
+"""The corners of the box that holds every point."""
 
 Window: TypeAlias = "tuple[ArrayLike, ArrayLike] | tuple[ArrayLike, ArrayLike, Level]"
 """A region as an argument: ``(min_coords, max_coords)`` or ``(min_coords, max_coords, level)``."""

@@ -370,6 +370,47 @@ class Tokens(TokenLookups[AsyncTokens]):
             )
         )
 
+    def iter_all(
+        self,
+        level: Level = 0,
+        *,
+        chunk_rows: int = 100000,
+        columns: Sequence[str] | None = None,
+        token_type: str | Sequence[str] | None = None,
+        where: Mapping[str, Any] | None = None,
+        flags: int | None = None,
+        min_weight: float | None = None,
+    ) -> Iterator[pd.DataFrame]:
+        """Iterate over all tokens that have a point on a level, as `iter_region` does over a region.
+
+        Parameters
+        ----------
+        level : int or str
+        chunk_rows, columns, token_type, where, flags, min_weight
+            As in `iter_region`.
+
+        Returns
+        -------
+        iterator of pandas.DataFrame
+            As of `iter_region`; none for an empty level.
+
+        Examples
+        --------
+        >>> sum([len(part) for part in ng.tokens.iter_all(columns=["x"], chunk_rows=5000)])
+        14171
+        """
+        return self._loop.iterate(
+            self._wrapped.iter_all(
+                level,
+                chunk_rows=chunk_rows,
+                columns=columns,
+                token_type=token_type,
+                where=where,
+                flags=flags,
+                min_weight=min_weight,
+            )
+        )
+
     def to_dask(
         self,
         min_coords: ArrayLike,
