@@ -7,13 +7,12 @@ from collections.abc import AsyncGenerator, Mapping, Sequence
 from typing import Any
 
 import pandas as pd
-from numpy.typing import ArrayLike
 
 from ngdata._arguments.levels import Level
 from ngdata._arguments.numbers import positive
 from ngdata._client.token_lookups import AsyncTokenLookups
 from ngdata._query import regions
-from ngdata._query.boxes import EVERYWHERE, Box
+from ngdata._query.boxes import EVERYWHERE, Box, Coordinates
 from ngdata._query.filters import TokenFilter
 from ngdata._query.partitions import PartCount, region_split, with_json_as_text
 from ngdata._reading import geoparquet
@@ -28,8 +27,8 @@ class AsyncTokens(AsyncTokenLookups):
 
     async def find_in_region(
         self,
-        min_coords: ArrayLike,
-        max_coords: ArrayLike,
+        min_coords: Coordinates,
+        max_coords: Coordinates,
         level: Level = 0,
         *,
         columns: Sequence[str] | None = None,
@@ -47,6 +46,8 @@ class AsyncTokens(AsyncTokenLookups):
         ----------
         min_coords, max_coords : array_like of shape (3,)
             Corners (x, y, z) in the units of the level; an infinite coordinate leaves that side open.
+            A Series, a mapping or a one-row frame with the labels x, y and z may have any order, as
+            ``frame[["x", "y", "z"]].min()`` has.
         level : int or str
             0 to 7, or a name such as ``"physical"``.
         columns : sequence of str, optional
@@ -94,7 +95,7 @@ class AsyncTokens(AsyncTokenLookups):
 
     async def find_nearest(
         self,
-        point: ArrayLike,
+        point: Coordinates,
         k: int = 10,
         level: Level = 0,
         *,
@@ -111,7 +112,7 @@ class AsyncTokens(AsyncTokenLookups):
         Parameters
         ----------
         point : array_like of shape (3,)
-            Finite coordinates of at most 1e37 in absolute value.
+            Finite coordinates of at most 1e37 in absolute value; with labels as in `find_in_region`.
         k : int
             The number of tokens; all, if the store has fewer.
         level : int or str
@@ -145,7 +146,7 @@ class AsyncTokens(AsyncTokenLookups):
 
     async def find_within(
         self,
-        point: ArrayLike,
+        point: Coordinates,
         radius: float,
         level: Level = 0,
         *,
@@ -197,8 +198,8 @@ class AsyncTokens(AsyncTokenLookups):
 
     async def count_in_region(
         self,
-        min_coords: ArrayLike,
-        max_coords: ArrayLike,
+        min_coords: Coordinates,
+        max_coords: Coordinates,
         level: Level = 0,
         *,
         token_type: str | Sequence[str] | None = None,
@@ -232,8 +233,8 @@ class AsyncTokens(AsyncTokenLookups):
 
     async def density(
         self,
-        min_coords: ArrayLike,
-        max_coords: ArrayLike,
+        min_coords: Coordinates,
+        max_coords: Coordinates,
         bins: int | Sequence[int] = (16, 16, 16),
         level: Level = 0,
         *,
@@ -279,8 +280,8 @@ class AsyncTokens(AsyncTokenLookups):
 
     def iter_region(
         self,
-        min_coords: ArrayLike,
-        max_coords: ArrayLike,
+        min_coords: Coordinates,
+        max_coords: Coordinates,
         level: Level = 0,
         *,
         chunk_rows: int = 100_000,
@@ -358,8 +359,8 @@ class AsyncTokens(AsyncTokenLookups):
 
     async def to_dask(
         self,
-        min_coords: ArrayLike,
-        max_coords: ArrayLike,
+        min_coords: Coordinates,
+        max_coords: Coordinates,
         level: Level = 0,
         *,
         npartitions: int | None = None,
@@ -426,8 +427,8 @@ class AsyncTokens(AsyncTokenLookups):
     async def to_geoparquet(
         self,
         path: str | os.PathLike[str],
-        min_coords: ArrayLike | None = None,
-        max_coords: ArrayLike | None = None,
+        min_coords: Coordinates | None = None,
+        max_coords: Coordinates | None = None,
         level: Level = 0,
         *,
         chunk_rows: int = 100_000,
