@@ -28,6 +28,9 @@ from ngdata.errors import InvalidQueryError
 
 __all__ = ["Statement"]
 
+_MAX_DIMENSIONS = 6
+"""Of an array, in PostgreSQL."""
+
 
 @dataclass(frozen=True, slots=True)
 class Statement:
@@ -47,7 +50,7 @@ class Statement:
     @classmethod
     def of(cls, text: Any, params: Any) -> Statement:
         """Check the arguments of `sql`."""
-        checked = as_text(text, "statement").strip().removesuffix(";").rstrip()
+        checked = as_text(text, "statement").strip().rstrip("; \t\r\n")
         if not checked:
             raise InvalidQueryError("statement must be a SELECT, not empty")
         return cls(checked, () if params is None else _parameters(params, "params"))
@@ -85,7 +88,7 @@ def _literal(value: Any, name: str) -> str:
 
 
 @guarded
-def _value_text(value: Any, name: str) -> str | None:
+def _value_text(value: Any, name: str, depth: int = 0) -> str | None:
     """Return a value as PostgreSQL reads it from text; None for NULL."""
     if is_missing(value):
         return None
@@ -114,7 +117,7 @@ def _value_text(value: Any, name: str) -> str | None:
     if time is not None:
         return time
     if isinstance(value, Sequence | set | frozenset | np.ndarray | pd.Series | pd.Index):
-        return _array_text(list(value), name)
+        return _array_text(list(value), name, depth + 1)
     raise InvalidQueryError(
         f"{name} must be None, a bool, a number, text, bytes, a time, a UUID, a dict or a sequence "
         f"of these, not {shown(value)}"
@@ -135,11 +138,13 @@ def _time_text(value: Any, name: str) -> str | None:
     return None
 
 
-def _array_text(values: list[Any], name: str) -> str:
+def _array_text(values: list[Any], name: str, depth: int) -> str:
+    if depth > _MAX_DIMENSIONS:
+        raise InvalidQueryError(f"{name} must be an array of at most {_MAX_DIMENSIONS} dimensions")
     items = []
     for position, value in enumerate(values):
         is_nested = isinstance(value, list | tuple | np.ndarray)
-        text = _value_text(value, f"{name}[{position}]")
+        text = _value_text(value, f"{name}[{position}]", depth)
         if text is None or is_nested:
             items.append(text or "NULL")
         else:
