@@ -9,11 +9,12 @@ that the server takes their types from their places.
 from __future__ import annotations
 
 import datetime as dt
+import itertools
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import pandas as pd
@@ -28,8 +29,10 @@ from ngdata.errors import InvalidQueryError
 
 __all__ = ["Statement"]
 
-_MAX_DIMENSIONS = 6
-"""Of an array, in PostgreSQL."""
+# The limits of PostgreSQL, and for the items of an array one that memory suffices for.
+_MAX_PARAMETERS: Final = 65_535
+_MAX_DIMENSIONS: Final = 6
+_MAX_ITEMS: Final = 10_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,8 +75,12 @@ class Statement:
 
 @guarded
 def _parameters(params: Any, name: str) -> tuple[str, ...]:
-    values = None if isinstance(params, str | bytes | Mapping | pd.DataFrame) else as_list(params)
-    if values is None:
+    is_one = isinstance(params, str | bytes | Mapping | pd.DataFrame) or not isinstance(
+        params, Iterable
+    )
+    # An iterator may have no end.
+    values = None if is_one else as_list(itertools.islice(params, _MAX_PARAMETERS + 1))
+    if values is None or len(values) > _MAX_PARAMETERS:
         raise InvalidQueryError(
             f"{name} must be a sequence of the values of $1, $2, ..., not {shown(params)}"
         )
@@ -117,6 +124,10 @@ def _value_text(value: Any, name: str, depth: int = 0) -> str | None:
     if time is not None:
         return time
     if isinstance(value, Sequence | set | frozenset | np.ndarray | pd.Series | pd.Index):
+        if len(value) > _MAX_ITEMS:
+            raise InvalidQueryError(
+                f"{name} must have at most {_MAX_ITEMS:,} items, but has {len(value):,}"
+            )
         return _array_text(list(value), name, depth + 1)
     raise InvalidQueryError(
         f"{name} must be None, a bool, a number, text, bytes, a time, a UUID, a dict or a sequence "

@@ -2,6 +2,7 @@
 
 import asyncio
 import datetime as dt
+import itertools
 import uuid
 from decimal import Decimal
 from types import MappingProxyType
@@ -166,6 +167,8 @@ def test_parameters_are_what_the_server_reads(store):
         ({"a": 1}, "params must be a sequence"),
         ("abc", "params must be a sequence"),
         ([], "params is empty"),
+        (itertools.count(), "params must be a sequence"),
+        ([range(10**12)], r"params\[0\] must have at most 10,000,000 items"),
         ([1, 2], r"params has 2 values, but the statement has 1 parameters"),
         (["x"], 'a value of params .*invalid input syntax for type integer: "x"$'),
         ([2**80], "a value of params .*out of range for type integer$"),
