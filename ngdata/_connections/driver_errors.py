@@ -242,6 +242,10 @@ def _message(error: BaseException) -> str:
     return " ".join(text.split()).rstrip(".")
 
 
+_LONG_WORD: Final = re.compile(r"(\S{100})\S+")
+_PLACE_OF_VALUE: Final = re.compile(r"\nLINE \d+: [^\n]*EXECUTE ngdata_[^\n]*\n *\^")
+
+
 def statement_error(error: BaseException, where: str) -> NGDataError:
     """Return the error of ngdata for a statement that the caller wrote.
 
@@ -254,7 +258,11 @@ def statement_error(error: BaseException, where: str) -> NGDataError:
     # After the message comes the whole statement, and the code again.
     text = str(_original(error)).split("\n\nQuery was:")[0].split("\n. SQLSTATE: ")[0]
     message = text.split("ERROR:  ", 1)[-1].split(". SQLSTATE: ")[0].rstrip()
-    rejected = InvalidQueryError(f"the server rejects the statement (SQLSTATE {code}): {message}")
+    # A value's place is in a statement of ours, which the caller does not know.
+    message, of_values = _PLACE_OF_VALUE.subn("", message)
+    message = _LONG_WORD.sub(r"\1...", message)
+    what = "a value of params" if of_values else "the statement"
+    rejected = InvalidQueryError(f"the server rejects {what} (SQLSTATE {code}): {message}")
     rejected.sqlstate = code
     return rejected
 

@@ -9,11 +9,12 @@ that the server takes their types from their places.
 from __future__ import annotations
 
 import datetime as dt
+import itertools
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import pandas as pd
@@ -27,6 +28,11 @@ from ngdata._query import literals as sql
 from ngdata.errors import InvalidQueryError
 
 __all__ = ["Statement"]
+
+# The limits of PostgreSQL, and for the items of an array one that memory suffices for.
+_MAX_PARAMETERS: Final = 65_535
+_MAX_DIMENSIONS: Final = 6
+_MAX_ITEMS: Final = 10_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +53,7 @@ class Statement:
     @classmethod
     def of(cls, text: Any, params: Any) -> Statement:
         """Check the arguments of `sql`."""
-        checked = as_text(text, "statement").strip().removesuffix(";").rstrip()
+        checked = as_text(text, "statement").strip().rstrip("; \t\r\n")
         if not checked:
             raise InvalidQueryError("statement must be a SELECT, not empty")
         return cls(checked, () if params is None else _parameters(params, "params"))
@@ -69,8 +75,12 @@ class Statement:
 
 @guarded
 def _parameters(params: Any, name: str) -> tuple[str, ...]:
-    values = None if isinstance(params, str | bytes | Mapping | pd.DataFrame) else as_list(params)
-    if values is None:
+    is_one = isinstance(params, str | bytes | Mapping | pd.DataFrame) or not isinstance(
+        params, Iterable
+    )
+    # An iterator may have no end.
+    values = None if is_one else as_list(itertools.islice(params, _MAX_PARAMETERS + 1))
+    if values is None or len(values) > _MAX_PARAMETERS:
         raise InvalidQueryError(
             f"{name} must be a sequence of the values of $1, $2, ..., not {shown(params)}"
         )
@@ -85,7 +95,7 @@ def _literal(value: Any, name: str) -> str:
 
 
 @guarded
-def _value_text(value: Any, name: str) -> str | None:
+def _value_text(value: Any, name: str, depth: int = 0) -> str | None:
     """Return a value as PostgreSQL reads it from text; None for NULL."""
     if is_missing(value):
         return None
@@ -114,7 +124,11 @@ def _value_text(value: Any, name: str) -> str | None:
     if time is not None:
         return time
     if isinstance(value, Sequence | set | frozenset | np.ndarray | pd.Series | pd.Index):
-        return _array_text(list(value), name)
+        if len(value) > _MAX_ITEMS:
+            raise InvalidQueryError(
+                f"{name} must have at most {_MAX_ITEMS:,} items, but has {len(value):,}"
+            )
+        return _array_text(list(value), name, depth + 1)
     raise InvalidQueryError(
         f"{name} must be None, a bool, a number, text, bytes, a time, a UUID, a dict or a sequence "
         f"of these, not {shown(value)}"
@@ -135,11 +149,13 @@ def _time_text(value: Any, name: str) -> str | None:
     return None
 
 
-def _array_text(values: list[Any], name: str) -> str:
+def _array_text(values: list[Any], name: str, depth: int) -> str:
+    if depth > _MAX_DIMENSIONS:
+        raise InvalidQueryError(f"{name} must be an array of at most {_MAX_DIMENSIONS} dimensions")
     items = []
     for position, value in enumerate(values):
         is_nested = isinstance(value, list | tuple | np.ndarray)
-        text = _value_text(value, f"{name}[{position}]")
+        text = _value_text(value, f"{name}[{position}]", depth)
         if text is None or is_nested:
             items.append(text or "NULL")
         else:

@@ -8,8 +8,11 @@ from __future__ import annotations
 
 import json
 import math
+import re
 import secrets
 import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, Final
 
 import adbc_driver_manager as adbc
@@ -36,6 +39,13 @@ _NULLABLE: Final[dict[pa.DataType, Any]] = {
 
 # A syntax error, and a writing WITH, which may not be in a sub-select.
 _SYNTAX_ERRORS: Final = ("42601", "0A000")
+
+# What the driver says of an array with bounds of its own, and of a row as a value.
+_UNREADABLE: Final = re.compile(r"ReadRecord failed at row \d+: (.+)", re.DOTALL)
+
+# Python knows no times outside of these years, nor does the driver know infinity.
+_FIRST: Final = np.datetime64("0001-01-01", "us")
+_END: Final = np.datetime64("10000-01-01", "us")
 
 _DAY: Final = 86_400_000_000
 """Microseconds."""
@@ -73,13 +83,30 @@ def read_rows(session: ArrowSession, statement: Statement, max_rows: int | None)
                 f"may not write, not {shown(statement.text)}"
             ) from None
         if name is None:
-            return joined(session.batches(statement.rows(), max_rows=max_rows))
+            with _readable():
+                return joined(session.batches(statement.rows(), max_rows=max_rows))
         session.run(f"PREPARE {name} AS {statement.rows(most)}")
-        batches = session.batches(statement.execute(name), copy=False)
+        with _readable():
+            batches = session.batches(statement.execute(name), copy=False)
         rows = sum(map(len, batches))
         if max_rows is not None and rows > max_rows:
             raise TooManyRows(max_rows, rows)
         return joined(batches)
+
+
+@contextmanager
+def _readable() -> Iterator[None]:
+    """Raise InvalidQueryError if the driver cannot read a value."""
+    try:
+        yield
+    except adbc.Error as error:
+        unreadable = _UNREADABLE.search(str(error))
+        if error.sqlstate is not None or unreadable is None:
+            raise
+        raise InvalidQueryError(
+            f"the statement returns a value that cannot be read: {unreadable[1].strip()}; cast the "
+            "column to text or jsonb in the statement"
+        ) from None
 
 
 def count_rows(session: ArrowSession, statement: Statement) -> int:
@@ -136,13 +163,13 @@ def _converted(values: pa.ChunkedArray) -> Any:
         return dtype.__from_arrow__(values)
     if pa.types.is_floating(kind):
         return values.to_numpy().copy()
-    if pa.types.is_timestamp(kind):
-        return values.to_pandas().array
-    if pa.types.is_date(kind):
-        return values.cast(pa.timestamp("us")).to_pandas().array
+    if pa.types.is_timestamp(kind) or pa.types.is_date(kind):
+        return _times(values if pa.types.is_timestamp(kind) else values.cast(pa.timestamp("us")))
     if pa.types.is_interval(kind):
         return _durations(values)
-    return _objects([_plain(value) for value in values.to_pylist()])
+    if pa.types.is_list(kind):
+        return _objects([_plain(value, kind) for value in values.to_pylist()])
+    return _objects(values.to_pylist())
 
 
 def _extension(kind: Any, stored: pa.ChunkedArray) -> Any:
@@ -158,6 +185,14 @@ def _extension(kind: Any, stored: pa.ChunkedArray) -> Any:
     return _objects(stored.to_pylist())
 
 
+def _times(values: pa.ChunkedArray) -> Any:
+    times = values.to_pandas()
+    outside = ~times.dt.tz_localize(None).between(_FIRST, _END, inclusive="left") & times.notna()
+    if outside.any():
+        raise ValueError(f"row {int(outside.argmax())} is infinity, or not in the years 1 to 9999")
+    return times.array
+
+
 def _durations(values: pa.ChunkedArray) -> Any:
     microseconds = np.full(len(values), np.iinfo(np.int64).min)
     for row, value in enumerate(values.to_pylist()):
@@ -168,10 +203,16 @@ def _durations(values: pa.ChunkedArray) -> Any:
     return microseconds.view("m8[us]")
 
 
-def _plain(value: Any) -> Any:
+def _plain(value: Any, kind: Any) -> Any:
     """Return a value of an array as a column of its type would hold it."""
+    if value is None:
+        return None
     if isinstance(value, list):
-        return [_plain(item) for item in value]
+        return [_plain(item, kind.value_type) for item in value]
+    if getattr(kind, "extension_name", None) == "arrow.json":
+        return json.loads(value)
+    if getattr(kind, "type_name", None) == "numeric":
+        return float(value)
     return str(value) if isinstance(value, uuid.UUID) else value
 
 

@@ -39,10 +39,7 @@ def filled(
     check_size(length)
     all_starts = starts[:1].repeat(length) + np.arange(length) * unit
     if has_days(step):
-        # Where the clocks change at midnight, a day begins with the first moment of its date.
-        times = pd.DatetimeIndex(all_starts.astype("M8[D]").astype("M8[us]")).tz_localize(
-            zone, ambiguous=np.ones(length, np.bool_), nonexistent="shift_forward"
-        )
+        times = _first_moments(all_starts.astype("M8[D]"), zone)
     else:
         times = pd.DatetimeIndex(all_starts).tz_localize("UTC").tz_convert(zone)
     columns = {"count": np.zeros(length, np.int64), "total_reward": np.zeros(length)}
@@ -50,5 +47,30 @@ def filled(
     for name, values in columns.items():
         values[positions] = steps[name]
     frame = pd.DataFrame({"timestamp": times, **columns})
+    if has_days(step):
+        # A date that there was not is no step.
+        frame = frame.drop_duplicates("timestamp", keep="last", ignore_index=True)
     frame.attrs = steps.attrs
     return frame
+
+
+def _first_moments(
+    days: np.ndarray[Any, np.dtype[np.datetime64]], zone: dt.tzinfo
+) -> pd.DatetimeIndex:
+    """Return when dates begin: midnight, unless the clocks change then.
+
+    For a date that a zone left out, as it crossed the date line, this is the start of the next one.
+    """
+
+    def localized() -> pd.DatetimeIndex:
+        return pd.DatetimeIndex(days.astype("M8[us]")).tz_localize(
+            zone, ambiguous=np.ones(len(days), np.bool_), nonexistent="shift_forward"
+        )
+
+    times = localized()
+    left_out = times.tz_localize(None).to_numpy().astype("M8[D]") != days
+    if left_out.any():
+        # pandas shifts by the change of the clock, not to its first moment.
+        days = days + left_out
+        times = localized()
+    return times

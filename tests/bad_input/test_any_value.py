@@ -79,6 +79,7 @@ OWN = {
     "tokens.join": {"frame": lambda store: {"token_id": store.ids}},
     "tokens.update": {"weight": 2.0},
     "tokens.delete": {"ids": UNKNOWN},
+    "client.sql": {"statement": "SELECT $1::text AS a", "params": ["b"]},
     "client.set_level": {"level": "abstract", "unit": "mm"},
     "tokens.bulk_create": {"frame": {"x": [1.0], "y": [1.0], "z": [1.0]}},
     "tokens.bulk_update": {"frame": lambda s: {"token_id": s.ids[:1], "weight": [1.0]}},

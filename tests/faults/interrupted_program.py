@@ -74,6 +74,10 @@ class Calls:
             "read neighbors": lambda: ng.graph.get_neighbors(ids[:50], depth=20, cache="off"),
             "read a subgraph": lambda: ng.graph.subgraph(ids[:PART]),
             "iterate": lambda: [len(part) for part in ng.tokens.iter_region(*BOX, chunk_rows=997)],
+            "a statement": lambda: ng.sql(
+                "SELECT id, pg_advisory_lock(n) FROM tokens.tokens, generate_series($1, 5) n LIMIT 9000",
+                [1],
+            ),
             "create one": lambda: ng.tokens.create({1: (1, 1, 1)}, token_type=f"one {self.number}"),
             "create many": lambda: ng.tokens.bulk_create(self.rows(), progress=False),
             "create events": lambda: ng.experience.bulk_create(

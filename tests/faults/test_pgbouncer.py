@@ -123,6 +123,16 @@ def test_written_rows_are_read_back(through, database_url):
     )
     assert 0 < len(frame) < 2_000
     assert sum(map(len, through.tokens.iter_region(*box, chunk_rows=100))) == len(frame)
+    settings = (
+        "current_setting('TimeZone') AS zone, (SELECT count(*) FROM pg_prepared_statements) AS n"
+    )
+    for statement, params in (
+        ("$1::text", ["UTC"]),
+        ("set_config('TimeZone', $1, false)", ["Japan"]),
+    ):
+        count = f"SELECT count(*) AS many, {statement} AS a FROM tokens.tokens"
+        assert through.sql(count, params).loc[0].tolist() == [2_000, *params]
+        assert through.sql(f"SELECT {settings}").loc[0].tolist() == ["UTC", 0]
     first, second = ids[:2]
     through.graph.create_connection(first, second, weight=2.0)
     assert list(through.graph.get_neighbors(first)["neighbor_id"]) == [second]

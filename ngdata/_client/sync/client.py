@@ -185,7 +185,8 @@ class Client(ClientLifecycle):
             ``boolean``; ``float32`` and ``float64``, also for numeric; ``str`` for text, enums and
             uuid (integer ids too); ``datetime64[us, UTC]`` for timestamptz, ``datetime64[us]`` for
             timestamp and date, ``timedelta64[us]`` for interval; and objects for all others: parsed
-            JSON, lists for arrays, bytes for bytea and geometry.
+            JSON, flat lists for arrays, bytes for bytea, geometry and types not named here, which
+            ``::text`` makes readable.
 
         Raises
         ------
