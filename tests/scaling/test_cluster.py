@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 
 import pandas as pd
@@ -54,6 +55,10 @@ def test_the_answer_is_that_of_one_process(filled, cluster):
     assert tokens.attrs["ngdata"]["version"] == expected.attrs["ngdata"]["version"]
     events = filled.experience.to_dask(npartitions=5).compute().reset_index(drop=True)
     expected_events = filled.experience.get_events()
+    for name in ("state_before", "state_after", "action"):  # text over Dask
+        events[name] = [
+            json.loads(text) if isinstance(text, str) else None for text in events[name]
+        ]
     pd.testing.assert_frame_equal(events, expected_events)
 
 

@@ -81,7 +81,8 @@ def test_each_partition_carries_its_version(ng, tokens):
     frame = ng.tokens.to_dask(*LIMITS, npartitions=2)
     version = ng.tokens.find_in_region(*LIMITS).attrs["ngdata"]["version"]
     result = whole(frame)
-    assert result.attrs["ngdata"] == {"source": "database", "version": version}
+    place = {"level": 0, "unit": None}
+    assert result.attrs["ngdata"] == {"source": "database", "version": version} | place
     versions = frame.map_partitions(
         lambda part: part.attrs["ngdata"]["version"], meta=(None, object)
     )
