@@ -20,11 +20,11 @@ from ngdata._client.graph import AsyncGraph
 from ngdata._client.health import Health
 from ngdata._client.levels import AsyncLevels
 from ngdata._client.recorder import attached_to
+from ngdata._client.suggesting import Suggesting
 from ngdata._client.tokens import AsyncTokens
 from ngdata._config.settings import Settings
 from ngdata._connections.database import Database
 from ngdata._connections.opening import open_database
-from ngdata._connections.process_bound import ProcessBound
 from ngdata._connections.threads import in_daemon_thread
 from ngdata._local.fallback import resolve_servers
 from ngdata._query.statements import Statement
@@ -35,7 +35,7 @@ from ngdata.errors import InvalidQueryError
 __all__ = ["AsyncClient"]
 
 
-class AsyncClient(ProcessBound):
+class AsyncClient(Suggesting):
     """Tokens, connections and events of one store, awaitable; `ngdata.connect_async` opens it.
 
     It belongs to the event loop that opens it.

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from ngdata._connections.process_bound import ProcessBound
+from ngdata._client.suggesting import Suggesting
 from ngdata._reading.cache import CachedReader, CacheStats
 
 __all__ = ["AsyncCache"]
 
 
-class AsyncCache(ProcessBound):
+class AsyncCache(Suggesting):
     """The cache of one client: a result is reused as long as it is up to date."""
 
     def __init__(self, reader: CachedReader) -> None:

@@ -14,8 +14,8 @@ import pyarrow as pa
 from ngdata._arguments.id_space import UUIDS, IdSpace
 from ngdata._arguments.numbers import as_flag
 from ngdata._arguments.texts import checked_word
+from ngdata._client.suggesting import Suggesting
 from ngdata._connections.database import Database
-from ngdata._connections.process_bound import ProcessBound
 from ngdata._connections.threads import in_daemon_thread
 from ngdata._connections.write_connection import WriteConnection
 from ngdata._reading.reader import Reader
@@ -41,7 +41,7 @@ Around: TypeAlias = (
 )
 
 
-class Namespace(ProcessBound):
+class Namespace(Suggesting):
     """A part of a client, which creates it.
 
     The first thing a read method does is read: after checking its arguments, it calls the reader

@@ -151,6 +151,27 @@ def test_examples_of_pages(migrated_database, monkeypatch, page):
     run_example(doctest.DocTestParser().get_doctest(fenced(page, "python"), {}, page.name, None, 0))
 
 
+def test_tables_are_those_of_the_catalog(store):
+    page = (ROOT / "docs" / "tables.md").read_text()
+    listed = [
+        (table, *row)
+        for table, section in re.findall(r"^## (\w+\.\w+)\n(.*?)(?=^## |\Z)", page, re.M | re.S)
+        for row in re.findall(r"^\| `(\w+)` \| ([^|]+) \|", section, re.M)
+    ]
+    own = set(re.findall(r"`(\w+\.\w+)`", page.partition("Three more tables")[2]))
+    columns = store.sql(
+        "SELECT attrelid::regclass::text AS relation, attname::text, format_type(atttypid, atttypmod)"
+        " FROM pg_attribute JOIN pg_class AS c ON c.oid = attrelid"
+        " WHERE relnamespace = ANY (ARRAY['tokens', 'graph', 'experience']::regnamespace[])"
+        " AND relkind IN ('r', 'p') AND NOT relispartition AND attnum > 0 AND NOT attisdropped"
+        " ORDER BY attrelid, attnum"
+    )
+    assert len(own & set(columns.relation)) == 3
+    assert sorted(listed) == sorted(
+        row for row in columns.itertuples(index=False, name=None) if row[0] not in own
+    )
+
+
 def test_every_python_block_of_a_page_runs():
     for page in PAGES:
         blocks = re.findall(r"^```python\n(.*?)^```", page.read_text(), re.M | re.S)

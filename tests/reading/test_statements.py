@@ -202,7 +202,7 @@ ATTACKS = [
     "SELECT * FROM tokens.tokens FOR UPDATE",
     "SELECT set_config('transaction_read_only', 'off', true)",
     "SELECT set_config('transaction_read_only', 'off', false), txid_current()",
-    "SELECT nextval(pg_get_serial_sequence('experience.experience_events', 'write_order'))",
+    "SELECT nextval(pg_get_serial_sequence('experience.experience_events', 'entry_number'))",
     "SELECT query_to_xml('DELETE FROM tokens.tokens', true, true, '')",
     "SELECT query_to_xml('COMMIT', true, true, '')",
     "SET transaction_read_only = off",

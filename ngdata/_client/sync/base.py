@@ -7,15 +7,15 @@ from types import TracebackType
 from typing import Any, Generic, Self, TypeVar
 
 from ngdata._client.recorder import AsyncRecorder, Recorded, attached_to
+from ngdata._client.suggesting import Suggesting
 from ngdata._connections.background_loop import BackgroundLoop
-from ngdata._connections.process_bound import ProcessBound
 
 __all__ = ["SyncRecorder", "SyncWrapper"]
 
 AsyncT = TypeVar("AsyncT")
 
 
-class SyncWrapper(ProcessBound, Generic[AsyncT]):
+class SyncWrapper(Suggesting, Generic[AsyncT]):
     """Run an async object's methods on the background loop, and wait for their results."""
 
     def __init__(self, wrapped: AsyncT, loop: BackgroundLoop) -> None:
