@@ -40,3 +40,4 @@ with ngdata.connect() as ng:
 
     for episode in EPISODES:
         ng.experience.delete_events(trajectory_id=episode)
+    ng.experience.delete_trajectories(EPISODES)

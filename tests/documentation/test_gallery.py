@@ -25,6 +25,7 @@ ROWS_AND_UNITS = """
     SELECT (SELECT count(*) FROM tokens.tokens)
          + (SELECT count(*) FROM graph.connections)
          + (SELECT count(*) FROM experience.experience_events)
+         + (SELECT count(*) FROM experience.experience_trajectories)
          + (SELECT count(*) FROM tokens.levels WHERE unit IS NOT NULL) AS n
 """
 
