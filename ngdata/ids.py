@@ -92,13 +92,17 @@ def from_integers(values: Any, space: str = "") -> str | pd.Series[str]:
     >>> from_integers([7, None]).tolist()
     ['ddd9c407-67f9-8000-8000-000000000007', nan]
     """
-    name = as_text(space, "space")
+    return _ids_of_integers(values, "values", as_text(space, "space"))
+
+
+@guarded
+def _ids_of_integers(values: Any, name: str, space: str) -> str | pd.Series[str]:
     if is_number(values):
         if whole_number(values) is None:
             raise not_an_id(values, "values", "", "an integer")
-        return IdSpace(name).canonical_id(values)
-    numbers, missing = as_numbers(values, "values")
-    texts = id_text(uuid_bytes(numbers, name))
+        return IdSpace(space).canonical_id(values)
+    numbers, missing = as_numbers(values, name)
+    texts = id_text(uuid_bytes(numbers, space))
     if missing is not None:
         texts = pc.if_else(pa.array(missing), pa.scalar(None, texts.type), texts)
     return _on_index(texts.to_pandas(types_mapper=lambda _: _STR), values)
@@ -134,17 +138,21 @@ def to_integers(ids: Any, space: str = "") -> int | pd.Series[int]:
     >>> to_integers(from_integers([5, 2**64 - 1])).tolist()
     [5, 18446744073709551615]
     """
-    name = as_text(space, "space")
+    return _integers_of_ids(ids, "ids", as_text(space, "space"))
+
+
+@guarded
+def _integers_of_ids(ids: Any, name: str, space: str) -> int | pd.Series[int]:
     single = uuid_text(ids)
-    raw, are_missing = _uuids([single] if single is not None else ids, "ids")
-    numbers, are_numbers = numbers_of_uuids(raw, name)
+    raw, are_missing = _uuids([single] if single is not None else ids, name)
+    numbers, are_numbers = numbers_of_uuids(raw, space)
     if not are_numbers.all():
         row = int(are_numbers.argmin())
         position = row if are_missing is None else int(np.flatnonzero(~are_missing)[row])
         place = "" if single is not None else f"[{position}]"
         (text,) = id_text(raw[row]).to_pylist()
         raise InvalidQueryError(
-            f"ids{place} is {not_a_number(text, name)}; only from_integers makes its ids"
+            f"{name}{place} is {not_a_number(text, space)}; only from_integers makes its ids"
         )
     if single is not None:
         return int(numbers[0])

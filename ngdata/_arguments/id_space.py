@@ -15,7 +15,7 @@ import pandas as pd
 import pyarrow as pa
 
 from ngdata._arguments import ids
-from ngdata._arguments.ids import Id, Ids, id_bytes, id_text, uuid_text
+from ngdata._arguments.ids import Id, Ids, bounded, id_bytes, id_text, uuid_text
 from ngdata._arguments.integer_ids import (
     float_to_name,
     integer_column,
@@ -228,6 +228,8 @@ def _canonical_ids(values: Any, name: str, space: IdSpace) -> list[str]:
     position = float_to_name(values)
     if position is not None:
         space.canonical_id(list(values)[position], name, f"[{position}]")  # raises
+    if isinstance(values, Iterator):
+        values = list(bounded(values, name))
     numbers, are_missing = integer_column(values) or (None, None)
     if numbers is None or are_missing is not None:
         return ids.canonical_ids(values, name, space.canonical_id)

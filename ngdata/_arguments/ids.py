@@ -18,6 +18,7 @@ from ngdata.errors import InvalidQueryError
 __all__ = [
     "Id",
     "Ids",
+    "bounded",
     "canonical_id",
     "canonical_ids",
     "id_bytes",
@@ -46,6 +47,9 @@ _FOUR_DIGITS: Final = np.frombuffer(
 )
 # The number of ids whose text is read at once.
 _AT_ONCE: Final = 8192
+# The most ids of an iterator, which may be without end.
+_MAX_UNSIZED: Final = 1_000_000
+
 # The most ids that are checked one by one in less time than all at once.
 _FEW: Final = 10
 
@@ -146,7 +150,7 @@ def canonical_ids(
         )
     if not isinstance(values, Iterable) or isinstance(values, bytes):
         raise InvalidQueryError(f"{name} must be an id or a sequence of ids, not {shown(values)}")
-    items = _as_list(values)
+    items = _as_list(values, name)
     if isinstance(items, list) and len(items) > _FEW and isinstance(items[0], str):
         # Text is checked all at once; each id is checked alone only if some are not canonical.
         try:
@@ -158,14 +162,25 @@ def canonical_ids(
     return [canonical(item, name, f"[{position}]") for position, item in enumerate(items)]
 
 
-def _as_list(values: Iterable[Any]) -> Iterable[Any]:
-    """Return a list of the ids; what may be without end, such as a generator, as it is."""
+def _as_list(values: Iterable[Any], name: str) -> Iterable[Any]:
+    """Return a list of the ids; what may be without end, such as a generator, as an iterator."""
     if isinstance(values, np.ndarray):
         return list(np.atleast_1d(values).tolist())
     if isinstance(values, Iterator | range):
-        return values
+        return bounded(values, name)
     # Iterating over an Arrow array yields scalars, not text.
     return list(getattr(values, "to_pylist", values.__iter__)())
+
+
+def bounded(values: Iterable[Any], name: str) -> Iterator[Any]:
+    """Iterate over values whose number is not known; raise where it cannot be meant."""
+    for position, value in enumerate(values):
+        if position >= _MAX_UNSIZED:
+            raise InvalidQueryError(
+                f"{name} has no length and goes on after {_MAX_UNSIZED:,} values; pass a list or an "
+                "array"
+            )
+        yield value
 
 
 def unique_ids(values: object, name: str = "ids") -> list[str]:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import functools
 import hashlib
 import uuid
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any, Final
 
 import numpy as np
 import pandas as pd
 import pyarrow as pa
 
+from ngdata._arguments.ids import bounded
 from ngdata._arguments.numbers import as_integer, is_number
 from ngdata._arguments.shown import guarded, shown
 from ngdata.errors import InvalidQueryError
@@ -107,9 +108,10 @@ def as_numbers(values: Any, name: str) -> tuple[np.ndarray, np.ndarray | None]:
     if position is not None:
         raise not_an_id(list(values)[position], name, f"[{position}]", "an integer")
     items: Any = values.to_pylist() if hasattr(values, "to_pylist") else values
+    if isinstance(items, Iterator):
+        items = bounded(items, name)
     numbers: list[int] = []
     missing: list[bool] = []
-    # One by one, as an iterator may be without end.
     for position, item in enumerate(items):
         missing.append(is_missing(item))
         number = 0 if missing[-1] else whole_number(item)
@@ -126,6 +128,9 @@ def integer_column(values: Any) -> tuple[np.ndarray, np.ndarray | None] | None:
     Return None for columns of other types, and for a column with an integer that cannot be an id.
     """
     are_missing: np.ndarray | None = None
+    if isinstance(values, range):
+        # At once: one of more numbers than fit into memory must fail early.
+        values = np.arange(values.start, values.stop, values.step)
     if isinstance(values, list) and values and set(map(type, values)) == {int}:
         try:
             return np.array(values, np.uint64), None

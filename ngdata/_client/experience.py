@@ -7,7 +7,6 @@ from typing import Any, Final
 
 import numpy as np
 import pandas as pd
-from numpy.typing import ArrayLike
 
 from ngdata._arguments.durations import Duration, Frequency, as_duration, as_step
 from ngdata._arguments.id_space import TokenIds
@@ -19,7 +18,7 @@ from ngdata._arguments.times import Time, as_utc
 from ngdata._arguments.zones import Zone, as_zone
 from ngdata._client.experience_writes import AsyncExperienceWrites, with_duration
 from ngdata._query import events, joins, overview, trajectories
-from ngdata._query.boxes import Box, Window
+from ngdata._query.boxes import Box, Coordinates, Window
 from ngdata._query.events import EventFilter
 from ngdata._query.filters import TokenFilter
 from ngdata._query.partitions import PartCount, event_split
@@ -422,8 +421,8 @@ class AsyncExperience(AsyncExperienceWrites):
 
     async def activity_in_region(
         self,
-        min_coords: ArrayLike,
-        max_coords: ArrayLike,
+        min_coords: Coordinates,
+        max_coords: Coordinates,
         level: Level = 0,
         *,
         start: Time | None = None,

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import math
 import os
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from typing import Any
 
 import pandas as pd
-from numpy.typing import ArrayLike
 
 from ngdata._arguments.levels import Level
 from ngdata._arguments.numbers import positive
 from ngdata._client.token_lookups import AsyncTokenLookups
 from ngdata._query import regions
-from ngdata._query.boxes import Box
+from ngdata._query.boxes import EVERYWHERE, Box, Coordinates
 from ngdata._query.filters import TokenFilter
 from ngdata._query.partitions import PartCount, region_split, with_json_as_text
 from ngdata._reading import geoparquet
@@ -29,8 +27,8 @@ class AsyncTokens(AsyncTokenLookups):
 
     async def find_in_region(
         self,
-        min_coords: ArrayLike,
-        max_coords: ArrayLike,
+        min_coords: Coordinates,
+        max_coords: Coordinates,
         level: Level = 0,
         *,
         columns: Sequence[str] | None = None,
@@ -48,6 +46,8 @@ class AsyncTokens(AsyncTokenLookups):
         ----------
         min_coords, max_coords : array_like of shape (3,)
             Corners (x, y, z) in the units of the level; an infinite coordinate leaves that side open.
+            A Series, a mapping or a one-row frame with the labels x, y and z may have any order, as
+            ``frame[["x", "y", "z"]].min()`` has.
         level : int or str
             0 to 7, or a name such as ``"physical"``.
         columns : sequence of str, optional
@@ -95,7 +95,7 @@ class AsyncTokens(AsyncTokenLookups):
 
     async def find_nearest(
         self,
-        point: ArrayLike,
+        point: Coordinates,
         k: int = 10,
         level: Level = 0,
         *,
@@ -112,7 +112,7 @@ class AsyncTokens(AsyncTokenLookups):
         Parameters
         ----------
         point : array_like of shape (3,)
-            Finite coordinates of at most 1e37 in absolute value.
+            Finite coordinates of at most 1e37 in absolute value; with labels as in `find_in_region`.
         k : int
             The number of tokens; all, if the store has fewer.
         level : int or str
@@ -146,7 +146,7 @@ class AsyncTokens(AsyncTokenLookups):
 
     async def find_within(
         self,
-        point: ArrayLike,
+        point: Coordinates,
         radius: float,
         level: Level = 0,
         *,
@@ -198,8 +198,8 @@ class AsyncTokens(AsyncTokenLookups):
 
     async def count_in_region(
         self,
-        min_coords: ArrayLike,
-        max_coords: ArrayLike,
+        min_coords: Coordinates,
+        max_coords: Coordinates,
         level: Level = 0,
         *,
         token_type: str | Sequence[str] | None = None,
@@ -233,8 +233,8 @@ class AsyncTokens(AsyncTokenLookups):
 
     async def density(
         self,
-        min_coords: ArrayLike,
-        max_coords: ArrayLike,
+        min_coords: Coordinates,
+        max_coords: Coordinates,
         bins: int | Sequence[int] = (16, 16, 16),
         level: Level = 0,
         *,
@@ -280,8 +280,8 @@ class AsyncTokens(AsyncTokenLookups):
 
     def iter_region(
         self,
-        min_coords: ArrayLike,
-        max_coords: ArrayLike,
+        min_coords: Coordinates,
+        max_coords: Coordinates,
         level: Level = 0,
         *,
         chunk_rows: int = 100_000,
@@ -317,10 +317,50 @@ class AsyncTokens(AsyncTokenLookups):
         rows = positive(chunk_rows, "chunk_rows")
         return self._reader.frames(regions.region(box, tokens, columns), rows)
 
+    def iter_all(
+        self,
+        level: Level = 0,
+        *,
+        chunk_rows: int = 100_000,
+        columns: Sequence[str] | None = None,
+        token_type: str | Sequence[str] | None = None,
+        where: Mapping[str, Any] | None = None,
+        flags: int | None = None,
+        min_weight: float | None = None,
+    ) -> AsyncGenerator[pd.DataFrame, None]:
+        """Iterate over all tokens that have a point on a level, as `iter_region` does over a region.
+
+        Parameters
+        ----------
+        level : int or str
+        chunk_rows, columns, token_type, where, flags, min_weight
+            As in `iter_region`.
+
+        Returns
+        -------
+        iterator of pandas.DataFrame
+            As of `iter_region`; none for an empty level.
+
+        Examples
+        --------
+        >>> sum([len(part) async for part in ang.tokens.iter_all(columns=["x"], chunk_rows=5000)])
+        14171
+        """
+        return self.iter_region(
+            *EVERYWHERE,
+            level,
+            chunk_rows=chunk_rows,
+            columns=columns,
+            token_type=token_type,
+            where=where,
+            flags=flags,
+            min_weight=min_weight,
+        )
+
     async def to_dask(
         self,
-        min_coords: ArrayLike,
-        max_coords: ArrayLike,
+        min_coords: Coordinates,
+        max_coords: Coordinates,
         level: Level = 0,
         *,
         npartitions: int | None = None,
@@ -387,8 +427,8 @@ class AsyncTokens(AsyncTokenLookups):
     async def to_geoparquet(
         self,
         path: str | os.PathLike[str],
-        min_coords: ArrayLike | None = None,
-        max_coords: ArrayLike | None = None,
+        min_coords: Coordinates | None = None,
+        max_coords: Coordinates | None = None,
         level: Level = 0,
         *,
         chunk_rows: int = 100_000,
@@ -430,8 +470,8 @@ class AsyncTokens(AsyncTokenLookups):
         372
         """
         tokens = TokenFilter(token_type, where, flags, min_weight)
-        low = (-math.inf,) * 3 if min_coords is None else min_coords
-        high = (math.inf,) * 3 if max_coords is None else max_coords
+        low = EVERYWHERE[0] if min_coords is None else min_coords
+        high = EVERYWHERE[1] if max_coords is None else max_coords
         box = Box.of(low, high, level)
         rows = positive(chunk_rows, "chunk_rows", 10_000_000)
         names = [column.name for column in regions.region(box, tokens, columns).columns]

@@ -4,23 +4,27 @@ from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, TypeAlias
 
 import numpy as np
+import pandas as pd
 from numpy.typing import ArrayLike
 
 from ngdata._arguments.levels import Level, level_index
 from ngdata._arguments.numbers import is_number
 from ngdata._arguments.shown import guarded, shown
+from ngdata._arguments.texts import plain_text
 from ngdata._query import literals as sql
 from ngdata.errors import InvalidQueryError
 
 __all__ = [
+    "EVERYWHERE",
     "MAX_COORDINATE",
     "SPATIAL_INDEX",
     "Box",
+    "Coordinates",
     "Point",
     "Window",
     "as_point",
@@ -40,12 +44,19 @@ _CLAMP: Final = 1e38
 
 Point: TypeAlias = tuple[float, float, float]
 
-Window: TypeAlias = "tuple[ArrayLike, ArrayLike] | tuple[ArrayLike, ArrayLike, Level]"
+Coordinates: TypeAlias = ArrayLike | Mapping[str, Any]
+"""A point as an argument: x, y, z in this order, or with these labels in any order."""
+
+EVERYWHERE: Final[tuple[Point, Point]] = ((-math.inf,) * 3, (math.inf,) * 3)
+"""The corners of the box that holds every point."""
+
+Window: TypeAlias = "tuple[Coordinates, Coordinates] | tuple[Coordinates, Coordinates, Level]"
 """A region as an argument: ``(min_coords, max_coords)`` or ``(min_coords, max_coords, level)``."""
 
 
 @guarded
 def _three(value: Any, name: str) -> Point:
+    value = _by_label(value, name)
     try:
         # A longer sequence is refused before it becomes an array.
         has_length = isinstance(value, Sequence) and len(value) != 3
@@ -61,6 +72,35 @@ def _three(value: Any, name: str) -> Point:
     if math.isnan(x) or math.isnan(y) or math.isnan(z):
         raise InvalidQueryError(f"{name} must not contain NaN: {shown(value)}")
     return x, y, z
+
+
+def _by_label(value: Any, name: str) -> Any:
+    """Return x, y and z of a value with labels, in this order; a value without labels as it is."""
+    if isinstance(value, pd.DataFrame):
+        if len(value) != 1:
+            raise InvalidQueryError(
+                f"{name} must be one point, but the frame has {len(value)} rows; pass one row, such as "
+                "frame.iloc[0], or a bound of all, such as frame[['x', 'y', 'z']].min()"
+            )
+        labels, values = [*value.columns], value.iloc[0].tolist()
+    elif isinstance(value, pd.Series):
+        labels, values = [*value.index], value.tolist()
+        if not any(isinstance(label, str) for label in labels):
+            return value
+    elif isinstance(value, Mapping):
+        labels, values = [*value], [*value.values()]
+    else:
+        return value
+    names = [plain_text(label) for label in labels]
+    for axis in "xyz":
+        if names.count(axis) != 1:
+            lack = "none is" if axis not in names else "several are"
+            raise InvalidQueryError(
+                f"{name} must have the labels 'x', 'y' and 'z', once each and in any order, but {lack} "
+                f"{axis!r}: {shown(labels)}; rename the labels, or pass the three numbers (x, y, z) "
+                "without labels"
+            )
+    return [values[names.index(axis)] for axis in "xyz"]
 
 
 def unmasked(value: Any) -> Any:

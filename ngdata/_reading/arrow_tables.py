@@ -274,7 +274,7 @@ def _from_json(column: pa.ChunkedArray, name: str, source: str) -> list[Any]:
             values.append(None if text is None else json.loads(text))
         except (ValueError, RecursionError) as error:
             raise _damaged(
-                source, f"column {shown(name)} in row {row} is no JSON: {shown(error)}"
+                source, f"column {shown(name)} in row {row} is not JSON: {shown(error)}"
             ) from None
     return values
 
@@ -294,7 +294,7 @@ def _from_coords(column: pa.ChunkedArray, name: str, source: str) -> list[Any]:
 def _from_values(column: pa.ChunkedArray, name: str, source: str) -> list[Any]:
     try:
         values: list[Any] = column.to_pylist()
-    except Exception as error:  # a time that Python does not have, text that is no UTF-8
+    except Exception as error:  # a time that Python does not have, text that is not UTF-8
         raise own_error(error) or _damaged(
             source, f"column {shown(name)} has a value that Python does not have: {shown(error)}"
         ) from None

@@ -112,9 +112,11 @@ async def write_around_conflicts(
 
 async def _check_unwritten(connection: WriteConnection, table: FieldTable) -> None:
     """Raise if this transaction wrote one of the staged rows before."""
+    # An array: the planner expects few rows of this transaction, and would search the staged ones for each.
     repeated = await connection.fetchrow(
-        f"SELECT s.id, s.row FROM {table.relation} AS t JOIN {STAGED} AS s ON s.id = t.id"
-        " WHERE t.xmin = pg_current_xact_id()::xid ORDER BY s.row LIMIT 1"
+        f"SELECT id, row FROM {STAGED} WHERE id IN (SELECT id FROM {table.relation}"
+        f" WHERE id = ANY (ARRAY(SELECT id FROM {STAGED})) AND xmin = pg_current_xact_id()::xid)"
+        " ORDER BY row LIMIT 1"
     )
     if repeated is not None:
         raise IntegrityError(

@@ -90,7 +90,7 @@ def read_parquet(path: str | os.PathLike[str]) -> pd.DataFrame:
     Raises
     ------
     InvalidQueryError
-        The file does not exist, is no Parquet file, or is damaged.
+        The file does not exist, is not a Parquet file, or is damaged.
 
     Examples
     --------

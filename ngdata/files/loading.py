@@ -11,7 +11,7 @@ from typing import Any, Final, Literal, NamedTuple, TypeAlias
 import pyarrow as pa
 
 from ngdata._arguments.id_space import IdSpace
-from ngdata._arguments.levels import Level
+from ngdata._arguments.levels import Level, level_index
 from ngdata._arguments.numbers import as_flag
 from ngdata._arguments.shown import guarded, is_instance, shown
 from ngdata._arguments.texts import as_path, checked_word
@@ -130,7 +130,7 @@ def load(
     The file is read part by part, and written in one transaction.  ``ngdata load`` is the same from
     the shell.
 
-    In CSV, the first line names the columns, and an empty value is missing (in columns that are not
+    In CSV, the first line names the columns (one without a name is left out), and an empty value is missing (in columns that are not
     text, NA, NaN and null too).  Ids are UUIDs or integers, times ISO 8601 with a time zone or
     integers of milliseconds since the epoch, and dicts JSON.
 
@@ -251,7 +251,7 @@ async def load_async(
     kind = checked_word(kind, tuple(_FORMATS), "kind")
     if level is not None and kind != "tokens":
         raise InvalidQueryError(f"level is for tokens, not for {kind}; leave it out")
-    level = 0 if level is None else level
+    level = 0 if level is None else level_index(level)
     extra = checked_word(extra, EXTRA_MODES, "extra")
     on_conflict = checked_word(on_conflict, CONFLICT_MODES, "on_conflict")
     progress = as_flag(progress, "progress", optional=True)
@@ -267,18 +267,27 @@ async def load_async(
         with _located(file, names, part, ids):
             return row_format.check(file.typed(part, row_format.types), level, ids, extra)
 
-    with progress_bar(file.total, file.unit, os.path.basename(report.path), progress) as bar:
-        parts = file.parts(names, row_format.types)
+    parts = file.parts(names, row_format.types)
+    name = os.path.basename(report.path)
+    with progress_bar(file.total, file.unit, name, progress) as bar, redrawn(bar):
+
+        async def next_part() -> Part | None:
+            while part := await in_daemon_thread(lambda: next(parts, None)):
+                if part.rows:
+                    return part
+                bar.update(part.progress)
+            return None
+
+        # Before the transaction: it may take a first pass over the file.
+        part = await next_part()
         async with ang.tokens._transaction() as connection:
-            with redrawn(bar):
-                while (part := await in_daemon_thread(lambda: next(parts, None))) is not None:
-                    if part.rows:
-                        rows = await in_daemon_thread(lambda part=part: checked(part))  # type: ignore[misc]
-                        with _located(file, names, part, ids):
-                            where = ang._database.where
-                            counts = await _write(connection, row_format, rows, on_conflict, where)
-                        report.add(counts)
-                    bar.update(part.progress)
+            while part is not None:
+                rows = await in_daemon_thread(lambda part=part: checked(part))  # type: ignore[misc]
+                with _located(file, names, part, ids):
+                    where = ang._database.where
+                    report.add(await _write(connection, row_format, rows, on_conflict, where))
+                bar.update(part.progress)
+                part = await next_part()
     return report
 
 

@@ -10,6 +10,7 @@ import gzip
 import io
 import os
 import stat
+import zlib
 from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -36,6 +37,9 @@ _PART_ROWS: Final = 25_000
 _BLOCK_BYTES: Final = 2 * 2**20
 
 _DELIMITERS: Final = {".csv": ",", ".tsv": "\t"}
+
+# What reading a file raises that is damaged, or that the system does not let read.
+_READ_ERRORS: Final = (OSError, EOFError, zlib.error)
 
 # How pyarrow names a column for an index without a name.
 _UNNAMED_INDEX: Final = "__index_level_"
@@ -117,7 +121,7 @@ def open_rows(path: str) -> RowFile:
     Raises
     ------
     InvalidQueryError
-        The file cannot be read, or has columns without a name or of one name.
+        The file cannot be read, or two of its columns have one name.
     """
     name = path.lower()
     try:
@@ -214,7 +218,7 @@ class CsvFile(RowFile):
                     progress = stream.advance()
                     for start in starts:
                         yield block.slice(start, _PART_ROWS), progress // len(starts)
-            except (OSError, EOFError, pa.ArrowInvalid) as error:
+            except (*_READ_ERRORS, pa.ArrowInvalid) as error:
                 raise self._error(error) from None
         if stream.quotes % 2:
             # Arrow takes a value without its second quotation mark to the end of the file.
@@ -259,7 +263,7 @@ class CsvFile(RowFile):
                     f"{self.path[:200]} has a value in line {before + 1} that is not CSV ({error}); a quotation "
                     "mark in a value must be doubled, and the value end with one"
                 ) from None
-            except (OSError, EOFError) as error:
+            except _READ_ERRORS as error:
                 raise _unreadable(self.path, error) from None
 
     def _not_utf8(self) -> Exception:
@@ -359,7 +363,7 @@ def table_columns(
     columns: Mapping[str, str],
     known: Sequence[str],
 ) -> dict[str, str]:
-    """Return the name in the table of each column of a file.
+    """Return the name in the table of each column of a file that has a name.
 
     Parameters
     ----------
@@ -396,7 +400,8 @@ def table_columns(
         raise InvalidQueryError(
             f"columns maps two names to {shown(theirs)}; a column of the file has one"
         )
-    return {theirs: names.get(theirs, theirs) for theirs in file.names}
+    # A column without a name is an index that pandas wrote.
+    return {theirs: names.get(theirs, theirs) for theirs in file.names if theirs}
 
 
 def check_required(file: RowFile, columns: Mapping[str, str], required: Iterable[str]) -> None:
@@ -421,7 +426,7 @@ def _listed(names: Sequence[str]) -> str:
 
 
 def _renamed(batch: pa.RecordBatch, columns: Mapping[str, str]) -> dict[str, pa.Array]:
-    return {columns[name]: batch.column(name) for name in batch.schema.names}
+    return {columns[name]: batch.column(name) for name in batch.schema.names if name in columns}
 
 
 def _is_text(value_type: pa.DataType) -> bool:

@@ -123,7 +123,7 @@ def _without_missing(text: pa.Array) -> pa.Array:
 
 
 def _all_match(text: pa.Array, pattern: str) -> bool:
-    # None: there is no value.
+    # None if all are missing.
     return pc.all(pc.match_substring_regex(text, pattern)).as_py() is not False
 
 

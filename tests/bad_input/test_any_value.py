@@ -324,8 +324,10 @@ FRAMES = {kind: getattr(binary, f"decode_{kind}")(records) for kind, records in 
 
 
 @pytest.mark.parametrize("name", FUNCTIONS)
-def test_functions(store, name):
+def test_functions(store, name, tmp_path):
     function = FUNCTIONS[name]
+    rows = tmp_path / "rows.csv"
+    rows.write_text("x,y,z\n")
     kind = next((kind for kind in FRAMES if kind[:-1] in name), None)
     own = {
         "data": bytes(64) if kind is None else RECORDS[kind].tobytes(),
@@ -335,7 +337,7 @@ def test_functions(store, name):
         "values": [1],
         "ids": binary.token_ids([1]),
         "flags": 1,
-        "path": "no such file",
+        "path": str(rows) if name.startswith("ngdata.files.load") else "no such file",
         "ng": store.client,
         "ang": store.client._wrapped,
     }

@@ -16,7 +16,7 @@ PACKAGE = ROOT / "ngdata"
 FLOORS = [
     {"admin"},
     {"datasets", "binary", "files"},
-    {"_client", "repositories", "files"},
+    {"_client", "repositories"},
     {"_local"},
     {"_reading", "_store"},
     {"_connections", "_query", "ids"},

@@ -28,6 +28,7 @@ import ngdata
 from ngdata.binary import TOKEN
 from ngdata.binary.loading import load_records
 from ngdata.datasets import load_celegans
+from ngdata.files import load
 
 URL, REDIS, SEED, COUNT, DIRECTORY = sys.argv[1:]
 POINTS, PART, RECORDS = 20_000, 4_000, 2_000
@@ -100,6 +101,10 @@ class Calls:
                 Path(DIRECTORY) / f"{self.number}.parquet", *BOX
             ),
             "load a file": lambda: load_records(ng, self.records(), progress=False),
+            "load a CSV file": lambda: load(ng, self.csv(), progress=False),
+            "load over existing rows": lambda: load(
+                ng, self.csv(), on_conflict="update", progress=False
+            ),
             "load the sample": lambda: load_celegans(ng),
             "health": ng.health,
             "explain": lambda: ng.explain(ng.tokens.find_in_region, *BOX),
@@ -118,6 +123,11 @@ class Calls:
             "token_type": [f"many {self.number}"] * PART
         }
 
+    def csv(self) -> Path:
+        path = Path(DIRECTORY) / f"{self.number}.csv"
+        pd.DataFrame(self.rows() | {"token_type": f"file {self.number}"}).to_csv(path, index=False)
+        return path
+
     def records(self) -> Path:
         records = np.zeros(RECORDS, TOKEN)
         records["coordinates"] = 127
@@ -134,6 +144,7 @@ NOW = pd.Timestamp("2026-01-01", tz="UTC")
 WHOLE = {
     "SELECT count(*) FROM tokens.tokens WHERE token_type LIKE 'one %' GROUP BY token_type": 1,
     "SELECT count(*) FROM tokens.tokens WHERE token_type LIKE 'many %' GROUP BY token_type": PART,
+    "SELECT count(*) FROM tokens.tokens WHERE token_type LIKE 'file %' GROUP BY token_type": PART,
     "SELECT count(*) FROM tokens.tokens WHERE token_type LIKE 'changed %' GROUP BY token_type": PART,
     "SELECT count(*) FROM graph.connections WHERE connection_type LIKE 'changed %'"
     " GROUP BY connection_type": PART - 1,

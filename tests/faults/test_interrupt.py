@@ -217,7 +217,7 @@ except KeyboardInterrupt:
     print("interrupted", flush=True)
 input()
 in_use = {{pool["in_use"] for pool in ng.pool_status().values()}}
-print(len(ng.tokens.find_in_region((0, 0, 0), (1, 1, 1))), in_use)
+print(ng.tokens.count_in_region((0, 0, 0), (1, 1, 1)), in_use)
 """
 CALLS = ["find_in_region((0, 0, 0), (1, 1, 1))", "create({0: (0, 0, 0)})"]
 

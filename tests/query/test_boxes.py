@@ -4,6 +4,7 @@ import math
 import re
 from decimal import Decimal
 from fractions import Fraction
+from types import MappingProxyType
 
 import numpy as np
 import pandas as pd
@@ -29,12 +30,47 @@ NUMBERS = st.floats(allow_nan=False)
         pd.DataFrame({"x": [1], "y": [2], "z": [3]}).loc[0],
         (Decimal(1), Fraction(4, 2), np.int64(3)),
         range(1, 4),
+        pd.Series([3, 1, 2], index=["z", "x", "y"]),
+        pd.Series([9, 2.0, "a", 3, 1], index=[0, "y", "token_type", np.str_("z"), "x"]),
+        pd.Series([1, 2, 3], index=[7, 8, 9]),
+        {"z": 3, "y": Decimal(2), "x": np.float32(1)},
+        MappingProxyType({"y": 2, "x": 1, "z": 3}),
+        pd.DataFrame({"token_id": ["a"], "y": [2], "z": [3.0], "x": [1]}, index=["z"]),
     ],
 )
 def test_points_in_every_form(point):
     result = as_point(point)
     assert result == (1.0, 2.0, 3.0)
     assert {type(v) for v in result} == {float}
+
+
+@pytest.mark.parametrize(
+    ("value", "problem"),
+    [
+        (pd.Series([1, 2, 3], index=["x", "y", "Z"]), "none is 'z'"),
+        (pd.Series([1, 2, 3], index=["a", "b", "c"]), "none is 'x'"),
+        (pd.Series([1, 2, 3, 4], index=["x", "y", "z", "y"]), "several are 'y'"),
+        ({"x": 1, "y": 2}, "none is 'z'"),
+        ({}, "none is 'x'"),
+        ({0: 1, 1: 2, 2: 3}, r"none is 'x': \[0, 1, 2\]; rename the labels"),
+        (pd.DataFrame([[1, 2, 3]]), "none is 'x'"),
+        (pd.DataFrame([[1, 2, 3]] * 2, columns=[*"xyz"]), r"the frame has 2 rows; pass one row"),
+        (pd.DataFrame(columns=[*"xyz"]), "the frame has 0 rows"),
+        ({"x": 1, "y": "2", "z": 3}, "must be three numbers"),
+        ({"x": 1, "y": None, "z": 3}, "must be three numbers"),
+        ({"x": 1, "y": math.nan, "z": 3}, "must not contain NaN"),
+    ],
+)
+def test_labels_that_name_no_point(value, problem):
+    with pytest.raises(ValueError, match=f"point .*{problem}"):
+        as_point(value)
+
+
+def test_bounds_of_a_frame_are_taken_by_label():
+    frame = pd.DataFrame({"z": [3, 6], "token_id": ["a", "b"], "x": [4, 1], "y": [2.0, 5.0]})
+    low, high = frame[["z", "x", "y"]].min(), frame[["y", "z", "x"]].max()
+    expected = Box((1.0, 2.0, 3.0), (4.0, 5.0, 6.0), 0)
+    assert Box.of(low, high, 0) == Box.within((low.to_dict(), high)) == expected
 
 
 def test_infinite_sides_have_no_exact_comparison():

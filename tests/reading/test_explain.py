@@ -86,6 +86,7 @@ def test_boxes(ng, box):
     ):
         plan = ng.explain(read, *box, **options)
         assert plan.uses_spatial_index, plan.text
+    assert ng.explain(ng.tokens.iter_all).sql == ng.explain(ng.tokens.iter_region, *EVERYTHING).sql
 
 
 @pytest.mark.parametrize("point", [CENTRE, (0.0, 0.0, 0.0), (1e6, 1e6, 1e6)])

@@ -70,6 +70,7 @@ def test_no_password_is_in_the_error_of_a_task(ng, cluster):
         None,
         consistent=False,
         default_column="token_id",
+        ids=reader.ids,
     )
     import dask.dataframe
 

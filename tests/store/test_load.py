@@ -180,6 +180,7 @@ BAD_FILES = [
     ("x,y,z\n".encode("utf-16"), "not UTF-8 in line 1"),
     (b"x,y,z,timestamp\n1,2,3,1767225600\n", "milliseconds.*looks like seconds"),
     (gzip.compress(b"x,y,z\n1,2,3\n")[:-9], "cannot be read: "),
+    (gzip.compress(b"x,y,z\n1,2,3\n")[:10] + b"\xff" * 20, "cannot be read: .*decompress"),
     (b"x,y,z,kind\n1,2,3,a\n", "unknown column 'kind'"),
 ]
 
@@ -198,6 +199,8 @@ def test_files_without_rows_and_with_a_mark_of_their_encoding(ng, tmp_path):
     assert load(ng, path).created == 0
     path.write_bytes(b"\xef\xbb\xbfx,y,z\r\n 1 ,2,3\r\n")
     assert load(ng, path).created == 1
+    CELLS.drop(columns="metadata").to_csv(path)  # with its index, which has no name
+    assert load(ng, path, columns=NAMES).created == 500
     CELLS[:0].to_parquet(tmp_path / "c.parquet")
     assert load(ng, tmp_path / "c.parquet", columns=NAMES).created == 0
 

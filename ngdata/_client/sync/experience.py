@@ -9,7 +9,6 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pandas as pd
-from numpy.typing import ArrayLike
 
 from ngdata._arguments.durations import Duration, Frequency
 from ngdata._arguments.id_space import TokenIds
@@ -19,7 +18,7 @@ from ngdata._arguments.times import Time
 from ngdata._arguments.zones import Zone
 from ngdata._client.experience import AsyncExperience
 from ngdata._client.sync.experience_writes import ExperienceWrites
-from ngdata._query.boxes import Window
+from ngdata._query.boxes import Coordinates, Window
 from ngdata._reading.dask_frames import DaskFrame
 from ngdata._reading.reader import CacheMode, MaxRows
 
@@ -439,8 +438,8 @@ class Experience(ExperienceWrites[AsyncExperience]):
 
     def activity_in_region(
         self,
-        min_coords: ArrayLike,
-        max_coords: ArrayLike,
+        min_coords: Coordinates,
+        max_coords: Coordinates,
         level: Level = 0,
         *,
         start: Time | None = None,

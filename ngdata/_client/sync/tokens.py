@@ -10,11 +10,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import pandas as pd
-from numpy.typing import ArrayLike
 
 from ngdata._arguments.levels import Level
 from ngdata._client.sync.token_lookups import TokenLookups
 from ngdata._client.tokens import AsyncTokens
+from ngdata._query.boxes import Coordinates
 from ngdata._reading.dask_frames import DaskFrame
 from ngdata._reading.reader import CacheMode, MaxRows
 
@@ -26,8 +26,8 @@ class Tokens(TokenLookups[AsyncTokens]):
 
     def find_in_region(
         self,
-        min_coords: ArrayLike,
-        max_coords: ArrayLike,
+        min_coords: Coordinates,
+        max_coords: Coordinates,
         level: Level = 0,
         *,
         columns: Sequence[str] | None = None,
@@ -45,6 +45,8 @@ class Tokens(TokenLookups[AsyncTokens]):
         ----------
         min_coords, max_coords : array_like of shape (3,)
             Corners (x, y, z) in the units of the level; an infinite coordinate leaves that side open.
+            A Series, a mapping or a one-row frame with the labels x, y and z may have any order, as
+            ``frame[["x", "y", "z"]].min()`` has.
         level : int or str
             0 to 7, or a name such as ``"physical"``.
         columns : sequence of str, optional
@@ -103,7 +105,7 @@ class Tokens(TokenLookups[AsyncTokens]):
 
     def find_nearest(
         self,
-        point: ArrayLike,
+        point: Coordinates,
         k: int = 10,
         level: Level = 0,
         *,
@@ -120,7 +122,7 @@ class Tokens(TokenLookups[AsyncTokens]):
         Parameters
         ----------
         point : array_like of shape (3,)
-            Finite coordinates of at most 1e37 in absolute value.
+            Finite coordinates of at most 1e37 in absolute value; with labels as in `find_in_region`.
         k : int
             The number of tokens; all, if the store has fewer.
         level : int or str
@@ -165,7 +167,7 @@ class Tokens(TokenLookups[AsyncTokens]):
 
     def find_within(
         self,
-        point: ArrayLike,
+        point: Coordinates,
         radius: float,
         level: Level = 0,
         *,
@@ -229,8 +231,8 @@ class Tokens(TokenLookups[AsyncTokens]):
 
     def count_in_region(
         self,
-        min_coords: ArrayLike,
-        max_coords: ArrayLike,
+        min_coords: Coordinates,
+        max_coords: Coordinates,
         level: Level = 0,
         *,
         token_type: str | Sequence[str] | None = None,
@@ -272,8 +274,8 @@ class Tokens(TokenLookups[AsyncTokens]):
 
     def density(
         self,
-        min_coords: ArrayLike,
-        max_coords: ArrayLike,
+        min_coords: Coordinates,
+        max_coords: Coordinates,
         bins: int | Sequence[int] = (16, 16, 16),
         level: Level = 0,
         *,
@@ -324,8 +326,8 @@ class Tokens(TokenLookups[AsyncTokens]):
 
     def iter_region(
         self,
-        min_coords: ArrayLike,
-        max_coords: ArrayLike,
+        min_coords: Coordinates,
+        max_coords: Coordinates,
         level: Level = 0,
         *,
         chunk_rows: int = 100000,
@@ -370,10 +372,51 @@ class Tokens(TokenLookups[AsyncTokens]):
             )
         )
 
+    def iter_all(
+        self,
+        level: Level = 0,
+        *,
+        chunk_rows: int = 100000,
+        columns: Sequence[str] | None = None,
+        token_type: str | Sequence[str] | None = None,
+        where: Mapping[str, Any] | None = None,
+        flags: int | None = None,
+        min_weight: float | None = None,
+    ) -> Iterator[pd.DataFrame]:
+        """Iterate over all tokens that have a point on a level, as `iter_region` does over a region.
+
+        Parameters
+        ----------
+        level : int or str
+        chunk_rows, columns, token_type, where, flags, min_weight
+            As in `iter_region`.
+
+        Returns
+        -------
+        iterator of pandas.DataFrame
+            As of `iter_region`; none for an empty level.
+
+        Examples
+        --------
+        >>> sum([len(part) for part in ng.tokens.iter_all(columns=["x"], chunk_rows=5000)])
+        14171
+        """
+        return self._loop.iterate(
+            self._wrapped.iter_all(
+                level,
+                chunk_rows=chunk_rows,
+                columns=columns,
+                token_type=token_type,
+                where=where,
+                flags=flags,
+                min_weight=min_weight,
+            )
+        )
+
     def to_dask(
         self,
-        min_coords: ArrayLike,
-        max_coords: ArrayLike,
+        min_coords: Coordinates,
+        max_coords: Coordinates,
         level: Level = 0,
         *,
         npartitions: int | None = None,
@@ -452,8 +495,8 @@ class Tokens(TokenLookups[AsyncTokens]):
     def to_geoparquet(
         self,
         path: str | os.PathLike[str],
-        min_coords: ArrayLike | None = None,
-        max_coords: ArrayLike | None = None,
+        min_coords: Coordinates | None = None,
+        max_coords: Coordinates | None = None,
         level: Level = 0,
         *,
         chunk_rows: int = 100000,
