@@ -5,7 +5,7 @@
 It reads `database.yaml` in its folder, and deletes what it writes.
 """
 
-# ruff: noqa: S105, S106 - the type of a token is not a password
+# ruff: noqa: S105 - the type of a token is not a password
 
 import asyncio
 import time

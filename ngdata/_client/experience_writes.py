@@ -294,6 +294,34 @@ class AsyncExperienceWrites(Namespace):
         names = ("ids", "trajectory_id", "start", "end", "event_type")
         return await self._delete(EVENTS, event_ids, where.conditions(), names, alias="e")
 
+    async def delete_trajectories(self, ids: Ids) -> int:
+        """Delete trajectories; their events stay, without a trajectory.
+
+        To delete the events too, call ``delete_events(trajectory_id=...)`` first.
+
+        Parameters
+        ----------
+        ids : id or sequence of ids
+            Ids that name no trajectory are ignored; an empty sequence deletes nothing.
+
+        Returns
+        -------
+        int
+            The number of deleted trajectories.
+
+        Raises
+        ------
+        InvalidQueryError
+            A value that is not an id; nothing was sent.
+
+        Examples
+        --------
+        >>> run = await ang.experience.start_trajectory()
+        >>> await ang.experience.delete_trajectories(run)
+        1
+        """
+        return await self._delete(TRAJECTORIES, unique_ids(ids), (), ("ids",))
+
     def recorder(
         self, *, delay: Duration = 0.5, wait: Duration = 60, max_waiting: int = 100_000
     ) -> AsyncRecorder:

@@ -14,14 +14,14 @@ from ngdata._client.namespace import Namespace, as_series
 from ngdata._store import graph as store
 from ngdata._store.changes import assignments
 from ngdata._store.conflicts import OnConflict
-from ngdata._store.fields import CONNECTIONS
+from ngdata._store.fields import CONNECTIONS, SNAPSHOTS
 from ngdata._store.input_frames import Extra, Frame
 
 __all__ = ["AsyncGraphWrites"]
 
 
 class AsyncGraphWrites(Namespace):
-    """Create, change and delete connections."""
+    """Create, change and delete connections, and delete snapshots."""
 
     async def create_connection(
         self,
@@ -280,3 +280,29 @@ class AsyncGraphWrites(Namespace):
         )
         names = ("ids", "source", "target", "connection_type")
         return await self._delete(CONNECTIONS, connection_ids, conditions, names)
+
+    async def delete_snapshots(self, ids: Ids) -> int:
+        """Delete snapshots; the graph stays.
+
+        Parameters
+        ----------
+        ids : id or sequence of ids
+            Ids that name no snapshot are ignored; an empty sequence deletes nothing.
+
+        Returns
+        -------
+        int
+            The number of deleted snapshots.
+
+        Raises
+        ------
+        InvalidQueryError
+            A value that is not an id; nothing was sent.
+
+        Examples
+        --------
+        >>> snapshot_id = await ang.graph.create_snapshot()
+        >>> await ang.graph.delete_snapshots(snapshot_id)
+        1
+        """
+        return await self._delete(SNAPSHOTS, unique_ids(ids), (), ("ids",))

@@ -19,6 +19,8 @@ __all__ = ["load_celegans", "load_celegans_async"]
 # A concurrent load of the same rows makes the whole write fail; then fewer rows are missing.
 _ATTEMPTS: Final = 5
 
+_EXISTING_CONNECTIONS: Final = "SELECT id FROM graph.connections WHERE id = ANY ($1::uuid[])"
+
 
 def load_celegans(ng: Client) -> pd.DataFrame:
     """Load the nervous system of *C. elegans*, and return its neurons.
@@ -106,8 +108,9 @@ async def load_celegans_async(ang: AsyncClient) -> pd.DataFrame:
         return frame.token_id
 
     async def existing_connections() -> pd.Series[Any]:
-        frame = await ang.graph.connections(connections.source_id)
-        return frame.connection_id
+        # Not by `connections`, which warns that a new store holds none.
+        frame = await ang.sql(_EXISTING_CONNECTIONS, [connections.connection_id.tolist()])
+        return frame.id
 
     await _complete(tokens, existing_tokens, ang.tokens.bulk_create)
     await _complete(connections, existing_connections, ang.graph.bulk_create)

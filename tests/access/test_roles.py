@@ -197,7 +197,9 @@ def each_write(token):
         lambda ng: ng.graph.bulk_create(edges),
         lambda ng: ng.graph.delete(source=token),
         lambda ng: ng.experience.create_event("a"),
+        lambda ng: ng.graph.delete_snapshots(token),
         lambda ng: ng.experience.delete_events(start=0),
+        lambda ng: ng.experience.delete_trajectories(token),
         lambda ng: ng.experience.bulk_create(events),
     ]
 

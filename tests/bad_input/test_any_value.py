@@ -90,6 +90,8 @@ OWN = {
     "graph.delete": {"ids": UNKNOWN},
     "experience.update_event": {"event_id": lambda store: store.event, "reward": 1.0},
     "experience.delete_events": {"ids": UNKNOWN},
+    "experience.delete_trajectories": {"ids": UNKNOWN},
+    "graph.delete_snapshots": {"ids": UNKNOWN},
     "graph.bulk_create": {"frame": lambda s: {"source_id": s.ids[:1], "target_id": s.ids[1:2]}},
     "experience.bulk_create": {"frame": {"event_type": ["a"], "timestamp": [0]}},
     "experience.get_trajectory": {"id": lambda store: store.trajectory},

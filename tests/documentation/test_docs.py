@@ -144,11 +144,33 @@ def fenced(page: Path, language: str) -> str:
     return "\n".join(re.findall(rf"^```{language}\n(.*?)^```", page.read_text(), re.M | re.S))
 
 
-@pytest.mark.parametrize("page", [p for p in PAGES if ">>>" in p.read_text()], ids=lambda p: p.name)
+README = ROOT / "README.md"
+WITH_EXAMPLES = [page for page in PAGES if ">>>" in page.read_text() and page != README]
+
+
+def run_page(page: Path) -> None:
+    run_example(doctest.DocTestParser().get_doctest(fenced(page, "python"), {}, page.name, None, 0))
+
+
+@pytest.mark.parametrize("page", WITH_EXAMPLES, ids=lambda page: page.name)
 def test_examples_of_pages(migrated_database, monkeypatch, page):
     # A new database, like a reader's: statistics left by other tests would change plans.
     monkeypatch.setenv("NGDATA_DATABASE_URL", migrated_database)
-    run_example(doctest.DocTestParser().get_doctest(fenced(page, "python"), {}, page.name, None, 0))
+    run_page(page)
+
+
+def test_the_tour_runs_twice_and_leaves_only_the_sample(migrated_database, monkeypatch):
+    monkeypatch.setenv("NGDATA_DATABASE_URL", migrated_database)
+    for _ in range(2):
+        run_page(README)
+        with ngdata.connect() as ng:
+            assert ng.describe().tokens.tolist() == [14171]
+            assert ng.graph.describe().connections.sum() == 19373
+            for rest in (
+                *(ng.experience.get_events(), ng.experience.list_trajectories()),
+                ng.graph.list_snapshots(),
+            ):
+                assert rest.empty
 
 
 def test_tables_are_those_of_the_catalog(store):

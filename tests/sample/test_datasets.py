@@ -3,6 +3,7 @@
 import subprocess
 import sys
 import threading
+import warnings
 import zipfile
 from importlib.resources import files
 from pathlib import Path
@@ -98,7 +99,9 @@ def test_connections_are_as_published(celegans):
 
 
 def test_second_load_writes_nothing(ng):
-    first = load_celegans(ng)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        first = load_celegans(ng)
     before = contents(ng)
     pd.testing.assert_frame_equal(load_celegans(ng), first)
     assert_same(contents(ng), before)

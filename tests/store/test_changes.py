@@ -253,7 +253,10 @@ def test_unknown_ids_are_named_and_nothing_changes(store, in_parts):
             with pytest.raises(NotFoundError, match=f"no {noun} in the store") as caught:
                 update()
             assert caught.value.missing == tuple(others)
-    for delete in (ng.tokens.delete, ng.graph.delete, ng.experience.delete_events):
+    for delete in (
+        *(ng.tokens.delete, ng.graph.delete, ng.graph.delete_snapshots),
+        *(ng.experience.delete_events, ng.experience.delete_trajectories),
+    ):
         assert delete(others) == 0
         assert delete([]) == 0
     assert store.rows() == before
@@ -417,6 +420,33 @@ def test_the_figures_of_trajectories_follow(ng):
         assert {store.run, store.ended} <= set(figures.index), name
         assert pd.notna(figures.ended_at[store.ended]), name
         ng.experience.delete_events(start=0)
+
+
+def test_events_outlive_their_trajectory(ng):
+    store, other = Small(ng), ng.experience.start_trajectory()
+    ng.experience.list_trajectories()
+    before = ng.experience.get_events()
+    assert ng.experience.delete_trajectories([store.run, store.ended, LOST]) == 2
+    assert ng.experience.list_trajectories().trajectory_id.tolist() == [other]
+    after = ng.experience.get_events()
+    assert after.trajectory_id.isna().all()
+    kept = ["event_id", "timestamp", "reward", "token_id"]
+    pd.testing.assert_frame_equal(after[kept], before[kept])
+    # The id can be used again.
+    ng.experience.start_trajectory(store.run)
+    assert ng.experience.delete_trajectories(store.run) == 1
+
+
+def test_a_deleted_snapshot_is_not_listed(ng):
+    store = Small(ng)
+    kept, deleted = ng.graph.create_snapshot("kept"), ng.graph.create_snapshot("deleted")
+    assert len(ng.graph.list_snapshots()) == 2
+    assert ng.graph.load_snapshot(deleted).label == "deleted"
+    assert ng.graph.delete_snapshots([deleted, LOST]) == 1
+    assert ng.graph.list_snapshots().label.tolist() == ["kept"]
+    with pytest.raises(NotFoundError, match=f"no snapshot .*{deleted}"):
+        ng.graph.load_snapshot(deleted)
+    assert len(ng.graph.load_snapshot(kept).connections) == len(store.connections)
 
 
 def test_an_event_of_the_same_time_keeps_its_place(ng):

@@ -219,6 +219,7 @@ def test_a_single_write_takes_three_round_trips(database_url, tokens):
             "delete_events": lambda: ng.experience.delete_events(events.pop()),
             "start_trajectory": ng.experience.start_trajectory,
             "end_trajectory": lambda: ng.experience.end_trajectory(runs.pop()),
+            "delete_trajectories": lambda: ng.experience.delete_trajectories(LOST),
         }
         for name, call in calls.items():
             counts = []

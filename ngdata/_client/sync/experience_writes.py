@@ -283,6 +283,34 @@ class ExperienceWrites(SyncWrapper[WritesT]):
             )
         )
 
+    def delete_trajectories(self, ids: Ids) -> int:
+        """Delete trajectories; their events stay, without a trajectory.
+
+        To delete the events too, call ``delete_events(trajectory_id=...)`` first.
+
+        Parameters
+        ----------
+        ids : id or sequence of ids
+            Ids that name no trajectory are ignored; an empty sequence deletes nothing.
+
+        Returns
+        -------
+        int
+            The number of deleted trajectories.
+
+        Raises
+        ------
+        InvalidQueryError
+            A value that is not an id; nothing was sent.
+
+        Examples
+        --------
+        >>> run = ng.experience.start_trajectory()
+        >>> ng.experience.delete_trajectories(run)
+        1
+        """
+        return self._loop.run(self._wrapped.delete_trajectories(ids))
+
     def recorder(
         self, *, delay: Duration = 0.5, wait: Duration = 60, max_waiting: int = 100000
     ) -> Recorder:

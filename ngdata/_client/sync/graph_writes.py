@@ -24,7 +24,7 @@ WritesT = TypeVar("WritesT", bound=AsyncGraphWrites)
 
 
 class GraphWrites(SyncWrapper[WritesT]):
-    """Create, change and delete connections."""
+    """Create, change and delete connections, and delete snapshots."""
 
     def create_connection(
         self,
@@ -273,3 +273,29 @@ class GraphWrites(SyncWrapper[WritesT]):
         return self._loop.run(
             self._wrapped.delete(ids, source=source, target=target, connection_type=connection_type)
         )
+
+    def delete_snapshots(self, ids: Ids) -> int:
+        """Delete snapshots; the graph stays.
+
+        Parameters
+        ----------
+        ids : id or sequence of ids
+            Ids that name no snapshot are ignored; an empty sequence deletes nothing.
+
+        Returns
+        -------
+        int
+            The number of deleted snapshots.
+
+        Raises
+        ------
+        InvalidQueryError
+            A value that is not an id; nothing was sent.
+
+        Examples
+        --------
+        >>> snapshot_id = ng.graph.create_snapshot()
+        >>> ng.graph.delete_snapshots(snapshot_id)
+        1
+        """
+        return self._loop.run(self._wrapped.delete_snapshots(ids))
