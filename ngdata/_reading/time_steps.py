@@ -48,7 +48,7 @@ def filled(
         values[positions] = steps[name]
     frame = pd.DataFrame({"timestamp": times, **columns})
     if has_days(step):
-        # A date that there was not is no step.
+        # A date that a zone left out has no step.
         frame = frame.drop_duplicates("timestamp", keep="last", ignore_index=True)
     frame.attrs = steps.attrs
     return frame
