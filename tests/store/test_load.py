@@ -287,6 +287,22 @@ def test_extra_columns_have_the_type_of_all_their_values(ng, tmp_path):
         assert type(rows[row]["is_left"]) is bool
 
 
+def test_parts_of_different_types_are_text(ng, tmp_path):
+    large = 100_000_000_000_000_001  # which no float holds
+    halves = {
+        "count": ["1", "true"],
+        "size": ["5", "False"],
+        "supervoxel": [str(large), "0.5"],
+        "share": ["0.5", "7"],
+    }
+    values = {name: np.repeat(pair, 250) for name, pair in halves.items()}
+    path = as_csv(CELLS.drop(columns="metadata").assign(**values), tmp_path / "c.csv")
+    load(ng, path, columns=NAMES, extra="metadata")
+    rows = ng.tokens.get(CELLS.root_id, columns=["metadata"]).metadata
+    assert rows[0] == {"count": "1", "size": "5", "supervoxel": str(large), "share": 0.5}
+    assert rows[499] == {"count": "true", "size": "False", "supervoxel": "0.5", "share": 7.0}
+
+
 @pytest.mark.parametrize("form", ["csv", "parquet"])
 def test_rows_that_exist_are_skipped_or_updated_as_in_a_frame(ng, tmp_path, form):
     path = tmp_path / f"c.{form}"
