@@ -16,6 +16,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, BinaryIO, Final, NamedTuple
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.csv as pa_csv
 import pyarrow.parquet as pq
@@ -314,23 +315,39 @@ class _Stream(io.RawIOBase):
         return self._position - before
 
 
+@dataclass
 class ParquetFile(RowFile):
-    """A Parquet file."""
+    """A Parquet file.
+
+    Attributes
+    ----------
+    ranges : dict of str to range
+        The columns that pandas keeps as the two ends of a range: an index of consecutive integers.
+    """
+
+    ranges: dict[str, range]
 
     @classmethod
     def open(cls, path: str) -> ParquetFile:
         """Return the file; columns without a name, which held an index of pandas, are left out."""
         with cls._reader(path) as file:
             names = [n for n in file.schema_arrow.names if not n.startswith(_UNNAMED_INDEX)]
-            return cls(path, names, file.metadata.num_rows, "rows", "row")
+            rows = file.metadata.num_rows
+            ranges = _named_ranges(file.schema_arrow, rows)
+            return cls(path, names + list(ranges), rows, "rows", "row", ranges)
 
     def parts(self, columns: Mapping[str, str], types: Mapping[str, ValueType]) -> Iterator[Part]:
         """Yield the rows in order."""
         first = 0
         with self._reader(self.path) as file:
-            batches = file.iter_batches(_PART_ROWS, columns=self.names, use_threads=False)
+            stored = [name for name in self.names if name not in self.ranges]
+            batches = file.iter_batches(_PART_ROWS, columns=stored, use_threads=False)
             try:
                 for batch in batches:
+                    for name, numbers in self.ranges.items():
+                        part = numbers[first : first + batch.num_rows]
+                        column = pa.array(np.arange(part.start, part.stop, part.step))
+                        batch = batch.append_column(name, column)
                     yield Part(_renamed(batch, columns), batch.num_rows, first, batch.num_rows)
                     first += batch.num_rows
             except (OSError, pa.ArrowException) as error:
@@ -352,6 +369,21 @@ class ParquetFile(RowFile):
             return pq.ParquetFile(path, pre_buffer=False, buffer_size=2**20)
         except (OSError, pa.ArrowException) as error:
             raise _unreadable(path, error) from None
+
+
+def _named_ranges(schema: pa.Schema, rows: int) -> dict[str, range]:
+    """Return the named indexes that pandas wrote as ranges, in the metadata of the file alone."""
+    ranges = {}
+    try:
+        for index in (schema.pandas_metadata or {}).get("index_columns", ()):
+            if isinstance(index, dict) and index["kind"] == "range" and type(index["name"]) is str:
+                numbers = range(index["start"], index["stop"], index["step"])
+                is_int64 = max(abs(numbers.start), abs(numbers.stop)) < 2**63
+                if is_int64 and len(numbers) == rows and index["name"] not in schema.names:
+                    ranges[index["name"]] = numbers
+    except (ValueError, TypeError, KeyError, AttributeError, OverflowError):
+        pass  # Metadata that pandas did not write.
+    return ranges
 
 
 def table_columns(

@@ -43,7 +43,7 @@ _BOOLEAN: Final = r"^(?:true|false|True|False|TRUE|FALSE)$"
 _ID: Final = r"^[0-9]{1,20}$"
 
 # What the values of a column without a type may be, the narrowest first.
-_GUESSES: Final = (
+_GUESSES: Final[tuple[tuple[str, pa.DataType], ...]] = (
     (_INTEGER, pa.int64()),
     (_NUMBER, pa.float64()),
     (_BOOLEAN, pa.bool_()),

@@ -256,6 +256,18 @@ def test_the_command(ng, database_url, tmp_path):
     assert "--map must name each column once, as OURS=THEIRS" in done.stderr
 
 
+def test_ids_that_are_the_index_of_a_frame_are_kept(ng, tmp_path):
+    path = tmp_path / "c.parquet"
+    for ids in (range(20, 220), range(1000, 0, -5), [7, 5, 6]):
+        frame = pd.DataFrame({"token_id": ids, "x": np.arange(len(ids)) / 2, "y": 0.0, "z": 0.0})
+        frame.set_index("token_id").to_parquet(path)
+        assert load(ng, path).created == len(ids)
+        places = ng.tokens.join(frame[["token_id"]], columns=["x"]).x
+        assert places.tolist() == frame.x.tolist()
+        ng.tokens.delete(frame.token_id)
+    assert stored(ng) == 0
+
+
 # --- columns that are not known, and rows that exist --------------------------------------------------
 
 
