@@ -5,11 +5,13 @@ A part holds some thousand rows, whatever the size of the file.
 
 from __future__ import annotations
 
+import codecs
 import csv
 import gzip
 import io
 import os
 import stat
+import threading
 from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -35,6 +37,8 @@ _PART_ROWS: Final = 25_000
 
 # What is read at once.  A row must fit into it.
 _BLOCK_BYTES: Final = 2 * 2**20
+
+_FIELD_LIMIT: Final = threading.Lock()
 
 _DELIMITERS: Final = {".csv": ",", ".tsv": "\t"}
 
@@ -229,9 +233,14 @@ class CsvFile(RowFile):
             for line, cells in self._lines():
                 if len(cells) != len(self.names):
                     mark = "tab" if self.delimiter == "\t" else "comma"
+                    advice = (
+                        f"write quotation marks around a value with a {mark}"
+                        if len(cells) > len(self.names)
+                        else f"a value that is missing needs its {mark} too"
+                    )
                     return InvalidQueryError(
                         f"{self.path[:200]} has {len(self.names)} columns, but line {line} has "
-                        f"{len(cells)}; write quotation marks around a value with a {mark}"
+                        f"{len(cells)}; {advice}"
                     )
             if "straddling" in str(error):
                 return InvalidQueryError(
@@ -249,7 +258,7 @@ class CsvFile(RowFile):
             lines = csv.reader(text, delimiter=self.delimiter, strict=True)
             before = 0
             try:
-                for cells in lines:
+                while (cells := _next_cells(lines)) is not None:
                     if cells:
                         yield before + 1, cells
                     before = lines.line_num
@@ -266,11 +275,25 @@ class CsvFile(RowFile):
     def _not_utf8(self) -> Exception:
         with open(self.path, "rb") as file:
             lines = enumerate(_decompressed(file, self.path), 1)
-            number = next(number for number, line in lines if not _is_utf8(line))
+            number, line = next((n, line) for n, line in lines if not _is_utf8(line))
+        is_utf16 = number == 1 and line.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
         return InvalidQueryError(
             f"{self.path[:200]} is not UTF-8 in line {number}; save it as UTF-8, or convert it: "
-            "iconv -f LATIN1 -t UTF-8 OLD > NEW"
+            f"iconv -f {'UTF-16' if is_utf16 else 'LATIN1'} -t UTF-8 OLD > NEW"
         )
+
+
+def _next_cells(lines: Iterator[list[str]]) -> list[str] | None:
+    """Return the cells of a reader's next line, None at the end; a value may be as long as a block.
+
+    The limit of the module csv is one for the whole process, and shorter.
+    """
+    with _FIELD_LIMIT:
+        before = csv.field_size_limit(max(_BLOCK_BYTES, csv.field_size_limit()))
+        try:
+            return next(lines, None)
+        finally:
+            csv.field_size_limit(before)
 
 
 def _is_utf8(line: bytes) -> bool:

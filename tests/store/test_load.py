@@ -1,6 +1,7 @@
 """CSV and Parquet files of any size are loaded whole or not at all, from Python and by the command."""
 
 import asyncio
+import csv
 import gzip
 import json
 
@@ -173,11 +174,11 @@ BAD_FILES = [
     (b"x;y;z\n1;2;3\n", r"lacks the column x, y, z; .* separated by ';'"),
     (b"X,y,z\n1,2,3\n", r"lacks the column x; it has X, y, z; .* --map x=NAME"),
     (b"x,y,z,x\n1,2,3,4\n", "two columns named 'x'"),
-    (b"x,y,z\n1,2,3\n1,2\n", "has 3 columns, but line 3 has 2"),
+    (b"x,y,z\n1,2,3\n1,2\n", "has 3 columns, but line 3 has 2; a value that is missing"),
     (b"x,y,z\n1,2,3\n\n1,2,3,4\n", "has 3 columns, but line 4 has 4"),
     (b'x,y,z,token_type\n1,2,3,"open\n1,2,3,a\n', "a value in line 2 that is not CSV"),
     (b"x,y,z,token_type\n1,2,3,a\n1,2,3,caf\xe9\n", "not UTF-8 in line 3; .*iconv"),
-    ("x,y,z\n".encode("utf-16"), "not UTF-8 in line 1"),
+    ("x,y,z\n".encode("utf-16"), "not UTF-8 in line 1; .*iconv -f UTF-16 "),
     (b"x,y,z,timestamp\n1,2,3,1767225600\n", "milliseconds.*looks like seconds"),
     (gzip.compress(b"x,y,z\n1,2,3\n")[:-9], "cannot be read: "),
     (b"x,y,z,kind\n1,2,3,a\n", "unknown column 'kind'"),
@@ -190,6 +191,18 @@ def test_a_bad_file_is_refused(ng, tmp_path):
         path.write_bytes(content)
         wrong(ng, path, f"c.csv.*{match}")
     assert stored(ng) == 0
+
+
+def test_a_bad_line_is_named_behind_a_long_value(ng, tmp_path, monkeypatch):
+    monkeypatch.setattr(parts, "_BLOCK_BYTES", 2**20)
+    limit = csv.field_size_limit()
+    path = tmp_path / "c.csv"
+    long = f'x,y,z,token_type,metadata\n1,2,3,5" wide,"{{""text"": ""{"a" * 200_000}""}}"\n'
+    path.write_text(f"{long}1,2,3\n")
+    wrong(ng, path, "has 5 columns, but line 3 has 3")
+    path.write_text(long)  # An odd number of quotation marks.
+    assert load(ng, path).created == 1
+    assert csv.field_size_limit() == limit
 
 
 def test_files_without_rows_and_with_a_mark_of_their_encoding(ng, tmp_path):
