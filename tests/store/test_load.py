@@ -181,6 +181,7 @@ BAD_FILES = [
     ("x,y,z\n".encode("utf-16"), "not UTF-8 in line 1; .*iconv -f UTF-16 "),
     (b"x,y,z,timestamp\n1,2,3,1767225600\n", "milliseconds.*looks like seconds"),
     (gzip.compress(b"x,y,z\n1,2,3\n")[:-9], "cannot be read: "),
+    (b"x,y,z,token_id\n1,2,3,18446744073709551616\n", "not '18446744073709551616'$"),
     (b"x,y,z,kind\n1,2,3,a\n", "unknown column 'kind'"),
 ]
 
