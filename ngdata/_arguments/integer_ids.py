@@ -191,7 +191,12 @@ def float_to_name(values: Any) -> int | None:
 def not_an_id(value: Any, name: str, place: str, wanted: str) -> InvalidQueryError:
     """Return the error for a value that is not `wanted`: an integer, or that or something else."""
     hint = _FLOAT_HINT if is_number(value) and as_integer(value) is None else ""
-    if isinstance(value, str) and value.isdecimal():
+    if (
+        isinstance(value, str)
+        and value.isdecimal()
+        and len(value) <= 20
+        and int(value) <= MAX_NUMBER
+    ):
         hint = "; pass the integer itself, not its text"
     return InvalidQueryError(
         f"{name}{place} must be {wanted} from 0 to 2**64 - 1, not {shown(value)}{hint}"

@@ -105,6 +105,9 @@ def _check_names(frame: pd.DataFrame) -> None:
 def _pandas_table(frame: pd.DataFrame, *, with_index: bool) -> pa.Table:
     """Return the table that pandas makes; `with_index` writes a default index as a column too."""
     try:
+        # pandas would keep a range in the metadata, where other programs do not look for ids.
+        is_named_range = isinstance(frame.index, pd.RangeIndex) and frame.index.name is not None
+        with_index = with_index or is_named_range
         return pa.Table.from_pandas(frame, preserve_index=True if with_index else None)
     except Exception as error:
         if (own := own_error(error)) is not None:

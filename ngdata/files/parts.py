@@ -5,11 +5,13 @@ A part holds some thousand rows, whatever the size of the file.
 
 from __future__ import annotations
 
+import codecs
 import csv
 import gzip
 import io
 import os
 import stat
+import threading
 import zlib
 from abc import ABC, abstractmethod
 from collections import deque
@@ -17,6 +19,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, BinaryIO, Final, NamedTuple
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.csv as pa_csv
 import pyarrow.parquet as pq
@@ -35,6 +38,8 @@ _PART_ROWS: Final = 25_000
 
 # What is read at once.  A row must fit into it.
 _BLOCK_BYTES: Final = 2 * 2**20
+
+_FIELD_LIMIT: Final = threading.Lock()
 
 _DELIMITERS: Final = {".csv": ",", ".tsv": "\t"}
 
@@ -232,9 +237,14 @@ class CsvFile(RowFile):
             for line, cells in self._lines():
                 if len(cells) != len(self.names):
                     mark = "tab" if self.delimiter == "\t" else "comma"
+                    advice = (
+                        f"write quotation marks around a value with a {mark}"
+                        if len(cells) > len(self.names)
+                        else f"a value that is missing needs its {mark} too"
+                    )
                     return InvalidQueryError(
                         f"{self.path[:200]} has {len(self.names)} columns, but line {line} has "
-                        f"{len(cells)}; write quotation marks around a value with a {mark}"
+                        f"{len(cells)}; {advice}"
                     )
             if "straddling" in str(error):
                 return InvalidQueryError(
@@ -252,7 +262,7 @@ class CsvFile(RowFile):
             lines = csv.reader(text, delimiter=self.delimiter, strict=True)
             before = 0
             try:
-                for cells in lines:
+                while (cells := _next_cells(lines)) is not None:
                     if cells:
                         yield before + 1, cells
                     before = lines.line_num
@@ -269,11 +279,25 @@ class CsvFile(RowFile):
     def _not_utf8(self) -> Exception:
         with open(self.path, "rb") as file:
             lines = enumerate(_decompressed(file, self.path), 1)
-            number = next(number for number, line in lines if not _is_utf8(line))
+            number, line = next((n, line) for n, line in lines if not _is_utf8(line))
+        is_utf16 = number == 1 and line.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
         return InvalidQueryError(
             f"{self.path[:200]} is not UTF-8 in line {number}; save it as UTF-8, or convert it: "
-            "iconv -f LATIN1 -t UTF-8 OLD > NEW"
+            f"iconv -f {'UTF-16' if is_utf16 else 'LATIN1'} -t UTF-8 OLD > NEW"
         )
+
+
+def _next_cells(lines: Iterator[list[str]]) -> list[str] | None:
+    """Return the cells of a reader's next line, None at the end; a value may be as long as a block.
+
+    The limit of the module csv is one for the whole process, and shorter.
+    """
+    with _FIELD_LIMIT:
+        before = csv.field_size_limit(max(_BLOCK_BYTES, csv.field_size_limit()))
+        try:
+            return next(lines, None)
+        finally:
+            csv.field_size_limit(before)
 
 
 def _is_utf8(line: bytes) -> bool:
@@ -318,23 +342,39 @@ class _Stream(io.RawIOBase):
         return self._position - before
 
 
+@dataclass
 class ParquetFile(RowFile):
-    """A Parquet file."""
+    """A Parquet file.
+
+    Attributes
+    ----------
+    ranges : dict of str to range
+        The columns that pandas keeps as the two ends of a range: an index of consecutive integers.
+    """
+
+    ranges: dict[str, range]
 
     @classmethod
     def open(cls, path: str) -> ParquetFile:
         """Return the file; columns without a name, which held an index of pandas, are left out."""
         with cls._reader(path) as file:
             names = [n for n in file.schema_arrow.names if not n.startswith(_UNNAMED_INDEX)]
-            return cls(path, names, file.metadata.num_rows, "rows", "row")
+            rows = file.metadata.num_rows
+            ranges = _named_ranges(file.schema_arrow, rows)
+            return cls(path, names + list(ranges), rows, "rows", "row", ranges)
 
     def parts(self, columns: Mapping[str, str], types: Mapping[str, ValueType]) -> Iterator[Part]:
         """Yield the rows in order."""
         first = 0
         with self._reader(self.path) as file:
-            batches = file.iter_batches(_PART_ROWS, columns=self.names, use_threads=False)
+            stored = [name for name in self.names if name not in self.ranges]
+            batches = file.iter_batches(_PART_ROWS, columns=stored, use_threads=False)
             try:
                 for batch in batches:
+                    for name, numbers in self.ranges.items():
+                        part = numbers[first : first + batch.num_rows]
+                        column = pa.array(np.arange(part.start, part.stop, part.step))
+                        batch = batch.append_column(name, column)
                     yield Part(_renamed(batch, columns), batch.num_rows, first, batch.num_rows)
                     first += batch.num_rows
             except (OSError, pa.ArrowException) as error:
@@ -356,6 +396,21 @@ class ParquetFile(RowFile):
             return pq.ParquetFile(path, pre_buffer=False, buffer_size=2**20)
         except (OSError, pa.ArrowException) as error:
             raise _unreadable(path, error) from None
+
+
+def _named_ranges(schema: pa.Schema, rows: int) -> dict[str, range]:
+    """Return the named indexes that pandas wrote as ranges, in the metadata of the file alone."""
+    ranges = {}
+    try:
+        for index in (schema.pandas_metadata or {}).get("index_columns", ()):
+            if isinstance(index, dict) and index["kind"] == "range" and type(index["name"]) is str:
+                numbers = range(index["start"], index["stop"], index["step"])
+                is_int64 = max(abs(numbers.start), abs(numbers.stop)) < 2**63
+                if is_int64 and len(numbers) == rows and index["name"] not in schema.names:
+                    ranges[index["name"]] = numbers
+    except (ValueError, TypeError, KeyError, AttributeError, OverflowError):
+        pass  # Metadata that pandas did not write.
+    return ranges
 
 
 def table_columns(

@@ -43,7 +43,7 @@ _BOOLEAN: Final = r"^(?:true|false|True|False|TRUE|FALSE)$"
 _ID: Final = r"^[0-9]{1,20}$"
 
 # What the values of a column without a type may be, the narrowest first.
-_GUESSES: Final = (
+_GUESSES: Final[tuple[tuple[str, pa.DataType], ...]] = (
     (_INTEGER, pa.int64()),
     (_NUMBER, pa.float64()),
     (_BOOLEAN, pa.bool_()),
@@ -102,20 +102,18 @@ class TextTypes:
     """
 
     def __init__(self, names: Iterable[str]) -> None:
-        self._guesses = dict.fromkeys(names, 0)
+        self._guesses = dict.fromkeys(names, _GUESSES)
 
     def see(self, columns: Mapping[str, pa.Array]) -> None:
-        """Widen the types so that they fit these values too."""
-        for name, guess in self._guesses.items():
+        """Leave out the types that these values do not have."""
+        for name, guesses in self._guesses.items():
             values = _without_missing(columns[name])
-            while guess < len(_GUESSES) and not _all_match(values, _GUESSES[guess][0]):
-                guess += 1
-            self._guesses[name] = guess
+            self._guesses[name] = tuple(guess for guess in guesses if _all_match(values, guess[0]))
 
     def typed(self, text: pa.Array, name: str) -> pa.Array:
         """Return a column as the type that the values of the whole file have."""
-        guess = self._guesses[name]
-        return text if guess == len(_GUESSES) else _without_missing(text).cast(_GUESSES[guess][1])
+        guesses = self._guesses[name]
+        return _without_missing(text).cast(guesses[0][1]) if guesses else text
 
 
 def _without_missing(text: pa.Array) -> pa.Array:

@@ -172,6 +172,15 @@ def test_an_index_in_polars():
     assert to_polars(frame.rename_axis(None)).columns == ["x"]
 
 
+def test_an_index_of_consecutive_integers_is_a_column_too(tmp_path):
+    frame = pd.DataFrame({"token_id": [20, 21], "x": [1.0, 2.0]}).set_index("token_id")
+    assert type(frame.index) is pd.RangeIndex
+    assert to_polars(frame).columns == ["x", "token_id"]
+    write_parquet(frame, tmp_path / "f.parquet")
+    assert pl.read_parquet(tmp_path / "f.parquet")["token_id"].to_list() == [20, 21]
+    pd.testing.assert_frame_equal(read_parquet(tmp_path / "f.parquet"), frame)
+
+
 def objects(*values):
     return pd.Series(values, dtype=object)
 

@@ -1,6 +1,7 @@
 """CSV and Parquet files of any size are loaded whole or not at all, from Python and by the command."""
 
 import asyncio
+import csv
 import gzip
 import json
 
@@ -173,14 +174,15 @@ BAD_FILES = [
     (b"x;y;z\n1;2;3\n", r"lacks the column x, y, z; .* separated by ';'"),
     (b"X,y,z\n1,2,3\n", r"lacks the column x; it has X, y, z; .* --map x=NAME"),
     (b"x,y,z,x\n1,2,3,4\n", "two columns named 'x'"),
-    (b"x,y,z\n1,2,3\n1,2\n", "has 3 columns, but line 3 has 2"),
+    (b"x,y,z\n1,2,3\n1,2\n", "has 3 columns, but line 3 has 2; a value that is missing"),
     (b"x,y,z\n1,2,3\n\n1,2,3,4\n", "has 3 columns, but line 4 has 4"),
     (b'x,y,z,token_type\n1,2,3,"open\n1,2,3,a\n', "a value in line 2 that is not CSV"),
     (b"x,y,z,token_type\n1,2,3,a\n1,2,3,caf\xe9\n", "not UTF-8 in line 3; .*iconv"),
-    ("x,y,z\n".encode("utf-16"), "not UTF-8 in line 1"),
+    ("x,y,z\n".encode("utf-16"), "not UTF-8 in line 1; .*iconv -f UTF-16 "),
     (b"x,y,z,timestamp\n1,2,3,1767225600\n", "milliseconds.*looks like seconds"),
     (gzip.compress(b"x,y,z\n1,2,3\n")[:-9], "cannot be read: "),
     (gzip.compress(b"x,y,z\n1,2,3\n")[:10] + b"\xff" * 20, "cannot be read: .*decompress"),
+    (b"x,y,z,token_id\n1,2,3,18446744073709551616\n", "not '18446744073709551616'$"),
     (b"x,y,z,kind\n1,2,3,a\n", "unknown column 'kind'"),
 ]
 
@@ -191,6 +193,18 @@ def test_a_bad_file_is_refused(ng, tmp_path):
         path.write_bytes(content)
         wrong(ng, path, f"c.csv.*{match}")
     assert stored(ng) == 0
+
+
+def test_a_bad_line_is_named_behind_a_long_value(ng, tmp_path, monkeypatch):
+    monkeypatch.setattr(parts, "_BLOCK_BYTES", 2**20)
+    limit = csv.field_size_limit()
+    path = tmp_path / "c.csv"
+    long = f'x,y,z,token_type,metadata\n1,2,3,5" wide,"{{""text"": ""{"a" * 200_000}""}}"\n'
+    path.write_text(f"{long}1,2,3\n")
+    wrong(ng, path, "has 5 columns, but line 3 has 3")
+    path.write_text(long)  # An odd number of quotation marks.
+    assert load(ng, path).created == 1
+    assert csv.field_size_limit() == limit
 
 
 def test_files_without_rows_and_with_a_mark_of_their_encoding(ng, tmp_path):
@@ -259,6 +273,18 @@ def test_the_command(ng, database_url, tmp_path):
     assert "--map must name each column once, as OURS=THEIRS" in done.stderr
 
 
+def test_ids_that_are_the_index_of_a_frame_are_kept(ng, tmp_path):
+    path = tmp_path / "c.parquet"
+    for ids in (range(20, 220), range(1000, 0, -5), [7, 5, 6]):
+        frame = pd.DataFrame({"token_id": ids, "x": np.arange(len(ids)) / 2, "y": 0.0, "z": 0.0})
+        frame.set_index("token_id").to_parquet(path)
+        assert load(ng, path).created == len(ids)
+        places = ng.tokens.join(frame[["token_id"]], columns=["x"]).x
+        assert places.tolist() == frame.x.tolist()
+        ng.tokens.delete(frame.token_id)
+    assert stored(ng) == 0
+
+
 # --- columns that are not known, and rows that exist --------------------------------------------------
 
 
@@ -288,6 +314,22 @@ def test_extra_columns_have_the_type_of_all_their_values(ng, tmp_path):
         } | ({"layer": {0: 3, 3: 5}[row % 4]} if row % 4 in (0, 3) else {})
         assert rows[row] == expected
         assert type(rows[row]["is_left"]) is bool
+
+
+def test_parts_of_different_types_are_text(ng, tmp_path):
+    large = 100_000_000_000_000_001  # which no float holds
+    halves = {
+        "count": ["1", "true"],
+        "size": ["5", "False"],
+        "supervoxel": [str(large), "0.5"],
+        "share": ["0.5", "7"],
+    }
+    values = {name: np.repeat(pair, 250) for name, pair in halves.items()}
+    path = as_csv(CELLS.drop(columns="metadata").assign(**values), tmp_path / "c.csv")
+    load(ng, path, columns=NAMES, extra="metadata")
+    rows = ng.tokens.get(CELLS.root_id, columns=["metadata"]).metadata
+    assert rows[0] == {"count": "1", "size": "5", "supervoxel": str(large), "share": 0.5}
+    assert rows[499] == {"count": "true", "size": "False", "supervoxel": "0.5", "share": 7.0}
 
 
 @pytest.mark.parametrize("form", ["csv", "parquet"])
