@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 from types import MappingProxyType
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, get_args
 
 import asyncpg
 import pandas as pd
@@ -27,10 +27,9 @@ from ngdata._store.changes import (
     update_each,
     update_rows,
 )
-from ngdata._store.conflicts import CONFLICT_MODES, Counts, OnConflict, write_around_conflicts
-from ngdata._store.copy import copy_into
+from ngdata._store.conflicts import Counts, OnConflict, write_rows
 from ngdata._store.fields import FieldTable
-from ngdata._store.input_frames import EXTRA_MODES, Extra
+from ngdata._store.input_frames import Extra
 from ngdata._store.single_rows import insert_row
 from ngdata.errors import InvalidQueryError
 
@@ -97,38 +96,27 @@ class Namespace(Suggesting):
         """Build and check the rows, write them in one transaction; return their ids, and counts.
 
         `at_once` returns the number of rows in each statement, `around` a context manager for the
-        writes; `targets` are those of `write_around_conflicts`.
+        writes; `targets` are those of `write_rows`.
         """
         progress = as_flag(progress, "progress", optional=True)
-        extra = checked_word(extra, EXTRA_MODES, "extra")
-        on_conflict = checked_word(on_conflict, CONFLICT_MODES, "on_conflict")
+        extra = checked_word(extra, get_args(Extra), "extra")
+        on_conflict = checked_word(on_conflict, get_args(OnConflict), "on_conflict")
         with self._ids.renaming():
             written = await in_daemon_thread(lambda: rows(extra))
         counts = Counts(written.num_rows)
         where = self._database.where
         if written.num_rows:
             async with self._transaction() as connection, around(connection, where, progress):
-                if on_conflict == "error":
-                    await copy_into(
-                        connection,
-                        table.relation,
-                        written,
-                        where=where,
-                        rows_per_copy=at_once(written),
-                        progress=progress,
-                        key=table.key,
-                    )
-                else:
-                    counts = await write_around_conflicts(
-                        connection,
-                        table,
-                        written,
-                        on_conflict,
-                        where=where,
-                        progress=progress,
-                        rows_per_part=at_once(written),
-                        targets=targets,
-                    )
+                counts = await write_rows(
+                    connection,
+                    table,
+                    written,
+                    on_conflict,
+                    where=where,
+                    progress=progress,
+                    rows_per_part=at_once(written),
+                    targets=targets,
+                )
         ids: list[str] = written["id"].to_pylist()
         return ids, counts
 

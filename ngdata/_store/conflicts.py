@@ -1,31 +1,30 @@
-"""Bulk writes of rows of which some may exist: they are left out, or changed.
+"""Bulk writes of rows of which some may exist: they are an error, left out, or changed.
 
-The rows are staged, and one statement for each part inserts those that are new.  Which rows exist is
-thus decided by the same statement that writes, whatever other writers do.
+If existing rows are an error, COPY writes.  Else the rows are staged, and one statement for each part
+inserts those that are new.  Which rows exist is thus decided by the same statement that writes,
+whatever other writers do.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from types import MappingProxyType
-from typing import Final, Literal, NamedTuple, TypeAlias
+from typing import Literal, NamedTuple, TypeAlias
 
 import asyncpg
 import pyarrow as pa
 
 from ngdata._connections.write_connection import WriteConnection
-from ngdata._store.copy import progress_bar, redrawn, refusal
+from ngdata._store.copy import copy_into, progress_bar, redrawn, refusal
 from ngdata._store.fields import FieldTable
 from ngdata._store.row_names import row_name
 from ngdata._store.staging import STAGED, stage
 from ngdata.errors import IntegrityError
 
-__all__ = ["CONFLICT_MODES", "Counts", "OnConflict", "write_around_conflicts"]
+__all__ = ["Counts", "OnConflict", "write_rows"]
 
 OnConflict: TypeAlias = Literal["error", "skip", "update"]
 """What becomes of a row whose id exists: an error for all rows, nothing, or a change of that row."""
-
-CONFLICT_MODES: Final = ("error", "skip", "update")
 
 
 class Counts(NamedTuple):
@@ -36,11 +35,11 @@ class Counts(NamedTuple):
     skipped: int = 0
 
 
-async def write_around_conflicts(
+async def write_rows(
     connection: WriteConnection,
     table: FieldTable,
     rows: pa.Table,
-    mode: OnConflict,
+    on_conflict: OnConflict,
     *,
     where: str,
     progress: bool | None,
@@ -48,7 +47,7 @@ async def write_around_conflicts(
     targets: Mapping[str, str] = MappingProxyType({}),
     is_part: bool = False,
 ) -> Counts:
-    """Insert the rows whose ids are new; skip or change the others.
+    """Insert the rows whose ids are new; refuse, skip or change the others.
 
     Parameters
     ----------
@@ -57,7 +56,7 @@ async def write_around_conflicts(
     table : FieldTable
     rows : pyarrow.Table
         Checked rows; of existing ones, only these columns are changed.
-    mode : {"skip", "update"}
+    on_conflict : {"error", "skip", "update"}
     where : str
         The server's address, for errors.
     progress : bool or None
@@ -74,20 +73,31 @@ async def write_around_conflicts(
     Raises
     ------
     IntegrityError
-        An id names no token or appears in an earlier part, or a trajectory has ended; nothing was
-        written.
+        An id exists, and `on_conflict` is ``"error"``; an id names no token or appears in an earlier
+        part, or a trajectory has ended.  Nothing was written.
     """
+    if on_conflict == "error":
+        await copy_into(
+            connection,
+            table.relation,
+            rows,
+            where=where,
+            rows_per_copy=rows_per_part,
+            progress=progress,
+            key=table.key,
+        )
+        return Counts(rows.num_rows)
     columns = ", ".join(f'"{name}"' for name in rows.column_names)
     new_values = {name: f'excluded."{name}"' for name in rows.column_names if name != "id"}
     sets = ", ".join(f'"{name}" = {value}' for name, value in (new_values | dict(targets)).items())
-    action = "NOTHING" if mode == "skip" else f"UPDATE SET {sets}"
+    action = "NOTHING" if on_conflict == "skip" else f"UPDATE SET {sets}"
     step = max(1, rows.num_rows if rows_per_part is None else rows_per_part)
     created = written = 0
     with progress_bar(rows.num_rows, "rows", table.relation, progress) as bar, redrawn(bar):
         await stage(connection, rows, table.types, where=where)
         if is_part:
             await _check_unwritten(connection, table)
-        if mode == "update":
+        if on_conflict == "update":
             # In one order, so that writers of the same rows wait for each other without a deadlock.
             await connection.execute(
                 f"SELECT FROM {table.relation} AS t JOIN {STAGED} AS s ON s.id = t.id"

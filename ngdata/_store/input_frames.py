@@ -18,15 +18,13 @@ from ngdata._arguments.suggestions import did_you_mean
 from ngdata._store.extra_columns import PREFIX, into_metadata
 from ngdata.errors import InvalidQueryError
 
-__all__ = ["EXTRA_MODES", "Extra", "Frame", "as_dataframe", "to_dataframe", "with_points"]
+__all__ = ["Extra", "Frame", "as_dataframe", "to_dataframe", "with_points"]
 
 Frame: TypeAlias = "pd.DataFrame | Mapping[str, Any] | Any"
 """What bulk writes accept: a DataFrame, a mapping of columns, an Arrow or a Polars table."""
 
 Extra: TypeAlias = Literal["refuse", "metadata"]
 """What becomes of columns that the table does not have: an error, or keys of the metadata."""
-
-EXTRA_MODES: Final = ("refuse", "metadata")
 
 # How many unknown columns an error names.
 _MAX_NAMES: Final = 10

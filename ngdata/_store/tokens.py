@@ -107,7 +107,7 @@ MERGED_LEVELS: Final = {
     + "]"
     for axis in _AXES
 }
-"""What the coordinates of an existing token become, as `write_around_conflicts` takes it."""
+"""What the coordinates of an existing token become, as `write_rows` takes it."""
 
 
 def check_row(coords: Any, values: Mapping[str, Any], ids: IdSpace = UUIDS) -> dict[str, Any]:

@@ -6,7 +6,8 @@ import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Final, Literal, NamedTuple, TypeAlias
+from functools import partial
+from typing import Any, Final, Literal, NamedTuple, TypeAlias, get_args
 
 import pyarrow as pa
 
@@ -18,12 +19,11 @@ from ngdata._arguments.texts import as_path, checked_word
 from ngdata._client.async_client import AsyncClient
 from ngdata._client.sync.client import Client
 from ngdata._connections.threads import in_daemon_thread
-from ngdata._connections.write_connection import WriteConnection
 from ngdata._store import experience, graph, tokens
-from ngdata._store.conflicts import CONFLICT_MODES, Counts, OnConflict, write_around_conflicts
-from ngdata._store.copy import copy_into, progress_bar, redrawn
+from ngdata._store.conflicts import Counts, OnConflict, write_rows
+from ngdata._store.copy import progress_bar, redrawn
 from ngdata._store.fields import CONNECTIONS, EVENTS, TOKENS, FieldTable
-from ngdata._store.input_frames import EXTRA_MODES, Extra
+from ngdata._store.input_frames import Extra
 from ngdata._store.row_names import rows_named
 from ngdata._store.value_types import Integer, Number, ValueType
 from ngdata.errors import IntegrityError, InvalidQueryError
@@ -76,7 +76,7 @@ class _Format(NamedTuple):
     columns : mapping of str to ValueType
         The columns of a frame beside the table's fields.
     targets : mapping of str to str
-        As `write_around_conflicts` takes it.
+        As `write_rows` takes it.
     """
 
     table: FieldTable
@@ -130,9 +130,9 @@ def load(
     The file is read part by part, and written in one transaction.  ``ngdata load`` is the same from
     the shell.
 
-    In CSV, the first line names the columns (one without a name is left out), and an empty value is missing (in columns that are not
-    text, NA, NaN and null too).  Ids are UUIDs or integers, times ISO 8601 with a time zone or
-    integers of milliseconds since the epoch, and dicts JSON.
+    In CSV, the first line names the columns (one without a name is left out), and an empty value is
+    missing (in columns that are not text, NA, NaN and null too).  Ids are UUIDs or integers, times
+    ISO 8601 with a time zone or integers of milliseconds since the epoch, and dicts JSON.
 
     Parameters
     ----------
@@ -252,8 +252,8 @@ async def load_async(
     if level is not None and kind != "tokens":
         raise InvalidQueryError(f"level is for tokens, not for {kind}; leave it out")
     level = 0 if level is None else level_index(level)
-    extra = checked_word(extra, EXTRA_MODES, "extra")
-    on_conflict = checked_word(on_conflict, CONFLICT_MODES, "on_conflict")
+    extra = checked_word(extra, get_args(Extra), "extra")
+    on_conflict = checked_word(on_conflict, get_args(OnConflict), "on_conflict")
     progress = as_flag(progress, "progress", optional=True)
     theirs = _names(columns, "columns")
     report = LoadedFile(as_path(path, "path"), kind)
@@ -282,39 +282,23 @@ async def load_async(
         part = await next_part()
         async with ang.tokens._transaction() as connection:
             while part is not None:
-                rows = await in_daemon_thread(lambda part=part: checked(part))  # type: ignore[misc]
+                rows = await in_daemon_thread(partial(checked, part))
                 with _located(file, names, part, ids):
-                    where = ang._database.where
-                    report.add(await _write(connection, row_format, rows, on_conflict, where))
+                    counts = await write_rows(
+                        connection,
+                        row_format.table,
+                        rows,
+                        on_conflict,
+                        where=ang._database.where,
+                        progress=False,
+                        rows_per_part=None,
+                        targets=row_format.targets,
+                        is_part=True,
+                    )
+                report.add(counts)
                 bar.update(part.progress)
                 part = await next_part()
     return report
-
-
-async def _write(
-    connection: WriteConnection,
-    row_format: _Format,
-    rows: pa.Table,
-    on_conflict: OnConflict,
-    where: str,
-) -> Counts:
-    table = row_format.table
-    if on_conflict == "error":
-        await copy_into(
-            connection, table.relation, rows, where=where, progress=False, key=table.key
-        )
-        return Counts(rows.num_rows)
-    return await write_around_conflicts(
-        connection,
-        table,
-        rows,
-        on_conflict,
-        where=where,
-        progress=False,
-        rows_per_part=None,
-        targets=row_format.targets,
-        is_part=True,
-    )
 
 
 @contextmanager
