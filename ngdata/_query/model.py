@@ -25,6 +25,7 @@ __all__ = [
     "FEW_IDS",
     "FEW_ROWS",
     "LEVELS",
+    "METADATA_KEY",
     "MISSING_ID",
     "MISSING_ID_SQL",
     "Column",
@@ -83,7 +84,8 @@ FEW_ROWS: Final = 1000
 FEW_IDS: Final = 100
 """The most ids, or rows, of a read that is a lookup."""
 
-_METADATA_KEY: Final = "metadata."
+METADATA_KEY: Final = "metadata."
+"""How the names of columns begin that are keys of the metadata."""
 
 LEVELS: Final = "tokens.levels"
 """The table of the levels' units, which every read of one level depends on."""
@@ -195,7 +197,7 @@ class Query:
 
 def is_metadata_key(name: str) -> bool:
     """Return whether the name of a column is that of a key of the metadata, ``metadata.KEY``."""
-    return name.startswith(_METADATA_KEY)
+    return name.startswith(METADATA_KEY)
 
 
 def _metadata_value(metadata: str, name: str) -> str:
@@ -203,7 +205,7 @@ def _metadata_value(metadata: str, name: str) -> str:
 
     A key that has the whole name comes first, because keys may have dots in them.
     """
-    key = name.removeprefix(_METADATA_KEY)
+    key = name.removeprefix(METADATA_KEY)
     value = f"{metadata} ->> {sql.text(key)}"
     path = key.split(".")
     return value if len(path) == 1 else f"coalesce({value}, {metadata} #>> {sql.text_array(path)})"

@@ -12,13 +12,11 @@ import pandas as pd
 
 from ngdata._arguments.shown import shown
 from ngdata._arguments.times import is_missing
+from ngdata._query.model import METADATA_KEY
 from ngdata._store.row_names import row_name
 from ngdata.errors import InvalidQueryError
 
-__all__ = ["PREFIX", "into_metadata"]
-
-PREFIX = "metadata."
-"""How the names of columns begin that reads return for keys of the metadata."""
+__all__ = ["into_metadata"]
 
 
 def into_metadata(frame: pd.DataFrame, names: Sequence[Any]) -> pd.DataFrame:
@@ -41,8 +39,7 @@ def into_metadata(frame: pd.DataFrame, names: Sequence[Any]) -> pd.DataFrame:
     [{'kind': 'a'}, None]
     """
     dicts: list[Any] = [None] * len(frame)
-    has_metadata = "metadata" in frame
-    if has_metadata:
+    if "metadata" in frame:
         for row, value in enumerate(frame["metadata"].tolist()):
             # Anything but a dict is refused later, by the check of the column.
             dicts[row] = dict(value) if isinstance(value, Mapping) else value
@@ -50,7 +47,7 @@ def into_metadata(frame: pd.DataFrame, names: Sequence[Any]) -> pd.DataFrame:
         key = _key(name)
         column = frame[name]
         for row, value in enumerate(column.tolist()):
-            if is_missing(value) or value is pd.NaT:
+            if is_missing(value):
                 continue
             if is_missing(dicts[row]):
                 dicts[row] = {}
@@ -62,8 +59,7 @@ def into_metadata(frame: pd.DataFrame, names: Sequence[Any]) -> pd.DataFrame:
                     "of that name; drop or rename one of them"
                 )
             dicts[row][key] = _json_value(value)
-    metadata = np.empty(len(frame), dtype=object)
-    metadata[:] = [None if is_missing(value) else value for value in dicts]
+    metadata = pd.Series(dicts, index=frame.index, dtype=object)
     return frame.drop(columns=list(names)).assign(metadata=metadata)
 
 
@@ -73,7 +69,7 @@ def _key(name: Any) -> str:
             f"the column {shown(name)} must have text as its name to become a key of metadata; "
             "rename it"
         )
-    return str.__str__(name).removeprefix(PREFIX)
+    return str.__str__(name).removeprefix(METADATA_KEY)
 
 
 def _json_value(value: Any) -> Any:

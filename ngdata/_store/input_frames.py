@@ -15,10 +15,11 @@ import pyarrow as pa
 
 from ngdata._arguments.shown import MAX_SHOWN, own_error, shown
 from ngdata._arguments.suggestions import did_you_mean
-from ngdata._store.extra_columns import PREFIX, into_metadata
+from ngdata._query.model import is_metadata_key
+from ngdata._store.extra_columns import into_metadata
 from ngdata.errors import InvalidQueryError
 
-__all__ = ["Extra", "Frame", "as_dataframe", "to_dataframe", "with_points"]
+__all__ = ["Extra", "Frame", "as_dataframe", "check_single_names", "to_dataframe", "with_points"]
 
 Frame: TypeAlias = "pd.DataFrame | Mapping[str, Any] | Any"
 """What bulk writes accept: a DataFrame, a mapping of columns, an Arrow or a Polars table."""
@@ -162,10 +163,7 @@ def _with_checked_names(
     dataframe: pd.DataFrame, required: Sequence[str], optional: Sequence[str], extra: Extra | None
 ) -> pd.DataFrame:
     known = [*required, *optional]
-    if dataframe.columns.nlevels > 1:
-        raise InvalidQueryError(
-            "the frame must have one name for each column, not several levels of names"
-        )
+    check_single_names(dataframe)
     if not dataframe.columns.is_unique:
         raise InvalidQueryError(
             "the frame has two columns of one name: "
@@ -174,7 +172,7 @@ def _with_checked_names(
     dataframe = _with_index_columns(dataframe, known)
     if "metadata" in dataframe.columns:
         # What reads return for single keys is in there too.
-        keys = [c for c in dataframe.columns if isinstance(c, str) and c.startswith(PREFIX)]
+        keys = [c for c in dataframe.columns if isinstance(c, str) and is_metadata_key(c)]
         dataframe = dataframe.drop(columns=keys) if keys else dataframe
     unknown = [n for n in dataframe.columns if not isinstance(n, str) or n not in known]
     lacking = [name for name in required if name not in dataframe.columns]
@@ -188,7 +186,7 @@ def _with_checked_names(
         return into_metadata(dataframe, unknown)
     names = ", ".join(map(shown, unknown[:_MAX_NAMES]))
     more = f" and {len(unknown) - _MAX_NAMES} more" if len(unknown) > _MAX_NAMES else ""
-    hint = "".join(_hints(unknown, known))
+    hint = "".join(did_you_mean(name, known) for name in unknown[:_MAX_NAMES])
     into = '; or pass extra="metadata" to keep others in metadata' if extra == "refuse" else ""
     raise InvalidQueryError(
         f"unknown column{'s' if len(unknown) > 1 else ''} {names}{more}; the columns to write are "
@@ -196,9 +194,12 @@ def _with_checked_names(
     )
 
 
-def _hints(unknown: Sequence[Any], known: Sequence[str]) -> list[str]:
-    """Return what unknown columns may be misspelt for, as ends of an error."""
-    return [hint for name in unknown[:_MAX_NAMES] if (hint := did_you_mean(name, known))]
+def check_single_names(dataframe: pd.DataFrame) -> None:
+    """Raise if the names of columns have several levels."""
+    if dataframe.columns.nlevels > 1:
+        raise InvalidQueryError(
+            "the frame must have one name for each column, not several levels of names"
+        )
 
 
 def _misspelt(lacking: Sequence[str], unknown: Sequence[Any]) -> str:

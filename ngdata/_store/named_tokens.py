@@ -13,7 +13,7 @@ from ngdata._arguments.id_space import IdSpace
 from ngdata._arguments.shown import own_error, shown
 from ngdata._arguments.suggestions import did_you_mean
 from ngdata._arguments.texts import as_text
-from ngdata._store.input_frames import Frame, to_dataframe
+from ngdata._store.input_frames import Frame, check_single_names, to_dataframe
 from ngdata.errors import InvalidQueryError
 
 __all__ = ["NamedTokens"]
@@ -89,10 +89,7 @@ class NamedTokens:
 
 def _column(frame: pd.DataFrame, name: str) -> pd.Series[Any] | pd.Index[Any]:
     """Return the column of this name, or the level of the index."""
-    if frame.columns.nlevels > 1:
-        raise InvalidQueryError(
-            "the frame must have one name for each column, not several levels of names"
-        )
+    check_single_names(frame)
     # A label may be anything; only text can be equal to the name.
     labels = [label for label in frame.columns if isinstance(label, str)]
     if labels.count(name) > 1:
