@@ -31,7 +31,7 @@ So ids of one space sort as their integers do, and those below 2**60 are readabl
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any, Final, TypeAlias, overload
+from typing import Any, TypeAlias, overload
 
 import numpy as np
 import pandas as pd
@@ -51,14 +51,12 @@ from ngdata._arguments.integer_ids import (
 )
 from ngdata._arguments.numbers import is_number
 from ngdata._arguments.shown import guarded
-from ngdata._arguments.texts import as_text
+from ngdata._arguments.texts import STR, as_text
 from ngdata.errors import InvalidQueryError
 
 __all__ = ["from_integers", "to_integers"]
 
 Integers: TypeAlias = "Iterable[int | None] | pd.Series[Any] | pd.Index[Any] | np.ndarray[Any, Any]"
-
-_STR: Final = pd.StringDtype("pyarrow", na_value=np.nan)
 
 
 @overload
@@ -105,7 +103,7 @@ def _ids_of_integers(values: Any, name: str, space: str) -> str | pd.Series[str]
     texts = id_text(uuid_bytes(numbers, space))
     if missing is not None:
         texts = pc.if_else(pa.array(missing), pa.scalar(None, texts.type), texts)
-    return _on_index(texts.to_pandas(types_mapper=lambda _: _STR), values)
+    return _on_index(texts.to_pandas(types_mapper=lambda _: STR), values)
 
 
 @overload

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
+import numpy as np
 import pandas as pd
 import pyarrow as pa
 
@@ -13,9 +14,12 @@ from ngdata._arguments.shown import guarded, shown
 from ngdata._arguments.suggestions import did_you_mean
 from ngdata.errors import InvalidQueryError
 
-__all__ = ["as_path", "as_text", "as_texts", "checked_word", "plain_text"]
+__all__ = ["STR", "as_path", "as_text", "as_texts", "checked_word", "plain_text"]
 
 WordT = TypeVar("WordT", bound=str)
+
+STR: Final = pd.StringDtype("pyarrow", na_value=np.nan)
+"""The dtype of text in frames, which pandas 3 infers too."""
 
 
 def plain_text(value: object) -> str | None:

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -15,13 +15,12 @@ import pyarrow.compute as pc
 
 from ngdata._arguments.id_space import UUIDS, IdSpace
 from ngdata._arguments.ids import id_text
+from ngdata._arguments.texts import STR
 from ngdata._client.components import clustering_coefficient
 from ngdata._client.subgraph import Subgraph
 from ngdata._store.snapshots import CONNECTIONS, TOKENS, GraphMetrics, decode, encode
 
 __all__ = ["Snapshot", "SnapshotRow", "compare", "load", "snapshot_row"]
-
-_STR: Final = pd.StringDtype("pyarrow", na_value=np.nan)
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -127,7 +126,7 @@ def _id_texts(ids: pa.ChunkedArray) -> pa.Array:
 
 
 def _as_str(values: pa.Array | pa.ChunkedArray) -> Any:
-    return values.to_pandas(types_mapper=lambda _: _STR)
+    return values.to_pandas(types_mapper=lambda _: STR)
 
 
 def compare(a: Snapshot, b: Snapshot) -> pd.DataFrame:

@@ -24,6 +24,7 @@ import pyarrow as pa
 from ngdata._arguments.json_text import JsonError, json_text
 from ngdata._arguments.levels import LEVELS
 from ngdata._arguments.shown import own_error, shown
+from ngdata._reading.frames import objects
 from ngdata.errors import InvalidQueryError
 
 __all__ = ["from_table", "to_table"]
@@ -65,19 +66,19 @@ def to_table(frame: pd.DataFrame) -> pa.Table:
         A column or a value that a file cannot hold; the error names column and row.
     """
     _check_names(frame)
-    objects: dict[str, pa.Array] = {}
+    own: dict[str, pa.Array] = {}
     marks: dict[str, str] = {}
     for name in frame.columns:
         if frame[name].dtype == object and (converted := _object_column(frame[name], name)):
-            objects[name], marks[name] = converted
-    others = frame.drop(columns=list(objects))
+            own[name], marks[name] = converted
+    others = frame.drop(columns=list(own))
     # pandas' own key holds the attrs.
     others.attrs = {}
     table = _pandas_table(others, with_index=not len(frame.columns))
-    columns = {name: objects[name] if name in objects else table[name] for name in frame.columns}
+    columns = {name: own[name] if name in own else table[name] for name in frame.columns}
     # The columns of the index follow those of the frame.
     for name in table.column_names:
-        if name in objects:
+        if name in own:
             raise InvalidQueryError(
                 f"the index and a column are both named {shown(name)}; rename one"
             )
@@ -222,7 +223,7 @@ def from_table(table: pa.Table, source: str) -> pd.DataFrame:
     marks = _marks(metadata, table, source)
     columns: dict[str, Any] = {}
     for name, mark in marks.items():
-        columns[name] = _objects(_FROM[mark](table[name], name, source))
+        columns[name] = objects(_FROM[mark](table[name], name, source))
         place = table.schema.get_field_index(name)
         table = table.set_column(place, name, pa.nulls(table.num_rows))
     try:
@@ -255,9 +256,9 @@ def _json_object(text: bytes, what: str, source: str) -> dict[str, Any]:
     try:
         value = json.loads(text)
     except (ValueError, RecursionError) as error:
-        raise _damaged(source, f"its {what} are no JSON: {shown(error)}") from None
+        raise _damaged(source, f"its {what} are not JSON: {shown(error)}") from None
     if not isinstance(value, dict):
-        raise _damaged(source, f"its {what} are no object of JSON, but {shown(value)}")
+        raise _damaged(source, f"its {what} must be an object of JSON, not {shown(value)}")
     return value
 
 
@@ -305,11 +306,3 @@ def _from_values(column: pa.ChunkedArray, name: str, source: str) -> list[Any]:
 
 
 _FROM: Final = {_JSON: _from_json, _COORDS: _from_coords, _VALUES: _from_values}
-
-
-def _objects(values: list[Any]) -> Any:
-    # NumPy would turn lists and arrays into further dimensions.
-    array = np.empty(len(values), dtype=object)
-    for row, value in enumerate(values):
-        array[row] = value
-    return array

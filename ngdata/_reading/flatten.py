@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
+from ngdata._reading.frames import objects
 from ngdata.errors import InvalidQueryError
 
 __all__ = ["flatten_dicts"]
@@ -80,8 +80,5 @@ def _collect_leaves(cell: Mapping[str, Any], prefix: str, leaves: dict[str, Any]
 
 def _series(values: list[Any], index: pd.Index[Any]) -> pd.Series[Any]:
     if any(isinstance(value, list | Mapping) for value in values):
-        cells = np.empty(len(values), dtype=object)
-        for row, value in enumerate(values):
-            cells[row] = value
-        return pd.Series(cells, index=index)
+        return pd.Series(objects(values), index=index)
     return pd.Series(values, index=index)

@@ -15,10 +15,11 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
+from ngdata._arguments.texts import STR
 from ngdata._query.model import Column, Kind
 from ngdata.errors import NGDataError
 
-__all__ = ["is_shareable", "to_frame", "to_shared_frame"]
+__all__ = ["is_shareable", "objects", "to_frame", "to_shared_frame"]
 
 # From a column of Arrow to a one-dimensional array of NumPy or pandas.
 _Converters: TypeAlias = "dict[Kind, Callable[[pa.ChunkedArray], Any]]"
@@ -27,7 +28,6 @@ _UTC: Final = pd.DatetimeTZDtype("us", "UTC")
 _ARROW_UTC: Final = pa.timestamp("us", "UTC")
 _INT64: Final = pd.Int64Dtype()
 _UINT64: Final = pd.UInt64Dtype()
-_STR: Final = pd.StringDtype("pyarrow", na_value=np.nan)
 
 
 def to_frame(table: pa.Table, columns: Sequence[Column]) -> pd.DataFrame:
@@ -146,7 +146,7 @@ def _in_utc(values: pa.ChunkedArray) -> pa.ChunkedArray:
 
 def _text(values: pa.ChunkedArray) -> Any:
     # An array: of a Series, pandas would compare the index with that of the other columns.
-    dtype: Any = _STR
+    dtype: Any = STR
     return dtype.__from_arrow__(values)
 
 
@@ -169,17 +169,17 @@ def _times(values: pa.ChunkedArray) -> Any:
 
 
 def _json(values: pa.ChunkedArray) -> Any:
-    objects = []
+    parsed = []
     for row, text in enumerate(values.to_pylist()):
         try:
-            objects.append(None if text is None else json.loads(text))
+            parsed.append(None if text is None else json.loads(text))
         except (ValueError, RecursionError) as error:
             raise _UnreadableJSON(row, error) from None
-    return _objects(objects)
+    return objects(parsed)
 
 
 def _bytes(values: pa.ChunkedArray) -> Any:
-    return _objects(values.to_pylist())
+    return objects(values.to_pylist())
 
 
 def _coords(values: pa.ChunkedArray) -> Any:
@@ -187,11 +187,11 @@ def _coords(values: pa.ChunkedArray) -> Any:
     is_present = values.is_valid().to_numpy()
     flat = values.combine_chunks().flatten().to_numpy(zero_copy_only=False)
     points = iter(np.ascontiguousarray(flat.reshape(-1, 3, 8).transpose(0, 2, 1), dtype=np.float64))
-    return _objects([next(points) if present else None for present in is_present])
+    return objects([next(points) if present else None for present in is_present])
 
 
-def _objects(values: list[Any]) -> Any:
-    # NumPy would turn lists and arrays into further dimensions.
+def objects(values: list[Any]) -> Any:
+    """Return an array of any objects; NumPy would turn lists and arrays into further dimensions."""
     array = np.empty(len(values), dtype=object)
     for index, value in enumerate(values):
         array[index] = value

@@ -21,13 +21,14 @@ import pandas as pd
 import pyarrow as pa
 
 from ngdata._arguments.shown import shown
+from ngdata._arguments.texts import STR
 from ngdata._connections.arrow_session import ArrowSession, TooManyRows, joined
 from ngdata._query.statements import Statement
+from ngdata._reading.frames import objects
 from ngdata.errors import InvalidQueryError
 
 __all__ = ["count_rows", "read_rows", "to_frame"]
 
-_STR: Final = pd.StringDtype("pyarrow", na_value=np.nan)
 
 # The dtypes of integers and bools, which can be missing whatever the answer holds.
 _NULLABLE: Final[dict[pa.DataType, Any]] = {
@@ -159,7 +160,7 @@ def _converted(values: pa.ChunkedArray) -> Any:
     if kind in _NULLABLE:
         return _NULLABLE[kind].__from_arrow__(values)
     if pa.types.is_string(kind):
-        dtype: Any = _STR
+        dtype: Any = STR
         return dtype.__from_arrow__(values)
     if pa.types.is_floating(kind):
         return values.to_numpy().copy()
@@ -168,21 +169,21 @@ def _converted(values: pa.ChunkedArray) -> Any:
     if pa.types.is_interval(kind):
         return _durations(values)
     if pa.types.is_list(kind):
-        return _objects([_plain(value, kind) for value in values.to_pylist()])
-    return _objects(values.to_pylist())
+        return objects([_plain(value, kind) for value in values.to_pylist()])
+    return objects(values.to_pylist())
 
 
 def _extension(kind: Any, stored: pa.ChunkedArray) -> Any:
     """Convert a column of one of the server's types that Arrow does not have."""
     if kind.extension_name == "arrow.json":
-        return _objects([None if text is None else json.loads(text) for text in stored.to_pylist()])
+        return objects([None if text is None else json.loads(text) for text in stored.to_pylist()])
     if kind.extension_name == "arrow.uuid":
         texts = [None if raw is None else str(uuid.UUID(bytes=raw)) for raw in stored.to_pylist()]
-        return pd.array(texts, _STR)
+        return pd.array(texts, STR)
     if getattr(kind, "type_name", None) == "numeric":
         numbers = [math.nan if text is None else float(text) for text in stored.to_pylist()]
         return np.array(numbers, np.float64)
-    return _objects(stored.to_pylist())
+    return objects(stored.to_pylist())
 
 
 def _times(values: pa.ChunkedArray) -> Any:
@@ -214,10 +215,3 @@ def _plain(value: Any, kind: Any) -> Any:
     if getattr(kind, "type_name", None) == "numeric":
         return float(value)
     return str(value) if isinstance(value, uuid.UUID) else value
-
-
-def _objects(values: list[Any]) -> Any:
-    # NumPy would turn lists into further dimensions.
-    array = np.empty(len(values), dtype=object)
-    array[:] = values
-    return array

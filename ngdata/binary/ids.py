@@ -24,6 +24,7 @@ from ngdata._arguments.id_space import UUIDS, TokenIds
 from ngdata._arguments.ids import id_bytes, id_text
 from ngdata._arguments.integer_ids import numbers_of_uuids
 from ngdata._arguments.shown import guarded, shown
+from ngdata._arguments.texts import STR
 from ngdata._query.boxes import unmasked
 from ngdata._store.value_types import Integer, TokenUuid, Uuid, first_true
 from ngdata.errors import InvalidQueryError
@@ -42,7 +43,6 @@ __all__ = [
     "token_numbers",
 ]
 
-_STR: Final = pd.StringDtype("pyarrow", na_value=np.nan)
 
 # Never changed: the namespace of the uuid5 ids of connections.
 _CONNECTIONS: Final = uuid.UUID("0f7ad9c4-5b0e-5f0c-9a57-3c1f6d2e8b11")
@@ -110,7 +110,7 @@ def record_ids(ids: TokenIds) -> np.ndarray:
     >>> record_ids("ddd9c407-67f9-8000-8000-0000000000ff").tolist()
     [255]
     """
-    return token_numbers(pd.Series(UUIDS.canonical_ids(ids), dtype=_STR), "ids")
+    return token_numbers(pd.Series(UUIDS.canonical_ids(ids), dtype=STR), "ids")
 
 
 def token_numbers(values: pd.Series[Any], name: str) -> np.ndarray:
@@ -179,7 +179,7 @@ def connection_ids(records: np.ndarray, numbers: np.ndarray) -> pd.Series[str]:
 
 def as_text(raw: np.ndarray) -> pd.Series[str]:
     """Return UUIDs of 16 bytes as canonical text, converted at once."""
-    return pd.Series(id_text(raw).to_pandas(types_mapper=lambda _: _STR))
+    return pd.Series(id_text(raw).to_pandas(types_mapper=lambda _: STR))
 
 
 def from_text(values: pd.Series[Any], name: str, value_type: Uuid | None = None) -> np.ndarray:
