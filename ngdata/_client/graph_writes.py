@@ -11,6 +11,7 @@ import pandas as pd
 from ngdata._arguments.id_space import TokenId, TokenIds
 from ngdata._arguments.ids import Id, Ids, unique_ids
 from ngdata._client.namespace import Namespace, as_series
+from ngdata._query.edges import conditions_on
 from ngdata._store import graph as store
 from ngdata._store.changes import assignments
 from ngdata._store.conflicts import OnConflict
@@ -273,13 +274,13 @@ class AsyncGraphWrites(Namespace):
         0
         """
         connection_ids = None if ids is None else unique_ids(ids)
-        conditions = store.conditions(
+        conditions = conditions_on(
             None if source is None else self._ids.unique_ids(source, "source"),
             None if target is None else self._ids.unique_ids(target, "target"),
             connection_type,
         )
         names = ("ids", "source", "target", "connection_type")
-        return await self._delete(CONNECTIONS, connection_ids, conditions, names)
+        return await self._delete(CONNECTIONS, connection_ids, conditions, names, alias="c")
 
     async def delete_snapshots(self, ids: Ids) -> int:
         """Delete snapshots; the graph stays.

@@ -13,7 +13,7 @@ from ngdata._query.filters import any_of, at_least, checked_limit, row_limit, wh
 from ngdata._query.model import Column, Kind, Query, choose, select_list
 from ngdata._query.wire_format import with_id_bytes
 
-__all__ = ["COLUMNS", "CONNECTIONS", "DEFAULT", "all_arcs", "edges"]
+__all__ = ["COLUMNS", "CONNECTIONS", "DEFAULT", "all_arcs", "conditions_on", "edges"]
 
 CONNECTIONS: Final = "graph.connections"
 
@@ -54,11 +54,7 @@ def edges(
     ends = checked_word(ends, _ENDS, "ends")
     limit = checked_limit(limit)
     types = None if connection_type is None else as_texts(connection_type, "connection_type")
-    conditions = any_of("c.connection_type", types)
-    if source is not None:
-        conditions.append(f"c.source_id = ANY ({sql.uuid_array(source)})")
-    if target is not None:
-        conditions.append(f"c.target_id = ANY ({sql.uuid_array(target)})")
+    conditions = conditions_on(source, target, types)
     relations: tuple[str, ...] = (CONNECTIONS,)
     inside = ""
     rows = f"SELECT c.* FROM graph.connections AS c{where_clause(conditions)}"
@@ -75,6 +71,20 @@ def edges(
     statement = f"{inside}SELECT {select} FROM ({rows}) AS c{first}"
     asked = None if limit == 0 else Asked("connections", types).within(within)
     return Query(statement, tuple(selected), relations, asked=asked, sent=sent)
+
+
+def conditions_on(
+    source: Sequence[str] | None,
+    target: Sequence[str] | None,
+    connection_type: str | Sequence[str] | None,
+) -> list[str]:
+    """Write the conditions of connections `c` between any of these tokens, of any of these types."""
+    ends = {"source_id": source, "target_id": target}
+    return any_of("c.connection_type", connection_type) + [
+        f"c.{column} = ANY ({sql.uuid_array(ids)})"
+        for column, ids in ends.items()
+        if ids is not None
+    ]
 
 
 def _inside(ends: str, conditions: list[str]) -> str:

@@ -10,6 +10,7 @@ from ngdata._arguments.numbers import as_flag, non_negative, positive, whole
 from ngdata._arguments.texts import as_texts, checked_word
 from ngdata._query import literals as sql
 from ngdata._query.asked import Asked
+from ngdata._query.attributes import TOKENS
 from ngdata._query.boxes import SPATIAL_INDEX
 from ngdata._query.edges import CONNECTIONS
 from ngdata._query.filters import any_of, at_least, checked_limit, row_limit, where_clause
@@ -31,7 +32,6 @@ __all__ = ["Direction", "checked_direction", "degree", "neighbors", "subgraph"]
 Direction: TypeAlias = Literal["outgoing", "incoming", "both"]
 
 _MAX_DEPTH: Final = 32
-_TOKENS: Final = "tokens.tokens"
 
 _NEIGHBORS: Final = {
     Column("token_id", Kind.TOKEN_ID): "token_id::text",
@@ -109,7 +109,7 @@ def neighbors(
     reached = " UNION ALL ".join(
         f"SELECT *, {step}::int AS depth FROM step_{step}" for step in range(1, max_depth + 1)
     )
-    relations: tuple[str, ...] = (CONNECTIONS, _TOKENS)
+    relations: tuple[str, ...] = (CONNECTIONS, TOKENS)
     distance_level = None
     if within is not None:
         relations += (SPATIAL_INDEX, LEVELS)
@@ -130,7 +130,7 @@ def neighbors(
         f" ORDER BY position, depth, reached.neighbor_id{row_limit(limit)})"
         " UNION ALL SELECT start_id::text, position, start_id, NULL, NULL, NULL, NULL, NULL, 0"
         f"{', NULL' * further.count(',')} FROM starts"
-        f" WHERE NOT EXISTS (SELECT FROM {_TOKENS} AS t WHERE t.id = start_id)"
+        f" WHERE NOT EXISTS (SELECT FROM {TOKENS} AS t WHERE t.id = start_id)"
         ") AS answer ORDER BY position, depth, answer.neighbor_id"
     )
     is_lookup = max_depth == 1 and within is None and len(ids) <= FEW_IDS
@@ -270,11 +270,11 @@ def subgraph(
         f"WITH RECURSIVE {_reached(ids, max_depth, direction, conditions)}, members AS MATERIALIZED"
         f" (SELECT id, (extract(day FROM min(steps)) / {_DAYS_OF_STEP})::int AS depth"
         " FROM reached GROUP BY id)"
-        f" (SELECT {tokens} FROM members AS m LEFT JOIN {_TOKENS} AS t USING (id)"
+        f" (SELECT {tokens} FROM members AS m LEFT JOIN {TOKENS} AS t USING (id)"
         f" ORDER BY m.depth, m.id) UNION ALL (SELECT {connections} FROM members AS m"
         f" JOIN graph.connections AS c ON c.source_id = m.id{where_clause(among)} ORDER BY c.id)"
     )
-    relations = (CONNECTIONS, _TOKENS)
+    relations = (CONNECTIONS, TOKENS)
     return Query(statement, tuple(_SUBGRAPH), relations, has_limit=False, id_noun="token")
 
 
@@ -287,13 +287,13 @@ def degree(ids: Sequence[str] | None, weighted: bool = False) -> Query:
     if ids is None:
         nodes = (
             "SELECT id, row_number() OVER (ORDER BY id) AS position, NULL::text AS missing_id"
-            f" FROM {_TOKENS}"
+            f" FROM {TOKENS}"
         )
         restriction = ""
     else:
         nodes = (
             f"SELECT requested.id, requested.position, {MISSING_ID_SQL} AS missing_id"
-            f" FROM {requested(ids, _TOKENS)}"
+            f" FROM {requested(ids, TOKENS)}"
         )
         restriction = " AND c.{} IN (SELECT id FROM nodes)"
     arcs = " UNION ALL ".join(
@@ -330,4 +330,4 @@ def degree(ids: Sequence[str] | None, weighted: bool = False) -> Query:
         f" coalesce(ins + outs, 0)::int8 AS total_degree{weights}"
         " FROM nodes AS n LEFT JOIN degrees USING (id) ORDER BY n.position"
     )
-    return Query(statement, columns, (CONNECTIONS, _TOKENS), has_limit=False, id_noun="token")
+    return Query(statement, columns, (CONNECTIONS, TOKENS), has_limit=False, id_noun="token")

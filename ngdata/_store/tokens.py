@@ -43,7 +43,7 @@ _ROWS_WRITTEN_PER_COPY: Final = 450_000
 _AXES: Final = ("x", "y", "z")
 
 # What reads of tokens return beside the columns that can be written.
-_DERIVED: Final = frozenset({"distance", "depth", "created_at", "updated_at"})
+_READ_ONLY: Final = frozenset({"distance", "depth", "created_at", "updated_at"})
 
 # How rows of a frame with one point each are assigned: to the elements of their level.
 _POINT_TYPES: Final = {axis: Number() for axis in _AXES} | {"level": Integer(0, 7, "int4")}
@@ -65,7 +65,9 @@ def check_frame(
     """
     given_level = level_index(level)
     if coords is not None:
-        tokens = as_dataframe(frame, TOKENS.required, TOKENS.optional, _DERIVED | {"level"}, extra)
+        tokens = as_dataframe(
+            frame, TOKENS.required, TOKENS.optional, _READ_ONLY | {"level"}, extra
+        )
         if tokens.shape == (0, 0) and not isinstance(frame, pd.DataFrame):
             # A frame without columns and without an index has as many rows as the coordinates.
             coords = _as_floats(coords)
@@ -75,13 +77,13 @@ def check_frame(
         frame = to_dataframe(with_points(frame))
         if "coords" in frame.columns:
             optional = (*TOKENS.optional, "coords")
-            ignored = _DERIVED | {"level"}
+            ignored = _READ_ONLY | {"level"}
             tokens = as_dataframe(frame, TOKENS.required, optional, ignored, extra)
             points = _check_coords_column(tokens["coords"])
         else:
             optional = (*TOKENS.optional, "level")
             required = (*_AXES, *TOKENS.required)
-            tokens = as_dataframe(frame, required, optional, _DERIVED, extra)
+            tokens = as_dataframe(frame, required, optional, _READ_ONLY, extra)
             points = np.full((len(tokens), 8, 3), np.nan)
             place = np.column_stack([_check_axis(tokens[axis], axis) for axis in _AXES])
             points[np.arange(len(tokens)), _levels_of_rows(tokens, given_level)] = place
@@ -160,7 +162,7 @@ def check_changes(frame: Frame, level: Any, ids: IdSpace = UUIDS) -> FrameChange
     """
     attributes = [name for name in TOKENS.optional if name != TOKENS.key]
     optional = (*attributes, *_AXES, "level", "coords")
-    tokens = as_dataframe(with_points(frame), (TOKENS.key,), optional, _DERIVED)
+    tokens = as_dataframe(with_points(frame), (TOKENS.key,), optional, _READ_ONLY)
     columns = TOKENS.check_changes(tokens, ids)
     given_level = level_index(level)
     axes = [axis for axis in _AXES if axis in tokens]
