@@ -252,14 +252,13 @@ class CachedReader(DatabaseReader):
         version = version_since_sql(query.relations, last)
         table, text, unit = await self._table(query, version, max_rows)
         seen, last = seen_since(text, last)
-        answer = Answer(table, query.columns, seen.version or "", read_at, unit)
-        # The connection that read the rows may be another role's, or another server's.
+        # The connection that read the rows may be another role's, or another server's, whose snapshot
+        # says nothing about the last one's version.
         is_ours = identity is not None and identity.name == seen.identity
+        answer_version = (seen.version or "") if is_ours else ""
+        answer = Answer(table, query.columns, answer_version, read_at, unit)
         if is_ours and last is not None and identity == self._identity:
             self._last[query.relations] = last
-        elif not is_ours:
-            # Another server's snapshot says nothing about the last one's version.
-            answer = Answer(table, query.columns, "", read_at, unit)
         self._must_ask = not is_ours or has_many_nonces(seen.version, query.relations)
         if is_ours and identity == self._identity and clear_count == self._clear_count:
             self.memory.put(key, query, answer)
