@@ -64,7 +64,7 @@ def read_rows(session: ArrowSession, statement: Statement, max_rows: int | None)
     TooManyRows
         The answer has more than `max_rows` rows; they were not all read.
     """
-    name = f"ngdata_{secrets.token_hex(8)}" if statement.parameters else None
+    name = _new_name(statement)
     with session.read_only(name):
         # By itself first: the server's errors then show the caller's text, and nothing around it.
         expected, passed = session.prepare(statement.text), len(statement.parameters)
@@ -73,7 +73,6 @@ def read_rows(session: ArrowSession, statement: Statement, max_rows: int | None)
                 f"params has {passed} values, but the statement has {expected} parameters"
                 f"{f', $1 to ${expected}' if expected else ''}"
             )
-        most = None if max_rows is None else max_rows + 1
         try:
             session.prepare(statement.rows())
         except adbc.Error as error:
@@ -86,6 +85,7 @@ def read_rows(session: ArrowSession, statement: Statement, max_rows: int | None)
         if name is None:
             with _readable():
                 return joined(session.batches(statement.rows(), max_rows=max_rows))
+        most = None if max_rows is None else max_rows + 1
         session.run(f"PREPARE {name} AS {statement.rows(most)}")
         with _readable():
             batches = session.batches(statement.execute(name), copy=False)
@@ -112,12 +112,17 @@ def _readable() -> Iterator[None]:
 
 def count_rows(session: ArrowSession, statement: Statement) -> int:
     """Count the rows of a statement."""
-    name = f"ngdata_{secrets.token_hex(8)}" if statement.parameters else None
+    name = _new_name(statement)
     with session.read_only(name):
         if name is None:
             return int(session.row(statement.count())[0])
         session.run(f"PREPARE {name} AS {statement.count()}")
         return int(session.row(statement.execute(name))[0])
+
+
+def _new_name(statement: Statement) -> str | None:
+    """Return a name under which the statement is prepared; None if it has no parameters."""
+    return f"ngdata_{secrets.token_hex(8)}" if statement.parameters else None
 
 
 def to_frame(table: pa.Table) -> pd.DataFrame:

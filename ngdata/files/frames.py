@@ -20,10 +20,10 @@ from ngdata.errors import InvalidQueryError
 if TYPE_CHECKING:
     import polars
 
-__all__ = ["read_parquet", "to_arrow", "to_polars", "write_parquet"]
+__all__ = ["UNNAMED_INDEX", "read_parquet", "to_arrow", "to_polars", "write_parquet"]
 
-# How pyarrow names a column for an index without a name.
-_UNNAMED_INDEX: Final = "__index_level_"
+UNNAMED_INDEX: Final = "__index_level_"
+"""How pyarrow names a column for an index without a name."""
 
 
 def write_parquet(frame: pd.DataFrame, path: str | os.PathLike[str]) -> None:
@@ -180,7 +180,7 @@ def to_polars(frame: pd.DataFrame) -> polars.DataFrame:
     """
     table = to_arrow(frame)
     library = import_optional("polars", "to_polars", "polars")
-    unnamed = [name for name in table.column_names if name.startswith(_UNNAMED_INDEX)]
+    unnamed = [name for name in table.column_names if name.startswith(UNNAMED_INDEX)]
     result: polars.DataFrame = library.from_arrow(table.drop_columns(unnamed))
     return result
 

@@ -29,6 +29,7 @@ from ngdata._arguments.suggestions import did_you_mean
 from ngdata._connections.driver_errors import shortage
 from ngdata._store.value_types import JsonObject, ValueType
 from ngdata.errors import InvalidQueryError
+from ngdata.files.frames import UNNAMED_INDEX
 from ngdata.files.text_columns import TextTypes, json_column, typed_column
 
 __all__ = ["Part", "RowFile", "check_required", "open_rows", "table_columns"]
@@ -45,9 +46,6 @@ _DELIMITERS: Final = {".csv": ",", ".tsv": "\t"}
 
 # What reading a file raises that is damaged, or that the system does not let read.
 _READ_ERRORS: Final = (OSError, EOFError, zlib.error)
-
-# How pyarrow names a column for an index without a name.
-_UNNAMED_INDEX: Final = "__index_level_"
 
 
 class Part(NamedTuple):
@@ -358,7 +356,7 @@ class ParquetFile(RowFile):
     def open(cls, path: str) -> ParquetFile:
         """Return the file; columns without a name, which held an index of pandas, are left out."""
         with cls._reader(path) as file:
-            names = [n for n in file.schema_arrow.names if not n.startswith(_UNNAMED_INDEX)]
+            names = [n for n in file.schema_arrow.names if not n.startswith(UNNAMED_INDEX)]
             rows = file.metadata.num_rows
             ranges = _named_ranges(file.schema_arrow, rows)
             return cls(path, names + list(ranges), rows, "rows", "row", ranges)
