@@ -88,7 +88,7 @@ REFUSED = {
         InvalidQueryError,
         r"level in row 1 .*'motro'; did you mean 'motor'\?",
     ),
-    "an integer that is no level": (
+    "an integer that is not a level": (
         lambda s: s.ng.tokens.bulk_update({"token_id": s.tokens, "level": [1, 2, 8], **PLACE}),
         InvalidQueryError,
         "level in row 2 must be an integer from 0 to 7",

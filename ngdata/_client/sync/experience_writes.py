@@ -376,7 +376,8 @@ class ExperienceWrites(SyncWrapper[WritesT]):
             ``event_type, timestamp``; optional ``event_id, token_id, state_before, state_after,
             action, reward, priority, trajectory_id, sequence_number, metadata``.  NaN, NaT or
             None in an optional column means the default.  An index that has the name of a column
-            is that column, and what only reads return is left out.  Integers in ``timestamp`` are milliseconds since the epoch.
+            is that column, and what only reads return is left out.  Integers in ``timestamp`` are
+            milliseconds since the epoch.
         progress : bool, optional
             Whether to show a progress bar; by default, only if writing takes more than two seconds.
         extra : {"refuse", "metadata"}
