@@ -62,13 +62,16 @@ class Victim:
     def frozen(self):
         """Stop the server's processes for the body, without ending them."""
         processes = [self.postmaster(), *self.postmaster().children()]
-        for process in processes:
-            process.suspend()
         try:
+            for process in processes:
+                # One that has ended meanwhile needs no stop.
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    process.suspend()
             yield
         finally:
             for process in reversed(processes):
-                process.resume()
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    process.resume()
 
 
 @pytest.fixture(scope="module")
