@@ -137,12 +137,16 @@ def test_a_single_write_whose_backend_is_killed_leaves_nothing(victim, ng, wait_
         with locked(victim, "tokens.tokens"):
             join = in_thread(call)
             wait_until(lambda: waiting(victim) == 1)
-            for title, backend in victim.backends().items():
+            backends = victim.backends()
+            for title, backend in backends.items():
                 with contextlib.suppress(psutil.Error):
                     if "waiting" in title:
                         backend.send_signal(signal.SIGKILL)
         (error,) = join()
         assert isinstance(error, DatabaseUnavailable)
+        # The server ends all its backends, but until then a read on one of them works.
+        _, alive = psutil.wait_procs(backends.values(), timeout=30)
+        assert not alive
         wait_until(lambda: works(ng))
         assert ng.pool_status()["write"]["in_use"] == 0
     assert ng.tokens.count_in_region(*EVERYTHING) == 1
