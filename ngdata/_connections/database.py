@@ -36,8 +36,8 @@ from ngdata._connections.revision import HEAD, read_revision
 from ngdata._connections.session_settings import SET_LOCAL, open_session_of
 from ngdata._connections.threads import uninterrupted
 from ngdata._connections.transaction import Transaction
-from ngdata._connections.write_connection import WriteConnection
-from ngdata._connections.write_pool import CLOSE_TIMEOUT, WritePool
+from ngdata._connections.write_connection import CLOSE_TIMEOUT, WriteConnection
+from ngdata._connections.write_pool import WritePool
 from ngdata.errors import ConfigError, SchemaVersionError
 
 if TYPE_CHECKING:

@@ -10,7 +10,10 @@ from asyncpg.prepared_stmt import PreparedStatement
 
 from ngdata._connections.driver_errors import DRIVER_ERRORS
 
-__all__ = ["WriteConnection"]
+__all__ = ["CLOSE_TIMEOUT", "WriteConnection"]
+
+CLOSE_TIMEOUT: Final = 2.0
+"""Seconds for the server to confirm the end of a connection."""
 
 _WRITES: Final = ("INSERT ", "UPDATE ", "DELETE ")
 
@@ -72,8 +75,11 @@ class WriteConnection(asyncpg.Connection):
         self._kept.clear()
         super().terminate()
 
-    async def close(self, *, timeout: float | None = None) -> None:
-        """Close; if the server ends the connection meanwhile, there is nothing to report."""
+    async def close(self, *, timeout: float | None = CLOSE_TIMEOUT) -> None:
+        """Close; if the server ends the connection meanwhile, there is nothing to report.
+
+        A server that does not answer within the timeout is not waited for.
+        """
         self._kept.clear()
         # AttributeError is asyncpg's, if its protocol has lost the connection while it is closing.
         try:

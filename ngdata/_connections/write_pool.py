@@ -3,14 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from typing import Final
 
 from ngdata._connections.write_connection import WriteConnection
 
-__all__ = ["CLOSE_TIMEOUT", "WritePool"]
-
-CLOSE_TIMEOUT: Final = 2.0
-"""Seconds for the server to confirm the end of a connection."""
+__all__ = ["WritePool"]
 
 
 class WritePool:
@@ -44,7 +40,7 @@ class WritePool:
         if not usable or connection.is_closed():
             connection.terminate()
         elif self._is_closed or len(self._idle) >= self._kept:
-            await connection.close(timeout=CLOSE_TIMEOUT)
+            await connection.close()
         else:
             self._idle.append(connection)
 

@@ -235,6 +235,16 @@ def test_interrupts_return_while_the_server_is_frozen(victim, wait_until):
     wait_until(lambda: threads() <= {"ngdata-loop"})
 
 
+def test_a_client_closes_while_the_server_is_frozen(victim, wait_until):
+    ng = ngdata.connect(victim.url, connect_timeout=2, cache="off")
+    ng.tokens.create({0: (5, 5, 5)})
+    works_or_raises(ng)
+    assert all(pool["idle"] for pool in ng.pool_status().values())
+    with victim.frozen():
+        assert in_thread(ng.close)() == []
+    wait_until(lambda: not victim.backends())
+
+
 def test_an_iterator_raises_the_typed_error_if_the_server_dies(victim, ng):
     many = 100_000
     ng.tokens.bulk_create({"x": range(many), "y": [0.0] * many, "z": [0.0] * many})
