@@ -1,7 +1,8 @@
-"""Shared by the fault tests: locks that block reads, and the backends that are left behind."""
+"""Shared by the fault tests: servers to damage, locks that block reads, and the backends that are left behind."""
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
 import time
@@ -10,6 +11,9 @@ from contextlib import AbstractContextManager, contextmanager
 
 import psycopg
 import pytest
+
+from ngdata import _local
+from tests.faults.victim import Victim
 
 OURS = "backend_type = 'client backend' AND application_name = 'ngdata'"
 
@@ -69,6 +73,15 @@ def _wait_until() -> Callable[..., None]:
     return wait_until
 
 
+@pytest.fixture(scope="module")
+def victim() -> Iterator[Victim]:
+    """Yield servers that the tests of a module may damage."""
+    servers = Victim()
+    yield servers
+    _local.down(servers.home)
+    shutil.rmtree(servers.home, ignore_errors=True)
+
+
 @pytest.fixture
 def observed(database_url: str) -> Iterator[Server]:
     """Yield the server of an empty store; at the end, none of our backends is busy."""
@@ -102,4 +115,4 @@ def script(database_url: str) -> Callable[[str], AbstractContextManager[subproce
     return running
 
 
-__all__ = ["Server", "observed", "script", "wait_until"]
+__all__ = ["Server", "observed", "script", "victim", "wait_until"]

@@ -9,19 +9,14 @@ from __future__ import annotations
 import contextlib
 import os
 import random
-import shutil
 import signal
 import socket
-import tempfile
 import threading
 import uuid
-from pathlib import Path
 
-import psutil
 import pytest
 
 import ngdata
-from ngdata import _local
 from ngdata._client import recording
 from ngdata.errors import DatabaseUnavailable, IntegrityError
 from tests.conftest import SCALE, empty, execute
@@ -31,36 +26,6 @@ def written(url):
     """Return the ids of all events, in the order in which the server received them."""
     rows = execute(url, "SELECT id FROM experience.experience_events ORDER BY entry_number")
     return [str(row[0]) for row in rows]
-
-
-class Victim:
-    """An embedded server that tests stop, kill and start."""
-
-    def __init__(self):
-        self.home = Path(tempfile.mkdtemp(prefix="ngdata victim "))
-        self.up()
-
-    def up(self):
-        self.url = _local.up(self.home, durable=False).database_url
-
-    def processes(self):
-        directory = _local.status(self.home).directory
-        pid = int((directory / "data" / "postmaster.pid").read_text().split()[0])
-        postmaster = psutil.Process(pid)
-        return [postmaster, *postmaster.children()]
-
-    def kill(self):
-        processes = self.processes()
-        processes[0].send_signal(signal.SIGQUIT)
-        psutil.wait_procs(processes, timeout=20)
-
-
-@pytest.fixture(scope="module")
-def victim():
-    server = Victim()
-    yield server
-    _local.down(server.home)
-    shutil.rmtree(server.home, ignore_errors=True)
 
 
 @pytest.fixture
@@ -102,17 +67,13 @@ def test_a_frozen_server_is_waited_for(victim, url):
         with ng.experience.recorder(delay=0.001) as record:
             ids = [record("moved")]
             record.flush()
-            processes = victim.processes()
-            for process in processes:
-                process.suspend()
-            ids += [record("moved") for _ in range(10)]
-            thread = threading.Thread(target=record.flush)
-            thread.start()
-            # The connection is given up meanwhile, and the next ones are not answered.
-            thread.join(1.5)
-            assert thread.is_alive()
-            for process in reversed(processes):
-                process.resume()
+            with victim.frozen():
+                ids += [record("moved") for _ in range(10)]
+                thread = threading.Thread(target=record.flush)
+                thread.start()
+                # The connection is given up meanwhile, and the next ones are not answered.
+                thread.join(1.5)
+                assert thread.is_alive()
             thread.join(20)
             assert not thread.is_alive()
         assert written(url) == ids

@@ -7,12 +7,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import shutil
 import signal
-import tempfile
 import threading
 import time
-from pathlib import Path
 
 import adbc_driver_postgresql.dbapi as adbc
 import asyncpg
@@ -20,7 +17,6 @@ import psutil
 import pytest
 
 import ngdata
-from ngdata import _local
 from ngdata._config.settings import load_settings
 from ngdata._connections.opening import open_database
 from ngdata._store import migrate
@@ -28,58 +24,6 @@ from ngdata.errors import DatabaseUnavailable, NGDataError, SchemaVersionError
 
 BOX = ((-1, -1, -1), (1, 1, 1))
 EVERYTHING = ((float("-inf"),) * 3, (float("inf"),) * 3)
-
-
-class Victim:
-    """Embedded servers that tests may damage."""
-
-    def __init__(self) -> None:
-        self.home = Path(tempfile.mkdtemp(prefix="ngdata victim "))
-        self.addresses = self.up()
-
-    def up(self) -> _local.Addresses:
-        return _local.up(self.home, durable=False)
-
-    @property
-    def url(self) -> str:
-        return self.addresses.database_url
-
-    def postmaster(self) -> psutil.Process:
-        directory = _local.status(self.home).directory
-        return psutil.Process(int((directory / "data" / "postmaster.pid").read_text().split()[0]))
-
-    def backends(self) -> dict[str, psutil.Process]:
-        """Return the backends of clients, by their process titles."""
-        processes = {}
-        for child in self.postmaster().children():
-            with contextlib.suppress(psutil.Error):
-                title = " ".join(child.cmdline())
-                if "[local]" in title:
-                    processes[title] = child
-        return processes
-
-    @contextlib.contextmanager
-    def frozen(self):
-        """Stop the server's processes for the body, without ending them."""
-        processes = [self.postmaster(), *self.postmaster().children()]
-        try:
-            for process in processes:
-                # One that has ended meanwhile needs no stop.
-                with contextlib.suppress(psutil.NoSuchProcess):
-                    process.suspend()
-            yield
-        finally:
-            for process in reversed(processes):
-                with contextlib.suppress(psutil.NoSuchProcess):
-                    process.resume()
-
-
-@pytest.fixture(scope="module")
-def victim():
-    servers = Victim()
-    yield servers
-    _local.down(servers.home)
-    shutil.rmtree(servers.home, ignore_errors=True)
 
 
 @pytest.fixture
@@ -158,8 +102,7 @@ def test_a_single_write_whose_backend_is_killed_leaves_nothing(victim, ng, wait_
 def test_idle_connections_lost_in_a_restart_do_not_fail_the_next_call(victim, ng):
     ng.tokens.create({0: (0, 0, 0)})
     assert len(ng.tokens.find_in_region(*BOX)) == 1
-    victim.postmaster().send_signal(signal.SIGQUIT)  # pg_ctl stop -m immediate
-    wait_for_end(victim)
+    victim.kill()
     victim.up()
     assert len(ng.tokens.find_in_region(*BOX)) == 1
     ng.tokens.create({0: (0, 0, 0)})
@@ -171,12 +114,13 @@ def test_an_immediate_stop_in_a_bulk_write_leaves_nothing_behind(victim, ng, wai
     frame = {"x": range(many), "y": [0.0] * many, "z": [0.0] * many}
     join = in_thread(lambda: ng.tokens.bulk_create(frame))
     wait_until(lambda: copying(victim))
-    victim.postmaster().send_signal(signal.SIGQUIT)
+    processes = victim.processes()
+    processes[0].send_signal(signal.SIGQUIT)
     (error,) = join()
     assert isinstance(error, DatabaseUnavailable)
     with pytest.raises(DatabaseUnavailable, match="ngdata up"):
         ng.tokens.find_in_region(*BOX)
-    wait_for_end(victim)
+    psutil.wait_procs(processes, timeout=30)
     victim.up()
     assert ng.tokens.count_in_region(*EVERYTHING) == 0
     ng.tokens.create({0: (0, 0, 0)})
@@ -250,8 +194,7 @@ def test_an_iterator_raises_the_typed_error_if_the_server_dies(victim, ng):
     ng.tokens.bulk_create({"x": range(many), "y": [0.0] * many, "z": [0.0] * many})
     parts = ng.tokens.iter_region(*EVERYTHING, chunk_rows=100)
     next(parts)
-    victim.postmaster().send_signal(signal.SIGQUIT)
-    wait_for_end(victim)
+    victim.kill()
     with pytest.raises(DatabaseUnavailable):
         for _ in parts:
             pass
@@ -351,12 +294,6 @@ def waiting(victim) -> int:
 
 def copying(victim) -> bool:
     return any("COPY" in title for title in victim.backends())
-
-
-def wait_for_end(victim) -> None:
-    # If the file or the process no longer exists, the server has ended.
-    with contextlib.suppress(psutil.Error, OSError):
-        psutil.wait_procs([victim.postmaster()], timeout=30)
 
 
 def works(client) -> bool:
