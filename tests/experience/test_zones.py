@@ -63,8 +63,7 @@ def test_days_are_those_of_the_clock(store, rewards, zone, day):
     days = [each for each in first.index if each >= expected.index[0]]
     expected = expected.reindex(days).fillna({"count": 0, "total_reward": 0})
     expected = expected.astype({"count": "int64"}).reset_index(drop=True)
-    expected.insert(0, "timestamp", first[days].dt.as_unit("us").to_numpy())
-    expected["timestamp"] = pd.DatetimeIndex(first[days]).as_unit("us")
+    expected.insert(0, "timestamp", pd.DatetimeIndex(first[days]).as_unit("us"))
     assert str(result.timestamp.dt.tz) == zone
     pd.testing.assert_frame_equal(result, expected, check_column_type=False)
 

@@ -254,8 +254,11 @@ def test_unknown_ids_are_named_and_nothing_changes(store, in_parts):
                 update()
             assert caught.value.missing == tuple(others)
     for delete in (
-        *(ng.tokens.delete, ng.graph.delete, ng.graph.delete_snapshots),
-        *(ng.experience.delete_events, ng.experience.delete_trajectories),
+        ng.tokens.delete,
+        ng.graph.delete,
+        ng.graph.delete_snapshots,
+        ng.experience.delete_events,
+        ng.experience.delete_trajectories,
     ):
         assert delete(others) == 0
         assert delete([]) == 0
