@@ -275,6 +275,7 @@ class Database(ProcessBound):
         if self._engine is not None:
             closing.append(self._engine.dispose())
         disposal = asyncio.gather(*closing, return_exceptions=True)
+        # The engine closes one connection after the other, each within the same time.
         await asyncio.wait([disposal], timeout=CLOSE_TIMEOUT)
         if not disposal.done():
             for connection in list(self._opened):
