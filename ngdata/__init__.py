@@ -15,13 +15,42 @@ from typing import TYPE_CHECKING, Any, Final
 from ngdata import errors
 
 if TYPE_CHECKING:
-    from ngdata import files, ids
+    from ngdata import files, ids, regions
     from ngdata._client.async_client import AsyncClient
     from ngdata._client.connect import connect_async
     from ngdata._client.sync.client import Client
     from ngdata._client.sync.connect import connect
+    from ngdata.regions import (
+        EVERYWHERE,
+        NOWHERE,
+        Box,
+        HalfSpace,
+        Hull,
+        Mesh,
+        OrientedBox,
+        Region,
+        Sphere,
+    )
 
-__all__ = ["AsyncClient", "Client", "connect", "connect_async", "errors", "files", "ids"]
+__all__ = [
+    "EVERYWHERE",
+    "NOWHERE",
+    "AsyncClient",
+    "Box",
+    "Client",
+    "HalfSpace",
+    "Hull",
+    "Mesh",
+    "OrientedBox",
+    "Region",
+    "Sphere",
+    "connect",
+    "connect_async",
+    "errors",
+    "files",
+    "ids",
+    "regions",
+]
 
 __version__ = "0.1.0"
 
@@ -33,7 +62,20 @@ _LOADED_WHEN_USED: Final = {
 }
 
 # Public modules, which are attributes of the package before anybody imports them.
-_MODULES: Final = ("files", "ids")
+_MODULES: Final = ("files", "ids", "regions")
+
+# The values that users build, each of the public module that defines it.
+_VALUES: Final = (
+    "EVERYWHERE",
+    "NOWHERE",
+    "Box",
+    "HalfSpace",
+    "Hull",
+    "Mesh",
+    "OrientedBox",
+    "Region",
+    "Sphere",
+)
 
 if not TYPE_CHECKING:  # else type checkers would accept any name
 
@@ -41,6 +83,8 @@ if not TYPE_CHECKING:  # else type checkers would accept any name
         # The command line, which often needs no frame, imports this package without pandas.
         if name in _MODULES:
             return import_module(f"{__name__}.{name}")
+        if name in _VALUES:
+            return getattr(import_module(f"{__name__}.regions"), name)
         if name not in _LOADED_WHEN_USED:
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
         for public, module in _LOADED_WHEN_USED.items():

@@ -8,8 +8,8 @@ from typing import Any, Final
 import numpy as np
 import pandas as pd
 
+from ngdata._arguments.optional_imports import import_optional
 from ngdata._client.subgraph import arcs
-from ngdata._reading.optional_imports import import_optional
 
 __all__ = ["clustering_coefficient", "components"]
 

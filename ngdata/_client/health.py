@@ -7,10 +7,10 @@ from typing import Any, TypedDict
 
 from pydantic import SecretStr
 
+from ngdata._arguments.optional_imports import import_optional
 from ngdata._connections.database import Database
 from ngdata._connections.revision import HEAD, read_revision
 from ngdata._connections.threads import in_daemon_thread
-from ngdata._reading.optional_imports import import_optional
 from ngdata.errors import NGDataError
 
 __all__ = ["DatabaseHealth", "Health", "RedisHealth", "check"]

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 import pandas as pd
 
+from ngdata._arguments.optional_imports import import_optional
 from ngdata._arguments.texts import checked_word
 from ngdata._client.plain_attributes import plain_rows
-from ngdata._reading.optional_imports import import_optional
 
 if TYPE_CHECKING:
     from scipy.sparse import csr_array

@@ -9,12 +9,12 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from ngdata._arguments.optional_imports import import_optional
 from ngdata._arguments.shown import guarded, is_instance, own_error, shown
 from ngdata._arguments.texts import as_path
 from ngdata._connections.driver_errors import shortage
 from ngdata._reading.arrow_tables import from_table, to_table
 from ngdata._reading.atomic_file import AtomicFile, target_path, write_error
-from ngdata._reading.optional_imports import import_optional
 from ngdata.errors import InvalidQueryError
 
 if TYPE_CHECKING:

@@ -19,7 +19,7 @@ import pytest
 import typer.main
 
 import ngdata
-from ngdata import datasets, errors, files
+from ngdata import datasets, errors, files, regions
 from ngdata._client.cache import AsyncCache
 from ngdata._client.experience import AsyncExperience
 from ngdata._client.graph import AsyncGraph
@@ -283,16 +283,18 @@ def test_both_clients_have_the_same_methods(pair):
 def test_public_names_show_the_public_path():
     for name in ngdata.__all__:
         exported = getattr(ngdata, name)
-        if not inspect.ismodule(exported):
-            assert (exported.__module__, exported.__qualname__) == ("ngdata", name)
+        if inspect.isfunction(exported) or inspect.isclass(exported):
+            home = "ngdata.regions" if name in regions.__all__ else "ngdata"
+            assert (exported.__module__, exported.__qualname__) == (home, name)
             assert pickle.loads(pickle.dumps(exported)) is exported
     assert str(ngdata.Client) == "<class 'ngdata.Client'>"
 
 
 def test_exported_names():
-    assert ngdata.__all__ == [
-        *("AsyncClient", "Client", "connect", "connect_async", "errors", "files", "ids")
-    ]
+    assert set(ngdata.__all__) - set(regions.__all__) == {
+        *("AsyncClient", "Client", "connect", "connect_async"),
+        *("errors", "files", "ids", "regions"),
+    }
     assert datasets.__all__ == ["load_celegans", "load_celegans_async"]
     defined = [
         name

@@ -20,6 +20,7 @@ FLOORS = [
     {"_local"},
     {"_reading", "_store"},
     {"_connections", "_query", "ids"},
+    {"regions"},
     {"_config", "_arguments"},
     {"errors"},
 ]

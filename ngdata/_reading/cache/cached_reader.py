@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 import asyncpg
 
 from ngdata._arguments.id_space import IdSpace
+from ngdata._arguments.optional_imports import import_optional
 from ngdata._config.settings import Settings
 from ngdata._connections.database import Database
 from ngdata._connections.revision import HEAD
@@ -35,7 +36,6 @@ from ngdata._reading.cache.versions import (
     seen_since,
     version_since_sql,
 )
-from ngdata._reading.optional_imports import import_optional
 from ngdata._reading.reader import CacheMode, DatabaseReader, checked_mode
 from ngdata.errors import ConfigError
 

@@ -9,6 +9,7 @@ import uuid
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from ngdata._arguments.numbers import as_flag
+from ngdata._arguments.optional_imports import import_optional
 from ngdata._connections.database import Database
 from ngdata._connections.opening import open_database
 from ngdata._connections.threads import in_daemon_thread
@@ -16,7 +17,6 @@ from ngdata._query.model import Column, Kind, Query
 from ngdata._query.partitions import Split, head, with_json_as_text
 from ngdata._reading.dask_frames.access import Access
 from ngdata._reading.dask_frames.tasks import Partition, PartitionReader, read_with_version
-from ngdata._reading.optional_imports import import_optional
 from ngdata._reading.reader import DatabaseReader, Reader
 from ngdata.errors import ConfigError
 

@@ -42,7 +42,7 @@ def import_optional(name: str, feature: str, extra: str | None) -> Any:
 
     Examples
     --------
-    >>> from ngdata._reading.optional_imports import import_optional
+    >>> from ngdata._arguments.optional_imports import import_optional
     >>> import_optional("scipy.sparse", "to_scipy", "graph").__name__
     'scipy.sparse'
     """
