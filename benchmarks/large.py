@@ -20,8 +20,8 @@ from benchmarks.measure import Timings, Way, alternate
 from benchmarks.peers import plain_sql
 from benchmarks.reads import FLOOR, SENT
 from ngdata._query import regions
-from ngdata._query.boxes import Box
 from ngdata._query.filters import TokenFilter
+from ngdata._query.places import Place
 from ngdata._reading import parallel
 
 __all__ = ["main", "measured", "tables"]
@@ -47,7 +47,7 @@ async def measured(
                 with patch.object(parallel, "_MIN_PARALLEL_ROWS", -1):
                     return await ang.tokens.find_in_region(*corners)
 
-            box = Box.of(*corners, 0)
+            box = Place.of(*corners, 0)
             with Drain(url) as drain:
                 ways: dict[str, Way] = {
                     FLOOR: partial(drain.copy, plain_sql(box)),

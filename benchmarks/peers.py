@@ -12,8 +12,8 @@ import pandas as pd
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
-from ngdata._query.boxes import Box
 from ngdata._query.filters import TokenFilter
+from ngdata._query.places import Place
 from ngdata._query.regions import region
 from ngdata.repositories import TokenModel
 
@@ -22,11 +22,11 @@ __all__ = ["Peers", "plain_sql"]
 _ATTRIBUTES = 'level, token_type, weight, flags, "timestamp"'
 
 
-def _where(box: Box) -> str:
+def _where(box: Place) -> str:
     return region(box, TokenFilter()).sql.partition(" WHERE ")[2]
 
 
-def plain_sql(box: Box) -> str:
+def plain_sql(box: Place) -> str:
     """Return the query as usually written by hand: ids as text, x, y, z and the attributes."""
     return (
         "SELECT token_id::text AS token_id, ST_X(geom) AS x, ST_Y(geom) AS y, ST_Z(geom) AS z,"
@@ -53,7 +53,7 @@ class Peers:
         self._connection.close()
         self._engine.dispose()
 
-    def read_postgis(self, box: Box) -> pd.DataFrame:
+    def read_postgis(self, box: Place) -> pd.DataFrame:
         """geopandas.read_postgis."""
         statement = (
             f"SELECT token_id::text AS token_id, geom, {_ATTRIBUTES} FROM tokens.spatial_index"
@@ -62,33 +62,33 @@ class Peers:
         frame: pd.DataFrame = geopandas.read_postgis(sa.text(statement), self._connection)
         return frame
 
-    def read_sql(self, box: Box) -> pd.DataFrame:
+    def read_sql(self, box: Place) -> pd.DataFrame:
         """pandas.read_sql, SQLAlchemy and psycopg."""
         return pd.read_sql(sa.text(plain_sql(box)), self._connection)
 
-    async def asyncpg(self, box: Box) -> pd.DataFrame:
+    async def asyncpg(self, box: Place) -> pd.DataFrame:
         """asyncpg, records to a frame."""
         rows = await self._records.fetch(plain_sql(box))
         return pd.DataFrame([tuple(row) for row in rows], columns=list(rows[0].keys()))
 
-    def connectorx(self, box: Box) -> pd.DataFrame:
+    def connectorx(self, box: Place) -> pd.DataFrame:
         """connectorx.read_sql."""
         frame: pd.DataFrame = connectorx.read_sql(self._connectorx, plain_sql(box))
         return frame
 
-    def adbc(self, box: Box) -> pd.DataFrame:
+    def adbc(self, box: Place) -> pd.DataFrame:
         """ADBC as it is, Arrow to pandas."""
         with self._adbc.cursor() as cursor:
             cursor.execute(plain_sql(box))
             frame: pd.DataFrame = cursor.fetch_arrow_table().to_pandas()
             return frame
 
-    def entities(self, box: Box) -> list[TokenModel]:
+    def entities(self, box: Place) -> list[TokenModel]:
         """ORM objects filtered on array columns, as in NeuroGraph OS."""
         axes = (TokenModel.coord_x, TokenModel.coord_y, TokenModel.coord_z)
         conditions = [
             sa.and_(axis[box.level + 1] >= low, axis[box.level + 1] <= high)
-            for axis, low, high in zip(axes, box.low, box.high, strict=True)
+            for axis, low, high in zip(axes, *(box.corners or ()), strict=True)
         ]
         with Session(self._engine) as session:
             return list(session.scalars(sa.select(TokenModel).where(*conditions)))

@@ -22,8 +22,8 @@ from benchmarks.floor import Drain
 from benchmarks.measure import Timings, Way, alternate, turns_for
 from benchmarks.peers import Peers, plain_sql
 from ngdata._query import regions
-from ngdata._query.boxes import Box
 from ngdata._query.filters import TokenFilter
+from ngdata._query.places import Place
 
 __all__ = ["Reads", "main", "measured"]
 
@@ -55,8 +55,8 @@ class Reads:
     growth: dict[int, tuple[int, Timings]]
 
 
-def _ways(ang: ngdata.AsyncClient, peers: Peers, drain: Drain, box: Box) -> dict[str, Way]:
-    corners = (box.low, box.high)
+def _ways(ang: ngdata.AsyncClient, peers: Peers, drain: Drain, box: Place) -> dict[str, Way]:
+    corners = box.corners or ()
 
     async def miss() -> pd.DataFrame:
         ang._reader.memory.clear()
@@ -102,7 +102,7 @@ async def answers_agree(ways: dict[str, Way]) -> int:
     return len(frames[COLD])
 
 
-async def _region(url: str, box: Box, turns: int) -> tuple[int, Timings]:
+async def _region(url: str, box: Place, turns: int) -> tuple[int, Timings]:
     records = await asyncpg.connect(url)
     peers = Peers(url, records)
     try:
@@ -116,9 +116,9 @@ async def _region(url: str, box: Box, turns: int) -> tuple[int, Timings]:
         await records.close()
 
 
-async def _growing(url: str, box: Box, turns: int) -> tuple[int, Timings]:
+async def _growing(url: str, box: Place, turns: int) -> tuple[int, Timings]:
     async with await ngdata.connect_async(url, cache="off") as ang:
-        read = partial(ang.tokens.find_in_region, box.low, box.high)
+        read = partial(ang.tokens.find_in_region, *(box.corners or ()))
         return len(await read()), await alternate({COLD: read}, turns)
 
 
@@ -174,13 +174,13 @@ async def measured(
     """
     middle = store.side(tokens) / 2
     by_rows = {
-        rows: await _region(url, Box.of(*store.box(rows, tokens), 0), turns_for(rows * 5, limit))
+        rows: await _region(url, Place.of(*store.box(rows, tokens), 0), turns_for(rows * 5, limit))
         for rows in sizes
     }
     nearest, server = await _nearest(url, (middle, middle, middle), limit)
     growth: dict[int, tuple[int, Timings]] = {}
     if smaller is not None:
-        box = Box.of(*store.box(GROWTH_ROWS, tokens), 0)
+        box = Place.of(*store.box(GROWTH_ROWS, tokens), 0)
         for count, where in ((tokens // 10, smaller), (tokens, url)):
             growth[count] = await _growing(where, box, limit)
     return Reads(by_rows, nearest, server, growth)

@@ -33,9 +33,9 @@ import ngdata
 from benchmarks import store
 from benchmarks.measure import processor_seconds
 from ngdata._query import events, neighbors, regions
-from ngdata._query.boxes import Box
 from ngdata._query.filters import TokenFilter
 from ngdata._query.model import Query
+from ngdata._query.places import Place
 from ngdata._query.tokens import by_id
 
 __all__ = ["Operation", "Way", "main", "recorded_table", "run", "table"]
@@ -285,13 +285,13 @@ class Benchmark:
         yield self._read(
             "find_in_region, 100 rows",
             lambda corners, cache: tokens.find_in_region(*corners, cache=cache),
-            lambda corners: regions.region(Box.of(*corners, 0), everything),
+            lambda corners: regions.region(Place.of(*corners, 0), everything),
             self._corners,
         )
         yield self._read(
             "count_in_region, 100 rows",
             lambda corners, cache: tokens.count_in_region(*corners, cache=cache),
-            lambda corners: regions.count(Box.of(*corners, 0), everything),
+            lambda corners: regions.count(Place.of(*corners, 0), everything),
             self._corners,
         )
         yield self._read(

@@ -13,20 +13,22 @@ from ngdata._arguments.id_space import TokenIds
 from ngdata._arguments.ids import Id, canonical_id, is_id
 from ngdata._arguments.levels import Level
 from ngdata._arguments.numbers import as_flag, as_float
+from ngdata._arguments.points import Coordinates
 from ngdata._arguments.shown import shown
 from ngdata._arguments.times import Time, as_utc
 from ngdata._arguments.zones import Zone, as_zone
 from ngdata._client.experience_writes import AsyncExperienceWrites, with_duration
 from ngdata._query import events, joins, overview, trajectories
-from ngdata._query.boxes import Box, Coordinates, Window
 from ngdata._query.events import EventFilter
 from ngdata._query.filters import TokenFilter
 from ngdata._query.partitions import PartCount, event_split
+from ngdata._query.places import Place, Window
 from ngdata._reading import time_steps
 from ngdata._reading.dask_frames import DaskFrame, dask_frame
 from ngdata._reading.flatten import flatten_dicts
 from ngdata._reading.reader import CacheMode, MaxRows
 from ngdata.errors import InvalidQueryError
+from ngdata.regions.algebra import Region
 
 __all__ = ["AsyncExperience"]
 
@@ -66,8 +68,8 @@ class AsyncExperience(AsyncExperienceWrites):
             Keep the events of these tokens.
         trajectory_id : id, optional
             Keep the events of this trajectory.
-        within : (min_coords, max_coords) or (min_coords, max_coords, level), optional
-            Keep the events whose token is now in this region, a closed box; level 0 by default.
+        within : region, (region, level), or (min_coords, max_coords[, level]), optional
+            Keep the events whose token is now in this region; level 0 by default.
         limit : int, optional
             Return only the first rows, in the order below.
         flatten : bool
@@ -421,8 +423,8 @@ class AsyncExperience(AsyncExperienceWrites):
 
     async def activity_in_region(
         self,
-        min_coords: Coordinates,
-        max_coords: Coordinates,
+        min_coords: Coordinates | Region,
+        max_coords: Coordinates | None = None,
         level: Level = 0,
         *,
         start: Time | None = None,
@@ -439,7 +441,7 @@ class AsyncExperience(AsyncExperienceWrites):
         Parameters
         ----------
         min_coords, max_coords, level
-            A closed box, as in `Tokens.find_in_region`, and the present place of the tokens.
+            A region, as in `Tokens.find_in_region`, and the present place of the tokens.
         start, end, event_type
             As in `get_events`.
         token_type : str or sequence of str, optional
@@ -478,9 +480,9 @@ class AsyncExperience(AsyncExperienceWrites):
         >>> touched[["event_count", "mean_reward"]].values.tolist()
         [[2.0, 1.0]]
         """
-        box = Box.of(min_coords, max_coords, level)
+        place = Place.of(min_coords, max_coords, level)
         events = EventFilter(start, end, event_type)
-        query = joins.activity(box, TokenFilter(token_type, where), events, limit)
+        query = joins.activity(place, TokenFilter(token_type, where), events, limit)
         return await self._reader.frame(query, cache, max_rows)
 
     async def mean_position(

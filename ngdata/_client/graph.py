@@ -20,8 +20,8 @@ from ngdata._client.subgraph import Subgraph
 from ngdata._connections.threads import in_daemon_thread
 from ngdata._query import edges, neighbors, overview, paths
 from ngdata._query import snapshots as snapshot_reads
-from ngdata._query.boxes import Box, Window
 from ngdata._query.neighbors import Direction
+from ngdata._query.places import Place, Window
 from ngdata._reading.reader import CacheMode, MaxRows
 from ngdata._store.snapshots import insert_snapshot
 from ngdata.errors import InvalidQueryError
@@ -197,8 +197,8 @@ class AsyncGraph(AsyncGraphWrites):
             ``metadata`` (dicts or None), ``created_at`` (datetime64[us, UTC]).
         connection_type : str or sequence of str, optional
             Keep this type, or any of these.
-        within : (min_coords, max_coords) or (min_coords, max_coords, level), optional
-            Keep connections in this region, a closed box as in `Tokens.find_in_region`.
+        within : region, (region, level), or (min_coords, max_coords[, level]), optional
+            Keep connections in this region, as in `Tokens.find_in_region`.
         ends : {"both", "any"}
             Whether both ends must be in the region, or at least one.
         limit : int, optional
@@ -232,8 +232,8 @@ class AsyncGraph(AsyncGraphWrites):
         """
         sources = None if source is None else self._ids.unique_ids(source, "source")
         targets = None if target is None else self._ids.unique_ids(target, "target")
-        box = None if within is None else Box.within(within)
-        query = edges.edges(sources, targets, connection_type, box, ends, limit, columns)
+        place = None if within is None else Place.within(within)
+        query = edges.edges(sources, targets, connection_type, place, ends, limit, columns)
         return await self._reader.frame(query, cache, max_rows)
 
     async def describe(self, *, cache: CacheMode | None = None) -> pd.DataFrame:

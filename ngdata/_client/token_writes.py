@@ -15,8 +15,8 @@ from ngdata._arguments.numbers import as_flag
 from ngdata._arguments.shown import shown
 from ngdata._arguments.times import Time
 from ngdata._client.namespace import Namespace, as_series
-from ngdata._query.boxes import Box, Window
 from ngdata._query.filters import TokenFilter
+from ngdata._query.places import Place, Window
 from ngdata._store import tokens as store
 from ngdata._store.conflicts import OnConflict
 from ngdata._store.fields import TOKENS
@@ -289,8 +289,8 @@ class AsyncTokenWrites(Namespace):
         ----------
         ids : id or sequence of ids, optional
             Ids that name no token are ignored; an empty sequence deletes nothing.
-        within : (min_coords, max_coords) or (min_coords, max_coords, level), optional
-            The box that the token must be in, exactly as `find_in_region` reads it; level 0 by
+        within : region, (region, level), or (min_coords, max_coords[, level]), optional
+            The region that the token must be in, exactly as `find_in_region` reads it; level 0 by
             default.
         token_type : str or sequence of str, optional
             The type, or any of several.
@@ -317,6 +317,6 @@ class AsyncTokenWrites(Namespace):
         token_ids = None if ids is None else self._ids.unique_ids(ids)
         conditions = TokenFilter(token_type, where).conditions()
         if within is not None:
-            conditions.append(store.within_box(Box.within(within)))
+            conditions.append(store.within_place(Place.within(within)))
         names = ("ids", "within", "token_type", "where")
         return await self._delete(TOKENS, token_ids, conditions, names)

@@ -10,14 +10,16 @@ import pandas as pd
 
 from ngdata._arguments.levels import Level
 from ngdata._arguments.numbers import positive
+from ngdata._arguments.points import Coordinates
 from ngdata._client.token_lookups import AsyncTokenLookups
 from ngdata._query import regions
-from ngdata._query.boxes import EVERYWHERE, Box, Coordinates
 from ngdata._query.filters import TokenFilter
 from ngdata._query.partitions import PartCount, region_split, with_json_as_text
+from ngdata._query.places import Place
 from ngdata._reading import geoparquet
 from ngdata._reading.dask_frames import DaskFrame, dask_frame
 from ngdata._reading.reader import CacheMode, MaxRows
+from ngdata.regions.algebra import EVERYWHERE, Region
 
 __all__ = ["AsyncTokens"]
 
@@ -27,8 +29,8 @@ class AsyncTokens(AsyncTokenLookups):
 
     async def find_in_region(
         self,
-        min_coords: Coordinates,
-        max_coords: Coordinates,
+        min_coords: Coordinates | Region,
+        max_coords: Coordinates | None = None,
         level: Level = 0,
         *,
         columns: Sequence[str] | None = None,
@@ -40,16 +42,18 @@ class AsyncTokens(AsyncTokenLookups):
         max_rows: MaxRows = ...,
         cache: CacheMode | None = None,
     ) -> pd.DataFrame:
-        """Return the tokens in a closed box: ``min <= p <= max`` on all three axes, in float64.
+        """Return the tokens in a region, or in a closed box: ``min <= p <= max`` on all three axes.
 
         Parameters
         ----------
-        min_coords, max_coords : array_like of shape (3,)
+        min_coords, max_coords : array_like of shape (3,), or one Region
             Corners (x, y, z) in the units of the level; an infinite coordinate leaves that side open.
             A Series, a mapping or a one-row frame with the labels x, y and z may have any order, as
-            ``frame[["x", "y", "z"]].min()`` has.
+            ``frame[["x", "y", "z"]].min()`` has.  Or a value of `ngdata.regions` alone, such as
+            ``Sphere(center, radius) & Hull(points)``.
         level : int or str
-            0 to 7, or a name such as ``"physical"``.
+            0 to 7, or a name such as ``"physical"``; that of the rows, and of the parts of a region
+            that are bound to none.
         columns : sequence of str, optional
             The columns of the answer, in order; all listed below by default.  On request also
             ``metadata`` (dicts or None), ``metadata.KEY`` (the text of one value, as in `find`),
@@ -87,10 +91,14 @@ class AsyncTokens(AsyncTokenLookups):
         >>> head = await ang.tokens.find_in_region((-15, -350, -70), (15, -300, 70))
         >>> head.columns.tolist()[:5]
         ['token_id', 'level', 'x', 'y', 'z']
+        >>> from ngdata import Box, Sphere
+        >>> shell = Sphere((0, -320, 0), 30.0) - Sphere((0, -320, 0), 20.0)
+        >>> len(await ang.tokens.find_in_region(shell)) < len(head)
+        True
         """
         tokens = TokenFilter(token_type, where, flags, min_weight)
-        box = Box.of(min_coords, max_coords, level)
-        query = regions.region(box, tokens, columns, limit)
+        place = Place.of(min_coords, max_coords, level)
+        query = regions.region(place, tokens, columns, limit)
         return await self._reader.frame(query, cache, max_rows)
 
     async def find_nearest(
@@ -198,8 +206,8 @@ class AsyncTokens(AsyncTokenLookups):
 
     async def count_in_region(
         self,
-        min_coords: Coordinates,
-        max_coords: Coordinates,
+        min_coords: Coordinates | Region,
+        max_coords: Coordinates | None = None,
         level: Level = 0,
         *,
         token_type: str | Sequence[str] | None = None,
@@ -208,7 +216,7 @@ class AsyncTokens(AsyncTokenLookups):
         min_weight: float | None = None,
         cache: CacheMode | None = None,
     ) -> int:
-        """Return the number of tokens in a closed box.
+        """Return the number of tokens in a region, or in a closed box.
 
         Parameters
         ----------
@@ -227,14 +235,14 @@ class AsyncTokens(AsyncTokenLookups):
         0
         """
         tokens = TokenFilter(token_type, where, flags, min_weight)
-        box = Box.of(min_coords, max_coords, level)
-        answer, _ = await self._reader.answer(regions.count(box, tokens), cache)
+        place = Place.of(min_coords, max_coords, level)
+        answer, _ = await self._reader.answer(regions.count(place, tokens), cache)
         return int(answer.table[0][0].as_py())
 
     async def density(
         self,
-        min_coords: Coordinates,
-        max_coords: Coordinates,
+        min_coords: Coordinates | Region,
+        max_coords: Coordinates | None = None,
         bins: int | Sequence[int] = (16, 16, 16),
         level: Level = 0,
         *,
@@ -244,12 +252,12 @@ class AsyncTokens(AsyncTokenLookups):
         min_weight: float | None = None,
         cache: CacheMode | None = None,
     ) -> pd.DataFrame:
-        """Count the tokens in each cell of a grid over a box, as `numpy.histogramdd` does.
+        """Count the tokens in each cell of a grid over a region, as `numpy.histogramdd` does.
 
         Parameters
         ----------
-        min_coords, max_coords : array_like of shape (3,)
-            Finite.
+        min_coords, max_coords : array_like of shape (3,), or one Region
+            Finite; the grid of a region is that over its bounds.
         bins : int or three ints
             The number of cells on each axis.
         level, token_type, where, flags, min_weight
@@ -270,8 +278,8 @@ class AsyncTokens(AsyncTokenLookups):
         ([0.0], [50.0], [0.0])
         """
         tokens = TokenFilter(token_type, where, flags, min_weight)
-        box = Box.of(min_coords, max_coords, level)
-        query, edges = regions.density(box, bins, tokens)
+        place = Place.of(min_coords, max_coords, level)
+        query, edges = regions.density(place, bins, tokens)
         cells = await self._reader.frame(query, cache, None)
         for axis, edge in zip("xyz", edges, strict=True):
             centres = edge[:-1] + (edge[1:] - edge[:-1]) / 2
@@ -280,8 +288,8 @@ class AsyncTokens(AsyncTokenLookups):
 
     def iter_region(
         self,
-        min_coords: Coordinates,
-        max_coords: Coordinates,
+        min_coords: Coordinates | Region,
+        max_coords: Coordinates | None = None,
         level: Level = 0,
         *,
         chunk_rows: int = 100_000,
@@ -313,9 +321,9 @@ class AsyncTokens(AsyncTokenLookups):
         14171
         """
         tokens = TokenFilter(token_type, where, flags, min_weight)
-        box = Box.of(min_coords, max_coords, level)
+        place = Place.of(min_coords, max_coords, level)
         rows = positive(chunk_rows, "chunk_rows")
-        return self._reader.frames(regions.region(box, tokens, columns), rows)
+        return self._reader.frames(regions.region(place, tokens, columns), rows)
 
     def iter_all(
         self,
@@ -347,7 +355,8 @@ class AsyncTokens(AsyncTokenLookups):
         14171
         """
         return self.iter_region(
-            *EVERYWHERE,
+            EVERYWHERE,
+            None,
             level,
             chunk_rows=chunk_rows,
             columns=columns,
@@ -359,8 +368,8 @@ class AsyncTokens(AsyncTokenLookups):
 
     async def to_dask(
         self,
-        min_coords: Coordinates,
-        max_coords: Coordinates,
+        min_coords: Coordinates | Region,
+        max_coords: Coordinates | None = None,
         level: Level = 0,
         *,
         npartitions: int | None = None,
@@ -420,14 +429,14 @@ class AsyncTokens(AsyncTokenLookups):
         (4, 14171)
         """
         tokens = TokenFilter(token_type, where, flags, min_weight)
-        box = Box.of(min_coords, max_coords, level)
-        split = region_split(box, tokens, columns, PartCount(npartitions, rows_per_partition))
+        place = Place.of(min_coords, max_coords, level)
+        split = region_split(place, tokens, columns, PartCount(npartitions, rows_per_partition))
         return await dask_frame(self._reader, self._database, split, "tokens", consistent, url)
 
     async def to_geoparquet(
         self,
         path: str | os.PathLike[str],
-        min_coords: Coordinates | None = None,
+        min_coords: Coordinates | Region | None = None,
         max_coords: Coordinates | None = None,
         level: Level = 0,
         *,
@@ -444,7 +453,7 @@ class AsyncTokens(AsyncTokenLookups):
         ----------
         path : path
             An existing file is replaced only after all rows are written.
-        min_coords, max_coords : array_like of 3 numbers, optional
+        min_coords, max_coords : array_like of 3 numbers, or one Region, optional
             As in `find_in_region`; unbounded by default.
         level, columns, token_type, where, flags, min_weight
             As in `find_in_region`.
@@ -470,10 +479,12 @@ class AsyncTokens(AsyncTokenLookups):
         372
         """
         tokens = TokenFilter(token_type, where, flags, min_weight)
-        low = EVERYWHERE[0] if min_coords is None else min_coords
-        high = EVERYWHERE[1] if max_coords is None else max_coords
-        box = Box.of(low, high, level)
+        low, high = min_coords, max_coords
+        if not isinstance(low, Region):
+            low = EVERYWHERE.min_coords if low is None else low
+            high = EVERYWHERE.max_coords if high is None else high
+        place = Place.of(low, high, level)
         rows = positive(chunk_rows, "chunk_rows", 10_000_000)
-        names = [column.name for column in regions.region(box, tokens, columns).columns]
-        query = regions.region(box, tokens, geoparquet.columns_to_read(names))
+        names = [column.name for column in regions.region(place, tokens, columns).columns]
+        query = regions.region(place, tokens, geoparquet.columns_to_read(names))
         return await geoparquet.write(self._reader, with_json_as_text(query), names, rows, path)

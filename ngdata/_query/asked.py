@@ -7,20 +7,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal, Self, TypeAlias
 
-from ngdata._query.boxes import Box, Point
 from ngdata._query.filters import TokenFilter
+from ngdata._query.places import Place
 
-__all__ = ["Asked", "Rows", "Sphere"]
+__all__ = ["Asked", "Rows"]
 
 Rows: TypeAlias = Literal["tokens", "connections", "events", "trajectories"]
-
-
-@dataclass(frozen=True, slots=True)
-class Sphere:
-    """A closed sphere."""
-
-    center: Point
-    radius: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +29,7 @@ class Asked:
         A half-open window of the events' times.
     level : int or None
         The level on which tokens are looked for; None: wherever they are.
-    region : Box or Sphere or None
+    place : Place or None
         Where tokens are looked for on that level.
     token_types : sequence of str or None
     metadata : str or None
@@ -49,14 +41,14 @@ class Asked:
     start: dt.datetime | None = None
     end: dt.datetime | None = None
     level: int | None = None
-    region: Box | Sphere | None = None
+    place: Place | None = None
     token_types: Sequence[str] | None = None
     metadata: str | None = None
 
     @classmethod
-    def tokens(cls, level: int | None, region: Box | Sphere | None, where: TokenFilter) -> Self:
+    def tokens(cls, level: int | None, place: Place | None, where: TokenFilter) -> Self:
         """Return what a read of tokens asks for."""
-        return cls("tokens", level=level, region=region).of_tokens(where)
+        return cls("tokens", level=level, place=place).of_tokens(where)
 
     def of_tokens(self, where: TokenFilter) -> Self:
         """Return the same with tokens that pass a filter."""
@@ -65,6 +57,6 @@ class Asked:
         metadata: Any = where.where
         return replace(self, token_types=token_types, metadata=metadata)
 
-    def within(self, box: Box | None) -> Self:
-        """Return the same with tokens in a box."""
-        return self if box is None else replace(self, level=box.level, region=box)
+    def within(self, place: Place | None) -> Self:
+        """Return the same with tokens in a place."""
+        return self if place is None else replace(self, level=place.level, place=place)

@@ -6,9 +6,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final
 
-from ngdata._query.boxes import SPATIAL_INDEX, Box
 from ngdata._query.filters import TokenFilter
 from ngdata._query.model import Column, Kind, is_metadata_key
+from ngdata._query.places import SPATIAL_INDEX, Place
 
 __all__ = ["ATTRIBUTES", "TOKENS", "IndexRows"]
 
@@ -68,7 +68,7 @@ class IndexRows:
         """The tables that a read depends on."""
         return (SPATIAL_INDEX, TOKENS) if self.has_attributes else (SPATIAL_INDEX,)
 
-    def conditions(self, box: Box | None = None) -> list[str]:
-        """Write the SQL conditions of the filter, and those of a box."""
-        place = [] if box is None else box.conditions(is_joined=self.has_attributes)
-        return place + self.tokens.conditions()
+    def conditions(self, place: Place | None = None) -> list[str]:
+        """Write the SQL conditions of the filter, and those of a place."""
+        inside = [] if place is None else place.conditions(is_joined=self.has_attributes)
+        return inside + self.tokens.conditions()

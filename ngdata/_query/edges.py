@@ -8,9 +8,9 @@ from typing import Final
 from ngdata._arguments.texts import as_texts, checked_word
 from ngdata._query import literals as sql
 from ngdata._query.asked import Asked
-from ngdata._query.boxes import SPATIAL_INDEX, Box
 from ngdata._query.filters import any_of, at_least, checked_limit, row_limit, where_clause
 from ngdata._query.model import Column, Kind, Query, choose, select_list
+from ngdata._query.places import SPATIAL_INDEX, Place
 from ngdata._query.wire_format import with_id_bytes
 
 __all__ = ["COLUMNS", "CONNECTIONS", "DEFAULT", "all_arcs", "conditions_on", "edges"]
@@ -41,7 +41,7 @@ def edges(
     source: Sequence[str] | None,
     target: Sequence[str] | None,
     connection_type: str | Sequence[str] | None = None,
-    within: Box | None = None,
+    within: Place | None = None,
     ends: str = "both",
     limit: int | None = None,
     columns: Sequence[str] | None = None,

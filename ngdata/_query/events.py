@@ -16,9 +16,9 @@ from ngdata._arguments.texts import as_texts
 from ngdata._arguments.times import MICROSECOND, Time, first_microsecond
 from ngdata._query import literals as sql
 from ngdata._query.asked import Asked
-from ngdata._query.boxes import SPATIAL_INDEX, Box, Window
 from ngdata._query.filters import any_of, checked_limit, row_limit, where_clause
 from ngdata._query.model import FEW_IDS, MISSING_ID, Column, Kind, Query, choose, select_list
+from ngdata._query.places import SPATIAL_INDEX, Place, Window
 from ngdata.errors import InvalidQueryError
 
 __all__ = [
@@ -91,8 +91,8 @@ class EventFilter:
         The type, or any of several; a tuple once it is checked.
     token_ids : sequence of str or None
     trajectory_id : str or None
-    within : Box or None
-        The box that the event's token must be in.
+    within : Place or None
+        The region that the event's token must be in.
     """
 
     start: Time | None = None
@@ -100,7 +100,7 @@ class EventFilter:
     event_type: str | Sequence[str] | None = None
     token_ids: Sequence[str] | None = None
     trajectory_id: str | None = None
-    within: Box | None = None
+    within: Place | None = None
 
     def __post_init__(self) -> None:
         low = None if self.start is None else first_microsecond(self.start, "start")
@@ -133,7 +133,7 @@ class EventFilter:
             event_type,
             None if token_ids is None else ids.unique_ids(token_ids, "token_ids"),
             None if trajectory_id is None else canonical_id(trajectory_id, "trajectory_id"),
-            None if within is None else Box.within(within),
+            None if within is None else Place.within(within),
         )
 
     def conditions(self, few_events: bool = False) -> list[str]:

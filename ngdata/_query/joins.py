@@ -6,7 +6,6 @@ import datetime as dt
 
 from ngdata._arguments.levels import Level, level_index
 from ngdata._query.attributes import IndexRows
-from ngdata._query.boxes import SPATIAL_INDEX, Box
 from ngdata._query.events import EVENTS, ORDER, REWARD_SUMS, EventFilter, in_region, time_step
 from ngdata._query.filters import TokenFilter, checked_limit, row_limit, where_clause
 from ngdata._query.model import (
@@ -19,12 +18,15 @@ from ngdata._query.model import (
     requested,
     select_list,
 )
+from ngdata._query.places import SPATIAL_INDEX, Place
 from ngdata._query.trajectories import TRAJECTORIES
 
 __all__ = ["activity", "mean_position"]
 
 
-def activity(box: Box, tokens: TokenFilter, where: EventFilter, limit: int | None = None) -> Query:
+def activity(
+    place: Place, tokens: TokenFilter, where: EventFilter, limit: int | None = None
+) -> Query:
     """Read a region's tokens that have events, by id, with the number and sums of those events.
 
     The events are summed up first; only the sums are joined to the tokens' points.
@@ -33,7 +35,7 @@ def activity(box: Box, tokens: TokenFilter, where: EventFilter, limit: int | Non
     has_window = where.start is not None or where.end is not None
     source = IndexRows.of(tokens)
     conditions = [
-        in_region(source.sql, source.conditions(box), few_events=has_window),
+        in_region(source.sql, source.conditions(place), few_events=has_window),
         *where.conditions(),
     ]
     sums = (
@@ -52,15 +54,15 @@ def activity(box: Box, tokens: TokenFilter, where: EventFilter, limit: int | Non
     }
     statement = (
         f"SELECT {select_list(columns)} FROM ({sums}) AS a JOIN {SPATIAL_INDEX} AS s"
-        f" ON s.token_id = a.token_id AND s.level = {box.level}"
+        f" ON s.token_id = a.token_id AND s.level = {place.level}"
         f" ORDER BY a.token_id{row_limit(limit)}"
     )
-    asked = where.asked().within(box).of_tokens(tokens)
+    asked = where.asked().within(place).of_tokens(tokens)
     return Query(
         statement,
         tuple(columns),
         (EVENTS, *source.relations, LEVELS),
-        level=box.level,
+        level=place.level,
         asked=None if limit == 0 else asked,
     )
 

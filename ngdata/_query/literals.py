@@ -18,9 +18,11 @@ from ngdata._arguments.shown import shown
 from ngdata.errors import InvalidQueryError
 
 __all__ = [
+    "byte_array",
     "float8",
     "float8_array",
     "identifier",
+    "int_array",
     "integer",
     "jsonb",
     "text",
@@ -82,6 +84,16 @@ def float8(value: float) -> str:
 def float8_array(values: Iterable[float]) -> str:
     """Write an array of float64."""
     return _literal("{" + ",".join(repr(float(v)) for v in values) + "}", "float8[]")
+
+
+def int_array(values: Iterable[int]) -> str:
+    """Write an array of integers of at most 32 bits."""
+    return _literal("{" + ",".join(str(int(v)) for v in values) + "}", "int4[]")
+
+
+def byte_array(value: bytes) -> str:
+    """Write bytes; as text in hexadecimal, which has no backslash."""
+    return f"decode({untyped(value.hex())}, 'hex')"
 
 
 def text_array(values: Iterable[str]) -> str:

@@ -17,8 +17,8 @@ from ngdata._arguments.suggestions import did_you_mean
 from ngdata._arguments.texts import as_text, plain_text
 from ngdata._query import literals as sql
 from ngdata._query.asked import Asked
-from ngdata._query.boxes import Box
 from ngdata._query.filters import TokenFilter
+from ngdata._query.places import Place
 from ngdata.errors import InvalidQueryError
 
 __all__ = [
@@ -130,9 +130,9 @@ class Sent:
 
 @dataclass(frozen=True, slots=True)
 class Region:
-    """A box, and the filter on the tokens in it."""
+    """A place, and the filter on the tokens in it."""
 
-    box: Box
+    place: Place
     where: TokenFilter
 
 

@@ -11,7 +11,6 @@ from ngdata._arguments.texts import as_texts, checked_word
 from ngdata._query import literals as sql
 from ngdata._query.asked import Asked
 from ngdata._query.attributes import TOKENS
-from ngdata._query.boxes import SPATIAL_INDEX
 from ngdata._query.edges import CONNECTIONS
 from ngdata._query.filters import any_of, at_least, checked_limit, row_limit, where_clause
 from ngdata._query.model import (
@@ -26,6 +25,7 @@ from ngdata._query.model import (
     requested,
     select_list,
 )
+from ngdata._query.places import SPATIAL_INDEX
 
 __all__ = ["Direction", "checked_direction", "degree", "neighbors", "subgraph"]
 

@@ -7,10 +7,10 @@ from typing import Final
 from ngdata._query import literals as sql
 from ngdata._query.asked import Rows
 from ngdata._query.attributes import TOKENS
-from ngdata._query.boxes import SPATIAL_INDEX
 from ngdata._query.edges import CONNECTIONS
 from ngdata._query.events import EVENTS
 from ngdata._query.model import LEVELS, Column, Kind, Query, select_list
+from ngdata._query.places import SPATIAL_INDEX
 from ngdata._query.trajectories import TRAJECTORIES
 
 __all__ = [

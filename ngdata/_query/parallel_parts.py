@@ -14,11 +14,13 @@ from typing import Final
 
 import numpy as np
 
+from ngdata._arguments.points import with_coordinate
 from ngdata._query.attributes import IndexRows
-from ngdata._query.boxes import SPATIAL_INDEX, Box, search_box, with_coordinate
 from ngdata._query.filters import TokenFilter, where_clause
 from ngdata._query.model import Query, Region
+from ngdata._query.places import SPATIAL_INDEX, Place
 from ngdata._query.regions import region as region_query
+from ngdata.regions.algebra import Box
 
 __all__ = ["estimate_sql", "sample_sql", "size_sql", "slabs", "sweeps"]
 
@@ -34,15 +36,14 @@ def estimate_sql(region: Region) -> str:
     Without the exact comparisons: the planner has no statistics for them, and would estimate one
     row.
     """
-    box = region.box
     source = IndexRows.of(region.where)
-    conditions = [f"level = {box.level}", f"geom &&& {search_box(box.low, box.high)}"]
-    return f"SELECT FROM {source.sql}{where_clause(conditions + source.conditions())}"
+    conditions = region.place.search_conditions() + source.conditions()
+    return f"SELECT FROM {source.sql}{where_clause(conditions)}"
 
 
 def size_sql(region: Region) -> str:
     """Write the query for the level's number of pages, and the server's estimate of its rows."""
-    table = f"'{SPATIAL_INDEX}_{region.box.level}'::regclass"
+    table = f"'{SPATIAL_INDEX}_{region.place.level}'::regclass"
     pages = f"pg_relation_size({table}) / current_setting('block_size')::int8"
     return f"SELECT {pages}, reltuples::float8 FROM pg_class WHERE oid = {table}"
 
@@ -53,7 +54,7 @@ def sample_sql(region: Region, pages: int) -> str:
     percent = min(100.0, 100.0 * _SAMPLE_PAGES / max(pages, 1))
     return (
         "SELECT ST_X(geom), ST_Y(geom), ST_Z(geom)"
-        f" FROM {source.sampled(percent)}{where_clause(source.conditions(region.box))}"
+        f" FROM {source.sampled(percent)}{where_clause(source.conditions(region.place))}"
     )
 
 
@@ -68,10 +69,10 @@ def sweeps(query: Query, pages: int, parts: int) -> list[Query]:
         The approximate number of pages of the table; the last part has no end.
     parts : int
     """
-    box, where, names = _region_of(query)
+    place, where, names = _region_of(query)
     cuts = [pages * part // parts for part in range(parts)]
     return [
-        region_query(box, where, names, pages=(first, end))
+        region_query(place, where, names, pages=(first, end))
         for first, end in zip(cuts, [*cuts[1:], None], strict=True)
         if first != end
     ]
@@ -88,25 +89,26 @@ def slabs(query: Query, points: np.ndarray, parts: int) -> list[Query]:
         A sample of the region's points.
     parts : int
     """
-    box, where, names = _region_of(query)
+    place, where, names = _region_of(query)
     if len(points) < _MIN_POINTS_PER_PART * parts:
         return [query]
-    cuts = [_cuts(points[:, axis], box.high[axis], parts) for axis in range(3)]
+    low_corner, high_corner = place.corners or ((0.0,) * 3, (0.0,) * 3)
+    cuts = [_cuts(points[:, axis], high_corner[axis], parts) for axis in range(3)]
     # Across the longest axis, slabs have the smallest surface, and share the fewest pages.
     extent = np.ptp(points, axis=0)
     axis = max(range(3), key=lambda axis: (len(cuts[axis]), extent[axis]))
-    queries, low = [], box.low[axis]
-    for cut in [*cuts[axis], box.high[axis]]:
-        corners = with_coordinate(box.low, axis, low), with_coordinate(box.high, axis, cut)
-        queries.append(region_query(Box(*corners, box.level), where, names))
+    queries, low = [], low_corner[axis]
+    for cut in [*cuts[axis], high_corner[axis]]:
+        part = Box(with_coordinate(low_corner, axis, low), with_coordinate(high_corner, axis, cut))
+        queries.append(region_query(place.in_part(part), where, names))
         low = math.nextafter(cut, math.inf)
     return queries
 
 
-def _region_of(query: Query) -> tuple[Box, TokenFilter, Sequence[str]]:
+def _region_of(query: Query) -> tuple[Place, TokenFilter, Sequence[str]]:
     assert query.region is not None
     names = [column.name for column in query.columns]
-    return query.region.box, query.region.where, names
+    return query.region.place, query.region.where, names
 
 
 def _cuts(values: np.ndarray, high: float, parts: int) -> list[float]:

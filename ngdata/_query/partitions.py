@@ -12,14 +12,16 @@ from dataclasses import dataclass, replace
 from typing import Any, Final, Protocol, TypeAlias
 
 from ngdata._arguments.numbers import positive
+from ngdata._arguments.points import with_coordinate
 from ngdata._query import events, regions
 from ngdata._query import literals as sql
 from ngdata._query.attributes import IndexRows
-from ngdata._query.boxes import Box, with_coordinate
 from ngdata._query.events import EventFilter
 from ngdata._query.filters import TokenFilter, where_clause
 from ngdata._query.model import Column, Kind, Query, select_list
+from ngdata._query.places import Place
 from ngdata.errors import InvalidQueryError
+from ngdata.regions.algebra import EVERYWHERE, Box
 
 __all__ = ["PartCount", "Rows", "Split", "event_split", "head", "region_split", "with_json_as_text"]
 
@@ -78,15 +80,15 @@ class Rows(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class RegionRows:
-    """The tokens in a box that meet further conditions in SQL."""
+    """The tokens in a place that meet further conditions in SQL."""
 
-    box: Box
+    place: Place
     where: TokenFilter
     conditions: tuple[str, ...]
 
     def query(self, columns: Sequence[str]) -> Query:
         """Return the read of these columns."""
-        return regions.region(self.box, self.where, columns, conditions=self.conditions)
+        return regions.region(self.place, self.where, columns, conditions=self.conditions)
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,17 +136,17 @@ class Split:
 
 
 def region_split(
-    box: Box, where: TokenFilter, columns: Sequence[str] | None, count: PartCount
+    place: Place, where: TokenFilter, columns: Sequence[str] | None, count: PartCount
 ) -> Split:
     """Split a region across the axis on which its tokens extend furthest."""
     # The planner estimates one row for a region, and would count it again for each of its rows; so
     # the expressions that must be evaluated once are MATERIALIZED.
-    whole = regions.region(box, where, columns)
+    whole = regions.region(place, where, columns)
     source = IndexRows.of(where)
     extents = ", ".join(f"max({axis}) - min({axis}) AS d{axis}" for axis in "xyz")
     statement = (
         "WITH inside AS MATERIALIZED (SELECT ST_X(geom) AS x, ST_Y(geom) AS y, ST_Z(geom) AS z,"
-        f" token_id FROM {source.sql}{where_clause(source.conditions(box))}),"
+        f" token_id FROM {source.sql}{where_clause(source.conditions(place))}),"
         f" extents AS (SELECT count(*) AS rows, {extents} FROM inside),"
         f" cut AS MATERIALIZED (SELECT rows, {count.sql()} AS parts,"
         " CASE greatest(dx, dy, dz) WHEN dx THEN 0 WHEN dy THEN 1 ELSE 2 END AS axis FROM extents),"
@@ -155,23 +157,23 @@ def region_split(
     )
 
     def part(low: _Bound | None, high: _Bound | None) -> Rows:
-        part_box, ties = box, []
+        (low_corner, high_corner), ties = EVERYWHERE._extent, []
         for bound, is_low in ((low, True), (high, False)):
             if bound is None:
                 continue
-            axis, place = int(bound["axis"]), float(bound["place"])
+            axis, value = int(bound["axis"]), float(bound["place"])
             # The box includes the bound's coordinate, which the index can find; among the tokens at
             # exactly that coordinate, the id decides.
             if is_low:
-                part_box = replace(part_box, low=with_coordinate(part_box.low, axis, place))
+                low_corner = with_coordinate(low_corner, axis, value)
             else:
-                part_box = replace(part_box, high=with_coordinate(part_box.high, axis, place))
+                high_corner = with_coordinate(high_corner, axis, value)
             inner, side = (">", ">=") if is_low else ("<", "<")
             ties.append(
-                f"(ST_{_AXES[axis]}(geom) {inner} {sql.float8(place)}"
+                f"(ST_{_AXES[axis]}(geom) {inner} {sql.float8(value)}"
                 f" OR spatial_index.token_id {side} {sql.text(bound['token_id'])}::uuid)"
             )
-        return RegionRows(part_box, where, tuple(ties))
+        return RegionRows(place.in_part(Box(low_corner, high_corner)), where, tuple(ties))
 
     return Split(whole, Query(statement, _REGION_BOUND, whole.relations), part)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import sys
 from collections.abc import Sequence
 from typing import Any, Final, TypeAlias
 
@@ -11,12 +10,13 @@ import numpy as np
 
 from ngdata._arguments.levels import Level, level_index
 from ngdata._arguments.numbers import non_negative, positive
+from ngdata._arguments.points import as_point
 from ngdata._arguments.shown import guarded, shown
 from ngdata._query import literals as sql
-from ngdata._query.asked import Asked, Sphere
+from ngdata._query.asked import Asked
 from ngdata._query.attributes import ATTRIBUTES, IndexRows
-from ngdata._query.boxes import Box, as_point, point_sql, search_box
 from ngdata._query.filters import TokenFilter, checked_limit, row_limit, where_clause
+from ngdata._query.index_boxes import point_sql
 from ngdata._query.model import (
     FEW_IDS,
     FEW_ROWS,
@@ -28,8 +28,11 @@ from ngdata._query.model import (
     choose,
     select_list,
 )
+from ngdata._query.places import Place
 from ngdata._query.wire_format import compact
 from ngdata.errors import InvalidQueryError
+from ngdata.regions.algebra import Box
+from ngdata.regions.shapes import Sphere
 
 __all__ = ["Pages", "count", "density", "nearest", "region", "within_radius"]
 
@@ -51,18 +54,18 @@ _WITH_DISTANCE: Final = {**_COLUMNS, Column("distance", Kind.FLOAT): "distance"}
 
 
 def region(
-    box: Box,
+    place: Place,
     where: TokenFilter,
     columns: Sequence[str] | None = None,
     limit: int | None = None,
     conditions: Sequence[str] = (),
     pages: Pages | None = None,
 ) -> Query:
-    """Read the tokens in a closed box, unordered; `limit` keeps the first by id.
+    """Read the tokens in a region, unordered; `limit` keeps the first by id.
 
     Parameters
     ----------
-    box, where, columns, limit
+    place, where, columns, limit
     conditions : sequence of str
         Further conditions, SQL that holds no caller's value.
     pages : Pages, optional
@@ -72,9 +75,12 @@ def region(
     source, limit = IndexRows.of(where, selected), checked_limit(limit)
     limit_clause = row_limit(limit)
     is_small = limit is not None and limit <= FEW_ROWS
-    select, sent = compact(selected, box.level, is_small=is_small)
-    place = source.conditions(box) if pages is None else _on_pages(source, box, pages)
-    rows = f"FROM {source.sql}{where_clause([*place, *conditions])}"
+    select, sent = compact(selected, place.level, is_small=is_small)
+    inside = source.conditions(place) if pages is None else _on_pages(source, place, pages)
+    rows = f"FROM {source.sql}{where_clause([*inside, *conditions])}"
+    if limit_clause and not place.is_box:
+        # A formula's rows are expected to be many, and would be looked for in the order of ids.
+        rows = f"FROM (SELECT * {rows} OFFSET 0) AS spatial_index"
     if limit_clause:
         # By the table's column, a uuid: the same order as that of its text, but cheaper.
         rows += f" ORDER BY spatial_index.token_id{limit_clause}"
@@ -82,12 +88,12 @@ def region(
         f"SELECT {select} {rows}",
         tuple(selected),
         (*source.relations, LEVELS),
-        None if limit_clause or conditions else Region(box, where),
+        None if limit_clause or conditions else Region(place, where),
         sent=sent,
         plain_sql=f"SELECT {select_list(selected)} {rows}" if sent else None,
         is_small=is_small,
-        level=box.level,
-        asked=None if limit == 0 else Asked.tokens(box.level, box, where),
+        level=place.level,
+        asked=None if limit == 0 else Asked.tokens(place.level, place, where),
     )
 
 
@@ -98,19 +104,19 @@ def _selected(columns: Sequence[str] | None, default: dict[Column, str]) -> dict
     return choose(default | ATTRIBUTES, columns, metadata="metadata")
 
 
-def _on_pages(source: IndexRows, box: Box, pages: Pages) -> list[str]:
+def _on_pages(source: IndexRows, place: Place, pages: Pages) -> list[str]:
     first, end = pages
-    conditions = [f"level = {box.level}", f"spatial_index.ctid >= '({int(first)},0)'::tid"]
+    conditions = [f"level = {place.level}", f"spatial_index.ctid >= '({int(first)},0)'::tid"]
     if end is not None:
         conditions.append(f"spatial_index.ctid < '({int(end)},0)'::tid")
-    return conditions + box.comparisons() + source.conditions()
+    return conditions + place.comparisons() + source.conditions()
 
 
-def count(box: Box, where: TokenFilter) -> Query:
-    """Count the tokens in a closed box."""
+def count(place: Place, where: TokenFilter) -> Query:
+    """Count the tokens in a region."""
     source = IndexRows.of(where)
     return Query(
-        f'SELECT count(*) AS "count" FROM {source.sql}{where_clause(source.conditions(box))}',
+        f'SELECT count(*) AS "count" FROM {source.sql}{where_clause(source.conditions(place))}',
         (Column("count", Kind.INTEGER),),
         source.relations,
         is_small=True,
@@ -135,15 +141,15 @@ def nearest(
     selected = _selected(columns, _WITH_DISTANCE)
     source, level_number = IndexRows.of(where, selected), level_index(level)
     conditions = [f"level = {level_number}", *source.conditions()]
-    sphere = None
+    within = None
     if max_distance is not None:
-        sphere = Sphere(centre, non_negative(max_distance, "max_distance"))
-        conditions += _within(sphere)
+        within = Place(Sphere(centre, non_negative(max_distance, "max_distance")), level_number)
+        conditions = source.conditions(within)
     distance = f"geom <<->> {point_sql(centre)}"
     count = positive(k, "k")
     is_small = count <= FEW_ROWS
     # With a filter, many tokens may be nearer than those that pass it.
-    is_lookup = count <= FEW_IDS and len(conditions) == 1
+    is_lookup = count <= FEW_IDS and within is None and not source.conditions()
     select, sent = compact(selected, level_number, is_small=is_small)
     statement = (
         f"SELECT {select} FROM (SELECT *, {distance} AS distance FROM {source.sql}"
@@ -158,7 +164,7 @@ def nearest(
         is_small=is_small,
         is_lookup=is_lookup,
         level=level_number,
-        asked=Asked.tokens(level_number, sphere, where),
+        asked=Asked.tokens(level_number, within, where),
     )
 
 
@@ -172,10 +178,10 @@ def within_radius(
 ) -> Query:
     """Read the tokens in a closed sphere, by distance, then id; `limit` keeps the first by id."""
     centre, limit = as_point(point), checked_limit(limit)
-    sphere = Sphere(centre, non_negative(radius, "radius"))
+    within = Place(Sphere(centre, non_negative(radius, "radius")), level_index(level))
     selected = _selected(columns, _WITH_DISTANCE)
-    source, level_number = IndexRows.of(where, selected), level_index(level)
-    conditions = [f"level = {level_number}", *_within(sphere), *source.conditions()]
+    source, level_number = IndexRows.of(where, selected), within.level
+    conditions = source.conditions(within)
     inside = (
         f"SELECT *, geom <<->> {point_sql(centre)} AS distance FROM {source.sql}"
         f"{where_clause(conditions)}"
@@ -195,29 +201,26 @@ def within_radius(
         sent=sent,
         is_small=is_small,
         level=level_number,
-        asked=None if limit == 0 else Asked.tokens(level_number, sphere, where),
+        asked=None if limit == 0 else Asked.tokens(level_number, within, where),
     )
 
 
 def density(
-    box: Box, bins: int | Sequence[int], where: TokenFilter
+    place: Place, bins: int | Sequence[int], where: TokenFilter
 ) -> tuple[Query, tuple[np.ndarray, np.ndarray, np.ndarray]]:
-    """Count the tokens in each cell of a grid over the box; return the edges of the cells too.
+    """Count the tokens in each cell of a grid over a region; return the edges of the cells too.
 
     The edges are those of `numpy.histogramdd`, which widens an axis without extent by half a unit
     to either side, and counts the tokens there.  `width_bucket` with an array of the edges agrees
     with it in each cell; ``width_bucket(x, low, high, n)`` does not.
     """
-    x, y, z = (
-        _edges(low, high, n)
-        for low, high, n in zip(box.low, box.high, _shape(bins, "bins"), strict=True)
-    )
-    # On an axis without extent, the cells extend beyond the box.
-    grid = Box(
-        (float(x[0]), float(y[0]), float(z[0])),
-        (float(x[-1]), float(y[-1]), float(z[-1])),
-        box.level,
-    )
+    low, high = place.corners or ((0.0,) * 3, (0.0,) * 3)
+    x, y, z = (_edges(a, b, n) for a, b, n in zip(low, high, _shape(bins, "bins"), strict=True))
+    grid = place
+    if place.is_box:
+        # On an axis without extent, the cells extend beyond the box.
+        ends = [[float(edges[end]) for edges in (x, y, z)] for end in (0, -1)]
+        grid = Place(Box(*ends), place.level)
     # As in NumPy, the last cell includes its upper edge.
     cells = ", ".join(
         f"least(width_bucket(ST_{axis}(geom), {sql.float8_array(edges)}), {len(edges) - 1}) - 1"
@@ -230,9 +233,9 @@ def density(
         f"{where_clause(source.conditions(grid))} GROUP BY 1, 2, 3 ORDER BY 1, 2, 3"
     )
     columns = tuple(Column(name, Kind.INTEGER) for name in ("x", "y", "z", "count"))
-    asked = Asked.tokens(box.level, box, where)
+    asked = Asked.tokens(place.level, place, where)
     relations = (*source.relations, LEVELS)
-    return Query(statement, columns, relations, level=box.level, asked=asked), (x, y, z)
+    return Query(statement, columns, relations, level=place.level, asked=asked), (x, y, z)
 
 
 @guarded
@@ -255,25 +258,3 @@ def _edges(low: float, high: float, n: int) -> np.ndarray:
         low, high = low - 0.5, high + 0.5
     # Among the smallest float64 numbers, rounded steps add up to more than the whole.
     return np.minimum(np.linspace(low, high, n + 1), high)
-
-
-def _below(value: float) -> float:
-    return math.nextafter(value, -math.inf)
-
-
-def _above(value: float) -> float:
-    return math.nextafter(value, math.inf)
-
-
-def _within(sphere: Sphere) -> list[str]:
-    # A computed distance may be too small by a few ulps, and below 1e-160, where squares underflow,
-    # by any amount: the box must hold every point whose computed distance can equal the radius.
-    # nextafter(c - radius) is not enough: if the difference is 0, the box must hold -1e-20 too.
-    reach = sphere.radius * (1 + 8 * sys.float_info.epsilon) + 1e-160
-    x, y, z = sphere.center
-    low = (_below(x - reach), _below(y - reach), _below(z - reach))
-    high = (_above(x + reach), _above(y + reach), _above(z + reach))
-    return [
-        f"geom &&& {search_box(low, high)}",
-        f"geom <<->> {point_sql(sphere.center)} <= {sql.float8(sphere.radius)}",
-    ]

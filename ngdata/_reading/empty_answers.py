@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import Any, TypeAlias
+
+import numpy as np
 
 from ngdata._arguments.levels import LEVELS
 from ngdata._arguments.shown import MAX_SHOWN, shown
 from ngdata._arguments.suggestions import did_you_mean
 from ngdata._query import overview
-from ngdata._query.asked import Asked, Sphere
-from ngdata._query.boxes import Box
+from ngdata._query.asked import Asked
 from ngdata._query.model import Query
+from ngdata._query.places import Place
 
 __all__ = ["causes"]
 
@@ -109,7 +110,7 @@ def _token_reasons(asked: Asked, row: Row) -> list[str]:
         kind = f"token of level {level}"
         reasons += _missing_types("token_type", asked.token_types, list(row["token_types"]), kind)
     extent = [(row[f"{axis}_min"], row[f"{axis}_max"]) for axis in "xyz"]
-    if asked.region is not None and _is_outside(asked.region, extent):
+    if asked.place is not None and _is_outside(asked.place, extent):
         unit = "" if row["unit"] is None else f" {row['unit']}"
         sides = ", ".join(
             f"{axis} {low:g} to {high:g}" for axis, (low, high) in zip("xyz", extent, strict=True)
@@ -120,19 +121,11 @@ def _token_reasons(asked: Asked, row: Row) -> list[str]:
     return reasons
 
 
-def _is_outside(region: Box | Sphere, extent: list[tuple[float, float]]) -> bool:
-    """Return whether a region holds no point of an extent."""
-    if isinstance(region, Sphere):
-        gaps = [
-            max(low - value, 0.0, value - high)
-            for value, (low, high) in zip(region.center, extent, strict=True)
-        ]
-        # A little less: rounding must not make a region that touches the extent lie outside.
-        return math.hypot(*gaps) * (1 - 1e-12) > region.radius
-    return any(
-        below > high or above < low
-        for below, above, (low, high) in zip(region.low, region.high, extent, strict=True)
-    )
+def _is_outside(place: Place, extent: list[tuple[float, float]]) -> bool:
+    """Return whether a region surely holds no point of an extent."""
+    low, high = np.array(extent, dtype=np.float64).T
+    _, is_outside = place.region._classify((low[None], high[None]), place.level)
+    return bool(is_outside[0])
 
 
 def _listed(names: Iterable[str]) -> str:

@@ -21,13 +21,13 @@ class RegionSizes:
 
     Examples
     --------
-    >>> from ngdata._query.boxes import Box
     >>> from ngdata._query.filters import TokenFilter
     >>> from ngdata._query.model import Region
+    >>> from ngdata._query.places import Place
     >>> from ngdata._reading.region_sizes import RegionSizes
     >>> sizes = RegionSizes()
-    >>> sizes.record(Region(Box((0, 0, 0), (10, 10, 10), 0), TokenFilter()), rows=5000)
-    >>> sizes.is_probably_small(Region(Box((10, 10, 10), (11, 11, 11), 0), TokenFilter()))
+    >>> sizes.record(Region(Place.of((0, 0, 0), (10, 10, 10), 0), TokenFilter()), rows=5000)
+    >>> sizes.is_probably_small(Region(Place.of((10, 10, 10), (11, 11, 11), 0), TokenFilter()))
     True
     """
 
@@ -37,17 +37,21 @@ class RegionSizes:
     def record(self, region: Region, rows: int) -> None:
         """Remember how many rows a region had."""
         volume = _volume(region)
-        # A filter says nothing about regions without it.
-        if 0 < volume < math.inf and not region.where.conditions():
-            densities = self._densities.setdefault(region.box.level, deque(maxlen=_REMEMBERED))
+        # A filter, or another shape than a box, says nothing about regions without it.
+        is_plain = region.place.is_box and not region.where.conditions()
+        if 0 < volume < math.inf and is_plain:
+            densities = self._densities.setdefault(region.place.level, deque(maxlen=_REMEMBERED))
             densities.append(rows / volume)
 
     def is_probably_small(self, region: Region) -> bool:
         """Return whether a region probably has few rows; False if nothing is known."""
-        densities = self._densities.get(region.box.level)
+        densities = self._densities.get(region.place.level)
         volume = _volume(region)
         return bool(densities and volume) and max(densities or ()) * volume <= FEW_ROWS / 2
 
 
 def _volume(region: Region) -> float:
-    return math.prod(high - low for low, high in zip(region.box.low, region.box.high, strict=True))
+    corners = region.place.corners
+    if corners is None:
+        return 0.0
+    return math.prod(high - low for low, high in zip(*corners, strict=True))

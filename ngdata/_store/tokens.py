@@ -13,9 +13,9 @@ import pyarrow as pa
 from ngdata._arguments.id_space import UUIDS, IdSpace
 from ngdata._arguments.levels import LEVELS, level_index
 from ngdata._arguments.numbers import is_number
+from ngdata._arguments.points import MAX_COORDINATE, as_point, unmasked
 from ngdata._arguments.shown import guarded, shown
-from ngdata._query.boxes import MAX_COORDINATE, SPATIAL_INDEX, Box, as_point, unmasked
-from ngdata._query.filters import where_clause
+from ngdata._query.places import Place
 from ngdata._store.changes import Assignment, FrameChanges, assignments, frame_changes
 from ngdata._store.fields import TOKENS
 from ngdata._store.input_frames import Extra, Frame, as_dataframe, to_dataframe, with_points
@@ -32,7 +32,7 @@ __all__ = [
     "check_row",
     "check_update",
     "rows_per_copy",
-    "within_box",
+    "within_place",
 ]
 
 RELATION: Final = TOKENS.relation
@@ -184,10 +184,10 @@ def check_changes(frame: Frame, level: Any, ids: IdSpace = UUIDS) -> FrameChange
     return frame_changes(TOKENS, columns, _POINT_TYPES, _POINT_TARGETS)
 
 
-def within_box(box: Box) -> str:
-    """Write the condition that a token is in a box, for statements on `tokens.tokens`."""
-    # An array: the planner expects one row in any box, and would search it once for each token.
-    return f"id = ANY (ARRAY(SELECT token_id FROM {SPATIAL_INDEX}{where_clause(box.conditions())}))"
+def within_place(place: Place) -> str:
+    """Write the condition that a token is in a region, for statements on `tokens.tokens`."""
+    # An array: the planner expects one row in any region, and would search it once for each token.
+    return f"id = ANY (ARRAY({place.token_ids()}))"
 
 
 def _levels_of_rows(tokens: pd.DataFrame, level: int) -> np.ndarray:

@@ -29,9 +29,9 @@ from ngdata._arguments.ids import CANONICAL, canonical_id, canonical_ids, id_tex
 from ngdata._arguments.integer_ids import float_to_name, integer_column, not_a_number, uuid_bytes
 from ngdata._arguments.json_text import JsonError, json_text
 from ngdata._arguments.numbers import as_float, as_integer, is_number
+from ngdata._arguments.points import MAX_COORDINATE
 from ngdata._arguments.shown import own_error, shown
 from ngdata._arguments.times import as_utc, check_epoch_unit, is_missing
-from ngdata._query.boxes import MAX_COORDINATE
 from ngdata._store.row_names import row_name
 from ngdata.errors import InvalidQueryError
 

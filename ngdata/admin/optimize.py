@@ -25,8 +25,8 @@ from ngdata._connections.database import Database
 from ngdata._connections.opening import open_database
 from ngdata._connections.threads import in_daemon_thread
 from ngdata._local.fallback import resolve_servers
-from ngdata._query.boxes import Box
 from ngdata._query.filters import TokenFilter
+from ngdata._query.places import Place
 from ngdata._query.regions import region
 from ngdata._store.owner_locks import lock_tables, require_owner
 
@@ -164,12 +164,12 @@ async def _sample(connection: asyncpg.Connection[Any], level: int) -> list[str]:
         f" TABLESAMPLE BERNOULLI ({share:.6f}) REPEATABLE (7)"
     )
     points = np.array([tuple(row) for row in sample]).reshape(-1, 3)
-    boxes = []
+    places = []
     for centre in points[:: max(1, len(points) // _REGIONS)][:_REGIONS]:
         distances = np.sort(np.abs(points - centre).max(axis=1))
         half = distances[len(distances) // 100]
-        boxes.append(Box.of(centre - half, centre + half, level))
-    return [region(box, TokenFilter(), None, None).sql for box in boxes]
+        places.append(Place.of(centre - half, centre + half, level))
+    return [region(place, TokenFilter(), None, None).sql for place in places]
 
 
 async def _pages(connection: asyncpg.Connection[Any], queries: list[str]) -> float:

@@ -7,8 +7,8 @@ from typing import Any, Final
 import numpy as np
 import pandas as pd
 
+from ngdata._arguments.points import unmasked
 from ngdata._arguments.shown import guarded, shown
-from ngdata._query.boxes import unmasked
 from ngdata._store.input_frames import Frame, as_dataframe
 from ngdata.binary import fields
 from ngdata.binary import ids as uuids

@@ -23,9 +23,9 @@ from numpy.typing import ArrayLike
 from ngdata._arguments.id_space import UUIDS, TokenIds
 from ngdata._arguments.ids import id_bytes, id_text
 from ngdata._arguments.integer_ids import numbers_of_uuids
+from ngdata._arguments.points import unmasked
 from ngdata._arguments.shown import guarded, shown
 from ngdata._arguments.texts import STR
-from ngdata._query.boxes import unmasked
 from ngdata._store.value_types import Integer, TokenUuid, Uuid, first_true
 from ngdata.errors import InvalidQueryError
 from ngdata.ids import from_integers

@@ -12,13 +12,14 @@ from sqlalchemy import ColumnElement, literal_column, select
 from ngdata._arguments.id_space import UUIDS, TokenId
 from ngdata._arguments.levels import Level
 from ngdata._arguments.numbers import as_flag, non_negative, whole
+from ngdata._arguments.points import as_point
 from ngdata._arguments.shown import guarded, shown
 from ngdata._arguments.times import is_missing
 from ngdata._query import literals as sql
 from ngdata._query import regions
-from ngdata._query.boxes import Box, as_point
 from ngdata._query.filters import TokenFilter
 from ngdata._query.model import Query
+from ngdata._query.places import Place
 from ngdata._store.models import TokenModel
 from ngdata.errors import InvalidQueryError
 from ngdata.repositories.base import Repository
@@ -94,8 +95,10 @@ class TokenRepository(Repository[TokenModel]):
         InvalidQueryError
             An inverted box, NaN, or an unknown level; nothing was sent.
         """
-        box = Box.of(min_coords, max_coords, level)
-        return await self._select_ids(regions.region(box, TokenFilter(), ["token_id"]), "token_id")
+        place = Place.of(min_coords, max_coords, level)
+        return await self._select_ids(
+            regions.region(place, TokenFilter(), ["token_id"]), "token_id"
+        )
 
     async def find_by_coordinates(
         self,
@@ -118,8 +121,8 @@ class TokenRepository(Repository[TokenModel]):
         InvalidQueryError
             Axes of different lengths, no level, or a negative tolerance; nothing was sent.
         """
-        boxes = _boxes(x, y, z, tolerance)
-        queries = [regions.region(box, TokenFilter(), ["token_id"]) for box in boxes]
+        places = _places(x, y, z, tolerance)
+        queries = [regions.region(place, TokenFilter(), ["token_id"]) for place in places]
         # INTERSECT has no order of its own.
         statement = " INTERSECT ".join(f"({query.sql})" for query in queries) + " ORDER BY token_id"
         return await self._select_ids(
@@ -165,12 +168,12 @@ def _axis(values: Any, name: str) -> list[Any]:
     return items
 
 
-def _boxes(
+def _places(
     x: Sequence[float | None],
     y: Sequence[float | None],
     z: Sequence[float | None],
     tolerance: float,
-) -> list[Box]:
+) -> list[Place]:
     reach = non_negative(tolerance, "tolerance")
     axes = [_axis(values, name) for name, values in zip("xyz", (x, y, z), strict=True)]
     points = list(zip(*axes, strict=True)) if len({*map(len, axes)}) == 1 else []
@@ -185,6 +188,6 @@ def _boxes(
             f"at least one level that is not None, not {shown(x)}, {shown(y)}, {shown(z)}"
         )
     return [
-        Box.of([c - reach for c in point], [c + reach for c in point], level)
+        Place.of([c - reach for c in point], [c + reach for c in point], level)
         for level, point in defined
     ]

@@ -73,7 +73,12 @@ BASE = {
 # Where a method needs another one, or further ones.
 OWN = {
     "tokens.get": {"columns": ["token_id"]},
-    "tokens.to_dask": {"npartitions": 1},
+    "tokens.find_in_region": {"max_coords": (1, 1, 1)},
+    "tokens.iter_region": {"max_coords": (1, 1, 1)},
+    "tokens.count_in_region": {"max_coords": (1, 1, 1)},
+    "tokens.density": {"max_coords": (1, 1, 1)},
+    "tokens.to_dask": {"max_coords": (1, 1, 1), "npartitions": 1},
+    "experience.activity_in_region": {"max_coords": (1, 1, 1)},
     "experience.to_dask": {"npartitions": 1},
     "experience.resample_rewards": {"start": 0, "end": 1000},
     "tokens.join": {"frame": lambda store: {"token_id": store.ids}},

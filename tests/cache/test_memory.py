@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ngdata._query.boxes import Box
 from ngdata._query.filters import TokenFilter
 from ngdata._query.model import Column, Kind, Query, Region
+from ngdata._query.places import Place
 from ngdata._reading.answer import Answer
 from ngdata._reading.cache.memory_tier import MemoryTier
 
@@ -24,7 +24,7 @@ def make_answer(rows=1):
 def query(level=None):
     region = None
     if level is not None:
-        region = Region(Box((0.0,) * 3, (1.0,) * 3, level), TokenFilter())
+        region = Region(Place.of((0.0,) * 3, (1.0,) * 3, level), TokenFilter())
     return Query("SELECT", COLUMNS, ("t",), region)
 
 

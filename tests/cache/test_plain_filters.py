@@ -17,10 +17,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import ngdata
-from ngdata._query.boxes import Box
 from ngdata._query.events import EventFilter
 from ngdata._query.filters import TokenFilter
 from ngdata._query.partitions import PartCount
+from ngdata._query.places import Place
 from ngdata.errors import InvalidQueryError
 from tests.conftest import SCALE, empty
 
@@ -192,8 +192,10 @@ def test_filters_hold_plain_values():
         )
         assert plain_types(events.event_type) <= plain
         assert {type(events.start).__name__, type(events.end).__name__} == {"datetime"}
-    box = Box.of(np.float32([0, 0, 0]), [Decimal(1), Fraction(3, 2), np.int8(1)], np.str_("motor"))
-    assert plain_types([box.low, box.high, box.level]) <= plain
+    box = Place.of(
+        np.float32([0, 0, 0]), [Decimal(1), Fraction(3, 2), np.int8(1)], np.str_("motor")
+    )
+    assert plain_types([*box.corners, box.level]) <= plain
     assert type(PartCount(np.int64(4)).npartitions) is int
 
 

@@ -9,9 +9,9 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from ngdata._query.boxes import Box
 from ngdata._query.filters import TokenFilter
 from ngdata._query.parallel_parts import slabs, sweeps
+from ngdata._query.places import Place
 from ngdata._query.regions import region
 from ngdata._reading import parallel
 from tests.properties.test_regions import CLOUDS, boxes
@@ -65,22 +65,25 @@ def test_the_parts_have_the_rows_of_the_region(points, method, box, kind, where,
 @given(box=boxes(), parts=st.integers(2, 9), seed=st.integers(0, 9))
 def test_slabs_touch_and_never_overlap(box, parts, seed):
     low, high, level = box
-    whole = region(Box.of(low, high, level), TokenFilter())
+    whole = region(Place.of(low, high, level), TokenFilter())
     cloud = CLOUDS[level]
     inside = cloud[((cloud >= low) & (cloud <= high)).all(axis=1)]
     sample = np.random.default_rng(seed).permutation(inside)[: 10 * parts]
-    result = [part.region.box for part in slabs(whole, sample, parts)]
+    result = [part.region.place.region for part in slabs(whole, sample, parts)]
 
     assert 1 <= len(result) <= parts
-    (axis,) = {a for one in result for a in range(3) if one.low[a] != low[a]} or {0}
-    assert result[0].low == tuple(low)
-    assert result[-1].high == tuple(high)
+    (axis,) = {a for one in result for a in range(3) if one.min_coords[a] != low[a]} or {0}
+    assert result[0].min_coords == tuple(low)
+    assert result[-1].max_coords == tuple(high)
     for one, following in itertools.pairwise(result):
-        assert following.low[axis] == math.nextafter(one.high[axis], math.inf)
+        assert following.min_coords[axis] == math.nextafter(one.max_coords[axis], math.inf)
     for place in inside:
         assert (
             sum(
-                all(a <= v <= b for a, v, b in zip(one.low, place, one.high, strict=True))
+                all(
+                    a <= v <= b
+                    for a, v, b in zip(one.min_coords, place, one.max_coords, strict=True)
+                )
                 for one in result
             )
             == 1
@@ -89,7 +92,7 @@ def test_slabs_touch_and_never_overlap(box, parts, seed):
 
 @given(pages=st.integers(0, 50), parts=st.integers(1, 9))
 def test_sweeps_cover_all_pages(pages, parts):
-    whole = region(Box.of((0, 0, 0), (1, 1, 1), 2), TokenFilter())
+    whole = region(Place.of((0, 0, 0), (1, 1, 1), 2), TokenFilter())
     result = sweeps(whole, pages, parts)
     assert 1 <= len(result) <= parts
     assert "ctid >= '(0,0)'::tid" in result[0].sql

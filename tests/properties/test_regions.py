@@ -8,7 +8,7 @@ import pytest
 from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
-from ngdata._query.boxes import EVERYWHERE
+from ngdata import EVERYWHERE
 
 TINY = 5e-324
 RNG = np.random.default_rng(2)

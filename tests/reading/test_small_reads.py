@@ -14,9 +14,9 @@ import pytest
 import ngdata
 from ngdata._connections.arrow_session import ArrowSession
 from ngdata._query import events, neighbors, regions
-from ngdata._query.boxes import Box
 from ngdata._query.filters import TokenFilter
 from ngdata._query.model import FEW_ROWS
+from ngdata._query.places import Place
 from ngdata._query.tokens import by_id
 from ngdata._reading.cache.versions import Versions
 from ngdata._reading.region_sizes import RegionSizes
@@ -48,7 +48,7 @@ def store(new_migrated_database):
 
 
 def _box(side):
-    return regions.region(Box.of((1, 1, 1), (1 + side,) * 3, 0), EVERYTHING)
+    return regions.region(Place.of((1, 1, 1), (1 + side,) * 3, 0), EVERYTHING)
 
 
 QUERIES = {
@@ -175,7 +175,7 @@ def test_what_is_known_of_a_regions_size():
     assert not sizes.is_probably_small(small)
     sizes.record(small, 10)
     assert sizes.is_probably_small(small)
-    for region in (large, plane, open_, replace(small, box=replace(small.box, level=1))):
+    for region in (large, plane, open_, replace(small, place=replace(small.place, level=1))):
         assert not sizes.is_probably_small(region)
 
 

@@ -11,9 +11,9 @@ import pyarrow as pa
 import pytest
 
 from ngdata._connections.arrow_session import joined
-from ngdata._query.boxes import Box
 from ngdata._query.filters import TokenFilter
 from ngdata._query.model import Column, Form, Kind, Query, Sent
+from ngdata._query.places import Place
 from ngdata._query.regions import region
 from ngdata._reading.wire_format import unpack_batch
 
@@ -115,6 +115,6 @@ def test_every_selection_of_columns(celegans, columns):
 
 
 def test_the_query_requests_compact_columns():
-    query = region(Box.of((0, 0, 0), (1, 1, 1), 3), TokenFilter())
+    query = region(Place.of((0, 0, 0), (1, 1, 1), 3), TokenFilter())
     assert query.sql.startswith('SELECT token_id AS "token_id", geom::bytea AS "x y z", ')
     assert Sent(Form.CONSTANT, value=3) in query.sent

@@ -288,11 +288,11 @@ def test_the_rows_are_counted_once(new_migrated_database, execute):
     import ngdata
     from ngdata._client import explain
     from ngdata._query import events, regions
-    from ngdata._query.boxes import Box
     from ngdata._query.filters import TokenFilter
     from ngdata._query.partitions import PartCount, event_split, region_split
+    from ngdata._query.places import Place
 
-    box = Box.of((-100, -100, -100), (100, 100, 100), 0)
+    box = Place.of((-100, -100, -100), (100, 100, 100), 0)
     with new_migrated_database() as url, ngdata.connect(url) as ng:
         ng.tokens.bulk_create(random_tokens(11, 5000))
         ng.experience.bulk_create(random_events(11, 5000))

@@ -14,13 +14,15 @@ from ngdata._arguments.durations import Duration, Frequency
 from ngdata._arguments.id_space import TokenIds
 from ngdata._arguments.ids import Id
 from ngdata._arguments.levels import Level
+from ngdata._arguments.points import Coordinates
 from ngdata._arguments.times import Time
 from ngdata._arguments.zones import Zone
 from ngdata._client.experience import AsyncExperience
 from ngdata._client.sync.experience_writes import ExperienceWrites
-from ngdata._query.boxes import Coordinates, Window
+from ngdata._query.places import Window
 from ngdata._reading.dask_frames import DaskFrame
 from ngdata._reading.reader import CacheMode, MaxRows
+from ngdata.regions.algebra import Region
 
 __all__ = ["Experience"]
 
@@ -58,8 +60,8 @@ class Experience(ExperienceWrites[AsyncExperience]):
             Keep the events of these tokens.
         trajectory_id : id, optional
             Keep the events of this trajectory.
-        within : (min_coords, max_coords) or (min_coords, max_coords, level), optional
-            Keep the events whose token is now in this region, a closed box; level 0 by default.
+        within : region, (region, level), or (min_coords, max_coords[, level]), optional
+            Keep the events whose token is now in this region; level 0 by default.
         limit : int, optional
             Return only the first rows, in the order below.
         flatten : bool
@@ -438,8 +440,8 @@ class Experience(ExperienceWrites[AsyncExperience]):
 
     def activity_in_region(
         self,
-        min_coords: Coordinates,
-        max_coords: Coordinates,
+        min_coords: Coordinates | Region,
+        max_coords: Coordinates | None = None,
         level: Level = 0,
         *,
         start: Time | None = None,
@@ -456,7 +458,7 @@ class Experience(ExperienceWrites[AsyncExperience]):
         Parameters
         ----------
         min_coords, max_coords, level
-            A closed box, as in `Tokens.find_in_region`, and the present place of the tokens.
+            A region, as in `Tokens.find_in_region`, and the present place of the tokens.
         start, end, event_type
             As in `get_events`.
         token_type : str or sequence of str, optional

@@ -17,8 +17,8 @@ from ngdata._client.graph import AsyncGraph
 from ngdata._client.snapshots import Snapshot
 from ngdata._client.subgraph import Subgraph
 from ngdata._client.sync.graph_writes import GraphWrites
-from ngdata._query.boxes import Window
 from ngdata._query.neighbors import Direction
+from ngdata._query.places import Window
 from ngdata._reading.reader import CacheMode, MaxRows
 
 __all__ = ["Graph"]
@@ -186,8 +186,8 @@ class Graph(GraphWrites[AsyncGraph]):
             ``metadata`` (dicts or None), ``created_at`` (datetime64[us, UTC]).
         connection_type : str or sequence of str, optional
             Keep this type, or any of these.
-        within : (min_coords, max_coords) or (min_coords, max_coords, level), optional
-            Keep connections in this region, a closed box as in `Tokens.find_in_region`.
+        within : region, (region, level), or (min_coords, max_coords[, level]), optional
+            Keep connections in this region, as in `Tokens.find_in_region`.
         ends : {"both", "any"}
             Whether both ends must be in the region, or at least one.
         limit : int, optional

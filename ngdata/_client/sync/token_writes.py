@@ -17,7 +17,7 @@ from ngdata._arguments.levels import Level
 from ngdata._arguments.times import Time
 from ngdata._client.sync.base import SyncWrapper
 from ngdata._client.token_writes import AsyncTokenWrites
-from ngdata._query.boxes import Window
+from ngdata._query.places import Window
 from ngdata._store.conflicts import OnConflict
 from ngdata._store.input_frames import Extra, Frame
 
@@ -280,8 +280,8 @@ class TokenWrites(SyncWrapper[WritesT]):
         ----------
         ids : id or sequence of ids, optional
             Ids that name no token are ignored; an empty sequence deletes nothing.
-        within : (min_coords, max_coords) or (min_coords, max_coords, level), optional
-            The box that the token must be in, exactly as `find_in_region` reads it; level 0 by
+        within : region, (region, level), or (min_coords, max_coords[, level]), optional
+            The region that the token must be in, exactly as `find_in_region` reads it; level 0 by
             default.
         token_type : str or sequence of str, optional
             The type, or any of several.

@@ -12,11 +12,12 @@ from typing import Any
 import pandas as pd
 
 from ngdata._arguments.levels import Level
+from ngdata._arguments.points import Coordinates
 from ngdata._client.sync.token_lookups import TokenLookups
 from ngdata._client.tokens import AsyncTokens
-from ngdata._query.boxes import Coordinates
 from ngdata._reading.dask_frames import DaskFrame
 from ngdata._reading.reader import CacheMode, MaxRows
+from ngdata.regions.algebra import Region
 
 __all__ = ["Tokens"]
 
@@ -26,8 +27,8 @@ class Tokens(TokenLookups[AsyncTokens]):
 
     def find_in_region(
         self,
-        min_coords: Coordinates,
-        max_coords: Coordinates,
+        min_coords: Coordinates | Region,
+        max_coords: Coordinates | None = None,
         level: Level = 0,
         *,
         columns: Sequence[str] | None = None,
@@ -39,16 +40,18 @@ class Tokens(TokenLookups[AsyncTokens]):
         max_rows: MaxRows = ...,
         cache: CacheMode | None = None,
     ) -> pd.DataFrame:
-        """Return the tokens in a closed box: ``min <= p <= max`` on all three axes, in float64.
+        """Return the tokens in a region, or in a closed box: ``min <= p <= max`` on all three axes.
 
         Parameters
         ----------
-        min_coords, max_coords : array_like of shape (3,)
+        min_coords, max_coords : array_like of shape (3,), or one Region
             Corners (x, y, z) in the units of the level; an infinite coordinate leaves that side open.
             A Series, a mapping or a one-row frame with the labels x, y and z may have any order, as
-            ``frame[["x", "y", "z"]].min()`` has.
+            ``frame[["x", "y", "z"]].min()`` has.  Or a value of `ngdata.regions` alone, such as
+            ``Sphere(center, radius) & Hull(points)``.
         level : int or str
-            0 to 7, or a name such as ``"physical"``.
+            0 to 7, or a name such as ``"physical"``; that of the rows, and of the parts of a region
+            that are bound to none.
         columns : sequence of str, optional
             The columns of the answer, in order; all listed below by default.  On request also
             ``metadata`` (dicts or None), ``metadata.KEY`` (the text of one value, as in `find`),
@@ -86,6 +89,10 @@ class Tokens(TokenLookups[AsyncTokens]):
         >>> head = ng.tokens.find_in_region((-15, -350, -70), (15, -300, 70))
         >>> head.columns.tolist()[:5]
         ['token_id', 'level', 'x', 'y', 'z']
+        >>> from ngdata import Box, Sphere
+        >>> shell = Sphere((0, -320, 0), 30.0) - Sphere((0, -320, 0), 20.0)
+        >>> len(ng.tokens.find_in_region(shell)) < len(head)
+        True
         """
         return self._loop.run(
             self._wrapped.find_in_region(
@@ -231,8 +238,8 @@ class Tokens(TokenLookups[AsyncTokens]):
 
     def count_in_region(
         self,
-        min_coords: Coordinates,
-        max_coords: Coordinates,
+        min_coords: Coordinates | Region,
+        max_coords: Coordinates | None = None,
         level: Level = 0,
         *,
         token_type: str | Sequence[str] | None = None,
@@ -241,7 +248,7 @@ class Tokens(TokenLookups[AsyncTokens]):
         min_weight: float | None = None,
         cache: CacheMode | None = None,
     ) -> int:
-        """Return the number of tokens in a closed box.
+        """Return the number of tokens in a region, or in a closed box.
 
         Parameters
         ----------
@@ -274,8 +281,8 @@ class Tokens(TokenLookups[AsyncTokens]):
 
     def density(
         self,
-        min_coords: Coordinates,
-        max_coords: Coordinates,
+        min_coords: Coordinates | Region,
+        max_coords: Coordinates | None = None,
         bins: int | Sequence[int] = (16, 16, 16),
         level: Level = 0,
         *,
@@ -285,12 +292,12 @@ class Tokens(TokenLookups[AsyncTokens]):
         min_weight: float | None = None,
         cache: CacheMode | None = None,
     ) -> pd.DataFrame:
-        """Count the tokens in each cell of a grid over a box, as `numpy.histogramdd` does.
+        """Count the tokens in each cell of a grid over a region, as `numpy.histogramdd` does.
 
         Parameters
         ----------
-        min_coords, max_coords : array_like of shape (3,)
-            Finite.
+        min_coords, max_coords : array_like of shape (3,), or one Region
+            Finite; the grid of a region is that over its bounds.
         bins : int or three ints
             The number of cells on each axis.
         level, token_type, where, flags, min_weight
@@ -326,8 +333,8 @@ class Tokens(TokenLookups[AsyncTokens]):
 
     def iter_region(
         self,
-        min_coords: Coordinates,
-        max_coords: Coordinates,
+        min_coords: Coordinates | Region,
+        max_coords: Coordinates | None = None,
         level: Level = 0,
         *,
         chunk_rows: int = 100000,
@@ -415,8 +422,8 @@ class Tokens(TokenLookups[AsyncTokens]):
 
     def to_dask(
         self,
-        min_coords: Coordinates,
-        max_coords: Coordinates,
+        min_coords: Coordinates | Region,
+        max_coords: Coordinates | None = None,
         level: Level = 0,
         *,
         npartitions: int | None = None,
@@ -495,7 +502,7 @@ class Tokens(TokenLookups[AsyncTokens]):
     def to_geoparquet(
         self,
         path: str | os.PathLike[str],
-        min_coords: Coordinates | None = None,
+        min_coords: Coordinates | Region | None = None,
         max_coords: Coordinates | None = None,
         level: Level = 0,
         *,
@@ -512,7 +519,7 @@ class Tokens(TokenLookups[AsyncTokens]):
         ----------
         path : path
             An existing file is replaced only after all rows are written.
-        min_coords, max_coords : array_like of 3 numbers, optional
+        min_coords, max_coords : array_like of 3 numbers, or one Region, optional
             As in `find_in_region`; unbounded by default.
         level, columns, token_type, where, flags, min_weight
             As in `find_in_region`.

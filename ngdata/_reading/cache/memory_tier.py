@@ -60,7 +60,7 @@ class MemoryTier:
         self._entries[key] = query, answer
         self.nbytes += answer.nbytes
         if query.region is not None and not is_part:
-            candidates = self._region_keys.setdefault(query.region.box.level, OrderedDict())
+            candidates = self._region_keys.setdefault(query.region.place.level, OrderedDict())
             candidates[key] = None
             if len(candidates) > _MAX_CANDIDATES:
                 candidates.popitem(last=False)
@@ -86,7 +86,7 @@ class MemoryTier:
     def _candidates(self, query: Query) -> OrderedDict[str, None]:
         if query.region is None:
             return OrderedDict()
-        return self._region_keys.get(query.region.box.level, OrderedDict())
+        return self._region_keys.get(query.region.place.level, OrderedDict())
 
     def clear(self) -> None:
         """Remove all answers."""

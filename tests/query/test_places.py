@@ -12,8 +12,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ngdata._query.boxes import Box, as_point, search_box
+from ngdata import Box, Sphere
+from ngdata._arguments.points import as_point
 from ngdata._query.filters import TokenFilter
+from ngdata._query.index_boxes import search_box
+from ngdata._query.places import Place
 from ngdata._query.regions import within_radius
 
 NUMBERS = st.floats(allow_nan=False)
@@ -69,13 +72,13 @@ def test_labels_that_name_no_point(value, problem):
 def test_bounds_of_a_frame_are_taken_by_label():
     frame = pd.DataFrame({"z": [3, 6], "token_id": ["a", "b"], "x": [4, 1], "y": [2.0, 5.0]})
     low, high = frame[["z", "x", "y"]].min(), frame[["y", "z", "x"]].max()
-    expected = Box((1.0, 2.0, 3.0), (4.0, 5.0, 6.0), 0)
-    assert Box.of(low, high, 0) == Box.within((low.to_dict(), high)) == expected
+    expected = Place(Box((1.0, 2.0, 3.0), (4.0, 5.0, 6.0)), 0)
+    assert Place.of(low, high, 0) == Place.within((low.to_dict(), high)) == expected
 
 
 def test_infinite_sides_have_no_exact_comparison():
-    box = Box.of((-math.inf, 0, -math.inf), (math.inf, math.inf, 1), "motor")
-    level, index, *exact = box.conditions()
+    place = Place.of((-math.inf, 0, -math.inf), (math.inf, math.inf, 1), "motor")
+    level, index, *exact = place.conditions()
 
     assert level == "level = 2"
     assert index.startswith("geom &&& ST_MakeLine(")
@@ -92,16 +95,33 @@ def test_bounds_stay_below_the_float32_maximum(low, high):
 
 @pytest.mark.parametrize(
     ("window", "level"),
-    [(((0, 0, 0), (1, 1, 1)), 0), ([(0, 0, 0), (1, 1, 1), "social"], 5)],
+    [
+        (((0, 0, 0), (1, 1, 1)), 0),
+        ([(0, 0, 0), (1, 1, 1), "social"], 5),
+        (Box((0, 0, 0), (1, 1, 1)), 0),
+        ((Box((0, 0, 0), (1, 1, 1)),), 0),
+        ((Box((0, 0, 0), (1, 1, 1)).on("social"), "social"), 5),
+    ],
 )
 def test_windows(window, level):
-    assert Box.within(window) == Box((0.0, 0.0, 0.0), (1.0, 1.0, 1.0), level)
+    assert Place.within(window) == Place(Box((0.0, 0.0, 0.0), (1.0, 1.0, 1.0)), level)
 
 
-@pytest.mark.parametrize("window", [None, "ab", (), ((0, 0, 0),), ((0, 0, 0), (1, 1, 1), 0, 0), 5])
+@pytest.mark.parametrize(
+    "window",
+    [
+        None,
+        "ab",
+        (),
+        ((0, 0, 0),),
+        ((0, 0, 0), (1, 1, 1), 0, 0),
+        5,
+        (Sphere((0, 0, 0), 1), 0, 0),
+    ],
+)
 def test_invalid_windows(window):
-    with pytest.raises(ValueError, match=r"within must be \(min_coords, max_coords\)"):
-        Box.within(window)
+    with pytest.raises(ValueError, match=r"within must be a region|pass either a region"):
+        Place.within(window)
 
 
 @settings(deadline=None, derandomize=True, database=None)
