@@ -10,6 +10,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 import ngdata
+from ngdata import EVERYWHERE, NOWHERE, Box, HalfSpace, Hull, Sphere
 from tests.cache.conftest import same
 from tests.conftest import SCALE
 
@@ -119,6 +120,57 @@ def test_zooming_in_reads_no_rows(store, server):
         # The answer to the last zoom is itself kept.
         ng.tokens.find_in_region(low, low + 1.5)
         assert ng.cache.stats().memory_hits == 1
+
+
+BALL = Sphere((0.5, 0.5, 0.5), 0.75)
+CUT = Box((0, 0, 0), (1, 1, 1)) & HalfSpace((1, 1, 1), 2)
+HULL = Hull([(0, 0, 0), (1, 0, 0), (0, 1, 0), (0, 0, 1), (1, 1, 1)])
+
+
+@pytest.mark.parametrize(
+    ("outer", "inner"),
+    [
+        (Box((-1, -1, -1), (2, 2, 2)), BALL),
+        (Box((-1, -1, -1), (2, 2, 2)), BALL - CUT),
+        (Box((-1, -1, -1), (2, 2, 2)), BALL ^ HULL),
+        (EVERYWHERE, HalfSpace((1, 0, 0), 0)),
+        (EVERYWHERE, ~BALL),
+        (Sphere((0.5, 0.5, 0.5), 2), Box((0, 0, 0), (1, 1, 1))),
+        (HalfSpace((1, 1, 1), 9), HULL | BALL),
+        (BALL, BALL & HalfSpace((1, 0, 0), 0)),
+        (BALL, BALL - HULL),
+        (BALL | Sphere((5, 5, 5), 1), Sphere((0.5, 0.5, 0.5), 0.125)),
+        (BALL & Box((0, 0, 0), (1, 1, 1)).on(3), BALL & Box((0, 0, 0), (1, 1, 1)).on(3)),
+        (Box((0, 0, 0), (1, 1, 1)), NOWHERE),
+    ],
+)
+def test_any_region_in_one_that_is_kept_is_answered_from_memory(store, server, outer, inner):
+    with ngdata.connect(server.database_url) as ng:
+        ng.tokens.find_in_region(outer)
+        frame = ng.tokens.find_in_region(inner, token_type="soma")
+        assert frame.attrs["ngdata"]["source"] == "region"
+        same(frame, ng.tokens.find_in_region(inner, token_type="soma", cache="off"))
+
+
+@pytest.mark.parametrize(
+    ("outer", "inner"),
+    [
+        (BALL, Box((0, 0, 0), (1, 1, 1))),
+        (Box((0, 0, 0), (1, 1, 1)), BALL),
+        (Box((0, 0, 0), (1, 1, 1)), ~BALL),
+        (~BALL, EVERYWHERE),
+        (BALL, BALL.on(3)),
+        (BALL.on(3), BALL),
+        (EVERYWHERE, BALL & EVERYWHERE.on(3)),
+        (BALL & HULL, BALL),
+        (HULL, HULL.moved((0.25, 0, 0))),
+    ],
+)
+def test_a_region_that_is_not_surely_inside_is_read(store, server, outer, inner):
+    with ngdata.connect(server.database_url) as ng:
+        ng.tokens.find_in_region(outer)
+        frame = ng.tokens.find_in_region(inner)
+        assert frame.attrs["ngdata"]["source"] == "database"
 
 
 def test_a_write_outdates_the_larger_region(store, server):

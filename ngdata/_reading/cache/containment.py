@@ -8,13 +8,16 @@ from __future__ import annotations
 
 import functools
 import math
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from ngdata._query.model import Query, Region
+from ngdata._query.places import Place
 from ngdata._reading.answer import Answer
+from ngdata.regions.algebra import Intersection
 
 __all__ = ["contained_answer", "contains"]
 
@@ -41,12 +44,8 @@ def contained_answer(inner: Query, outer: Query, answer: Answer) -> Answer:
 
 
 def _contains(outer: Region, inner: Region) -> bool:
-    # The boxes first, written out: many regions are compared for each read.
-    (a, b, c), (d, e, f) = outer.box.low, inner.box.low
-    if not (a <= d and b <= e and c <= f and outer.box.level == inner.box.level):
-        return False
-    (a, b, c), (d, e, f) = outer.box.high, inner.box.high
-    if not (a >= d and b >= e and c >= f):
+    # The places first: many regions are compared for each read.
+    if not _place_contains(outer.place, inner.place):
         return False
     wide, narrow = outer.where, inner.where
     wide_types, narrow_types = wide.types(), narrow.types()
@@ -62,15 +61,39 @@ def _contains(outer: Region, inner: Region) -> bool:
     return types_contain and same_metadata and flags_contain and weights_contain
 
 
+def _place_contains(outer: Place, inner: Place) -> bool:
+    """Return whether one place surely holds another, whose points then can be told apart in memory."""
+    if outer.level != inner.level:
+        return False
+    if outer.is_box and inner.is_box:
+        return _box_contains(outer.region, inner.region)
+    if outer.region == inner.region:
+        return True
+    # A frame has points of one level only.
+    if inner.region._levels != {None}:
+        return False
+    if isinstance(inner.region, Intersection) and outer.region in inner.region.parts:
+        return True
+    corners = inner.corners
+    if corners is None:
+        return True
+    low, high = (np.array([corner]) for corner in corners)
+    is_inside, _ = outer.region._classify((low, high), outer.level)
+    return bool(is_inside[0])
+
+
+def _box_contains(outer: Any, inner: Any) -> bool:
+    # Written out: a loop would take several times as long.
+    (a, b, c), (d, e, f) = outer.min_coords, inner.min_coords
+    if not (a <= d and b <= e and c <= f):
+        return False
+    (a, b, c), (d, e, f) = outer.max_coords, inner.max_coords
+    return bool(a >= d and b >= e and c >= f)
+
+
 def _filter_columns(inner: Region, outer: Region) -> set[str]:
     """Return the names of the columns that the filter compares."""
-    names = {
-        axis
-        for axis, a, b, c, d in zip(
-            "xyz", inner.box.low, outer.box.low, inner.box.high, outer.box.high, strict=True
-        )
-        if a != b or c != d
-    }
+    names = _compared_axes(inner.place, outer.place)
     if inner.where.types() != outer.where.types():
         names.add("token_type")
     if inner.where.flags != outer.where.flags:
@@ -80,14 +103,28 @@ def _filter_columns(inner: Region, outer: Region) -> set[str]:
     return names
 
 
+def _compared_axes(inner: Place, outer: Place) -> set[str]:
+    if inner.region == outer.region:
+        return set()
+    if not (inner.is_box and outer.is_box):
+        return set("xyz")
+    corners = zip("xyz", *(inner.corners or ()), *(outer.corners or ()), strict=True)
+    return {axis for axis, a, b, c, d in corners if a != c or b != d}
+
+
 def _mask(inner: Region, outer: Region, table: pa.Table) -> pa.Array:
     names = _filter_columns(inner, outer)
     masks: list[np.ndarray] = [np.ones(table.num_rows, bool)]
-    for axis, low, high in zip("xyz", inner.box.low, inner.box.high, strict=True):
-        if axis in names:
-            values = table[axis].to_numpy()
-            masks += [values >= low] if low != -math.inf else []
-            masks += [values <= high] if high != math.inf else []
+    if inner.place.is_box and outer.place.is_box:
+        # Only the axes on which the two boxes differ: the others need not be columns.
+        for axis, low, high in zip("xyz", *(inner.place.corners or ()), strict=True):
+            if axis in names:
+                values = table[axis].to_numpy()
+                masks += [values >= low] if low != -math.inf else []
+                masks += [values <= high] if high != math.inf else []
+    elif inner.place.region != outer.place.region:
+        points = np.column_stack([table[axis].to_numpy() for axis in "xyz"])
+        masks.append(inner.place.region.contains(points))
     if "token_type" in names:
         types = pa.array(sorted(inner.where.types() or ()), pa.string())
         masks.append(pc.is_in(table["token_type"], value_set=types).to_numpy())
