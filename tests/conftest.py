@@ -69,6 +69,7 @@ SLOW = (
     "admin/test_doctor.py",
     "cache/test_versions.py",
     "cache/test_strict.py",
+    "regions/test_agreement.py",
     "bad_input/test_any_value.py",
     "faults/test_local_crash.py",
     "schema/test_schema.py",

@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 
 import ngdata
+from ngdata import EVERYWHERE, NOWHERE, Box, HalfSpace, Hull, Mesh, OrientedBox, Sphere
 from ngdata._client import experience, graph, token_lookups, tokens
 from ngdata.errors import InvalidQueryError
 
@@ -61,7 +62,11 @@ def loaded(url, database, cloud):
         for table in ("spatial_index_0", "tokens"):
             statement = f"ALTER TABLE tokens.{table} SET (autovacuum_enabled = off)"
             database.execute(statement).close()
-        client.tokens.bulk_create(cloud)
+        coords = np.full((COUNT, 8, 3), np.nan)
+        coords[:, 0] = cloud[["x", "y", "z"]]
+        # Some are elsewhere on another level.
+        coords[: COUNT // 5, 2] = coords[: COUNT // 5, 0][::-1]
+        client.tokens.bulk_create(cloud.drop(columns=["x", "y", "z"]), coords=coords)
         yield client
 
 
@@ -87,6 +92,49 @@ def test_boxes(ng, box):
         plan = ng.explain(read, *box, **options)
         assert plan.uses_spatial_index, plan.text
     assert ng.explain(ng.tokens.iter_all).sql == ng.explain(ng.tokens.iter_region, *EVERYTHING).sql
+
+
+def spheres(count):
+    several = NOWHERE
+    for center in np.random.default_rng(4).uniform(100, 900, (count, 3)):
+        several |= Sphere(center, 20)
+    return several
+
+
+BALL = Sphere(CENTRE, 60)
+CORNERS = np.random.default_rng(5).uniform(400, 550, (60, 3))
+TETRAHEDRON = [(0, 2, 1), (0, 1, 3), (1, 2, 3), (0, 3, 2)]
+REGIONS = {
+    "sphere": BALL,
+    "shell": BALL - Sphere(CENTRE, 40),
+    "cut": Box((400,) * 3, (500,) * 3) & HalfSpace((1, 1, 1), 1350),
+    "turned": OrientedBox(CENTRE, np.linalg.qr(CORNERS[:3])[0], (50, 60, 70)),
+    "hull": Hull(CORNERS),
+    "mesh": Mesh(np.vstack([CORNERS[:3], [(480, 480, 700)]]), TETRAHEDRON),
+    "not both": BALL ^ Hull(CORNERS),
+    "two apart": Sphere((100, 100, 100), 30) | Sphere((900, 900, 900), 30),
+    "hundred": spheres(100),
+    "two levels": Box((400,) * 3, (600,) * 3) & Sphere(CENTRE, 30).on("motor"),
+    "not on the other": BALL - Sphere(CENTRE, 30).on("motor"),
+    "the other alone": BALL.on("motor"),
+    "of everything": EVERYWHERE & BALL.on("motor"),
+}
+
+
+@pytest.mark.parametrize("region", REGIONS.values(), ids=REGIONS)
+def test_regions(ng, region):
+    for read, options in (
+        (ng.tokens.find_in_region, {}),
+        (ng.tokens.find_in_region, {"limit": 5}),
+        (ng.tokens.find_in_region, {"token_type": "rare", "flags": 0, "min_weight": 0.5}),
+        (ng.tokens.iter_region, {"chunk_rows": 10}),
+        (ng.tokens.count_in_region, {}),
+    ):
+        plan = ng.explain(read, region, **options)
+        assert plan.uses_spatial_index, plan.text
+        assert "Seq Scan on spatial_index_0" not in plan.text
+    plan = ng.explain(ng.graph.connections, within=region)
+    assert plan.uses_spatial_index, plan.text
 
 
 @pytest.mark.parametrize("point", [CENTRE, (0.0, 0.0, 0.0), (1e6, 1e6, 1e6)])
