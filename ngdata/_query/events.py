@@ -17,6 +17,7 @@ from ngdata._arguments.times import MICROSECOND, Time, first_microsecond
 from ngdata._query import literals as sql
 from ngdata._query.asked import Asked
 from ngdata._query.filters import any_of, checked_limit, row_limit, where_clause
+from ngdata._query.grouping import Keys, with_group
 from ngdata._query.model import FEW_IDS, MISSING_ID, Column, Kind, Query, choose, select_list
 from ngdata._query.places import SPATIAL_INDEX, Place, Window
 from ngdata.errors import InvalidQueryError
@@ -30,6 +31,7 @@ __all__ = [
     "REWARD_SUMS",
     "EventFilter",
     "around",
+    "counts",
     "has_days",
     "in_region",
     "keyed_window",
@@ -59,6 +61,15 @@ COLUMNS: Final = {
     Column("created_at", Kind.TIME): "e.created_at",
 }
 """The columns of an event `e`, each with its SQL expression."""
+
+_KEYS: Final = {
+    Column("event_type", Kind.TEXT): "e.event_type",
+    Column("token_id", Kind.TOKEN_ID): "e.token_id",
+    Column("trajectory_id", Kind.TEXT): "e.trajectory_id",
+}
+"""The columns by which events are counted, each with the SQL expression that makes the groups."""
+
+_STEP: Final = "step"
 
 DEFAULT: Final = tuple(column.name for column in COLUMNS)[:11]
 """The columns that are read if the caller names none."""
@@ -282,21 +293,47 @@ def rewards(step: dt.timedelta, where: EventFilter, zone: dt.tzinfo = dt.UTC) ->
     The first column is the start of the step or, if the steps are days, the number of its first day
     since 1970-01-01 in the zone.
     """
-    if has_days(step):
-        name, kind, start = "day", Kind.INTEGER, _first_day(step, zone)
-    else:
-        name, kind, start = "timestamp", Kind.TIME, time_step(step, zone)
+    start, expression = _start(step, zone)
     statement = (
-        f'SELECT {start} AS "{name}", count(*) AS "count", {REWARD_SUMS}'
+        f'SELECT {expression} AS "{start.name}", count(*) AS "count", {REWARD_SUMS}'
         f" FROM {EVENTS} AS e{where_clause(where.conditions())} GROUP BY 1 ORDER BY 1"
     )
     columns = (
-        Column(name, kind),
+        start,
         Column("count", Kind.INTEGER),
         Column("total_reward", Kind.FLOAT),
         Column("mean_reward", Kind.FLOAT),
     )
     return Query(statement, columns, where.relations(), has_limit=False, asked=where.asked())
+
+
+def counts(
+    step: dt.timedelta,
+    by: str | Sequence[str] | None,
+    where: EventFilter,
+    zone: dt.tzinfo = dt.UTC,
+) -> Query:
+    """Read the number of events in each time step, and in each group there, that has events.
+
+    The first column is that of `rewards`; the keys of the groups follow.
+    """
+    keys = Keys.of(by, _KEYS, "e.metadata")
+    start, expression = _start(step, zone)
+    select = [f'{_STEP} AS "{start.name}"', *keys.select(), 'count(*) AS "count"']
+    conditions = where.conditions() + keys.conditions()
+    rows = f"{EVENTS} AS e{where_clause(conditions)}"
+    has_many = any(column.kind is Kind.TOKEN_ID for column in keys.expressions)
+    rows = with_group(rows, expression, _STEP, "e", are_few=not has_many)
+    statement = f"SELECT {', '.join(select)} FROM {rows}{keys.clauses(first=[_STEP])}"
+    columns = (start, *keys.expressions, Column("count", Kind.INTEGER))
+    return Query(statement, columns, where.relations(), has_limit=False, asked=where.asked())
+
+
+def _start(step: dt.timedelta, zone: dt.tzinfo) -> tuple[Column, str]:
+    """Return the column of the start of a step, or of its first day, and its SQL expression."""
+    if has_days(step):
+        return Column("day", Kind.INTEGER), _first_day(step, zone)
+    return Column("timestamp", Kind.TIME), time_step(step, zone)
 
 
 def has_days(step: dt.timedelta) -> bool:

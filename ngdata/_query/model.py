@@ -217,6 +217,7 @@ def choose(
     default: Sequence[str] | None = None,
     *,
     metadata: str | None = None,
+    name: str = "columns",
 ) -> dict[Column, str]:
     """Return the columns with these names, in the order of the names.
 
@@ -228,6 +229,8 @@ def choose(
         None means `default`, or all.
     metadata : str, optional
         The metadata as SQL, if names of the form ``metadata.KEY`` are columns too.
+    name : str
+        The argument's name, for the error.
     """
     if names is None:
         if default is None:
@@ -235,12 +238,12 @@ def choose(
         names = default
     by_name = {column.name: column for column in available}
     columns: dict[Column, str] = {}
-    for name in _chosen(names, by_name, "columns", has_keys=metadata is not None):
-        column = by_name.get(name)
+    for chosen in _chosen(names, by_name, name, has_keys=metadata is not None):
+        column = by_name.get(chosen)
         if column is not None:
             columns[column] = available[column]
         elif metadata is not None:
-            columns[Column(name, Kind.TEXT)] = _metadata_value(metadata, name)
+            columns[Column(chosen, Kind.TEXT)] = _metadata_value(metadata, chosen)
     return columns
 
 
@@ -253,6 +256,7 @@ def _chosen(
     With `has_keys`, the names ``metadata.KEY`` are known too.
     """
     chosen: list[str] = []
+    place = "" if name == "columns" else f" in {name}"
     is_sequence = isinstance(names, Iterable) and not isinstance(names, str | bytes)
     for value in names if is_sequence else ():
         column = plain_text(value)
@@ -260,7 +264,7 @@ def _chosen(
             column = as_text(column, name)
         elif column is None or column not in known:
             raise InvalidQueryError(
-                f"unknown column {shown(value)}; the columns here are {', '.join(known)}"
+                f"unknown column {shown(value)}{place}; the columns here are {', '.join(known)}"
                 f"{', metadata.KEY' if has_keys else ''}{did_you_mean(column, known)}"
             )
         if column in chosen:

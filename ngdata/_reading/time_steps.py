@@ -11,7 +11,7 @@ import pandas as pd
 
 from ngdata._query.events import has_days
 
-__all__ = ["filled"]
+__all__ = ["filled", "labelled"]
 
 
 def filled(
@@ -28,20 +28,14 @@ def filled(
     check_size : callable
         Raises if there would be too many rows.
     """
-    first = steps.iloc[:, 0]
+    starts = _starts(steps, step)
     unit: int | np.timedelta64[Any]
-    if has_days(step):
-        starts, unit = first.to_numpy(), step // dt.timedelta(days=1)
-    else:
-        starts, unit = first.dt.tz_localize(None).to_numpy(), np.timedelta64(step)
+    unit = step // dt.timedelta(days=1) if has_days(step) else np.timedelta64(step)
     positions = (starts - starts[:1]) // unit
     length = int(positions[-1]) + 1 if len(positions) else 0
     check_size(length)
     all_starts = starts[:1].repeat(length) + np.arange(length) * unit
-    if has_days(step):
-        times = _first_moments(all_starts.astype("M8[D]"), zone)
-    else:
-        times = pd.DatetimeIndex(all_starts).tz_localize("UTC").tz_convert(zone)
+    times = _times(all_starts, step, zone)
     columns = {"count": np.zeros(length, np.int64), "total_reward": np.zeros(length)}
     columns["mean_reward"] = np.full(length, np.nan)
     for name, values in columns.items():
@@ -52,6 +46,27 @@ def filled(
         frame = frame.drop_duplicates("timestamp", keep="last", ignore_index=True)
     frame.attrs = steps.attrs
     return frame
+
+
+def labelled(steps: pd.DataFrame, step: dt.timedelta, zone: dt.tzinfo) -> pd.DataFrame:
+    """Return the answer of `counts` with the starts of the steps as times in the zone."""
+    times = _times(_starts(steps, step), step, zone)
+    frame = steps.rename(columns={steps.columns[0]: "timestamp"})
+    frame["timestamp"] = times
+    return frame
+
+
+def _starts(steps: pd.DataFrame, step: dt.timedelta) -> np.ndarray[Any, Any]:
+    """Return the first column of an answer: days as integers, or times in UTC without a zone."""
+    first = steps.iloc[:, 0]
+    return (first if has_days(step) else first.dt.tz_localize(None)).to_numpy()
+
+
+def _times(starts: np.ndarray[Any, Any], step: dt.timedelta, zone: dt.tzinfo) -> pd.DatetimeIndex:
+    """Return the starts of steps as times in the zone."""
+    if has_days(step):
+        return _first_moments(starts.astype("M8[D]"), zone)
+    return pd.DatetimeIndex(starts).tz_localize("UTC").tz_convert(zone)
 
 
 def _first_moments(

@@ -58,6 +58,7 @@ BASE = {
     "trajectory_id": lambda store: store.trajectory,
     "event_or_time": 0,
     "freq": "1s",
+    "every": "1s",
     "event_type": "seen",
     "token_type": "default",
     "flags": 1,

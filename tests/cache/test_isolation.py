@@ -272,6 +272,9 @@ READS = {
     "experience.resample_rewards": lambda ng, ids, **options: ng.experience.resample_rewards(
         1, **options
     ),
+    "experience.count_events": lambda ng, ids, **options: ng.experience.count_events(
+        1, ["event_type", "trajectory_id"], **options
+    ),
     "experience.get_trajectory": lambda ng, ids, **options: ng.experience.get_trajectory(
         RUN, **options
     ),

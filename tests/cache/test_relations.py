@@ -40,6 +40,9 @@ FILTERED = {
     ),
     "events around, in a region": lambda ng, ids: ng.experience.events_around(MOMENT, within=BOX),
     "rewards in a region": lambda ng, ids: ng.experience.resample_rewards(1, within=BOX),
+    "counts in a region": lambda ng, ids: ng.experience.count_events(
+        1, ["token_id", "metadata.a"], within=BOX
+    ),
     "trajectories in a region": lambda ng, ids: ng.experience.list_trajectories(within=BOX),
     "trajectories of tokens": lambda ng, ids: ng.experience.list_trajectories(token_ids=ids),
     "activity of a type": lambda ng, ids: ng.experience.activity_in_region(

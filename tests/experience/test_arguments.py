@@ -89,6 +89,7 @@ def test_reads_check_all_arguments(ng):
         experience.get_events,
         experience.list_trajectories,
         lambda *window: experience.resample_rewards("1s", *window),
+        lambda *window: experience.count_events("1s", start=window[0], end=window[1]),
         lambda *window: experience.activity_in_region(*BOX, start=window[0], end=window[1]),
     ):
         with refused("start must not be after end"):
@@ -103,6 +104,7 @@ def test_reads_check_all_arguments(ng):
         experience.list_trajectories,
         lambda **options: experience.events_around(0, **options),
         lambda **options: experience.resample_rewards("1s", **options),
+        lambda **options: experience.count_events("1s", "event_type", **options),
     ):
         with refused("are the two swapped"):
             read(within=BOX[::-1])
@@ -179,6 +181,9 @@ def test_the_time_zone_of_the_session_is_ignored(database_url, ng):
         for freq in ("D", "h", "7D"):
             pd.testing.assert_frame_equal(
                 berlin.experience.resample_rewards(freq), ng.experience.resample_rewards(freq)
+            )
+            pd.testing.assert_frame_equal(
+                berlin.experience.count_events(freq), ng.experience.count_events(freq)
             )
         assert berlin.experience.resample_rewards("D")["count"].tolist() == [1, 2, 1]
         around = berlin.experience.events_around("2024-03-31T12:00Z", "24h", "12h")

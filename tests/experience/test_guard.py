@@ -54,6 +54,7 @@ def reads(ng, run):
         "activity_in_region": lambda **o: experience.activity_in_region(*EVERYTHING, **o),
         "mean_position": lambda **o: experience.mean_position(run, "1ms", **o),
         "resample_rewards": lambda **o: experience.resample_rewards("1ms", **o),
+        "count_events": lambda **o: experience.count_events("1ms", **o),
     }
 
 

@@ -90,6 +90,30 @@ def test_days_equal_those_of_pandas_where_it_has_them(store, rewards):
         pd.testing.assert_frame_equal(result, expected, check_freq=False)
 
 
+@pytest.mark.parametrize("every", ["1D", "15min", "6h", "36h", "7D"])
+def test_counts_have_the_steps_of_rewards(store, rewards, every):
+    for zone, day in CHANGES:
+        name = f"{zone} {day}"
+        steps = store.experience.resample_rewards(every, event_type=name, tz=zone)
+        steps = steps.loc[steps["count"] > 0, ["timestamp", "count"]].reset_index(drop=True)
+        result = store.experience.count_events(every, event_type=name, tz=zone)
+        pd.testing.assert_frame_equal(result, steps)
+        by_type = store.experience.count_events(every, ["event_type"], event_type=name, tz=zone)
+        assert set(by_type.event_type) == {name}
+        pd.testing.assert_frame_equal(by_type.drop(columns="event_type"), steps)
+
+
+def test_counts_of_days_by_type_equal_those_of_pandas(store, rewards):
+    names = [f"{zone} {day}" for zone, day in CHANGES if zone == "Europe/Berlin"]
+    frame = pd.concat([rewards[name] for name in names]).astype({"event_type": "str"})
+    frame["timestamp"] = frame.timestamp.dt.tz_convert("Europe/Berlin")
+    days = frame.groupby([pd.Grouper(key="timestamp", freq="1D"), "event_type"])
+    expected = days.size().rename("count").reset_index()
+    expected["timestamp"] = expected.timestamp.dt.as_unit("us")
+    result = store.experience.count_events("D", "event_type", event_type=names, tz="Europe/Berlin")
+    pd.testing.assert_frame_equal(result, expected[expected["count"] > 0].reset_index(drop=True))
+
+
 def test_weeks_begin_with_the_first_of_1970(store, ng_events):
     """1970-01-01 was a Thursday, as 2024-03-28 was; the clocks changed in that week."""
     weeks = store.experience.resample_rewards("7D", event_type="weeks", tz="Europe/Berlin")

@@ -276,6 +276,77 @@ class Experience(ExperienceWrites[AsyncExperience]):
             )
         )
 
+    def count_events(
+        self,
+        every: Frequency,
+        by: str | Sequence[str] | None = None,
+        *,
+        within: Window | None = None,
+        start: Time | None = None,
+        end: Time | None = None,
+        event_type: str | Sequence[str] | None = None,
+        token_ids: TokenIds | None = None,
+        trajectory_id: Id | None = None,
+        tz: Zone | None = None,
+        max_rows: MaxRows = ...,
+        cache: CacheMode | None = None,
+    ) -> pd.DataFrame:
+        """Return the number of events in each time step, counted on the server.
+
+        Parameters
+        ----------
+        every : timedelta, pandas offset, number of seconds, or str
+            The length of a step, as `freq` of `resample_rewards`.
+        by : str or sequence of str, optional
+            Count by these columns too: ``event_type``, ``token_id``, ``trajectory_id``, or
+            ``metadata.KEY`` (the text of one value of an event's metadata).
+        within, start, end, event_type, token_ids, trajectory_id
+            As in `get_events`.
+        tz : str or tzinfo, optional
+            The time zone of the steps, as in `resample_rewards`.
+        max_rows : int or None, optional
+            Maximum number of rows, None for no maximum; the client's by default.
+        cache : {"strict", "ttl", "off"}, optional
+            Cache mode; the client's by default.
+
+        Returns
+        -------
+        pandas.DataFrame
+            ``timestamp`` (the start of a step, as in `resample_rewards`), the columns of `by` (str),
+            ``count`` (int64); by time, then by these columns, text by code points.  Only steps and
+            groups with events have rows; events that lack one of the columns are not counted.
+
+        Raises
+        ------
+        InvalidQueryError
+            An invalid frequency, an unknown column, a time without a time zone.
+        ResultTooLarge
+            The answer has more rows than `max_rows`; the error's `count` is their number.
+
+        Examples
+        --------
+        >>> tick = {"event_type": "tick-tock", "timestamp": [0, 1, 86_400_000]}
+        >>> ids = ng.experience.bulk_create(tick)
+        >>> days = ng.experience.count_events("D", "event_type", event_type="tick-tock")
+        >>> days[["event_type", "count"]].values.tolist()
+        [['tick-tock', 2], ['tick-tock', 1]]
+        """
+        return self._loop.run(
+            self._wrapped.count_events(
+                every,
+                by,
+                within=within,
+                start=start,
+                end=end,
+                event_type=event_type,
+                token_ids=token_ids,
+                trajectory_id=trajectory_id,
+                tz=tz,
+                max_rows=max_rows,
+                cache=cache,
+            )
+        )
+
     def get_recent_events(
         self,
         count: int = 10,
