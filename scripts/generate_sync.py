@@ -21,6 +21,7 @@ PACKAGE: Final = ROOT / "ngdata" / "_client"
 NAMESPACES: Final = {
     "token_writes": "AsyncTokenWrites",
     "token_lookups": "AsyncTokenLookups",
+    "token_summaries": "AsyncTokenSummaries",
     "tokens": "AsyncTokens",
     "graph_writes": "AsyncGraphWrites",
     "graph": "AsyncGraph",
@@ -31,7 +32,7 @@ NAMESPACES: Final = {
 }
 
 # The ends of the names of classes whose subclasses wrap other async objects.
-_BASES: Final = ("Writes", "Lookups")
+_BASES: Final = ("Writes", "Lookups", "Summaries")
 
 # Parentheses that an await needs; after a name they belong to a call.
 _AWAIT_IN_PARENTHESES: Final = re.compile(r"(?<![\w\])])\(await ")

@@ -58,6 +58,11 @@ class IndexRows:
         """The FROM item."""
         return SPATIAL_INDEX + (_JOIN if self.has_attributes else "")
 
+    def beside(self, rows: str) -> str:
+        """Write the FROM item of rows of the index that a subquery selects by the filter."""
+        is_joined = self.tokens.where is None and self.has_attributes
+        return f"({rows}) AS spatial_index{_JOIN if is_joined else ''}"
+
     def sampled(self, percent: float) -> str:
         """Write the FROM item of a sample of about this share of the index' pages."""
         sample = f"{SPATIAL_INDEX} TABLESAMPLE SYSTEM ({percent!r})"

@@ -34,7 +34,15 @@ from ngdata.errors import InvalidQueryError
 from ngdata.regions.algebra import Box
 from ngdata.regions.shapes import Sphere
 
-__all__ = ["Pages", "count", "density", "nearest", "region", "within_radius"]
+__all__ = [
+    "Pages",
+    "count",
+    "density",
+    "nearest",
+    "region",
+    "selected_columns",
+    "within_radius",
+]
 
 Pages: TypeAlias = "tuple[int, int | None]"
 """The first page of a range of the table, and the page after its last; None for no end."""
@@ -71,7 +79,7 @@ def region(
     pages : Pages, optional
         Read only the tokens on these pages, by a scan without the index.
     """
-    selected = _selected(columns, _COLUMNS)
+    selected = selected_columns(columns)
     source, limit = IndexRows.of(where, selected), checked_limit(limit)
     limit_clause = row_limit(limit)
     is_small = limit is not None and limit <= FEW_ROWS
@@ -97,7 +105,9 @@ def region(
     )
 
 
-def _selected(columns: Sequence[str] | None, default: dict[Column, str]) -> dict[Column, str]:
+def selected_columns(
+    columns: Sequence[str] | None, default: dict[Column, str] = _COLUMNS
+) -> dict[Column, str]:
     """Return the columns with these names, or the default; attributes of tokens only by name."""
     if columns is None:
         return default
@@ -138,7 +148,7 @@ def nearest(
     read, then the ones with the least ids are kept.
     """
     centre = as_point(point)
-    selected = _selected(columns, _WITH_DISTANCE)
+    selected = selected_columns(columns, _WITH_DISTANCE)
     source, level_number = IndexRows.of(where, selected), level_index(level)
     conditions = [f"level = {level_number}", *source.conditions()]
     within = None
@@ -179,7 +189,7 @@ def within_radius(
     """Read the tokens in a closed sphere, by distance, then id; `limit` keeps the first by id."""
     centre, limit = as_point(point), checked_limit(limit)
     within = Place(Sphere(centre, non_negative(radius, "radius")), level_index(level))
-    selected = _selected(columns, _WITH_DISTANCE)
+    selected = selected_columns(columns, _WITH_DISTANCE)
     source, level_number = IndexRows.of(where, selected), within.level
     conditions = source.conditions(within)
     inside = (

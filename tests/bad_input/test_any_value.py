@@ -59,6 +59,8 @@ BASE = {
     "event_or_time": 0,
     "freq": "1s",
     "every": "1s",
+    "by": "token_type",
+    "n": 3,
     "event_type": "seen",
     "token_type": "default",
     "flags": 1,

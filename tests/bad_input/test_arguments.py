@@ -59,7 +59,11 @@ def test_arguments_of_all_regional_reads(ng, ids, options, match):
         ng.tokens.find_within(ZERO, 1, **options)
     with refused(match):
         next(ng.tokens.iter_region(ZERO, ONE, **options))
+    with refused(match):
+        ng.tokens.sample(3, **options)
     if "columns" not in options:
+        with refused(match):
+            ng.tokens.aggregate(None, **options)
         with refused(match):
             ng.tokens.count_in_region(ZERO, ONE, **options)
         with refused(match):

@@ -248,6 +248,15 @@ READS = {
     ),
     "tokens.count_in_region": lambda ng, ids, **options: ng.tokens.count_in_region(*BOX, **options),
     "tokens.density": lambda ng, ids, **options: ng.tokens.density(*BOX, 3, **options),
+    "tokens.aggregate": lambda ng, ids, **options: ng.tokens.aggregate(
+        ["token_type", "metadata.a"],
+        cell=2,
+        n="count",
+        weight=("weight", "mean"),
+        last=("timestamp", "max"),
+        **options,
+    ),
+    "tokens.sample": lambda ng, ids, **options: ng.tokens.sample(4, **options),
     "graph.get_neighbors": lambda ng, ids, **options: ng.graph.get_neighbors(
         ids, depth=2, **options
     ),

@@ -17,13 +17,17 @@ FILTERED = {
         for read in (
             *("tokens.find_in_region", "tokens.find_nearest", "tokens.find_within"),
             *("tokens.count_in_region", "tokens.density", "experience.activity_in_region"),
+            *("tokens.aggregate", "tokens.sample"),
         )
     },
     **{
         f"{read} and a column of metadata": lambda ng, ids, read=read: READS[read](
             ng, ids, columns=["x", "metadata.a"]
         )
-        for read in ("tokens.find_in_region", "tokens.find_nearest", "tokens.find_within")
+        for read in (
+            *("tokens.find_in_region", "tokens.find_nearest", "tokens.find_within"),
+            "tokens.sample",
+        )
     },
     "neighbors near their start": lambda ng, ids: ng.graph.get_neighbors(ids, depth=2, within=9.0),
     "degrees of some": lambda ng, ids: ng.graph.get_degree(ids, weighted=True),
@@ -42,6 +46,15 @@ FILTERED = {
     "rewards in a region": lambda ng, ids: ng.experience.resample_rewards(1, within=BOX),
     "counts in a region": lambda ng, ids: ng.experience.count_events(
         1, ["token_id", "metadata.a"], within=BOX
+    ),
+    "groups of the index alone": lambda ng, ids: ng.tokens.aggregate("flags", within=BOX),
+    "groups by metadata": lambda ng, ids: ng.tokens.aggregate("metadata.a"),
+    "a function of metadata": lambda ng, ids: ng.tokens.aggregate(None, n=("metadata.a", "min")),
+    "a function of an attribute": lambda ng, ids: ng.tokens.aggregate(
+        "flags", within=(*BOX, 1), last=("updated_at", "max")
+    ),
+    "a sample of metadata": lambda ng, ids: ng.tokens.sample(
+        2, within=(*BOX, 1), columns=["metadata"]
     ),
     "trajectories in a region": lambda ng, ids: ng.experience.list_trajectories(within=BOX),
     "trajectories of tokens": lambda ng, ids: ng.experience.list_trajectories(token_ids=ids),

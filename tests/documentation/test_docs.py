@@ -41,6 +41,7 @@ PAGES = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").glob("*.md"))]
 ASYNC_MODULES = {
     "ngdata._client.tokens",
     "ngdata._client.token_lookups",
+    "ngdata._client.token_summaries",
     "ngdata._client.token_writes",
     "ngdata._client.graph",
     "ngdata._client.graph_writes",
@@ -256,6 +257,7 @@ def test_sync_classes_are_up_to_date():
             "recorder.py",
             "token_writes.py",
             "token_lookups.py",
+            "token_summaries.py",
             "graph_writes.py",
             "experience_writes.py",
         ),

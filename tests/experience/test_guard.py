@@ -55,6 +55,7 @@ def reads(ng, run):
         "mean_position": lambda **o: experience.mean_position(run, "1ms", **o),
         "resample_rewards": lambda **o: experience.resample_rewards("1ms", **o),
         "count_events": lambda **o: experience.count_events("1ms", **o),
+        "aggregate": lambda **o: ng.tokens.aggregate("x", **o),
     }
 
 

@@ -37,6 +37,9 @@ WARNED = {
     "sphere": (lambda ng: ng.tokens.find_within((12, 9, 9), 2.9), [EXTENT]),
     "nearest": (lambda ng: ng.tokens.find_nearest((0, 0, -2), max_distance=1), [EXTENT]),
     "density": (lambda ng: ng.tokens.density(*FAR, 2), [EXTENT]),
+    "groups": (lambda ng: ng.tokens.aggregate("token_type", token_type="nuron"), [TYPE]),
+    "groups in a region": (lambda ng: ng.tokens.aggregate("token_type", within=FAR), [EXTENT]),
+    "sample": (lambda ng: ng.tokens.sample(3, within=FAR), [EXTENT]),
     "level": (
         lambda ng: ng.tokens.find_nearest((0, 0, 0), level="motor"),
         ["no token has level 'motor'; there are tokens on physical"],
@@ -73,6 +76,10 @@ WARNED = {
         lambda ng: ng.experience.resample_rewards(1, MOMENT + 5000),
         [f"the window lies after {SPAN}"],
     ),
+    "counts": (
+        lambda ng: ng.experience.count_events(1, start=MOMENT + 5000),
+        [f"the window lies after {SPAN}"],
+    ),
     "activity": (
         lambda ng: ng.experience.activity_in_region(*BOX, token_type="nuron"),
         [TYPE],
@@ -82,6 +89,8 @@ SILENT = {
     "a gap": lambda ng: ng.tokens.find_within((4.5, 4.5, 4.5), 0.1),
     "the corner": lambda ng: ng.tokens.find_within((12, 9, 8.5), 3.01),
     "a filter": lambda ng: ng.tokens.find_in_region(*BOX, min_weight=5.0),
+    "one group": lambda ng: ng.tokens.aggregate(None, within=FAR),
+    "no sample wanted": lambda ng: ng.tokens.sample(0, within=FAR),
     "no rows wanted": lambda ng: ng.tokens.find_in_region(*FAR, limit=0),
     "a lone token": lambda ng: ng.graph.get_neighbors(ng.ids[5]),
     "a quiet time": lambda ng: ng.experience.get_events(MOMENT + 1, MOMENT + 2),

@@ -10,7 +10,7 @@ import pytest
 
 import ngdata
 from ngdata import EVERYWHERE, NOWHERE, Box, HalfSpace, Hull, Mesh, OrientedBox, Sphere
-from ngdata._client import experience, graph, token_lookups, tokens
+from ngdata._client import experience, graph, token_lookups, token_summaries, tokens
 from ngdata.errors import InvalidQueryError
 
 COUNT = 100_000
@@ -90,6 +90,15 @@ def test_boxes(ng, box):
         *([(ng.tokens.density, {}), (ng.tokens.density, {"bins": (1, 2, 3)})] if bounded else []),
     ):
         plan = ng.explain(read, *box, **options)
+        assert plan.uses_spatial_index, plan.text
+    for read, argument, options in (
+        (ng.tokens.aggregate, "token_type", {}),
+        (ng.tokens.aggregate, None, {"cell": 50, "total": ("weight", "sum")}),
+        (ng.tokens.aggregate, ["flags", "timestamp"], {"middle": ("x", "median")}),
+        (ng.tokens.sample, 10, {}),
+        (ng.tokens.sample, 50_000, {"token_type": "rare", "columns": ["x"]}),
+    ):
+        plan = ng.explain(read, argument, within=box, **options)
         assert plan.uses_spatial_index, plan.text
     assert ng.explain(ng.tokens.iter_all).sql == ng.explain(ng.tokens.iter_region, *EVERYTHING).sql
 
@@ -173,6 +182,8 @@ def test_few_tokens_with_metadata_are_read_by_its_index(ng):
         (ng.tokens.density, (100,) * 3, (900,) * 3),
         (ng.tokens.find_nearest, CENTRE, 100),
         (ng.tokens.find_within, CENTRE, 400),
+        (ng.tokens.sample, 100),
+        (ng.tokens.aggregate, "metadata.cell.type"),
     ):
         plan = ng.explain(read, *arguments, where=RARE)
         assert by_metadata(plan), plan.text
@@ -197,6 +208,13 @@ def test_few_tokens_in_a_region_are_read_by_the_spatial_index(ng):
     for read, *arguments in ((ng.tokens.find_in_region, *box), (ng.tokens.find_nearest, CENTRE)):
         plan = ng.explain(read, *arguments, columns=["x", "metadata.side"])
         assert plan.uses_spatial_index, plan.text
+
+
+@pytest.mark.parametrize("ng", ["analyzed"], indirect=True)
+def test_further_columns_are_read_for_the_sample_alone(ng):
+    plan = ng.explain(ng.tokens.sample, 10, columns=["x", "metadata.side"], analyze=True)
+    assert "pk_tokens" in plan.text, plan.text
+    assert "loops=10" in plan.text, plan.text
 
 
 @pytest.mark.parametrize("ng", ["analyzed"], indirect=True)
@@ -304,5 +322,5 @@ def test_a_method_of_another_client(ng, url):
 
 def test_all_writes_of_a_client_can_be_refused():
     """`explain` refuses them in `Namespace._transaction`, so no method may go around it."""
-    for module in (tokens, token_lookups, graph, experience):
+    for module in (tokens, token_lookups, token_summaries, graph, experience):
         assert "_database.transaction" not in inspect.getsource(module)

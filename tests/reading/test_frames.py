@@ -81,6 +81,31 @@ def reads(ng, ids):
             lambda: ng.tokens.density(FAR, FARTHER),
             {"x": "float64", "y": "float64", "z": "float64", "count": "int64"},
         ),
+        "aggregate": (
+            lambda: ng.tokens.aggregate(
+                ["token_type", "flags", "timestamp"], n="count", a=("x", "sum"), b=("flags", "min")
+            ),
+            lambda: ng.tokens.aggregate(
+                ["token_type", "flags", "timestamp"],
+                within=(FAR, FARTHER),
+                n="count",
+                a=("x", "sum"),
+                b=("flags", "min"),
+            ),
+            {
+                "token_type": "str",
+                "flags": "int32",
+                "timestamp": "datetime64[us, UTC]",
+                "n": "int64",
+                "a": "float64",
+                "b": "int32",
+            },
+        ),
+        "sample": (
+            lambda: ng.tokens.sample(2),
+            lambda: ng.tokens.sample(2, within=(FAR, FARTHER)),
+            REGION,
+        ),
         "get_neighbors": (
             lambda: ng.graph.get_neighbors(ids),
             lambda: ng.graph.get_neighbors(ids[1]),

@@ -23,6 +23,8 @@ READS = {
     "find_nearest": lambda ng, **options: ng.tokens.find_nearest((0, 0, 0), level=5, **options),
     "find_within": lambda ng, **options: ng.tokens.find_within((0, 0, 0), 5, 5, **options),
     "density": lambda ng, **options: ng.tokens.density(*BOX, 2, 5, **options),
+    "aggregate": lambda ng, **options: ng.tokens.aggregate("token_type", "social", **options),
+    "sample": lambda ng, **options: ng.tokens.sample(3, 5, **options),
 }
 
 
