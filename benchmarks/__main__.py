@@ -37,6 +37,7 @@ from benchmarks import (
     single,
     soak,
     store,
+    summaries,
     versions,
     writes,
 )
@@ -123,6 +124,10 @@ def _ids(options: argparse.Namespace, docs: Path) -> str:
     return ids.main(min(300_000, options.tokens))
 
 
+def _summaries(options: argparse.Namespace, docs: Path) -> str:
+    return summaries.main(options.tokens, options.home)
+
+
 def _imports(options: argparse.Namespace, docs: Path) -> str:
     # In processes of its own, on separate servers.
     return imports.main()
@@ -139,6 +144,7 @@ PARTS: Final[dict[str, Part]] = {
     "writes": _writes,
     "single": _single,
     "ids": _ids,
+    "summaries": _summaries,
     "imports": _imports,
 }
 
