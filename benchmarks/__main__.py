@@ -34,6 +34,7 @@ from benchmarks import (
     memory,
     plots,
     reads,
+    regions,
     single,
     soak,
     store,
@@ -124,6 +125,10 @@ def _ids(options: argparse.Namespace, docs: Path) -> str:
     return ids.main(min(300_000, options.tokens))
 
 
+def _regions(options: argparse.Namespace, docs: Path) -> str:
+    return regions.main(options.tokens, options.home)
+
+
 def _summaries(options: argparse.Namespace, docs: Path) -> str:
     return summaries.main(options.tokens, options.home)
 
@@ -144,6 +149,7 @@ PARTS: Final[dict[str, Part]] = {
     "writes": _writes,
     "single": _single,
     "ids": _ids,
+    "regions": _regions,
     "summaries": _summaries,
     "imports": _imports,
 }
