@@ -10,7 +10,7 @@ import numpy as np
 
 from ngdata._arguments.points import Point
 from ngdata._query import literals as sql
-from ngdata.regions.algebra import Corners, is_finite, joined
+from ngdata.regions.corners import Corners, is_finite, joined
 
 __all__ = ["few_boxes", "halves", "in_any_box", "point_sql", "search_box"]
 

@@ -15,16 +15,8 @@ from ngdata._query.filters import where_clause
 from ngdata._query.index_boxes import few_boxes, in_any_box
 from ngdata._query.region_formulas import box_comparisons, formulas, only_level
 from ngdata.errors import InvalidQueryError
-from ngdata.regions.algebra import (
-    EVERYWHERE,
-    Box,
-    Corners,
-    Intersection,
-    Region,
-    common,
-    is_finite,
-    joined,
-)
+from ngdata.regions.algebra import EVERYWHERE, Box, Intersection, Region
+from ngdata.regions.corners import Corners, common, is_finite, joined
 
 __all__ = ["SPATIAL_INDEX", "Place", "Window"]
 

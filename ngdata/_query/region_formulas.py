@@ -13,18 +13,9 @@ from typing import Final, TypeAlias
 
 from ngdata._query import literals as sql
 from ngdata._query.index_boxes import halves, point_sql
-from ngdata.regions.algebra import (
-    Box,
-    Complement,
-    Corners,
-    Intersection,
-    Region,
-    Shape,
-    Union,
-    is_finite,
-    joined,
-)
+from ngdata.regions.algebra import Box, Complement, Intersection, Region, Shape, Union
 from ngdata.regions.cells import INSIDE, OUTSIDE, CellStates, cell_states
+from ngdata.regions.corners import Corners, is_finite, joined
 from ngdata.regions.hulls import Hull
 from ngdata.regions.meshes import Mesh
 from ngdata.regions.shapes import HalfSpace, OrientedBox, Sphere

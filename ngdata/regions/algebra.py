@@ -12,16 +12,28 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping
 from functools import cached_property
-from typing import Any, ClassVar, Final, NamedTuple, NoReturn, Self, TypeAlias
+from typing import Any, ClassVar, Final, NoReturn, Self, TypeAlias
 
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 
 from ngdata._arguments.levels import LEVELS, Level, level_index
-from ngdata._arguments.points import Coordinates, Point, as_point, three, unmasked
-from ngdata._arguments.shown import guarded, shown
+from ngdata._arguments.points import Coordinates, Point, as_point, three
 from ngdata.errors import InvalidQueryError
+from ngdata.regions.arrays import Cells, Places, as_array
+from ngdata.regions.arrays import places as places_of
+from ngdata.regions.corners import (
+    INFINITE,
+    Corners,
+    common,
+    corner,
+    is_finite,
+    joined,
+    moved,
+    plain,
+    point_text,
+)
 from ngdata.regions.drawing import as_html
 from ngdata.regions.plain_data import COMPLEMENT, region_from
 
@@ -29,29 +41,15 @@ __all__ = [
     "EVERYWHERE",
     "NOWHERE",
     "Box",
-    "Cells",
     "Complement",
-    "Corners",
     "Intersection",
-    "Places",
     "Region",
     "Shape",
     "Union",
-    "common",
-    "is_finite",
-    "joined",
     "same_level",
 ]
 
 Key: TypeAlias = tuple[Any, ...]
-
-Corners: TypeAlias = tuple[Point, Point]
-"""The low and the high corner of a box without a level; infinite where it is open."""
-
-Cells: TypeAlias = tuple[np.ndarray, np.ndarray]
-"""The low and the high corners of n boxes: two arrays of shape (n, 3)."""
-
-_INFINITE: Final[Corners] = ((-math.inf,) * 3, (math.inf,) * 3)
 
 # The text of a region of more comparisons would fill pages.
 _MAX_COST_OF_TEXT: Final = 50
@@ -60,15 +58,6 @@ _MAX_COST_OF_TEXT: Final = 50
 _RANK_OF_COMPLEMENT: Final = 7
 _RANK_OF_INTERSECTION: Final = 8
 _RANK_OF_UNION: Final = 9
-
-
-class Places(NamedTuple):
-    """Where points are on one level, an array per axis, and whether each is anywhere there."""
-
-    x: np.ndarray
-    y: np.ndarray
-    z: np.ndarray
-    is_defined: np.ndarray
 
 
 class Region(ABC):
@@ -274,20 +263,20 @@ class Region(ABC):
         >>> Box((0, 0, 0), (1, 1, 1)).contains([(0, 0, 1), (0, 0, 1.5)]).tolist()
         [True, False]
         """
-        array, number = _as_array(points, "points"), level_index(level)
+        array, number = as_array(points, "points"), level_index(level)
         if self._levels == {None}:
             if array.ndim < 1 or array.shape[-1] != 3:
                 raise InvalidQueryError(
                     f"points must be an array of shape (..., 3), not of shape {array.shape}"
                 )
-            places = _places(array)
+            places = places_of(array)
             return self._evaluate(lambda _: places)
         if array.ndim < 2 or array.shape[-2:] != (len(LEVELS), 3):
             raise InvalidQueryError(
                 "this region has parts on levels of their own, so points must be coordinates on all "
                 f"levels, an array of shape (..., 8, 3), not of shape {array.shape}"
             )
-        return self._evaluate(lambda own: _places(array[..., number if own is None else own, :]))
+        return self._evaluate(lambda own: places_of(array[..., number if own is None else own, :]))
 
     def _evaluate(self, places: Callable[[int | None], Places]) -> np.ndarray:
         # Infinities and NaN are points too, of no region.
@@ -295,7 +284,7 @@ class Region(ABC):
             return self._mask(places)
 
     def __contains__(self, point: object) -> bool:
-        array = _as_array(point, "point")
+        array = as_array(point, "point")
         if array.shape not in ((3,), (len(LEVELS), 3)):
             raise InvalidQueryError(
                 f"`in` takes one point, and this has the shape {array.shape}; use .contains(points)"
@@ -319,7 +308,7 @@ class Region(ABC):
             return corners
         margin = 0.25 * max(high - low for low, high in zip(*corners, strict=True))
         low, high = ([value + side * margin for value in corners[side > 0]] for side in (-1, 1))
-        return _corner(low), _corner(high)
+        return corner(low), corner(high)
 
     def _finite_corners(self, level: int | None) -> Corners | None:
         """Return the box around the region or, if it has no end, around all shapes that have one."""
@@ -385,7 +374,7 @@ class Shape(Region):
     @property
     def _outer_extent(self) -> Corners:
         """A box that holds all points which `_inside` does not accept."""
-        return _INFINITE
+        return INFINITE
 
     @abstractmethod
     def _moved(self, by: Point) -> Shape:
@@ -419,7 +408,7 @@ class Shape(Region):
             return self._cells(*cells)
 
     def _corners(self, level: int | None) -> list[Corners]:
-        return [self._extent if same_level(self.level, level) else _INFINITE]
+        return [self._extent if same_level(self.level, level) else INFINITE]
 
     def _each(self, change: Callable[[Shape], Shape]) -> Region:
         return change(self)
@@ -471,7 +460,7 @@ class Box(Shape):
     max_coords: Point
 
     def __init__(self, min_coords: Coordinates, max_coords: Coordinates) -> None:
-        low, high = _plain(three(min_coords, "min_coords")), _plain(three(max_coords, "max_coords"))
+        low, high = plain(three(min_coords, "min_coords")), plain(three(max_coords, "max_coords"))
         for axis, a, b in zip("xyz", low, high, strict=True):
             if a > b:
                 raise InvalidQueryError(
@@ -483,14 +472,14 @@ class Box(Shape):
     @property
     def is_everything(self) -> bool:
         """Whether every point is inside."""
-        return (self.min_coords, self.max_coords) == _INFINITE
+        return (self.min_coords, self.max_coords) == INFINITE
 
     @property
     def _values(self) -> Key:
         return self.min_coords, self.max_coords
 
     def _arguments(self) -> str:
-        return f"{_text(self.min_coords)}, {_text(self.max_coords)}"
+        return f"{point_text(self.min_coords)}, {point_text(self.max_coords)}"
 
     def __repr__(self) -> str:
         return f"EVERYWHERE{self._on()}" if self.is_everything else super().__repr__()
@@ -527,14 +516,14 @@ class Box(Shape):
         sides = [(0, axis, v) for axis, v in enumerate(self.min_coords) if v != -math.inf]
         sides += [(1, axis, v) for axis, v in enumerate(self.max_coords) if v != math.inf]
         if len(sides) != 1:
-            return _INFINITE
+            return INFINITE
         ((is_high, axis, value),) = sides
         corners = [[-math.inf] * 3, [math.inf] * 3]
         corners[1 - is_high][axis] = value
-        return _corner(corners[0]), _corner(corners[1])
+        return corner(corners[0]), corner(corners[1])
 
     def _moved(self, by: Point) -> Box:
-        return Box(_sum(self.min_coords, by), _sum(self.max_coords, by))
+        return Box(moved(self.min_coords, by), moved(self.max_coords, by))
 
 
 class Complement(Region):
@@ -573,7 +562,7 @@ class Complement(Region):
 
     def _corners(self, level: int | None) -> list[Corners]:
         if not same_level(self.shape.level, level):
-            return [_INFINITE]
+            return [INFINITE]
         return [] if self.is_nothing else [self.shape._outer_extent]
 
     def _each(self, change: Callable[[Shape], Shape]) -> Region:
@@ -762,7 +751,7 @@ def _met(boxes: list[Box]) -> list[Region]:
     """Return the common part of the boxes on each level."""
     met: dict[int | None, Corners | None] = {}
     for box in boxes:
-        before = met.get(box.level, _INFINITE)
+        before = met.get(box.level, INFINITE)
         met[box.level] = None if before is None else common(before, box._extent)
     return [
         (NOWHERE if corners is None else Box(*corners))._each(
@@ -772,75 +761,13 @@ def _met(boxes: list[Box]) -> list[Region]:
     ]
 
 
-def common(a: Corners, b: Corners) -> Corners | None:
-    """Return the common part of two boxes; None if there is none."""
-    low, high = tuple(map(max, a[0], b[0])), tuple(map(min, a[1], b[1]))
-    return None if any(x > y for x, y in zip(low, high, strict=True)) else (low, high)  # type: ignore[return-value]
-
-
-def joined(several: list[Corners]) -> Corners | None:
-    """Return the box around all boxes; None if there is none."""
-    if not several:
-        return None
-    lows, highs = zip(*several, strict=True)
-    return _corner(map(min, zip(*lows, strict=True))), _corner(map(max, zip(*highs, strict=True)))
-
-
-def is_finite(corners: Corners) -> bool:
-    """Return whether a box has an end on all sides."""
-    return all(map(math.isfinite, (*corners[0], *corners[1])))
-
-
-def _corner(values: Iterable[float]) -> Point:
-    x, y, z = values
-    return x, y, z
-
-
-def _plain(point: Point) -> Point:
-    """Return a point without negative zeros, which compare as equal but are written in another way."""
-    x, y, z = point
-    return x + 0.0, y + 0.0, z + 0.0
-
-
-def _sum(point: Point, by: Point) -> Point:
-    return _corner(a + b for a, b in zip(point, by, strict=True))
-
-
-def _text(point: Point) -> str:
-    x, y, z = (repr(v) if math.isfinite(v) else f"float('{v}')" for v in point)
-    return f"({x}, {y}, {z})"
-
-
-@guarded
-def _as_array(points: Any, name: str) -> np.ndarray:
-    if isinstance(points, pd.DataFrame):
-        columns = [axis for axis in "xyz" if axis in points.columns]
-        if columns != list("xyz"):
-            raise InvalidQueryError(
-                f"{name} must have the columns x, y and z, but the frame has {shown([*points])}; pass "
-                "coordinates on all levels as an array, such as np.stack(frame.coords)"
-            )
-        points = points[columns]
-    try:
-        return np.asarray(unmasked(points), dtype=np.float64)
-    except (TypeError, ValueError):
-        raise InvalidQueryError(
-            f"{name} must be an array of numbers, not {shown(points)}"
-        ) from None
-
-
-def _places(array: np.ndarray) -> Places:
-    x, y, z = array[..., 0], array[..., 1], array[..., 2]
-    return Places(x, y, z, np.isfinite(x) & np.isfinite(y) & np.isfinite(z))
-
-
 _COMPOUNDS: Final[Mapping[str, Callable[[list[Region]], Region]]] = {
     Union._word: Union.of,
     Intersection._word: Intersection.of,
     COMPLEMENT: lambda parts: ~parts[0],
 }
 
-EVERYWHERE: Final = Box(*_INFINITE)
+EVERYWHERE: Final = Box(*INFINITE)
 """All points.  On a level, the tokens that are defined there: ``EVERYWHERE.on("motor")``."""
 
 NOWHERE: Final = Complement(EVERYWHERE)

@@ -8,11 +8,10 @@ from typing import Any, Final, TypeAlias
 
 import numpy as np
 
-from ngdata._arguments.points import Point
+from ngdata.regions.corners import Corners
 
 __all__ = ["as_html"]
 
-Corners: TypeAlias = tuple[Point, Point]
 Contains: TypeAlias = Callable[[Any], np.ndarray]
 
 # Points along each side of a section.

@@ -12,7 +12,8 @@ from ngdata._arguments.optional_imports import import_optional
 from ngdata._arguments.points import MAX_COORDINATE, Point, unmasked
 from ngdata._arguments.shown import guarded, shown
 from ngdata.errors import InvalidQueryError
-from ngdata.regions.algebra import Corners, Key, Shape
+from ngdata.regions.algebra import Key, Shape
+from ngdata.regions.corners import Corners
 from ngdata.regions.planes import linear, linear_range, scale_rows
 
 __all__ = ["Hull", "as_points"]

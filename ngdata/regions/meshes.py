@@ -25,7 +25,8 @@ from ngdata._arguments.points import Point
 from ngdata._arguments.shown import guarded, shown
 from ngdata._arguments.texts import as_path
 from ngdata.errors import InvalidQueryError
-from ngdata.regions.algebra import Corners, Key, Shape
+from ngdata.regions.algebra import Key, Shape
+from ngdata.regions.corners import Corners
 from ngdata.regions.hulls import as_points
 from ngdata.regions.planes import scale_rows
 

@@ -14,7 +14,8 @@ from ngdata._arguments.numbers import as_float, non_negative
 from ngdata._arguments.points import Coordinates, Point, as_point, three
 from ngdata._arguments.shown import guarded, shown
 from ngdata.errors import InvalidQueryError
-from ngdata.regions.algebra import Corners, Key, Shape
+from ngdata.regions.algebra import Key, Shape
+from ngdata.regions.corners import Corners
 from ngdata.regions.planes import linear, linear_range, scaled
 
 __all__ = ["HalfSpace", "OrientedBox", "Sphere"]
