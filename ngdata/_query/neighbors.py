@@ -25,9 +25,19 @@ from ngdata._query.model import (
     requested,
     select_list,
 )
-from ngdata._query.places import SPATIAL_INDEX
+from ngdata._query.places import SPATIAL_INDEX, Place
+from ngdata.errors import InvalidQueryError
 
-__all__ = ["Direction", "checked_direction", "degree", "neighbors", "subgraph"]
+__all__ = [
+    "BRANCHES",
+    "Direction",
+    "checked_direction",
+    "degree",
+    "neighbors",
+    "reached",
+    "steps_below",
+    "subgraph",
+]
 
 Direction: TypeAlias = Literal["outgoing", "incoming", "both"]
 
@@ -51,10 +61,7 @@ _ON_REQUEST: Final = {
     Column("created_at", Kind.TIME): "created_at",
 }
 
-# Per direction: the end that a step starts from, the end it leads to, a condition, and the label.
-# A bidirectional connection can be followed from both ends, so it is outgoing from both.  The two
-# branches of a direction never yield the same connection twice for one start.
-_BRANCHES: Final = {
+BRANCHES: Final = {
     "outgoing": (
         ("source_id", "target_id", "", "'outgoing'"),
         ("target_id", "source_id", "c.bidirectional", "'outgoing'"),
@@ -73,11 +80,16 @@ _BRANCHES: Final = {
         ),
     ),
 }
+"""Per direction: the end that a step starts from, the end it leads to, a condition, and the label.
+
+A bidirectional connection can be followed from both ends, so it is outgoing from both.  The two
+branches of a direction never yield the same connection twice for one start.
+"""
 
 
 def checked_direction(direction: str) -> str:
     """Check a direction."""
-    return checked_word(direction, tuple(_BRANCHES), "direction")
+    return checked_word(direction, tuple(BRANCHES), "direction")
 
 
 def neighbors(
@@ -164,7 +176,7 @@ def _step(step: int, direction: str, conditions: list[str], carried: list[str]) 
     """Write one step: the connections from the last frontier to tokens not reached before."""
     further = "".join(f", c.{name}" for name in carried)
     branches = []
-    for start, end, condition, label in _BRANCHES[direction]:
+    for start, end, condition, label in BRANCHES[direction]:
         branch = [*([condition] if condition else []), *conditions, f"c.{end} <> f.start_id"]
         branches.append(
             f"SELECT f.position, f.start_id, c.{end} AS neighbor_id, c.id AS connection_id,"
@@ -213,13 +225,18 @@ _SUBGRAPH: Final = {
 }
 
 
-# One step of `_reached`: minus a month, plus 30 days.
+# One step of `reached`: minus a month, plus 30 days.
 _ONE_STEP: Final = "interval '-1 month 30 days'"
 _DAYS_OF_STEP: Final = 30
 
 
-def _reached(
-    ids: Sequence[str], max_depth: int | None, direction: str, conditions: list[str]
+def reached(
+    ids: Sequence[str],
+    max_depth: int | None,
+    direction: str,
+    conditions: list[str],
+    name: str = "reached",
+    within: Place | None = None,
 ) -> str:
     """Write the recursive expression of the tokens within a depth, each once, with its `steps`.
 
@@ -228,54 +245,100 @@ def _reached(
     30 days, so d times `_ONE_STEP` equals 0 whatever d is, but its field of days is 30 d.
 
     Each token leads to its connections through their index, which OFFSET 0 fixes: the plan is the
-    same for all steps, and one that reads all connections would read them in each.
+    same for all steps, and one that reads all connections would read them in each.  With `within`,
+    starts and steps outside of the region are left out, so only what is reached inside is followed.
     """
     ends = " UNION ALL ".join(
-        f"SELECT c.{end} AS id FROM graph.connections AS c"
+        f"SELECT c.{end} AS id FROM {CONNECTIONS} AS c"
         f"{where_clause([f'c.{start} = f.id', *([condition] if condition else []), *conditions])}"
-        for start, end, condition, _ in _BRANCHES[direction]
+        for start, end, condition, _ in BRANCHES[direction]
     )
-    within = (
-        ""
-        if max_depth is None
-        else f" WHERE extract(day FROM f.steps) < {sql.integer(_DAYS_OF_STEP * max_depth)}"
-    )
+    starts = [] if within is None else [_is_inside("a.id", within)]
+    steps = [] if max_depth is None else [steps_below(max_depth, "f")]
+    if within is not None:
+        steps.append(_is_inside("n.id", within))
     return (
-        "reached (id, steps) AS (SELECT a.id, interval '0'"
-        f" FROM unnest({sql.uuid_array(ids)}) AS a (id) UNION SELECT n.id, f.steps + {_ONE_STEP}"
-        f" FROM reached AS f CROSS JOIN LATERAL ({ends} OFFSET 0) AS n{within})"
+        f"{name} (id, steps) AS (SELECT a.id, interval '0'"
+        f" FROM unnest({sql.uuid_array(ids)}) AS a (id){where_clause(starts)}"
+        f" UNION SELECT n.id, f.steps + {_ONE_STEP}"
+        f" FROM {name} AS f CROSS JOIN LATERAL ({ends} OFFSET 0) AS n{where_clause(steps)})"
+    )
+
+
+def steps_below(depth: int, alias: str) -> str:
+    """Write the condition that a row of `reached` has fewer steps."""
+    return f"extract(day FROM {alias}.steps) < {sql.integer(_DAYS_OF_STEP * depth)}"
+
+
+def _is_inside(token_id: str, within: Place) -> str:
+    """Write the condition that a token is in a region, of which only the token's own row is read.
+
+    As conditions of the sub-select, they would let the planner read the whole region for each token.
+    """
+    return (
+        f"(SELECT {' AND '.join(within.conditions())} FROM {SPATIAL_INDEX}"
+        f" WHERE level = {within.level} AND token_id = {token_id})"
     )
 
 
 def subgraph(
-    ids: Sequence[str],
+    ids: Sequence[str] | None,
     depth: int | None,
     direction: str,
     connection_type: str | Sequence[str] | None = None,
     min_weight: float | None = None,
+    within: Place | None = None,
 ) -> Query:
     """Read the tokens within `depth` steps of any start (None: all reached), and their connections.
 
+    Without starts, the tokens are all those in a region.  With both, no step leaves the region.
     A row per token, by depth and id; then a row per connection, by id.
     """
     direction = checked_direction(direction)
     max_depth = None if depth is None else whole(depth, "depth", 0, 2**31 - 1)
-    conditions = any_of("c.connection_type", connection_type) + at_least("c.weight", min_weight)
+    types = None if connection_type is None else as_texts(connection_type, "connection_type")
+    conditions = any_of("c.connection_type", types) + at_least("c.weight", min_weight)
     tokens = select_list({column: token for column, (token, _) in _SUBGRAPH.items()})
     connections = ", ".join(connection for _, connection in _SUBGRAPH.values())
     # As in edges.py: the plan must not depend on the estimated number of members.
     among = ["(c.target_id IN (SELECT id FROM members)) IS TRUE", *conditions]
-    # Ids are unique already.  GROUP BY keeps the estimate of their number low enough for a hash table.
+    relations: tuple[str, ...] = (CONNECTIONS, TOKENS)
+    asked = None
+    if within is not None:
+        relations += (SPATIAL_INDEX,)
+        asked = Asked("tokens").within(within)
+    if ids is None:
+        if within is None:
+            raise InvalidQueryError("subgraph needs the ids of tokens, a region (within=), or both")
+        members = (
+            f"members AS MATERIALIZED (SELECT token_id AS id, 0 AS depth FROM {SPATIAL_INDEX}"
+            f"{where_clause(within.conditions())})"
+        )
+        unknown = ""
+    else:
+        # Ids are unique already.  GROUP BY keeps the estimate of their number low enough for a hash
+        # table.
+        members = (
+            f"RECURSIVE {reached(ids, max_depth, direction, conditions, within=within)},"
+            f" members AS MATERIALIZED (SELECT id, (extract(day FROM min(steps)) / {_DAYS_OF_STEP})"
+            "::int AS depth FROM reached GROUP BY id)"
+        )
+        # A start outside of the region is no member, but one that is nowhere is an error.
+        unknown = (
+            ""
+            if within is None
+            else f" UNION ALL SELECT id, 0 FROM unnest({sql.uuid_array(ids)}) AS a (id)"
+            f" WHERE NOT EXISTS (SELECT FROM {TOKENS} AS t WHERE t.id = a.id)"
+        )
     statement = (
-        f"WITH RECURSIVE {_reached(ids, max_depth, direction, conditions)}, members AS MATERIALIZED"
-        f" (SELECT id, (extract(day FROM min(steps)) / {_DAYS_OF_STEP})::int AS depth"
-        " FROM reached GROUP BY id)"
-        f" (SELECT {tokens} FROM members AS m LEFT JOIN {TOKENS} AS t USING (id)"
+        f"WITH {members} (SELECT {tokens} FROM (SELECT * FROM members{unknown}) AS m"
+        f" LEFT JOIN {TOKENS} AS t USING (id)"
         f" ORDER BY m.depth, m.id) UNION ALL (SELECT {connections} FROM members AS m"
-        f" JOIN graph.connections AS c ON c.source_id = m.id{where_clause(among)} ORDER BY c.id)"
+        f" JOIN {CONNECTIONS} AS c ON c.source_id = m.id{where_clause(among)} ORDER BY c.id)"
     )
-    relations = (CONNECTIONS, TOKENS)
-    return Query(statement, tuple(_SUBGRAPH), relations, has_limit=False, id_noun="token")
+    return Query(
+        statement, tuple(_SUBGRAPH), relations, has_limit=False, id_noun="token", asked=asked
+    )
 
 
 def degree(ids: Sequence[str] | None, weighted: bool = False) -> Query:

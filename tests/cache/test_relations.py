@@ -37,6 +37,8 @@ FILTERED = {
         ids, columns=["metadata", "distance"], within=9.0
     ),
     "all that is reached": lambda ng, ids: ng.graph.subgraph(ids[:1], None),
+    "all in a region": lambda ng, ids: ng.graph.subgraph(None, within=BOX),
+    "all that is reached in a region": lambda ng, ids: ng.graph.subgraph(ids, within=BOX),
     "the cheapest path": lambda ng, ids: ng.graph.shortest_path(ids[0], ids[2], weighted=True),
     "events in a region": lambda ng, ids: ng.experience.get_events(within=BOX),
     "events in a region and a window": lambda ng, ids: ng.experience.get_events(

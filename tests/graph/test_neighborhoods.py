@@ -12,7 +12,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ngdata._client.subgraph import Subgraph
-from ngdata.errors import ConfigError, InvalidQueryError, NotFoundError, ResultTooLarge
+from ngdata.errors import (
+    ConfigError,
+    EmptyResultWarning,
+    InvalidQueryError,
+    NotFoundError,
+    ResultTooLarge,
+)
 
 NODES = 18
 DIRECTIONS = ["outgoing", "incoming", "both"]
@@ -221,6 +227,101 @@ def test_subgraphs_equal_networkx(
     assert ids.tolist() == result.tokens.token_id.tolist()
     dense = nx.to_numpy_array(expected, nodelist=ids.tolist()) if len(ids) else np.empty((0, 0))
     assert np.array_equal(matrix.toarray(), dense)
+
+
+EVERYWHERE = (-np.inf,) * 3, (np.inf,) * 3
+
+
+def in_region(tokens, points, low, high, level):
+    """Return the tokens in a region of the store, without its server."""
+    numbers = {0: range(NODES - 2), "sensory": range(NODES - 2, NODES), 7: []}[level]
+    return {
+        tokens[n] for n in numbers if ((np.array(low) <= points[n]) & (points[n] <= high)).all()
+    }
+
+
+@settings(max_examples=80)
+@given(
+    starts=st.none() | st.lists(st.integers(0, NODES - 1), max_size=4),
+    low=st.tuples(corner, corner, corner),
+    size=st.tuples(*[st.integers(3, 9)] * 3),
+    level=st.sampled_from([0, 0, 0, "sensory", 7]),
+    depth=st.none() | st.integers(0, 3),
+    direction=st.sampled_from(DIRECTIONS),
+    kind=st.none() | st.sampled_from(["a", "b"]),
+)
+def test_a_subgraph_of_a_region_equals_networkx(
+    store, tokens, points, connections, graph_of, starts, low, size, level, depth, direction, kind
+):
+    high = tuple(np.add(low, size))
+    inside = in_region(tokens, points, low, high, level)
+    selected = connections if kind is None else connections[connections.connection_type == kind]
+    if starts is None:
+        steps = dict.fromkeys(inside, 0)
+    else:
+        starts, steps = [tokens[place] for place in starts], {}
+        part = graph_of(selected, direction).subgraph(inside)
+        for start in inside.intersection(starts):
+            for token, step in nx.single_source_shortest_path_length(part, start, depth).items():
+                steps[token] = min(step, steps.get(token, step))
+
+    result = store.graph.subgraph(
+        starts, depth, direction=direction, connection_type=kind, within=(low, high, level)
+    )
+
+    assert result.tokens.token_id.tolist() == sorted(steps, key=lambda t: (steps[t], t))
+    assert result.tokens.depth.tolist() == sorted(steps.values())
+    among = selected[selected.source_id.isin(steps) & selected.target_id.isin(steps)]
+    pd.testing.assert_frame_equal(
+        result.connections,
+        among[result.connections.columns].sort_values("connection_id", ignore_index=True),
+    )
+
+
+def test_a_subgraph_of_a_region(celegans):
+    head = (-30, -350, -70), (30, -250, 70)
+    inside = celegans.tokens.find_in_region(*head)
+    part = celegans.graph.subgraph(None, within=head)
+    assert part.tokens.token_id.tolist() == sorted(inside.token_id)
+    among = celegans.graph.connections(within=head)
+    assert part.connections.connection_id.tolist() == sorted(among.connection_id)
+    start = part.connections.source_id[0]
+    # One row of the spatial index for each token that is met, however large the region is.
+    plan = celegans.explain(celegans.graph.subgraph, start, None, within=EVERYWHERE)
+    assert "Seq Scan" not in plan.text.partition("CTE members")[0].replace("Seq Scan on tokens", "")
+    assert not plan.uses_spatial_index
+    assert celegans.explain(celegans.graph.subgraph, None, within=head).uses_spatial_index
+    whole = celegans.graph.subgraph(start, None)
+    again = celegans.graph.subgraph(start, None, within=EVERYWHERE)
+    pd.testing.assert_frame_equal(
+        again.tokens.drop(columns="coords"), whole.tokens.drop(columns="coords")
+    )
+    pd.testing.assert_frame_equal(again.connections, whole.connections)
+
+
+def test_invalid_regions_of_subgraphs(store, tokens, connections):
+    with pytest.raises(InvalidQueryError, match=r"needs the ids of tokens, a region \(within=\)"):
+        store.graph.subgraph(None)
+    for ids in (None, tokens[0]):
+        with pytest.raises(InvalidQueryError, match="within must be"):
+            store.graph.subgraph(ids, within=3.0)
+    nobody = str(uuid.uuid4())
+    for region in (EVERYWHERE, (*EVERYWHERE, 7), ((90,) * 3, (91,) * 3)):
+        with pytest.raises(NotFoundError) as caught:
+            store.graph.subgraph([tokens[0], nobody], within=region)
+        assert caught.value.missing == (nobody,)
+    with pytest.raises(ResultTooLarge) as caught:
+        store.graph.subgraph(None, within=EVERYWHERE, max_rows=10)
+    whole = store.graph.subgraph(None, within=EVERYWHERE)
+    assert caught.value.count == len(whole.tokens) + len(whole.connections)
+    assert len(whole.tokens) == NODES - 2
+
+
+def test_an_empty_region_is_explained(store, tokens, connections):
+    with pytest.warns(EmptyResultWarning, match="no token has level 'abstract'"):
+        part = store.graph.subgraph(None, within=(*EVERYWHERE, 7))
+    full = store.graph.subgraph(tokens[:3])
+    assert part.tokens.dtypes.equals(full.tokens.dtypes)
 
 
 def test_a_subgraph_of_any_depth(celegans):

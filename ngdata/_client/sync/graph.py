@@ -366,31 +366,36 @@ class Graph(GraphWrites[AsyncGraph]):
 
     def subgraph(
         self,
-        ids: TokenIds,
+        ids: TokenIds | None,
         depth: int | None = 1,
         *,
         direction: Direction = "both",
         connection_type: str | Sequence[str] | None = None,
         min_weight: float | None = None,
+        within: Window | None = None,
         max_rows: MaxRows = ...,
         cache: CacheMode | None = None,
     ) -> Subgraph:
-        """Return the tokens within some steps, or all reached, and the connections among them.
+        """Return the tokens within some steps or in a region, and the connections among them.
 
         They are read in one transaction.
 
         Parameters
         ----------
-        ids : id or sequence of ids
+        ids : id or sequence of ids, or None
+            The starts; None for all tokens in the region `within`.
         depth : int or None
             The number of steps; None for all that is reached, 0 for only these tokens and their
-            connections.
+            connections.  Without starts there are no steps, and each token has depth 0.
         direction : {"outgoing", "incoming", "both"}
             The direction of the steps; all connections among the reached tokens are returned.
         connection_type : str or sequence of str, optional
             Use only connections of this type, or of any of these.
         min_weight : float, optional
             Use only connections of at least this weight.
+        within : region, (region, level), or (min_coords, max_coords[, level]), optional
+            Keep to the tokens in this region: starts outside of it are left out, and no step leaves
+            it, so a token is returned only if a path inside of the region leads there.
         max_rows : int or None, optional
             Maximum number of tokens and connections together, None for no maximum; the client's by
             default.
@@ -408,6 +413,8 @@ class Graph(GraphWrites[AsyncGraph]):
         ------
         NotFoundError
             An id names no token.
+        InvalidQueryError
+            Neither ids nor a region, or an invalid one.
         ResultTooLarge
             More than `max_rows` in all; the error's `count` is their number.
 
@@ -419,6 +426,9 @@ class Graph(GraphWrites[AsyncGraph]):
         <Subgraph of 5 tokens and 7 connections>
         >>> ng.graph.subgraph(near.token_id[0], depth=None, connection_type="electrical")
         <Subgraph of 294 tokens and 2,166 connections>
+        >>> head = (-30, -350, -70), (30, -250, 70)
+        >>> ng.graph.subgraph(None, within=head, connection_type="electrical")
+        <Subgraph of 5,188 tokens and 763 connections>
         """
         return self._loop.run(
             self._wrapped.subgraph(
@@ -427,6 +437,7 @@ class Graph(GraphWrites[AsyncGraph]):
                 direction=direction,
                 connection_type=connection_type,
                 min_weight=min_weight,
+                within=within,
                 max_rows=max_rows,
                 cache=cache,
             )
