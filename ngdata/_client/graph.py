@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
-from typing import Final, Literal
+from typing import Any, Final, Literal
+from weakref import WeakKeyDictionary
 
 import pandas as pd
 
@@ -11,10 +13,11 @@ from ngdata._arguments.id_space import TokenId, TokenIds
 from ngdata._arguments.ids import Id, canonical_id
 from ngdata._arguments.levels import Level
 from ngdata._arguments.numbers import as_flag
-from ngdata._arguments.texts import as_text
+from ngdata._arguments.texts import as_text, as_texts
 from ngdata._client import components as connected
 from ngdata._client import snapshots
 from ngdata._client.graph_writes import AsyncGraphWrites
+from ngdata._client.path_search import ConnectedTokens
 from ngdata._client.snapshots import Snapshot
 from ngdata._client.subgraph import Subgraph
 from ngdata._connections.threads import in_daemon_thread
@@ -22,11 +25,15 @@ from ngdata._query import edges, neighbors, overview, paths
 from ngdata._query import snapshots as snapshot_reads
 from ngdata._query.neighbors import Direction
 from ngdata._query.places import Place, Window
-from ngdata._reading.reader import CacheMode, MaxRows
+from ngdata._reading.answer import Answer
+from ngdata._reading.reader import CacheMode, MaxRows, described
 from ngdata._store.snapshots import insert_snapshot
 from ngdata.errors import InvalidQueryError
 
 __all__ = ["AsyncGraph"]
+
+# Graphs that were searched, for as long as a cache keeps the answer that they are made of.
+_SEARCHED: Final[WeakKeyDictionary[Answer, ConnectedTokens]] = WeakKeyDictionary()
 
 _TOKEN_COLUMNS: Final = (
     "token_id",
@@ -272,6 +279,9 @@ class AsyncGraph(AsyncGraphWrites):
     ) -> pd.DataFrame | None:
         """Return the path of the fewest steps between two tokens, or that of the least weight.
 
+        The server searches first.  If the path is longer than it finds soon, and the store has up to
+        about a million connections, all of these types are read, and cached, and searched in memory.
+
         Parameters
         ----------
         source, target : id
@@ -309,22 +319,33 @@ class AsyncGraph(AsyncGraphWrites):
         >>> path.source_id[0] == a, path.target_id.iloc[-1] == b
         (True, True)
         """
+        started = time.perf_counter()
         ends = self._ids.canonical_id(source, "source"), self._ids.canonical_id(target, "target")
+        types = None if connection_type is None else as_texts(connection_type, "connection_type")
         query = paths.shortest_path(
             *ends,
             weighted=weighted,
             max_depth=max_depth,
-            connection_type=connection_type,
+            connection_type=types,
             direction=direction,
         )
-        path = await self._reader.frame(query, cache, None)
+        path: pd.DataFrame | None = await self._reader.frame(query, cache, None)
+        assert path is not None
         negative = path[path.pop(paths.IS_NEGATIVE)]
         if len(negative):
-            raise InvalidQueryError(
-                "weights must not be negative for weighted=True, but connection "
-                f"{negative.connection_id.iloc[0]} has {negative.weight.iloc[0]:g}; exclude its type "
-                "with connection_type=, or use weighted=False"
+            raise _negative_weight(negative.connection_id.iloc[0], negative.weight.iloc[0])
+        if path.pop(paths.IS_FAR).any():
+            cut_off = await self._reader.frame(paths.cut_off(*ends, types, direction), cache, None)
+            if cut_off.is_cut_off[0]:
+                return None
+            answer, origin = await self._reader.answer(paths.arcs(types), cache)
+            path = await in_daemon_thread(
+                lambda: _connected(answer).shortest_path(
+                    *ends, direction, weighted, max_depth, self._ids
+                )
             )
+            version = answer.version or None
+            return path if path is None else described(path, origin, version, started)
         return None if path.empty and ends[0] != ends[1] else path
 
     async def components(
@@ -594,3 +615,18 @@ class AsyncGraph(AsyncGraphWrites):
         before = await self.load_snapshot(first, cache=cache)
         after = await self.load_snapshot(second, cache=cache)
         return await in_daemon_thread(lambda: snapshots.compare(before, after))
+
+
+def _connected(answer: Answer) -> ConnectedTokens:
+    """Return the connections of an answer, ready to be searched: made once while a cache keeps it."""
+    tokens = _SEARCHED.get(answer)
+    if tokens is None:
+        tokens = _SEARCHED[answer] = ConnectedTokens(answer.table)
+    return tokens
+
+
+def _negative_weight(connection_id: Any, weight: float) -> InvalidQueryError:
+    return InvalidQueryError(
+        f"weights must not be negative for weighted=True, but connection {connection_id} has "
+        f"{weight:g}; exclude its type with connection_type=, or use weighted=False"
+    )

@@ -269,6 +269,9 @@ class Graph(GraphWrites[AsyncGraph]):
     ) -> pd.DataFrame | None:
         """Return the path of the fewest steps between two tokens, or that of the least weight.
 
+        The server searches first.  If the path is longer than it finds soon, and the store has up to
+        about a million connections, all of these types are read, and cached, and searched in memory.
+
         Parameters
         ----------
         source, target : id
