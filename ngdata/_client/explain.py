@@ -105,6 +105,8 @@ class _QueryRecorder:
     async def answer(
         self, query: Query, mode: CacheMode | None = None, max_rows: int | None = None
     ) -> NoReturn:
+        if mode is not None:
+            checked_mode(mode)
         raise _Recorded(query)
 
     async def frame_and_version(self, query: Query, version: str) -> NoReturn:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import time
+import uuid
 from collections.abc import Sequence
 from typing import Any, Final, Literal
 from weakref import WeakKeyDictionary
 
 import pandas as pd
+import pyarrow.compute as pc
 
 from ngdata._arguments.id_space import TokenId, TokenIds
 from ngdata._arguments.ids import Id, canonical_id
@@ -26,9 +28,9 @@ from ngdata._query import snapshots as snapshot_reads
 from ngdata._query.neighbors import Direction
 from ngdata._query.places import Place, Window
 from ngdata._reading.answer import Answer
-from ngdata._reading.reader import CacheMode, MaxRows, described
+from ngdata._reading.reader import CacheMode, MaxRows, checked_max_rows, described
 from ngdata._store.snapshots import insert_snapshot
-from ngdata.errors import InvalidQueryError
+from ngdata.errors import InvalidQueryError, NotFoundError
 
 __all__ = ["AsyncGraph"]
 
@@ -347,6 +349,94 @@ class AsyncGraph(AsyncGraphWrites):
             version = answer.version or None
             return path if path is None else described(path, origin, version, started)
         return None if path.empty and ends[0] != ends[1] else path
+
+    async def shortest_lengths(
+        self,
+        source: TokenId,
+        targets: TokenIds | None = None,
+        *,
+        weighted: bool = False,
+        max_depth: int | None = None,
+        connection_type: str | Sequence[str] | None = None,
+        direction: Direction = "outgoing",
+        max_rows: MaxRows = ...,
+        cache: CacheMode | None = None,
+    ) -> pd.DataFrame:
+        """Return how far each token is from one token: the lengths of the shortest paths there.
+
+        The connections of all tokens that are reached are read; if these are many, and the store has
+        up to about a million connections, all of these types, which are cached.
+
+        Parameters
+        ----------
+        source : id
+        targets : id or sequence of ids, optional
+            Return only the lengths to these tokens; all that are reached by default.
+        weighted : bool
+            Whether the length is the sum of the weights, and the path that of the least sum.
+        max_depth : int, optional
+            The maximum number of steps of a path; unlimited by default.
+        connection_type : str or sequence of str, optional
+            Follow only connections of this type, or of any of these.
+        direction : {"outgoing", "incoming", "both"}
+            Whether to follow connections from the source on, towards the source, or both;
+            a bidirectional connection is followed both ways in any case.
+        max_rows : int or None, optional
+            Maximum number of rows, None for no maximum; the client's by default.
+        cache : {"strict", "ttl", "off"}, optional
+            Cache mode; the client's by default.
+
+        Returns
+        -------
+        pandas.DataFrame
+            A row per token that is reached, the source among them: ``token_id`` (str), ``length``
+            (int64, the number of steps; with `weighted` float64, the sum of the weights, added from
+            the source on); by length, then token.  A target that is not reached has no row.
+
+        Raises
+        ------
+        NotFoundError
+            The source or a target names no token.
+        InvalidQueryError
+            `weighted`, and any connection of this type, on a path or not, has a negative weight.
+        ResultTooLarge
+            The answer has more rows than `max_rows`; the error's `count` is their number.
+
+        Examples
+        --------
+        >>> near = await ang.tokens.find_nearest((0, -250, 40), k=1, token_type="neuron")
+        >>> lengths = await ang.graph.shortest_lengths(near.token_id[0], connection_type="chemical")
+        >>> lengths.columns.tolist(), int(lengths.length[0])
+        (['token_id', 'length'], 0)
+        """
+        started = time.perf_counter()
+        start = self._ids.canonical_id(source, "source")
+        ends = None if targets is None else self._ids.unique_ids(targets, "targets")
+        types = None if connection_type is None else as_texts(connection_type, "connection_type")
+        query = paths.lengths(
+            start,
+            ends,
+            weighted=weighted,
+            max_depth=max_depth,
+            connection_type=types,
+            direction=direction,
+        )
+        checked_max_rows(max_rows)
+        answer, origin = await self._reader.answer(query, cache)
+        if answer.missing_ids:
+            raise self._ids.renamed(NotFoundError.of("token", answer.missing_ids))
+        negative = answer.table.filter(answer.table[paths.IS_NEGATIVE]).to_pylist()
+        if negative:
+            connection_id = uuid.UUID(bytes=negative[0]["connection_id"])
+            raise _negative_weight(connection_id, negative[0]["weight"])
+        if pc.any(answer.table[paths.IS_FAR]).as_py():
+            answer, origin = await self._reader.answer(paths.arcs(types), cache)
+        lengths = await in_daemon_thread(
+            lambda: _connected(answer).lengths(start, ends, direction, weighted, max_depth)
+        )
+        self._reader.check_size(len(lengths), max_rows)
+        lengths["token_id"] = self._ids.column(lengths.token_id)
+        return described(lengths, origin, answer.version or None, started)
 
     async def components(
         self,

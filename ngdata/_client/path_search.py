@@ -1,4 +1,4 @@
-"""Shortest paths in a graph that is in memory.
+"""Shortest paths and their lengths in a graph that is in memory.
 
 A path between two tokens is the one that the server's function `graph.shortest_path` returns: the
 same search from both ends, round by round, with the same choice among equals.  So a caller cannot
@@ -7,7 +7,9 @@ see which of the two found it.
 
 from __future__ import annotations
 
+import heapq
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple
 
@@ -258,6 +260,39 @@ class ConnectedTokens:
             fresh.sort(key=lambda item: (self._token_id(item[0][0]), item[0][1]))
         return fresh
 
+    # --- lengths --------------------------------------------------------------------------------------
+
+    def lengths(
+        self,
+        source: str,
+        targets: Iterable[str] | None,
+        direction: str,
+        weighted: bool,
+        max_depth: int | None,
+    ) -> pd.DataFrame:
+        """Return the tokens that are reached, canonical text, and the lengths of the paths there."""
+        start = self._number(source)
+        wanted = None if targets is None else {*targets}
+        arcs = self._arcs_of(direction)
+        reached: dict[int, Any]
+        if start is None:
+            reached = {}
+        elif not weighted:
+            reached = _steps(arcs, start, max_depth)
+        elif max_depth is None:
+            reached = _costs(arcs, start)
+        else:
+            reached = _costs_within(arcs, start, max_depth)
+        tokens = np.fromiter(reached, np.int64, len(reached))
+        ids, lengths = self._raw_token_ids[tokens].tobytes(), [*reached.values()]
+        if start is None:
+            ids, lengths = _id_bytes(source), [0]
+        dtype = np.float64 if weighted else np.int64
+        frame = pd.DataFrame({"token_id": _text(ids), "length": np.array(lengths, dtype)})
+        if wanted is not None:
+            frame = frame[frame.token_id.isin(wanted)]
+        return frame.sort_values(["length", "token_id"], ignore_index=True)
+
 
 @dataclass
 class _Side:
@@ -319,6 +354,57 @@ def _way(reached: dict[int, tuple[int, int]], token: int) -> tuple[list[int], li
         tokens.append(token)
         connections.append(connection)
     return tokens, connections
+
+
+def _steps(arcs: _Arcs, start: int, max_depth: int | None) -> dict[int, int]:
+    """Return the least number of steps to each token that is reached."""
+    steps, frontier, depth = {start: 0}, [start], 0
+    while frontier and (max_depth is None or depth < max_depth):
+        depth += 1
+        fresh = []
+        for near in frontier:
+            for far in arcs.ends[arcs.first[near] : arcs.first[near + 1]]:
+                if far not in steps:
+                    steps[far] = depth
+                    fresh.append(far)
+        frontier = fresh
+    return steps
+
+
+def _costs(arcs: _Arcs, start: int) -> dict[int, float]:
+    """Return the least sum of weights to each token that is reached, added from the start on."""
+    first, ends, _, weights = arcs
+    best, done = {start: 0.0}, {}
+    queue = [(0.0, start)]
+    while queue:
+        cost, near = heapq.heappop(queue)
+        if near in done:
+            continue
+        done[near] = cost
+        for place in range(first[near], first[near + 1]):
+            far, total = ends[place], cost + weights[place]
+            if total < best.get(far, math.inf):
+                best[far] = total
+                heapq.heappush(queue, (total, far))
+    return done
+
+
+def _costs_within(arcs: _Arcs, start: int, max_depth: int) -> dict[int, float]:
+    """Return the least sum of weights to each token over paths of at most `max_depth` steps."""
+    first, ends, _, weights = arcs
+    best, frontier = {start: 0.0}, {start: 0.0}
+    for _ in range(max_depth):
+        fresh: dict[int, float] = {}
+        for near, cost in frontier.items():
+            for place in range(first[near], first[near + 1]):
+                far, total = ends[place], cost + weights[place]
+                if total < fresh.get(far, best.get(far, math.inf)):
+                    fresh[far] = total
+        if not fresh:
+            break
+        best.update(fresh)
+        frontier = fresh
+    return best
 
 
 def _id_bytes(token_id: str) -> bytes:

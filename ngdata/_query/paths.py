@@ -18,9 +18,9 @@ from ngdata._query import literals as sql
 from ngdata._query.edges import CONNECTIONS
 from ngdata._query.filters import any_of, where_clause
 from ngdata._query.model import MISSING_ID, Column, Kind, Query, select_list
-from ngdata._query.neighbors import checked_direction, reached
+from ngdata._query.neighbors import BRANCHES, checked_direction, reached, steps_below
 
-__all__ = ["IS_FAR", "IS_NEGATIVE", "arcs", "cut_off", "shortest_path"]
+__all__ = ["IS_FAR", "IS_NEGATIVE", "arcs", "cut_off", "lengths", "shortest_path"]
 
 IS_NEGATIVE: Final = "is_negative"
 """A column that is true in the row of a connection of negative weight, and false in all steps."""
@@ -207,3 +207,47 @@ def _checks(
 
 def _first_of(columns: Mapping[Column, tuple[str, ...]]) -> str:
     return ", ".join(expressions[0] for expressions in columns.values())
+
+
+def lengths(
+    source: str,
+    targets: Sequence[str] | None,
+    *,
+    weighted: bool = False,
+    max_depth: int | None = None,
+    connection_type: Sequence[str] | None = None,
+    direction: str = "outgoing",
+) -> Query:
+    """Read the connections of the tokens that are reached, with the columns of `arcs`.
+
+    Or read one row that is far, if these are many.  If `weighted`, there is a row of a connection of
+    negative weight, if there is one.  A connection may come twice.
+    """
+    conditions = any_of("c.connection_type", connection_type)
+    direction = checked_direction(direction)
+    depth = None if max_depth is None else positive(max_depth, "max_depth")
+    is_weighted = as_flag(weighted, "weighted")
+    followed = [] if depth is None else [steps_below(depth, "r")]
+    parts = _checks([source, *(targets or ())], conditions if is_weighted else None, _ARCS)
+    parts.append(_far_row(_ARCS))
+    for start, _, condition, _ in BRANCHES[direction]:
+        where = [*([condition] if condition else []), *conditions, *followed]
+        parts.append(
+            f"SELECT NULL, false, false, {_first_of(_ARCS)} FROM"
+            f" (SELECT r.* FROM reached AS r WHERE NOT (SELECT is_far FROM far)) AS r"
+            f" JOIN {CONNECTIONS} AS c ON c.{start} = r.id{where_clause(where)}"
+        )
+    statement = (
+        f"WITH RECURSIVE bounds AS MATERIALIZED ({_bounds()}),"
+        f" {reached([source], depth, direction, conditions)}, far AS MATERIALIZED (SELECT CASE"
+        " WHEN b.rounds IS NULL THEN false ELSE (SELECT count(*) FROM (SELECT FROM reached"
+        " LIMIT (SELECT rounds FROM bounds)) AS first) >= b.rounds END AS is_far FROM bounds AS b)"
+        f" {' UNION ALL '.join(parts)}"
+    )
+    return Query(
+        statement,
+        (*_CHECKS, *_ARCS),
+        (CONNECTIONS, "tokens.tokens"),
+        has_limit=False,
+        id_noun="token",
+    )

@@ -250,6 +250,7 @@ def test_missing_ids(ng, ids):
         ("token", lambda ng, a, b: ng.graph.get_degree([a, b])),
         ("token", lambda ng, a, b: ng.graph.subgraph([a, b])),
         ("token", lambda ng, a, b: ng.graph.shortest_path(a, b)),
+        ("token", lambda ng, a, b: ng.graph.shortest_lengths(a, b)),
         ("snapshot", lambda ng, a, b: ng.graph.load_snapshot(b)),
         ("trajectory", lambda ng, a, b: ng.experience.get_trajectory(b)),
         ("trajectory", lambda ng, a, b: ng.experience.mean_position(b, "1s")),

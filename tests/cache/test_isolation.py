@@ -265,6 +265,9 @@ READS = {
     "graph.shortest_path": lambda ng, ids, **options: ng.graph.shortest_path(
         ids[0], ids[-1], **options
     ),
+    "graph.shortest_lengths": lambda ng, ids, **options: ng.graph.shortest_lengths(
+        ids[0], **options
+    ),
     "graph.components": lambda ng, ids, **options: ng.graph.components(**options),
     "graph.subgraph": lambda ng, ids, **options: ng.graph.subgraph(ids[:2], **options),
     "graph.list_snapshots": lambda ng, ids, **options: ng.graph.list_snapshots(**options),

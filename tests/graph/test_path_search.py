@@ -1,5 +1,6 @@
 """Paths that the server finds and those that are found in memory: the same, and which is used when."""
 
+import networkx as nx
 import numpy as np
 import pandas as pd
 import psycopg
@@ -210,7 +211,10 @@ def test_a_table_that_is_too_large_is_never_read_as_a_whole(ng, chain, queries, 
             chain[0], chain[-1], weighted=weighted, connection_type="chain"
         )
         assert path.target_id.tolist() == chain[1:]
-    assert len(queries) == 2
+        lengths = ng.graph.shortest_lengths(chain[0], weighted=weighted, connection_type="chain")
+        assert lengths.length.tolist() == list(range(401))
+        assert lengths.token_id.tolist() == chain
+    assert len(queries) == 4
 
 
 def test_a_write_is_seen_by_a_long_path(ng, chain):
@@ -235,11 +239,144 @@ def test_integer_ids_on_a_long_path(server, ng):
         path = number.graph.shortest_path(0, 87, **kind)
         assert path.source_id.dtype == path.target_id.dtype == np.uint64
         assert path.source_id.tolist() == numbers[:-1].tolist()
+        lengths = number.graph.shortest_lengths(0, [87, 6, 0], **kind)
+        assert lengths.token_id.dtype == np.uint64
+        assert lengths.to_numpy().tolist() == [[0, 0], [6, 2], [87, 29]]
         number.tokens.delete(numbers)
 
 
-def test_paths_are_explained(ng, ids):
-    for plan in (ng.explain(ng.graph.shortest_path, ids[0], ids[-1]),):
+def graph_of(frame, ids, direction):
+    graph = nx.MultiDiGraph()
+    graph.add_nodes_from(ids)
+    for c in frame.itertuples():
+        ends = (c.source_id, c.target_id)
+        ways = {ends, ends[::-1]} if c.bidirectional or direction == "both" else {ends}
+        for u, v in ways if direction != "incoming" else {way[::-1] for way in ways}:
+            graph.add_edge(u, v, key=c.connection_id, weight=c.weight)
+    return graph
+
+
+def cheapest(graph, source, max_depth):
+    """Return the least weights of paths of at most `max_depth` steps, by Bellman-Ford."""
+    best = {source: 0.0}
+    for _ in range(max_depth):
+        following = dict(best)
+        for u, v, weight in graph.edges(data="weight"):
+            if u in best:
+                following[v] = min(following.get(v, float("inf")), best[u] + weight)
+        best = following
+    return best
+
+
+@settings(max_examples=100)
+@given(
+    source=st.integers(0, TOKENS - 1),
+    targets=st.none() | st.lists(st.integers(0, TOKENS - 1), max_size=5),
+    weighted=st.booleans(),
+    max_depth=st.none() | st.integers(1, 12),
+    kinds=st.none() | st.just("thin") | st.just("none"),
+    direction=st.sampled_from(DIRECTIONS),
+    most=st.sampled_from([0, 1 << 30]),
+)
+@example(0, None, True, None, None, "outgoing", 1 << 30)
+@example(0, [], False, None, "none", "outgoing", 1 << 30)
+def test_lengths_equal_networkx(
+    ng, ids, graph, source, targets, weighted, max_depth, kinds, direction, most
+):
+    selected = graph if kinds is None else graph[graph.connection_type == kinds]
+    whole = graph_of(selected, ids, direction)
+    start = ids[source]
+    if not weighted:
+        expected = nx.single_source_shortest_path_length(whole, start, max_depth)
+    elif max_depth is None:
+        # Exactly equal: both add the weights from the source on.
+        expected = nx.single_source_dijkstra_path_length(whole, start)
+    else:
+        expected = cheapest(whole, start, max_depth)
+    if targets is not None:
+        targets = [ids[place] for place in targets]
+        expected = {token: length for token, length in expected.items() if token in targets}
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(paths, "_MAX_READ", most)
+        result = ng.graph.shortest_lengths(
+            start,
+            targets,
+            weighted=weighted,
+            max_depth=max_depth,
+            connection_type=kinds,
+            direction=direction,
+        )
+
+    assert result.columns.tolist() == ["token_id", "length"]
+    assert [str(d) for d in result.dtypes] == ["str", "float64" if weighted else "int64"]
+    in_order = sorted(expected.items(), key=lambda item: (item[1], item[0]))
+    assert list(result.itertuples(index=False, name=None)) == in_order
+
+
+def test_lengths_in_the_connectome(celegans):
+    wired = celegans.graph.connections(connection_type="chemical")
+    whole = nx.from_pandas_edgelist(
+        wired, "source_id", "target_id", "weight", create_using=nx.MultiDiGraph
+    )
+    start = min(wired.source_id)
+    expected = nx.single_source_dijkstra_path_length(whole, start)
+    result = celegans.graph.shortest_lengths(start, weighted=True, connection_type="chemical")
+    assert dict(zip(result.token_id, result.length, strict=True)) == expected
+
+
+def test_the_most_rows_of_lengths(ng, chain):
+    kind = {"connection_type": "chain"}
+    for most in (0, 1 << 30):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(paths, "_MAX_READ", most)
+            with pytest.raises(ngdata.errors.ResultTooLarge) as caught:
+                ng.graph.shortest_lengths(chain[1], max_rows=399, **kind)
+            assert (caught.value.count, caught.value.max_rows) == (400, 399)
+            assert len(ng.graph.shortest_lengths(chain[1], max_rows=400, **kind)) == 400
+            assert len(ng.graph.shortest_lengths(chain[0], chain[:3], max_rows=3, **kind)) == 3
+
+
+def test_missing_tokens_of_lengths(ng, ids):
+    nobody, other = (f"00000000-0000-4000-8000-00000000000{n}" for n in (1, 2))
+    for cache in ("strict", "strict", "off"):
+        with pytest.raises(ngdata.errors.NotFoundError) as caught:
+            ng.graph.shortest_lengths(nobody, [ids[0], other], cache=cache, max_rows=1)
+        assert caught.value.missing == (nobody, other)
+
+
+def test_a_negative_weight_is_rejected_by_lengths(ng, ids):
+    bad = ng.graph.create_connection(ids[0], ids[1], "bad", -2.0)
+    with pytest.raises(ngdata.errors.InvalidQueryError, match=rf"connection {bad} has -2;"):
+        ng.graph.shortest_lengths(ids[0], weighted=True)
+    assert ng.graph.shortest_lengths(ids[0], connection_type="bad").length.tolist() == [0, 1]
+    ng.graph.delete(bad)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"max_depth": 0}, "max_depth must be an integer from 1"),
+        ({"direction": "outgoin"}, "did you mean 'outgoing'"),
+        ({"connection_type": 3}, "connection_type must be text"),
+        ({"weighted": 1}, "weighted must be True or False"),
+        ({"targets": "x"}, "targets must be a UUID"),
+        ({"source": "x"}, "source must be a UUID"),
+        ({"max_rows": 0}, "max_rows must be"),
+        ({"cache": "always"}, "cache must be"),
+    ],
+)
+def test_invalid_arguments_of_lengths(ng, ids, options, message):
+    for read in (ng.graph.shortest_lengths, lambda **o: ng.explain(ng.graph.shortest_lengths, **o)):
+        with pytest.raises(ngdata.errors.InvalidQueryError, match=message):
+            read(**{"source": ids[0], **options})
+
+
+def test_paths_and_lengths_are_explained(ng, ids):
+    for plan in (
+        ng.explain(ng.graph.shortest_lengths, ids[0]),
+        ng.explain(ng.graph.shortest_path, ids[0], ids[-1]),
+    ):
         # Each token leads to its connections; one scan of them all for each step would not end.
         assert "Seq Scan on connections" not in plan.text.partition("Worktable")[0]
         assert not plan.uses_spatial_index

@@ -321,6 +321,78 @@ class Graph(GraphWrites[AsyncGraph]):
             )
         )
 
+    def shortest_lengths(
+        self,
+        source: TokenId,
+        targets: TokenIds | None = None,
+        *,
+        weighted: bool = False,
+        max_depth: int | None = None,
+        connection_type: str | Sequence[str] | None = None,
+        direction: Direction = "outgoing",
+        max_rows: MaxRows = ...,
+        cache: CacheMode | None = None,
+    ) -> pd.DataFrame:
+        """Return how far each token is from one token: the lengths of the shortest paths there.
+
+        The connections of all tokens that are reached are read; if these are many, and the store has
+        up to about a million connections, all of these types, which are cached.
+
+        Parameters
+        ----------
+        source : id
+        targets : id or sequence of ids, optional
+            Return only the lengths to these tokens; all that are reached by default.
+        weighted : bool
+            Whether the length is the sum of the weights, and the path that of the least sum.
+        max_depth : int, optional
+            The maximum number of steps of a path; unlimited by default.
+        connection_type : str or sequence of str, optional
+            Follow only connections of this type, or of any of these.
+        direction : {"outgoing", "incoming", "both"}
+            Whether to follow connections from the source on, towards the source, or both;
+            a bidirectional connection is followed both ways in any case.
+        max_rows : int or None, optional
+            Maximum number of rows, None for no maximum; the client's by default.
+        cache : {"strict", "ttl", "off"}, optional
+            Cache mode; the client's by default.
+
+        Returns
+        -------
+        pandas.DataFrame
+            A row per token that is reached, the source among them: ``token_id`` (str), ``length``
+            (int64, the number of steps; with `weighted` float64, the sum of the weights, added from
+            the source on); by length, then token.  A target that is not reached has no row.
+
+        Raises
+        ------
+        NotFoundError
+            The source or a target names no token.
+        InvalidQueryError
+            `weighted`, and any connection of this type, on a path or not, has a negative weight.
+        ResultTooLarge
+            The answer has more rows than `max_rows`; the error's `count` is their number.
+
+        Examples
+        --------
+        >>> near = ng.tokens.find_nearest((0, -250, 40), k=1, token_type="neuron")
+        >>> lengths = ng.graph.shortest_lengths(near.token_id[0], connection_type="chemical")
+        >>> lengths.columns.tolist(), int(lengths.length[0])
+        (['token_id', 'length'], 0)
+        """
+        return self._loop.run(
+            self._wrapped.shortest_lengths(
+                source,
+                targets,
+                weighted=weighted,
+                max_depth=max_depth,
+                connection_type=connection_type,
+                direction=direction,
+                max_rows=max_rows,
+                cache=cache,
+            )
+        )
+
     def components(
         self,
         *,
