@@ -1,4 +1,4 @@
-"""Neighborhoods of depth 3 from 10 starts: ngdata against the usual recursive query.
+"""Neighborhoods of depth 3 from 10 starts: ngdata against the usual recursive query; shortest paths.
 
 The usual one is what PostgreSQL's manual teaches, through `pandas.read_sql` over SQLAlchemy and
 psycopg, in two forms: `paths` keeps the path that it came by (UNION ALL, and an array that tells
@@ -21,6 +21,13 @@ The graphs, each with a tenth of its connections bidirectional, of two types and
 - `local`: each connection leads to one of the hundred tokens next to it on a ring.
 
 `--snapshot` stores and loads the `uniform` graph, too.
+
+`--paths` measures `shortest_path` instead, against reading all connections and asking networkx:
+`ng.graph.connections()`, `networkx.from_pandas_edgelist`, `networkx.shortest_path`.  The graphs are
+chains of several lengths from end to end, a random tree from one of its ends to the other, and a
+graph in which each token has fifty connections.  Both ways in turns, without the cache, by steps and
+by weight; `again` is ngdata with its cache, for a pair that was not asked for before, among
+connections that were.
 """
 
 from __future__ import annotations
@@ -31,12 +38,13 @@ import os
 import shutil
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from statistics import median
 from typing import Any, Final
 
 import adbc_driver_postgresql.dbapi as adbc
 import asyncpg
+import networkx as nx
 import numpy as np
 import pandas as pd
 import psycopg
@@ -229,6 +237,94 @@ def snapshot(ng: Any, url: str) -> None:
     )
 
 
+def path_graphs(options: argparse.Namespace) -> Iterator[tuple[str, int, np.ndarray, bool]]:
+    """Return graphs: name, number of tokens, the ends of connections, whether they are two-way.
+
+    The path to find leads from token 0 to the last one.
+    """
+    rng = np.random.default_rng(4)
+    for steps in options.chains:
+        numbers = np.arange(steps + 1)
+        yield "chain", steps + 1, np.stack([numbers[:-1], numbers[1:]]), False
+    count = options.tree
+    tree = nx.from_prufer_sequence(rng.integers(0, count, count - 2).tolist())
+    first = [*nx.single_source_shortest_path_length(tree, 0)][-1]
+    last = [*nx.single_source_shortest_path_length(tree, first)][-1]
+    order = [first, *(n for n in tree if n not in (first, last)), last]
+    numbers = np.argsort(order)
+    yield "tree", count, numbers[np.array(tree.edges).T], True
+    count = options.dense
+    # Without parallel connections, of which networkx's graph would keep the last one.
+    pairs = rng.choice(count * count, 50 * count, replace=False)
+    yield "dense", count, np.stack([pairs // count, pairs % count]), False
+
+
+def find_paths(ng: Any, url: str, options: argparse.Namespace) -> list[dict[str, Any]]:
+    """Measure shortest paths in several graphs; answers that differ are an error."""
+    rows = []
+    for name, count, ends, is_two_way in path_graphs(options):
+        ids = ng.tokens.bulk_create(
+            {axis: np.zeros(count) for axis in "xyz"}, progress=False
+        ).to_numpy()
+        ng.graph.bulk_create(
+            pd.DataFrame(
+                {
+                    "source_id": ids[ends[0]],
+                    "target_id": ids[ends[1]],
+                    "weight": np.random.default_rng(5).random(ends.shape[1]),
+                    "bidirectional": is_two_way,
+                }
+            ),
+            progress=False,
+        )
+        run(url, "VACUUM ANALYZE")
+        kind = nx.Graph if is_two_way else nx.DiGraph
+        for weight in (None, "weight"):
+
+            def usual(
+                kind: Any = kind, weight: Any = weight, ids: Any = ids
+            ) -> tuple[Any, list[str]]:
+                read = ng.graph.connections(max_rows=None, cache="off")
+                graph = nx.from_pandas_edgelist(
+                    read, "source_id", "target_id", weight, create_using=kind
+                )
+                return graph, nx.shortest_path(graph, ids[0], ids[-1], weight)
+
+            def ours(weight: Any = weight, ids: Any = ids) -> pd.DataFrame:
+                return ng.graph.shortest_path(
+                    ids[0], ids[-1], weighted=weight is not None, cache="off"
+                )
+
+            others = iter(ids[::-1][1:])
+
+            def again(weight: Any = weight, ids: Any = ids, others: Any = others) -> pd.DataFrame:
+                return ng.graph.shortest_path(
+                    ids[0], next(others), weighted=weight is not None, cache="strict"
+                )
+
+            path, (graph, expected) = ours(), usual()
+            again()
+            if weight is None:
+                assert len(path) == len(expected) - 1
+            else:
+                assert np.isclose(path.weight.sum(), nx.path_weight(graph, expected, weight))
+            timings = milliseconds(
+                {"ngdata": ours, "networkx": usual, "again": again}, options.repeats
+            )
+            rows.append(
+                {
+                    "graph": name,
+                    "connections": ends.shape[1],
+                    "by": weight or "steps",
+                    "steps": len(path),
+                    **{f"{way} ms": f"{taken:.1f}" for way, taken in timings.items()},
+                    "ngdata / networkx": f"{timings['ngdata'] / timings['networkx']:.2f}",
+                }
+            )
+        run(url, "TRUNCATE tokens.tokens CASCADE")
+    return rows
+
+
 def main(arguments: list[str] | None = None) -> pd.DataFrame:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
@@ -238,6 +334,10 @@ def main(arguments: list[str] | None = None) -> pd.DataFrame:
     parser.add_argument("--repeats", type=int, default=15)
     parser.add_argument("--patience", type=int, default=60, help="seconds for a usual query")
     parser.add_argument("--snapshot", action="store_true", help="store and load the first graph")
+    parser.add_argument("--paths", action="store_true", help="measure shortest paths instead")
+    parser.add_argument("--chains", type=int, nargs="+", default=[100, 300, 1000, 3000, 10_000])
+    parser.add_argument("--tree", type=int, default=20_000, help="tokens of the tree")
+    parser.add_argument("--dense", type=int, default=1000, help="tokens of the dense graph")
     options = parser.parse_args(arguments)
     home = os.environ["NGDATA_HOME"] = tempfile.mkdtemp(prefix="ngdata benchmark ")
     import ngdata
@@ -247,6 +347,9 @@ def main(arguments: list[str] | None = None) -> pd.DataFrame:
     try:
         url = _local.up(durable=False).database_url
         with ngdata.connect(url) as ng:
+            if options.paths:
+                measured = find_paths(ng, url, options)
+                options.graphs, options.tokens = [], 0
             points = np.random.default_rng(1).uniform(0, 1000, (options.tokens, 3))
             ids = ng.tokens.bulk_create(pd.DataFrame(points, columns=list("xyz")), progress=False)
             for number, kind in enumerate(options.graphs):
