@@ -336,10 +336,12 @@ class AsyncGraph(AsyncGraphWrites):
         negative = path[path.pop(paths.IS_NEGATIVE)]
         if len(negative):
             raise _negative_weight(negative.connection_id.iloc[0], negative.weight.iloc[0])
-        if path.pop(paths.IS_FAR).any():
-            cut_off = await self._reader.frame(paths.cut_off(*ends, types, direction), cache, None)
-            if cut_off.is_cut_off[0]:
-                return None
+        table_bytes = path.pop(paths.FAR).max()
+        if table_bytes > 0:
+            if table_bytes > paths.SOON_READ:
+                query = paths.cut_off(*ends, types, direction)
+                if (await self._reader.frame(query, cache, None)).is_cut_off[0]:
+                    return None
             answer, origin = await self._reader.answer(paths.arcs(types), cache)
             path = await in_daemon_thread(
                 lambda: _connected(answer).shortest_path(
@@ -429,7 +431,7 @@ class AsyncGraph(AsyncGraphWrites):
         if negative:
             connection_id = uuid.UUID(bytes=negative[0]["connection_id"])
             raise _negative_weight(connection_id, negative[0]["weight"])
-        if pc.any(answer.table[paths.IS_FAR]).as_py():
+        if pc.any(pc.greater(answer.table[paths.FAR], 0)).as_py():
             answer, origin = await self._reader.answer(paths.arcs(types), cache)
         lengths = await in_daemon_thread(
             lambda: _connected(answer).lengths(start, ends, direction, weighted, max_depth)

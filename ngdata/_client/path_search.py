@@ -205,7 +205,7 @@ class ConnectedTokens:
             expanded = max(_MIN_EXPANDED, len(side.queue) // _EXPANDED_PART)
             fresh = self._expanded(side, side.queue[:expanded], max_depth, best)
             rest, known = side.queue[expanded:], len(side.tokens)
-            for (far, steps), (cost, _, origin, connection) in fresh:
+            for (far, steps), (cost, origin, connection) in fresh:
                 label = len(side.tokens)
                 side.add(far, origin, connection, cost, steps)
                 for place in other.labels.get(far, ()):
@@ -231,14 +231,14 @@ class ConnectedTokens:
 
     def _expanded(
         self, side: _Side, labels: list[int], max_depth: int | None, best: float
-    ) -> list[tuple[tuple[int, int], tuple[float, bytes, int, int]]]:
-        """Return the labels that follow some: their token and steps, their cost, and the way there.
+    ) -> list[tuple[tuple[int, int], tuple[float, int, int]]]:
+        """Return the labels that follow some: token and steps, and cost, origin and connection.
 
         For each token and number of steps it is the cheapest one, if no other makes it redundant; in the
         order of token ids and steps.
         """
         first, ends, connections, weights = side.arcs
-        reached: dict[tuple[int, int], tuple[float, bytes, int, int]] = {}
+        reached: dict[tuple[int, int], tuple[float, int, int]] = {}
         for label in labels:
             near, near_cost = side.tokens[label], side.costs[label]
             steps = 0 if max_depth is None else side.steps[label] + 1
@@ -248,13 +248,16 @@ class ConnectedTokens:
                 cost = near_cost + weights[place]
                 if not cost < best:
                     continue
-                key = ends[place], steps
+                key, connection = (ends[place], steps), connections[place]
                 known = reached.get(key)
-                if known is None or cost <= known[0]:
-                    connection = connections[place]
-                    way = cost, self._connection_id(connection), label, connection
-                    if known is None or way < known:
-                        reached[key] = way
+                if known is not None and cost >= known[0]:
+                    if cost > known[0]:
+                        continue
+                    ways = ((connection, label), (known[2], known[1]))
+                    this, other = ((self._connection_id(via), origin) for via, origin in ways)
+                    if this > other:
+                        continue
+                reached[key] = cost, label, connection
         fresh = [item for item in reached.items() if not side.has_better(*item[0], item[1][0])]
         if len(fresh) > 1:
             fresh.sort(key=lambda item: (self._token_id(item[0][0]), item[0][1]))
@@ -322,10 +325,10 @@ class _Side:
 
     def has_better(self, token: int, steps: int, cost: float) -> bool:
         """Return whether a label of a token is neither more expensive nor longer."""
-        return any(
-            self.costs[label] <= cost and self.steps[label] <= steps
-            for label in self.labels.get(token, ())
-        )
+        for label in self.labels.get(token, ()):
+            if self.costs[label] <= cost and self.steps[label] <= steps:
+                return True
+        return False
 
     @property
     def least_cost(self) -> float:

@@ -3,7 +3,7 @@
 The server's function `graph.shortest_path` needs a quarter of a millisecond for each round of its
 search, whatever the round finds.  Where many rounds are needed, reading all connections and
 searching in memory is quicker, unless they are too many.  So the server searches for some rounds
-only.  If the path may be longer (`IS_FAR`), and neither end is cut off from the other by having few
+only.  If the path may be longer (`FAR`), and neither end is cut off from the other by having few
 tokens around it, `ngdata._client.path_search` finds the path in the rows of `arcs`: the same one as
 the function without a bound.
 """
@@ -20,13 +20,14 @@ from ngdata._query.filters import any_of, where_clause
 from ngdata._query.model import MISSING_ID, Column, Kind, Query, select_list
 from ngdata._query.neighbors import BRANCHES, checked_direction, reached, steps_below
 
-__all__ = ["IS_FAR", "IS_NEGATIVE", "arcs", "cut_off", "lengths", "shortest_path"]
+__all__ = ["FAR", "IS_NEGATIVE", "SOON_READ", "arcs", "cut_off", "lengths", "shortest_path"]
 
 IS_NEGATIVE: Final = "is_negative"
 """A column that is true in the row of a connection of negative weight, and false in all steps."""
 
-IS_FAR: Final = "is_far"
-"""A column that is true in one row, without others, if the search ended before it was complete."""
+FAR: Final = "far"
+"""A column that is the size of the table of connections, in bytes, in the only row of a search that
+ended before it was complete; 0 in all other rows."""
 
 # The sizes of the table of connections, in bytes, between which a search has a bound.  A page is
 # searched to the end in no time; beyond a million rows, reading them all takes too long and too much
@@ -36,9 +37,8 @@ _MAX_READ: Final = 128 << 20
 # How much of the table is read in the time of a round, and the least number of rounds.
 _READ_PER_ROUND: Final = 32 << 10
 _MIN_ROUNDS: Final = 8
-# By weight, the server may need many rounds even for a path of few steps.  A table up to this size
-# is read sooner than that is known.
-_SOON_READ: Final = 1 << 20
+SOON_READ: Final = 1 << 20
+"""The size of a table, in bytes, that is read as soon as anything about its paths is found out."""
 
 _SIZE: Final = f"pg_relation_size('{CONNECTIONS}'::regclass) AS bytes"
 
@@ -47,7 +47,7 @@ _BACKWARDS: Final = {"outgoing": "incoming", "incoming": "outgoing", "both": "bo
 _CHECKS: Final = (
     MISSING_ID,
     Column(IS_NEGATIVE, Kind.BOOLEAN),
-    Column(IS_FAR, Kind.BOOLEAN),
+    Column(FAR, Kind.INTEGER),
 )
 
 # Each column's expression in the row of a connection, of a step, and in a row without either.
@@ -109,19 +109,19 @@ def shortest_path(
 
     before = ""
     parts = _checks([source, target], conditions if is_weighted else None, _PATH)
-    steps = f"SELECT NULL, false, false, {', '.join(step for _, step, _ in _PATH.values())} FROM "
+    steps = f"SELECT NULL, false, 0, {', '.join(step for _, step, _ in _PATH.values())} FROM "
     if source == target or (max_depth is not None and max_depth <= _MIN_ROUNDS):
         parts.append(steps + path(is_weighted, max_steps))
     else:
         # By weight, a search by steps says whether the path may be long; it is a small part of the
-        # search by weight.
-        soon = f"WHEN b.bytes <= {_SOON_READ} THEN true " if is_weighted else ""
+        # search by weight, which may need many rounds even for a path of few steps.
+        soon = f"WHEN b.bytes <= {SOON_READ} THEN true " if is_weighted else ""
         before = (
             f"WITH bounds AS MATERIALIZED ({_bounds(max_steps)}),"
             f" near AS MATERIALIZED (SELECT p.* FROM bounds AS b, {path(False, 'b.rounds')}),"
             " far AS MATERIALIZED (SELECT CASE"
             f" WHEN b.rounds IS NOT DISTINCT FROM {max_steps} THEN false {soon}"
-            "ELSE NOT EXISTS (SELECT FROM near) END AS is_far FROM bounds AS b) "
+            "ELSE NOT EXISTS (SELECT FROM near) END AS is_far, b.bytes FROM bounds AS b) "
         )
         parts.append(_far_row(_PATH))
         parts.append(
@@ -177,7 +177,7 @@ def _rounds() -> str:
 
 def _far_row(columns: Mapping[Column, tuple[str, ...]]) -> str:
     nothing = ", ".join(expressions[-1] for expressions in columns.values())
-    return f"SELECT NULL, false, true, {nothing} FROM far WHERE is_far"
+    return f"SELECT NULL, false, bytes, {nothing} FROM far WHERE is_far"
 
 
 def _checks(
@@ -189,7 +189,7 @@ def _checks(
     """
     nothing = {column: expressions[-1] for column, expressions in columns.items()}
     selected = {
-        **dict(zip(_CHECKS, ("a.id::text", "false", "false"), strict=True)),
+        **dict(zip(_CHECKS, ("a.id::text", "false", "0::int8"), strict=True)),
         **nothing,
     }
     parts = [
@@ -199,7 +199,7 @@ def _checks(
     ]
     if conditions is not None:
         parts.append(
-            f"(SELECT NULL, true, false, {_first_of(columns)} FROM {CONNECTIONS} AS c"
+            f"(SELECT NULL, true, 0, {_first_of(columns)} FROM {CONNECTIONS} AS c"
             f"{where_clause([*conditions, 'c.weight < 0'])} ORDER BY c.id LIMIT 1)"
         )
     return parts
@@ -233,7 +233,7 @@ def lengths(
     for start, _, condition, _ in BRANCHES[direction]:
         where = [*([condition] if condition else []), *conditions, *followed]
         parts.append(
-            f"SELECT NULL, false, false, {_first_of(_ARCS)} FROM"
+            f"SELECT NULL, false, 0, {_first_of(_ARCS)} FROM"
             f" (SELECT r.* FROM reached AS r WHERE NOT (SELECT is_far FROM far)) AS r"
             f" JOIN {CONNECTIONS} AS c ON c.{start} = r.id{where_clause(where)}"
         )
@@ -241,7 +241,7 @@ def lengths(
         f"WITH RECURSIVE bounds AS MATERIALIZED ({_bounds()}),"
         f" {reached([source], depth, direction, conditions)}, far AS MATERIALIZED (SELECT CASE"
         " WHEN b.rounds IS NULL THEN false ELSE (SELECT count(*) FROM (SELECT FROM reached"
-        " LIMIT (SELECT rounds FROM bounds)) AS first) >= b.rounds END AS is_far FROM bounds AS b)"
+        " LIMIT (SELECT rounds FROM bounds)) AS first) >= b.rounds END AS is_far, b.bytes FROM bounds AS b)"
         f" {' UNION ALL '.join(parts)}"
     )
     return Query(

@@ -91,7 +91,7 @@ def test_the_path_does_not_depend_on_who_finds_it(
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(paths, "_MIN_ROUNDS", rounds)
         patch.setattr(paths, "_MIN_READ", 0)
-        patch.setattr(paths, "_SOON_READ", paths._SOON_READ if soon else 0)
+        patch.setattr(paths, "SOON_READ", paths.SOON_READ if soon else 0)
         path = ng.graph.shortest_path(*ends, connection_type=kinds, **options)
     expected = expected_path(database, *ends, direction, kinds, weighted, max_depth)
     if expected is None:
@@ -126,7 +126,7 @@ def test_the_same_paths_in_a_larger_graph(scattered, database, monkeypatch, weig
     ng, ids = scattered
     monkeypatch.setattr(paths, "_MIN_ROUNDS", 1)
     monkeypatch.setattr(paths, "_READ_PER_ROUND", 1 << 40)
-    monkeypatch.setattr(paths, "_SOON_READ", 1 << 40)
+    monkeypatch.setattr(paths, "SOON_READ", 1 << 40)
     for ends in zip(ids[1600:1616], ids[:16], strict=True):
         path = ng.graph.shortest_path(
             *ends, weighted=weighted, max_depth=max_depth, connection_type="scattered"
@@ -178,7 +178,7 @@ def test_a_long_path_is_found_in_all_connections_which_are_read_once(ng, chain, 
         assert path.target_id.tolist() == chain[1 : len(chain) + end + 1]
         assert path.attrs["ngdata"].keys() == {"source", "version", "milliseconds"}
     assert path.attrs["ngdata"]["source"] == "memory"
-    assert [query.sql for query in queries[2::3]] == [paths.arcs(["chain"]).sql] * 2
+    assert [query.sql for query in queries].count(paths.arcs(["chain"]).sql) == 2
 
 
 def test_a_light_path_beside_a_heavy_connection(ng, chain):
@@ -188,7 +188,8 @@ def test_a_light_path_beside_a_heavy_connection(ng, chain):
     assert len(ng.graph.shortest_path(chain[0], chain[-1])) == 1
 
 
-def test_connections_are_not_all_read_where_that_is_not_needed(ng, chain, queries):
+def test_connections_are_not_all_read_where_that_is_not_needed(ng, chain, queries, monkeypatch):
+    monkeypatch.setattr(paths, "SOON_READ", 0)
     kind = {"connection_type": "chain"}
     assert len(ng.graph.shortest_path(chain[0], chain[5], **kind)) == 5
     assert ng.graph.shortest_path(chain[0], chain[-1], max_depth=8, **kind) is None
