@@ -299,7 +299,7 @@ class ConnectedTokens:
 
 @dataclass
 class _Side:
-    """One side of the search by weight: its labels, in the order they were made, and its queue.
+    """One side of the search by weight: its labels, in their order, and its queue.
 
     A label is a token, the cost and the steps of a path to it, and the label that it was reached
     from, with the connection.  Labels that a cheaper one of the same token follows do no harm.

@@ -323,7 +323,7 @@ def subgraph(
             f" members AS MATERIALIZED (SELECT id, (extract(day FROM min(steps)) / {_DAYS_OF_STEP})"
             "::int AS depth FROM reached GROUP BY id)"
         )
-        # A start outside of the region is no member, but one that is nowhere is an error.
+        # A start outside of the region is left out, but one that the store does not have is an error.
         unknown = (
             ""
             if within is None

@@ -185,7 +185,7 @@ def _checks(
 ) -> list[str]:
     """Write the rows of ids that are not in the store, and of a connection of negative weight.
 
-    The latter is the first of those that meet the conditions; None: there is no such row.
+    The latter is the first that meets the conditions; None if weights do not matter.
     """
     nothing = {column: expressions[-1] for column, expressions in columns.items()}
     selected = {
