@@ -14,11 +14,11 @@ from typing import Any, Final
 
 import numpy as np
 import pandas as pd
-from ngdata._query.boxes import EVERYWHERE
 
 import ngdata
 from benchmarks import store
 from benchmarks.measure import Timings, alternate
+from ngdata import EVERYWHERE
 
 __all__ = ["main", "measured", "tables"]
 

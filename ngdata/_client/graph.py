@@ -489,7 +489,7 @@ class AsyncGraph(AsyncGraphWrites):
 
     async def subgraph(
         self,
-        ids: TokenIds | None,
+        ids: TokenIds | None = None,
         depth: int | None = 1,
         *,
         direction: Direction = "both",
@@ -550,7 +550,7 @@ class AsyncGraph(AsyncGraphWrites):
         >>> await ang.graph.subgraph(near.token_id[0], depth=None, connection_type="electrical")
         <Subgraph of 294 tokens and 2,166 connections>
         >>> head = (-30, -350, -70), (30, -250, 70)
-        >>> await ang.graph.subgraph(None, within=head, connection_type="electrical")
+        >>> await ang.graph.subgraph(within=head, connection_type="electrical")
         <Subgraph of 5,188 tokens and 763 connections>
         """
         query = neighbors.subgraph(

@@ -11,8 +11,8 @@ from ngdata._arguments.levels import Level
 from ngdata._client.token_lookups import AsyncTokenLookups
 from ngdata._query import summaries
 from ngdata._query.filters import TokenFilter
-from ngdata._query.places import Window
-from ngdata._query.summaries import Aggregation, Cell, place_on
+from ngdata._query.places import Place, Window
+from ngdata._query.summaries import Aggregation, Cell
 from ngdata._reading.reader import CacheMode, MaxRows
 
 __all__ = ["AsyncTokenSummaries"]
@@ -100,7 +100,7 @@ class AsyncTokenSummaries(AsyncTokenLookups):
         ['x', 'y', 'z', 'count']
         """
         tokens = TokenFilter(token_type, where, flags, min_weight)
-        place = place_on(within, level)
+        place = Place.in_read(within, level)
         query = summaries.aggregate(by, level, place, cell, tokens, named)
         return await self._reader.frame(query, cache, max_rows)
 
@@ -158,5 +158,5 @@ class AsyncTokenSummaries(AsyncTokenLookups):
         (50, True)
         """
         tokens = TokenFilter(token_type, where, flags, min_weight)
-        query = summaries.sample(n, level, place_on(within, level), seed, tokens, columns)
+        query = summaries.sample(n, level, Place.in_read(within, level), seed, tokens, columns)
         return await self._reader.frame(query, cache, None)

@@ -78,6 +78,17 @@ class Place:
         """Check a ``within=`` argument; `level` is that of one without."""
         return _window(window, "within", level)
 
+    @classmethod
+    def in_read(cls, window: Window | None, level: Level) -> Place | None:
+        """Check a ``within=`` argument of a read of one level, which is the region's by default.
+
+        A region on another level holds the tokens that are in it there.
+        """
+        if window is None:
+            return None
+        place, number = cls.within(window, level), level_index(level)
+        return place if place.level == number else cls(place.region.on(place.level), number)
+
     @property
     def is_box(self) -> bool:
         """Whether it is exactly its corners."""

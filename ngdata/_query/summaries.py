@@ -21,12 +21,12 @@ from ngdata._query.attributes import IndexRows
 from ngdata._query.filters import TokenFilter, where_clause
 from ngdata._query.grouping import Keys, by_code_points, with_group
 from ngdata._query.model import FEW_ROWS, LEVELS, Column, Kind, Query, choose, select_list
-from ngdata._query.places import Place, Window
+from ngdata._query.places import Place
 from ngdata._query.regions import selected_columns
 from ngdata._query.wire_format import compact
 from ngdata.errors import InvalidQueryError
 
-__all__ = ["OPTIONS", "Aggregation", "Cell", "aggregate", "place_on", "sample"]
+__all__ = ["OPTIONS", "Aggregation", "Cell", "aggregate", "sample"]
 
 Aggregation: TypeAlias = "str | tuple[str, str]"
 """A column of a summary as an argument: ``"count"``, or ``(column, function)``."""
@@ -103,17 +103,6 @@ class _Grid:
             f'({_CELL}[{place}] + {sql.float8(0.5)}) * {sql.float8(size)} AS "{axis.name}"'
             for place, (axis, size) in enumerate(zip(_AXES, self.sizes, strict=True), 1)
         ]
-
-
-def place_on(within: Window | None, level: Level) -> Place | None:
-    """Check a ``within=`` argument of a read of one level, which is that of the region by default.
-
-    On another level, it holds the tokens that are in the region there.
-    """
-    if within is None:
-        return None
-    place, number = Place.within(within, level), level_index(level)
-    return place if place.level == number else Place(place.region.on(place.level), number)
 
 
 def _conditions(source: IndexRows, level: int, within: Place | None) -> list[str]:

@@ -37,7 +37,7 @@ FILTERED = {
         ids, columns=["metadata", "distance"], within=9.0
     ),
     "all that is reached": lambda ng, ids: ng.graph.subgraph(ids[:1], None),
-    "all in a region": lambda ng, ids: ng.graph.subgraph(None, within=BOX),
+    "all in a region": lambda ng, ids: ng.graph.subgraph(within=BOX),
     "all that is reached in a region": lambda ng, ids: ng.graph.subgraph(ids, within=BOX),
     "the least sums of weights": lambda ng, ids: ng.graph.shortest_lengths(ids[0], weighted=True),
     "the cheapest path": lambda ng, ids: ng.graph.shortest_path(ids[0], ids[2], weighted=True),

@@ -281,7 +281,7 @@ def test_a_subgraph_of_a_region_equals_networkx(
 def test_a_subgraph_of_a_region(celegans):
     head = (-30, -350, -70), (30, -250, 70)
     inside = celegans.tokens.find_in_region(*head)
-    part = celegans.graph.subgraph(None, within=head)
+    part = celegans.graph.subgraph(within=head)
     assert part.tokens.token_id.tolist() == sorted(inside.token_id)
     among = celegans.graph.connections(within=head)
     assert part.connections.connection_id.tolist() == sorted(among.connection_id)
@@ -311,15 +311,15 @@ def test_invalid_regions_of_subgraphs(store, tokens, connections):
             store.graph.subgraph([tokens[0], nobody], within=region)
         assert caught.value.missing == (nobody,)
     with pytest.raises(ResultTooLarge) as caught:
-        store.graph.subgraph(None, within=EVERYWHERE, max_rows=10)
-    whole = store.graph.subgraph(None, within=EVERYWHERE)
+        store.graph.subgraph(within=EVERYWHERE, max_rows=10)
+    whole = store.graph.subgraph(within=EVERYWHERE)
     assert caught.value.count == len(whole.tokens) + len(whole.connections)
     assert len(whole.tokens) == NODES - 2
 
 
 def test_an_empty_region_is_explained(store, tokens, connections):
     with pytest.warns(EmptyResultWarning, match="no token has level 'abstract'"):
-        part = store.graph.subgraph(None, within=(*EVERYWHERE, 7))
+        part = store.graph.subgraph(within=(*EVERYWHERE, 7))
     full = store.graph.subgraph(tokens[:3])
     assert part.tokens.dtypes.equals(full.tokens.dtypes)
 

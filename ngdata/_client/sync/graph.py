@@ -441,7 +441,7 @@ class Graph(GraphWrites[AsyncGraph]):
 
     def subgraph(
         self,
-        ids: TokenIds | None,
+        ids: TokenIds | None = None,
         depth: int | None = 1,
         *,
         direction: Direction = "both",
@@ -502,7 +502,7 @@ class Graph(GraphWrites[AsyncGraph]):
         >>> ng.graph.subgraph(near.token_id[0], depth=None, connection_type="electrical")
         <Subgraph of 294 tokens and 2,166 connections>
         >>> head = (-30, -350, -70), (30, -250, 70)
-        >>> ng.graph.subgraph(None, within=head, connection_type="electrical")
+        >>> ng.graph.subgraph(within=head, connection_type="electrical")
         <Subgraph of 5,188 tokens and 763 connections>
         """
         return self._loop.run(
