@@ -41,6 +41,7 @@ __all__ = [
     "nearest",
     "region",
     "selected_columns",
+    "with_distance",
     "within_radius",
 ]
 
@@ -112,6 +113,11 @@ def selected_columns(
     if columns is None:
         return default
     return choose(default | ATTRIBUTES, columns, metadata="metadata")
+
+
+def with_distance(columns: Sequence[str] | None) -> dict[Column, str]:
+    """Return the columns of an answer that may have distances, each with its SQL expression."""
+    return selected_columns(columns, _WITH_DISTANCE)
 
 
 def _on_pages(source: IndexRows, place: Place, pages: Pages) -> list[str]:
