@@ -22,6 +22,7 @@ NAMESPACES: Final = {
     "token_writes": "AsyncTokenWrites",
     "token_lookups": "AsyncTokenLookups",
     "token_summaries": "AsyncTokenSummaries",
+    "token_batches": "AsyncTokenBatches",
     "tokens": "AsyncTokens",
     "graph_writes": "AsyncGraphWrites",
     "graph": "AsyncGraph",
@@ -32,7 +33,7 @@ NAMESPACES: Final = {
 }
 
 # The ends of the names of classes whose subclasses wrap other async objects.
-_BASES: Final = ("Writes", "Lookups", "Summaries")
+_BASES: Final = ("Writes", "Lookups", "Summaries", "Batches")
 
 # Parentheses that an await needs; after a name they belong to a call.
 _AWAIT_IN_PARENTHESES: Final = re.compile(r"(?<![\w\])])\(await ")

@@ -14,13 +14,14 @@ from typing import Any, NoReturn
 
 import pandas as pd
 
-from ngdata._arguments.id_space import IdSpace
 from ngdata._arguments.shown import MAX_SHOWN, guarded
 from ngdata._arguments.texts import plain_text
 from ngdata._client.namespace import Namespace
 from ngdata._connections.database import Database
+from ngdata._query.asked import Asked
 from ngdata._query.model import Query
-from ngdata._reading.reader import CacheMode, MaxRows, checked_max_rows, checked_mode
+from ngdata._reading.answer import Answer
+from ngdata._reading.reader import CacheMode, MaxRows, Reader, checked_max_rows, checked_mode
 from ngdata.errors import InvalidQueryError
 
 __all__ = ["Plan", "owner_and_name", "plan_of", "query_of"]
@@ -71,9 +72,9 @@ def owner_and_name(read: Any, name: str) -> tuple[Namespace, str]:
 async def query_of(
     namespace: Namespace, name: str, args: tuple[Any, ...], options: dict[str, Any]
 ) -> Query:
-    """Return the query that a read method would send first; nothing is read or written."""
+    """Return the query that a read method would send first; no rows are read or written."""
     recording = type(namespace)(
-        _QueryRecorder(namespace._ids), namespace._database, namespace._ids, may_write=False
+        _QueryRecorder(namespace._reader), namespace._database, namespace._ids, may_write=False
     )
     try:
         result = getattr(recording, name)(*args, **options)
@@ -91,8 +92,10 @@ class _Recorded(Exception):  # noqa: N818 - not an error: it ends the method tha
 class _QueryRecorder:
     """A reader that ends the calling method at its first read, and hands out the query."""
 
-    def __init__(self, ids: IdSpace) -> None:
-        self.ids = ids
+    def __init__(self, reader: Reader) -> None:
+        self.ids = reader.ids
+        # How a read is done may depend on how large its level is, and how crowded.
+        self.level_size, self.row = reader.level_size, reader.row
 
     async def frame(
         self, query: Query, cache: CacheMode | None = None, max_rows: MaxRows = ...
@@ -118,6 +121,12 @@ class _QueryRecorder:
 
     def check_size(self, count: int, max_rows: MaxRows) -> None:
         """Allow any size: nothing is made."""
+
+    async def kept_answer(self, query: Query, mode: CacheMode | None = None) -> None:
+        """Return no answer: the plan is of a read."""
+
+    async def warn_if_empty(self, answer: Answer, asked: Asked | None) -> None:
+        """Warn of nothing: there is no answer."""
 
 
 async def plan_of(database: Database, query: Query, *, analyze: bool) -> Plan:

@@ -11,7 +11,7 @@ import pandas as pd
 from ngdata._arguments.levels import Level
 from ngdata._arguments.numbers import positive
 from ngdata._arguments.points import Coordinates
-from ngdata._client.token_summaries import AsyncTokenSummaries
+from ngdata._client.token_batches import AsyncTokenBatches
 from ngdata._query import regions
 from ngdata._query.filters import TokenFilter
 from ngdata._query.partitions import PartCount, region_split, with_json_as_text
@@ -24,7 +24,7 @@ from ngdata.regions.algebra import EVERYWHERE, Region
 __all__ = ["AsyncTokens"]
 
 
-class AsyncTokens(AsyncTokenSummaries):
+class AsyncTokens(AsyncTokenBatches):
     """Tokens: points (in the sample, neurons or segments of them) in up to eight 3D spaces each."""
 
     async def find_in_region(

@@ -24,7 +24,13 @@ from ngdata._arguments.id_space import UUIDS, IdSpace
 from ngdata._arguments.numbers import positive
 from ngdata._arguments.texts import checked_word
 from ngdata._connections.arrow_connection import ArrowConnection
-from ngdata._connections.arrow_session import TextBeside, TooManyRows, Unpack, VersionedTable
+from ngdata._connections.arrow_session import (
+    ArrowSession,
+    TextBeside,
+    TooManyRows,
+    Unpack,
+    VersionedTable,
+)
 from ngdata._connections.caller_warnings import CallerLine, caller_line, warn_caller
 from ngdata._connections.database import Database
 from ngdata._connections.driver_errors import (
@@ -37,13 +43,14 @@ from ngdata._connections.driver_errors import (
 from ngdata._connections.own_task import in_own_task
 from ngdata._connections.threads import in_daemon_thread
 from ngdata._query.asked import Asked
-from ngdata._query.model import Query
+from ngdata._query.model import Query, Region
+from ngdata._query.parallel_parts import estimate_sql, size_sql
 from ngdata._query.statements import Statement
 from ngdata._reading import clock, parallel, statements
 from ngdata._reading.answer import Answer
 from ngdata._reading.empty_answers import causes
 from ngdata._reading.frames import to_frame
-from ngdata._reading.region_sizes import RegionSizes
+from ngdata._reading.region_sizes import LevelSize, RegionSizes
 from ngdata._reading.units import level_and_unit, split_unit, with_unit
 from ngdata._reading.wire_format import unpack_batch
 from ngdata.errors import EmptyResultWarning, NotFoundError, ResultTooLarge
@@ -148,6 +155,18 @@ class Reader(Protocol):
     def check_size(self, count: int, max_rows: MaxRows) -> None:
         """Raise if an answer that is not made yet would have more rows than allowed."""
 
+    async def level_size(self, region: Region) -> LevelSize:
+        """Return about how many tokens a region's level has, and how many the region has."""
+
+    async def row(self, statement: str) -> tuple[Any, ...]:
+        """Read one small row that decides how an answer is read; it is not cached."""
+
+    async def kept_answer(self, query: Query, mode: CacheMode | None = None) -> Answer | None:
+        """Return an answer that this process keeps, if it is up to date; nothing is read."""
+
+    async def warn_if_empty(self, answer: Answer, asked: Asked | None) -> None:
+        """Warn why an answer that was made of another one has no rows, if it has none."""
+
 
 class DatabaseReader:
     """A reader that reads from one database each time.
@@ -196,15 +215,21 @@ class DatabaseReader:
                 frame = answer.frame()
             else:
                 frame = await in_daemon_thread(answer.frame)
-        if query.asked is not None and not len(frame):
-            reasons = self._reasons.get(answer)
-            if reasons is None:
-                reasons = await self._why_empty(query.asked)
-            if reasons is not None:
-                self._reasons[answer] = reasons
-                _warn_of(reasons)
+        if not len(frame):
+            await self.warn_if_empty(answer, query.asked)
         place = level_and_unit(query, answer.unit)
         return described(frame, source, answer.version or None, started, place)
+
+    async def warn_if_empty(self, answer: Answer, asked: Asked | None) -> None:
+        """Warn why an answer has no rows, if it has none."""
+        if asked is None or answer.table.num_rows:
+            return
+        reasons = self._reasons.get(answer)
+        if reasons is None:
+            reasons = await self._why_empty(asked)
+        if reasons is not None:
+            self._reasons[answer] = reasons
+            _warn_of(reasons)
 
     async def _why_empty(self, asked: Asked) -> list[str] | None:
         """Return each cause of an empty answer that a second look at the store shows.
@@ -237,6 +262,26 @@ class DatabaseReader:
         limit = checked_max_rows(max_rows, self.max_rows)
         if limit is not None and count > limit:
             raise _too_large(count, limit)
+
+    async def level_size(self, region: Region) -> LevelSize:
+        """Return about how many tokens a region's level has, and how many the region has."""
+
+        def read(session: ArrowSession) -> LevelSize:
+            pages, counted = session.row(size_sql(region))
+            expected = session.expected_rows(estimate_sql(region))
+            return LevelSize.of(pages, counted, expected)
+
+        return await self._database_read(lambda connection: connection.run(read))
+
+    async def row(self, statement: str) -> tuple[Any, ...]:
+        """Read one small row that decides how an answer is read; it is not cached."""
+        return await self._database_read(
+            lambda connection: connection.run(lambda session: session.row(statement))
+        )
+
+    async def kept_answer(self, query: Query, mode: CacheMode | None = None) -> Answer | None:
+        """Return an answer that this process keeps, if it is up to date: this reader keeps none."""
+        return None
 
     async def answer(
         self, query: Query, mode: CacheMode | None = None, max_rows: int | None = None

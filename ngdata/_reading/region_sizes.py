@@ -4,14 +4,51 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from typing import Final
+from typing import Final, NamedTuple, Self
 
 from ngdata._query.model import FEW_ROWS, Region
 
-__all__ = ["RegionSizes"]
+__all__ = ["LevelSize", "RegionSizes"]
 
 # The number of regions of a level that are remembered.
 _REMEMBERED: Final = 32
+
+
+# A page of a level's table has at most 8192 bytes, and a token 110 or more.
+_MAX_TOKENS_PER_PAGE: Final = 75
+
+
+class LevelSize(NamedTuple):
+    """About how many tokens a level has, and how many a region on it."""
+
+    level_rows: float
+    region_rows: float
+
+    @classmethod
+    def of(cls, pages: int, counted: float, expected: float) -> Self:
+        """Return the sizes that the server's statistics suggest.
+
+        Parameters
+        ----------
+        pages : int
+            Those of the level's table.
+        counted : float
+            The rows that VACUUM or ANALYZE counted last; -1 before the first time.
+        expected : float
+            The rows of the region that the planner expects: without statistics, any number.
+
+        Examples
+        --------
+        >>> from ngdata._reading.region_sizes import LevelSize
+        >>> LevelSize.of(pages=20, counted=-1, expected=1)
+        LevelSize(level_rows=1500, region_rows=1500)
+        """
+        most = pages * _MAX_TOKENS_PER_PAGE
+        # Rows that were written after the count are in further pages.
+        if counted <= 0 or counted < most / 4:
+            return cls(most, most)
+        level_rows = min(counted, most)
+        return cls(level_rows, min(level_rows, expected))
 
 
 class RegionSizes:

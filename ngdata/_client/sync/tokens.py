@@ -13,7 +13,7 @@ import pandas as pd
 
 from ngdata._arguments.levels import Level
 from ngdata._arguments.points import Coordinates
-from ngdata._client.sync.token_summaries import TokenSummaries
+from ngdata._client.sync.token_batches import TokenBatches
 from ngdata._client.tokens import AsyncTokens
 from ngdata._reading.dask_frames import DaskFrame
 from ngdata._reading.reader import CacheMode, MaxRows
@@ -22,7 +22,7 @@ from ngdata.regions.algebra import Region
 __all__ = ["Tokens"]
 
 
-class Tokens(TokenSummaries[AsyncTokens]):
+class Tokens(TokenBatches[AsyncTokens]):
     """Tokens: points (in the sample, neurons or segments of them) in up to eight 3D spaces each."""
 
     def find_in_region(

@@ -119,9 +119,7 @@ class CachedReader(DatabaseReader):
         # A cached answer needs no connection, but must not reach a wrong caller either.
         self._database.arrow.check_caller()
         mode = checked_mode(self._mode if mode is None else mode)
-        # With the names: a column may be made of what the server sends for others, or of nothing.
-        ids = "" if query.id_space is None else f"integers of {query.id_space}"
-        key = digest(query.sql, ids, *(column.name for column in query.columns))
+        key = _key(query)
         read = functools.partial(self._read_and_keep, key, query, mode, max_rows)
         if mode == "strict" and self._is_surely_missing(key, query):
             try:
@@ -171,6 +169,22 @@ class CachedReader(DatabaseReader):
             return answer, "shared read"
         self.stats.misses += 1
         return answer, "database"
+
+    async def kept_answer(self, query: Query, mode: CacheMode | None = None) -> Answer | None:
+        """Return an answer that this process keeps, if it is up to date; nothing is read."""
+        self._database.arrow.check_caller()
+        mode = checked_mode(self._mode if mode is None else mode)
+        query = query.within(self.ids)
+        key = _key(query)
+        if mode == "off" or not self._is_open or not self.memory.may_answer(key, query):
+            return None
+        version = None
+        if mode == "strict":
+            identity, version = await self.versions.current(query.relations)
+            if version is None or identity != self._identity:
+                return None
+        kept = await self._from_memory(key, query, version)
+        return None if kept is None else kept[0]
 
     def _is_surely_missing(self, key: str, query: Query) -> bool:
         """Return whether no tier can have the answer, so that its version need not be known first."""
@@ -294,6 +308,12 @@ class CachedReader(DatabaseReader):
         """Close the connections to Redis at once; their event loop need not run."""
         if self._shared is not None:
             self._shared.cut()
+
+
+def _key(query: Query) -> str:
+    # With the names: a column may be made of what the server sends for others, or of nothing.
+    ids = "" if query.id_space is None else f"integers of {query.id_space}"
+    return digest(query.sql, ids, *(column.name for column in query.columns))
 
 
 async def _never() -> Answer:
