@@ -26,6 +26,7 @@ from typing import Any, Final
 import adbc_driver_postgresql.dbapi as adbc
 
 from benchmarks import (
+    batches,
     cache,
     concurrency,
     ids,
@@ -86,6 +87,10 @@ def _large(options: argparse.Namespace, docs: Path) -> str:
     return f"{large.tables(results)}\n\n![Large reads](performance-large.png)"
 
 
+def _batches(options: argparse.Namespace, docs: Path) -> str:
+    return batches.tables(batches.main(options.tokens, options.home))
+
+
 def _memory(options: argparse.Namespace, docs: Path) -> str:
     return memory.main(options.tokens, 5 * options.tokens, options.home)
 
@@ -142,6 +147,7 @@ PARTS: Final[dict[str, Part]] = {
     "machine": _machine,
     "reads": _reads,
     "large": _large,
+    "batches": _batches,
     "memory": _memory,
     "concurrency": _concurrency,
     "cache": _cache,

@@ -67,7 +67,7 @@ class BatchPoints:
 
 @guarded
 def _checked(points: Any, name: str, id_space: IdSpace) -> tuple[Origins, pd.Index[Any] | None]:
-    frame = _as_frame(points)
+    frame = _as_frame(points, name)
     if frame is not None:
         return Origins(_coordinates_of_frame(frame, name)), frame.index
     array = _as_coordinates(points, name)
@@ -76,14 +76,19 @@ def _checked(points: Any, name: str, id_space: IdSpace) -> tuple[Origins, pd.Ind
     return Origins(ids=id_space.canonical_ids(points, name)), None
 
 
-def _as_frame(points: Any) -> pd.DataFrame | None:
+def _as_frame(points: Any, name: str) -> pd.DataFrame | None:
     """Return a frame of any library, or a mapping of columns, as a DataFrame; None for anything else."""
     is_table = isinstance(points, pd.DataFrame | Mapping) or (
         not isinstance(points, pd.Series | np.ndarray | list | tuple | str)
         and hasattr(points, "__arrow_c_stream__")
         and (hasattr(points, "column_names") or hasattr(points, "columns"))
     )
-    return to_dataframe(with_points(points)) if is_table else None
+    if not is_table:
+        return None
+    try:
+        return to_dataframe(with_points(points))
+    except InvalidQueryError as error:
+        raise InvalidQueryError(f"{name} cannot be read as a frame: {error}") from None
 
 
 def _coordinates_of_frame(frame: pd.DataFrame, name: str) -> np.ndarray[Any, Any]:

@@ -9,6 +9,7 @@ import pandas as pd
 from numpy.typing import ArrayLike
 
 from ngdata._arguments.levels import Level
+from ngdata._arguments.texts import as_texts
 from ngdata._client.batch_points import BatchPoints, Points
 from ngdata._client.token_summaries import AsyncTokenSummaries
 from ngdata._connections.threads import in_daemon_thread
@@ -229,6 +230,9 @@ class AsyncTokenBatches(AsyncTokenSummaries):
         (['token_id', 'other_id', 'distance'], True)
         """
         first = TokenFilter(token_type, where, flags, min_weight)
-        second = None if other_type is None else TokenFilter(other_type, where, flags, min_weight)
+        second = None
+        if other_type is not None:
+            types = as_texts(other_type, "other_type")
+            second = TokenFilter(types, where, flags, min_weight)
         search = batches.pairs_within(radius, level, within, first, second, other_level)
         return await read_pairs(self._reader, search, cache, max_rows)

@@ -250,6 +250,12 @@ class Search:
         where = TokenFilter() if self.filters_here else self.where
         return region(Box.of(*self._bounds(), self.level), where, columns)
 
+    @property
+    def is_of_whole_level(self) -> bool:
+        """Whether the answer can contain any token of the level."""
+        is_bounded = self.origins.coordinates is not None and self.radii is not None
+        return not is_bounded and not self.where.conditions()
+
     def _bounds(self) -> tuple[Any, Any]:
         """Return the corners of a box that holds all tokens of the answer."""
         points = self.origins.coordinates
@@ -328,6 +334,11 @@ class PairSearch:
         is_here = self.within is not None and self.within.level == self.level
         box = self.within if is_here else None
         return Region(box or Box.of(*EVERYWHERE, self.level), self.where)
+
+    @property
+    def is_of_whole_level(self) -> bool:
+        """Whether any token of the level may be the first one."""
+        return self.within is None and not self.where.conditions()
 
     @property
     def _relations(self) -> tuple[str, ...]:
@@ -434,11 +445,12 @@ def pairs_within(
         where,
         where if other_where is None else other_where,
         other_where is not None or other_level is not None,
-        None if within is None else _region(within, level_number),
+        None if within is None else _region(within, "within", level_number),
     )
 
 
-def _region(within: Any, level: int) -> Box:
+@guarded
+def _region(within: Any, name: str, level: int) -> Box:
     """Return a region; without a level of its own, it is on that of the read."""
     is_pair = isinstance(within, tuple | list) and len(within) == 2
     return Box.within((*within, level) if is_pair else within)

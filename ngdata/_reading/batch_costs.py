@@ -16,6 +16,7 @@ from ngdata._reading.region_sizes import LevelSize
 
 __all__ = [
     "FEW_POINTS",
+    "FEW_ROWS",
     "MOST_ROWS_PROBED",
     "MOST_TOKENS",
     "Batch",
@@ -23,8 +24,10 @@ __all__ = [
     "milliseconds_of_server",
 ]
 
-FEW_POINTS: Final = 16
-"""The most points that the server answers whatever the level's size: to ask for it would not pay."""
+FEW_POINTS: Final = 64
+FEW_ROWS: Final = 1_000
+"""What the server answers whatever the level's size, as to ask for it would not pay: up to so many
+points, with up to so many rows if that is known."""
 
 MOST_TOKENS: Final = 20_000_000
 """The most tokens that are read into one tree, whatever it saves."""
@@ -41,7 +44,7 @@ _ROW: Final = 0.0015
 
 # Here: what any answer costs more than the server's, then each token that is read, its place in the
 # tree, each point that is looked up in it, each row.
-_START: Final = 3.0
+_START: Final = 5.0
 _READ: Final = 0.00075
 _READ_LEAST: Final = 0.00045
 _BUILD: Final = 0.0003

@@ -26,6 +26,7 @@ from ngdata._query.tokens import by_id
 from ngdata._reading.answer import Answer
 from ngdata._reading.batch_costs import (
     FEW_POINTS,
+    FEW_ROWS,
     MOST_ROWS_PROBED,
     MOST_TOKENS,
     Batch,
@@ -46,8 +47,7 @@ HERE: Final = "client tree"
 
 Source: TypeAlias = tuple[Answer, str]
 
-# The points of a batch that are tried out for the number of rows of each, and the least batch of which
-# that is a small part.
+# The points of a batch that are tried out for the number of rows of each.
 _PROBED: Final = 3
 
 # Tests set it to one of the two ways, for all batches.
@@ -133,15 +133,18 @@ async def _tokens_of_batch(
     reader: Reader, search: Search, cache: CacheMode | None
 ) -> Source | None:
     """Return the tokens to search in, with where they came from; None if the server should search."""
-    points, query = len(search.origins), search.candidates
+    points = len(search.origins)
     if not points or search.has_attributes or forced_way == SERVER:
         return None
+    query = search.candidates
     if forced_way == HERE:
         return await reader.answer(query, cache)
-    if points <= FEW_POINTS or not await _has_scipy():
+    is_small = points <= FEW_POINTS and points * (search.k or 1) <= FEW_ROWS
+    if is_small or not await _has_scipy():
         return None
     assert query.region is not None
-    size = await reader.level_size(Region(query.region.box, search.where))
+    region = Region(query.region.box, search.where)
+    size = await reader.level_size(region, is_whole=search.is_of_whole_level)
     per_point = float(search.k or 0)
     if search.k is None:
         rows, probed = await reader.row(search.probe(_PROBED, MOST_ROWS_PROBED))
@@ -160,7 +163,7 @@ async def _tokens_of_pairs(
         return await reader.answer(search.candidates, cache)
     if not await _has_scipy():
         return None
-    size = await reader.level_size(search.region)
+    size = await reader.level_size(search.region, is_whole=search.is_of_whole_level)
     read = size.region_rows * (2 if search.is_ordered else 1)
     batch = Batch(int(size.region_rows), 1.0, len(search.candidates.columns))
     return await _tokens(reader, search.candidates, batch, size, read, cache)

@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import functools
 import json
+import math
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from contextlib import aclosing
@@ -155,8 +156,11 @@ class Reader(Protocol):
     def check_size(self, count: int, max_rows: MaxRows) -> None:
         """Raise if an answer that is not made yet would have more rows than allowed."""
 
-    async def level_size(self, region: Region) -> LevelSize:
-        """Return about how many tokens a region's level has, and how many the region has."""
+    async def level_size(self, region: Region, *, is_whole: bool) -> LevelSize:
+        """Return about how many tokens a region's level has, and how many the region has.
+
+        `is_whole` says that the region is all of its level, without a filter.
+        """
 
     async def row(self, statement: str) -> tuple[Any, ...]:
         """Read one small row that decides how an answer is read; it is not cached."""
@@ -263,12 +267,12 @@ class DatabaseReader:
         if limit is not None and count > limit:
             raise _too_large(count, limit)
 
-    async def level_size(self, region: Region) -> LevelSize:
+    async def level_size(self, region: Region, *, is_whole: bool) -> LevelSize:
         """Return about how many tokens a region's level has, and how many the region has."""
 
         def read(session: ArrowSession) -> LevelSize:
             pages, counted = session.row(size_sql(region))
-            expected = session.expected_rows(estimate_sql(region))
+            expected = math.inf if is_whole else session.expected_rows(estimate_sql(region))
             return LevelSize.of(pages, counted, expected)
 
         return await self._database_read(lambda connection: connection.run(read))

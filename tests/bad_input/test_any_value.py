@@ -46,6 +46,7 @@ BASE = {
     "min_coords": (0, 0, 0),
     "max_coords": (1, 1, 1),
     "point": (0, 0, 0),
+    "points": [(0, 0, 0)],
     "radius": 1.0,
     "ids": lambda store: store.ids[:2],
     "coords": {0: (1, 2, 3)},

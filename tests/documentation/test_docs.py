@@ -40,6 +40,7 @@ PAGES = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").glob("*.md"))]
 # Examples here use await at the top level; the sync classes have the same ones without it.
 ASYNC_MODULES = {
     "ngdata._client.tokens",
+    "ngdata._client.token_batches",
     "ngdata._client.token_lookups",
     "ngdata._client.token_summaries",
     "ngdata._client.token_writes",
@@ -257,6 +258,7 @@ def test_sync_classes_are_up_to_date():
             "recorder.py",
             "token_writes.py",
             "token_lookups.py",
+            "token_batches.py",
             "token_summaries.py",
             "graph_writes.py",
             "experience_writes.py",

@@ -10,7 +10,8 @@ import pytest
 
 import ngdata
 from ngdata import EVERYWHERE, NOWHERE, Box, HalfSpace, Hull, Mesh, OrientedBox, Sphere
-from ngdata._client import experience, graph, token_lookups, token_summaries, tokens
+from ngdata._client import experience, graph, token_batches, token_lookups, token_summaries, tokens
+from ngdata._reading import batches
 from ngdata.errors import InvalidQueryError
 
 COUNT = 100_000
@@ -161,6 +162,40 @@ def test_nearest_and_within(ng, point):
     ):
         plan = ng.explain(read, point, *arguments, **options)
         assert plan.uses_spatial_index, plan.text
+
+
+def test_batches(ng, cloud, monkeypatch):
+    points = cloud[[*"xyz"]].to_numpy()[:40]
+    ids = ng.tokens.find_nearest(CENTRE, 40).token_id
+    radii = np.linspace(1, 50, len(points))
+    monkeypatch.setattr(batches, "forced_way", "server")
+    for read, arguments, options in (
+        (ng.tokens.find_nearest_many, (points, 1), {}),
+        (ng.tokens.find_nearest_many, (points, 100), {}),
+        (ng.tokens.find_nearest_many, (points, 10), {"max_distance": 20}),
+        (ng.tokens.find_nearest_many, (points, 10), {"min_weight": 0.5, "columns": ["distance"]}),
+        (ng.tokens.find_nearest_many, (ids, 10), {}),
+        (ng.tokens.find_within_many, (points, 50), {}),
+        (ng.tokens.find_within_many, (points, radii), {"token_type": "rare"}),
+        (ng.tokens.find_within_many, (ids, radii), {}),
+        (ng.tokens.pairs_within, (5,), {"within": BOXES["cube"]}),
+        (ng.tokens.pairs_within, (5,), {"token_type": "rare", "other_type": "common"}),
+    ):
+        plan = ng.explain(read, *arguments, **options)
+        assert plan.uses_spatial_index, plan.text
+        if read != ng.tokens.pairs_within:
+            assert "Seq Scan" not in plan.text, plan.text
+
+
+def test_a_large_batch_is_one_read_of_the_level(ng, cloud):
+    points = np.repeat(cloud[[*"xyz"]].to_numpy()[:1000], 5, axis=0)
+    plan = ng.explain(ng.tokens.find_nearest_many, points)
+    assert plan.sql == ng.explain(ng.tokens.iter_all).sql
+    near = ng.tokens.find_nearest_many(points[:200], 3, cache="off")
+    assert near.attrs["ngdata"]["way"] == "server"
+    large = ng.tokens.find_nearest_many(points, 3)
+    assert large.attrs["ngdata"]["way"] == "client tree"
+    pd.testing.assert_frame_equal(near, large[: len(near)], check_exact=True)
 
 
 def by_metadata(plan):
@@ -322,5 +357,5 @@ def test_a_method_of_another_client(ng, url):
 
 def test_all_writes_of_a_client_can_be_refused():
     """`explain` refuses them in `Namespace._transaction`, so no method may go around it."""
-    for module in (tokens, token_lookups, token_summaries, graph, experience):
+    for module in (tokens, token_batches, token_lookups, token_summaries, graph, experience):
         assert "_database.transaction" not in inspect.getsource(module)
