@@ -95,7 +95,7 @@ class _QueryRecorder:
     def __init__(self, reader: Reader) -> None:
         self.ids = reader.ids
         # How a read is done may depend on how large its level is, and how crowded.
-        self.level_size, self.row = reader.level_size, reader.row
+        self.level_size = reader.level_size
 
     async def frame(
         self, query: Query, cache: CacheMode | None = None, max_rows: MaxRows = ...

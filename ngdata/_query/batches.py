@@ -53,6 +53,12 @@ __all__ = [
 ORIGIN: Final = Column("query", Kind.INTEGER)
 """The column that says for which of the points a row is: its position, from 0."""
 
+_PAIR: Final = {
+    Column("token_id", Kind.TOKEN_ID): "token_id::text",
+    Column("other_id", Kind.TOKEN_ID): "other_id::text",
+    Column("distance", Kind.FLOAT): "distance",
+}
+
 _PLACE: Final = ("token_id", "x", "y", "z")
 _FILTERED: Final = ("token_type", "weight", "flags")
 _ATTRIBUTES: Final = frozenset(column.name for column in ATTRIBUTES)
@@ -85,7 +91,9 @@ class Origins:
     ids: Sequence[str] | None = None
 
     def __len__(self) -> int:
-        return len(self.ids if self.coordinates is None else self.coordinates)  # type: ignore[arg-type]
+        if self.coordinates is not None:
+            return len(self.coordinates)
+        return len(self.ids or ())
 
 
 @dataclass(frozen=True, eq=False)
@@ -114,6 +122,16 @@ class Search:
     radii: float | np.ndarray[Any, Any] | None
     excludes_self: bool
 
+    @property
+    def columns(self) -> tuple[Column, ...]:
+        """The columns of the answer."""
+        return (ORIGIN, *self.selected)
+
+    @property
+    def asked(self) -> Asked | None:
+        """What the store may have none of, if an empty answer is to be explained."""
+        return Asked.tokens(self.level, None, self.where) if len(self.origins) else None
+
     @cached_property
     def query(self) -> Query:
         """The read by one statement, with the positions of the points in `ORIGIN`."""
@@ -125,7 +143,7 @@ class Search:
             " ORDER BY origin.position, near.distance, near.token_id"
         )
         origin = {ORIGIN: "origin.position - 1"}
-        columns = (ORIGIN, *self.selected)
+        columns = self.columns
         sent: tuple[Sent, ...] = ()
         noun = None
         if self.origins.ids is None:
@@ -152,7 +170,7 @@ class Search:
             is_lookup=rows <= FEW_IDS and self.radii is None and not self.where.conditions(),
             id_noun=noun,
             level=self.level,
-            asked=Asked.tokens(self.level, None, self.where) if len(self.origins) else None,
+            asked=self.asked,
         )
 
     def _requested_sql(self) -> str:
@@ -291,16 +309,16 @@ class PairSearch:
     is_ordered: bool
     within: Box | None
 
+    @property
+    def asked(self) -> Asked:
+        """What the store may have none of, if an empty answer is to be explained."""
+        return Asked.tokens(self.level, None, self.where).within(self.within)
+
     @cached_property
     def query(self) -> Query:
         """The read by one statement: a join of the index with itself, ordered by both ids."""
         order = "<>" if self.is_ordered else "<"
-        columns = {
-            Column("token_id", Kind.TOKEN_ID): "token_id::text",
-            Column("other_id", Kind.TOKEN_ID): "other_id::text",
-            Column("distance", Kind.FLOAT): "distance",
-        }
-        select, sent = with_id_bytes(columns)
+        select, sent = with_id_bytes(_PAIR)
         radius, reach = sql.float8(self.radius), sql.float8(float(_reach(self.radius)))
         first = self._rows(
             self.level, self.where, f"geom AS point, token_id, {radius} AS radius, {reach} AS reach"
@@ -320,12 +338,12 @@ class PairSearch:
         )
         return Query(
             statement,
-            tuple(columns),
+            tuple(_PAIR),
             self._relations,
             has_limit=False,
             sent=sent,
             level=self.level,
-            asked=Asked.tokens(self.level, None, self.where).within(self.within),
+            asked=self.asked,
         )
 
     @property

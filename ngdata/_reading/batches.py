@@ -6,6 +6,7 @@ Both ways return the same rows, bit for bit; the costs in `ngdata._reading.batch
 from __future__ import annotations
 
 import functools
+import sys
 import time
 from collections.abc import Callable
 from importlib.util import find_spec
@@ -21,7 +22,7 @@ from ngdata._arguments.id_space import IdSpace
 from ngdata._connections.threads import in_daemon_thread
 from ngdata._query.batches import ORIGIN, PairSearch, Search
 from ngdata._query.filters import TokenFilter
-from ngdata._query.model import MISSING_ID, Query, Region
+from ngdata._query.model import Column, Kind, Query, Region
 from ngdata._query.tokens import by_id
 from ngdata._reading.answer import Answer
 from ngdata._reading.batch_costs import (
@@ -65,6 +66,7 @@ async def read_batch(
     Its ``attrs["ngdata"]["way"]`` say how it was made.
     """
     started = time.perf_counter()
+    reader.check_size(0, max_rows)
     tokens = await _tokens_of_batch(reader, search, cache)
     if tokens is None:
         return await _from_server(reader, search.query, cache, max_rows)
@@ -78,7 +80,7 @@ async def read_batch(
         _check_size(reader, count, most, max_rows)
 
     result = await in_daemon_thread(lambda: prepared.answer(fits))
-    return await _frame(reader, search.query, result, source, started)
+    return await _frame(reader, search, result, source, started)
 
 
 async def read_pairs(
@@ -86,6 +88,7 @@ async def read_pairs(
 ) -> pd.DataFrame:
     """Read the answer to a search of pairs; its ``attrs["ngdata"]["way"]`` say how it was made."""
     started = time.perf_counter()
+    reader.check_size(0, max_rows)
     tokens = await _tokens_of_pairs(reader, search, cache)
     if tokens is None:
         return await _from_server(reader, search.query, cache, max_rows)
@@ -94,8 +97,8 @@ async def read_pairs(
     def fits(count: Callable[[], int], most: int) -> None:
         _check_size(reader, count, most, max_rows)
 
-    result = await in_daemon_thread(lambda: _pairs(search, answer, reader.ids, fits))
-    return await _frame(reader, search.query, result, source, started)
+    result = await in_daemon_thread(lambda: _pairs(search, answer, fits))
+    return await _frame(reader, search, result, source, started)
 
 
 async def _from_server(
@@ -107,12 +110,12 @@ async def _from_server(
 
 
 async def _frame(
-    reader: Reader, query: Query, result: Answer, source: str, started: float
+    reader: Reader, search: Search | PairSearch, result: Answer, source: str, started: float
 ) -> pd.DataFrame:
     """Return the frame of an answer that was made here."""
-    await reader.warn_if_empty(result, query.asked)
+    await reader.warn_if_empty(result, search.asked)
     frame = await in_daemon_thread(result.frame)
-    place = level_and_unit(query, result.unit)
+    place = level_and_unit(search.candidates, result.unit)
     described(frame, source, result.version or None, started, place)
     frame.attrs["ngdata"]["way"] = HERE
     return frame
@@ -144,10 +147,11 @@ async def _tokens_of_batch(
         return None
     assert query.region is not None
     region = Region(query.region.box, search.where)
-    size = await reader.level_size(region, is_whole=search.is_of_whole_level)
+    probe = search.probe(_PROBED, MOST_ROWS_PROBED) if search.k is None else None
+    size = await reader.level_size(region, is_whole=search.is_of_whole_level, probe=probe)
     per_point = float(search.k or 0)
-    if search.k is None:
-        rows, probed = await reader.row(search.probe(_PROBED, MOST_ROWS_PROBED))
+    if size.probed:
+        rows, probed = size.probed
         per_point = rows / max(probed, 1)
     batch = Batch(points, per_point, len(query.columns))
     read = size.level_rows if search.filters_here else size.region_rows
@@ -193,6 +197,8 @@ async def _tokens(
 
 
 async def _has_scipy() -> bool:
+    if sys.modules.get("scipy.spatial") is not None:
+        return True
     if find_spec("scipy") is None:
         return False
     try:
@@ -222,13 +228,11 @@ class _Prepared:
         self,
         search: Search,
         answer: Answer,
-        id_space: IdSpace,
         tree: TokenTree,
         points: np.ndarray[Any, Any],
     ) -> None:
         self._search = search
         self._answer = answer
-        self._columns = search.query.within(id_space).columns
         self._tree = tree
         self._points = points
         # The positions in the batch of these points; None: they are all of them.
@@ -250,11 +254,11 @@ class _Prepared:
         ids = search.origins.ids
         if ids is None:
             assert search.origins.coordinates is not None
-            return cls(search, answer, id_space, tree, search.origins.coordinates)
+            return cls(search, answer, tree, search.origins.coordinates)
         rows = _rows_of(ids, table["token_id"], id_space)
         positions = np.flatnonzero(rows >= 0)
         places = np.column_stack([table[axis].to_numpy()[rows[positions]] for axis in "xyz"])
-        prepared = cls(search, answer, id_space, tree, places)
+        prepared = cls(search, answer, tree, places)
         prepared._positions = positions
         prepared.absent = list(dict.fromkeys(ids[row] for row in np.flatnonzero(rows < 0).tolist()))
         if isinstance(search.radii, np.ndarray):
@@ -268,17 +272,19 @@ class _Prepared:
 
     def answer(self, fits: Fits) -> Answer:
         """Search, and return the answer with the columns of the server's."""
-        tree, points, own, radii = self._tree, self._points, self._own, self._radii
+        tree, points, itself, radii = self._tree, self._points, self._own, self._radii
         if self._search.k is None:
             most = tree.most_within(points, radii)
-            fits(lambda: tree.count_within(points, radii, own), most)
-            found = tree.within(points, radii, own)
+            fits(lambda: tree.count_within(points, radii, itself), int(most.sum()))
+            found = tree.within(points, radii, itself, most)
         else:
-            found = tree.nearest(points, self._search.k, radii, own)
+            found = tree.nearest(points, self._search.k, radii, itself)
             fits(lambda: len(found.points), len(found.points))
         positions = found.points if self._positions is None else self._positions[found.points]
         made = {ORIGIN.name: positions.astype(np.int64), "distance": found.distances}
-        columns = tuple(column for column in self._columns if column != MISSING_ID)
+        # The answer says in which form ids go out.
+        own = {column.name: column for column in self._answer.columns}
+        columns = tuple(own.get(column.name, column) for column in self._search.columns)
         rows = pa.array(found.tokens)
         values = [
             pa.array(made[column.name])
@@ -291,7 +297,7 @@ class _Prepared:
         return Answer(table, columns, answer.version, answer.read_at, answer.unit)
 
 
-def _pairs(search: PairSearch, answer: Answer, id_space: IdSpace, fits: Fits) -> Answer:
+def _pairs(search: PairSearch, answer: Answer, fits: Fits) -> Answer:
     """Return the answer with the columns of the server's."""
     table, radius = answer.table, search.radius
     if search.is_ordered:
@@ -320,7 +326,12 @@ def _pairs(search: PairSearch, answer: Answer, id_space: IdSpace, fits: Fits) ->
         other.table["token_id"].take(pa.array(found.tokens)),
         pa.array(found.distances),
     ]
-    columns = search.query.within(id_space).columns
+    form = next(column.kind for column in answer.columns if column.name == "token_id")
+    columns = (
+        Column("token_id", form),
+        Column("other_id", form),
+        Column("distance", Kind.FLOAT),
+    )
     pairs = pa.table(values, [column.name for column in columns])
     return Answer(pairs, columns, answer.version, answer.read_at, answer.unit)
 

@@ -156,14 +156,14 @@ class Reader(Protocol):
     def check_size(self, count: int, max_rows: MaxRows) -> None:
         """Raise if an answer that is not made yet would have more rows than allowed."""
 
-    async def level_size(self, region: Region, *, is_whole: bool) -> LevelSize:
+    async def level_size(
+        self, region: Region, *, is_whole: bool, probe: str | None = None
+    ) -> LevelSize:
         """Return about how many tokens a region's level has, and how many the region has.
 
-        `is_whole` says that the region is all of its level, without a filter.
+        `is_whole` says that the region is all of its level, without a filter.  `probe` is a query
+        of one row that is read beside.
         """
-
-    async def row(self, statement: str) -> tuple[Any, ...]:
-        """Read one small row that decides how an answer is read; it is not cached."""
 
     async def kept_answer(self, query: Query, mode: CacheMode | None = None) -> Answer | None:
         """Return an answer that this process keeps, if it is up to date; nothing is read."""
@@ -267,21 +267,18 @@ class DatabaseReader:
         if limit is not None and count > limit:
             raise _too_large(count, limit)
 
-    async def level_size(self, region: Region, *, is_whole: bool) -> LevelSize:
+    async def level_size(
+        self, region: Region, *, is_whole: bool, probe: str | None = None
+    ) -> LevelSize:
         """Return about how many tokens a region's level has, and how many the region has."""
 
         def read(session: ArrowSession) -> LevelSize:
             pages, counted = session.row(size_sql(region))
             expected = math.inf if is_whole else session.expected_rows(estimate_sql(region))
-            return LevelSize.of(pages, counted, expected)
+            size = LevelSize.of(pages, counted, expected)
+            return size if probe is None else size._replace(probed=session.row(probe))
 
         return await self._database_read(lambda connection: connection.run(read))
-
-    async def row(self, statement: str) -> tuple[Any, ...]:
-        """Read one small row that decides how an answer is read; it is not cached."""
-        return await self._database_read(
-            lambda connection: connection.run(lambda session: session.row(statement))
-        )
 
     async def kept_answer(self, query: Query, mode: CacheMode | None = None) -> Answer | None:
         """Return an answer that this process keeps, if it is up to date: this reader keeps none."""

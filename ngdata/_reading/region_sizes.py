@@ -19,10 +19,18 @@ _MAX_TOKENS_PER_PAGE: Final = 75
 
 
 class LevelSize(NamedTuple):
-    """About how many tokens a level has, and how many a region on it."""
+    """About how many tokens a level has, and how many a region on it.
+
+    Attributes
+    ----------
+    level_rows, region_rows : float
+    probed : tuple of numbers
+        The row of a further query, which was asked beside.
+    """
 
     level_rows: float
     region_rows: float
+    probed: tuple[float, ...] = ()
 
     @classmethod
     def of(cls, pages: int, counted: float, expected: float) -> Self:
@@ -41,7 +49,7 @@ class LevelSize(NamedTuple):
         --------
         >>> from ngdata._reading.region_sizes import LevelSize
         >>> LevelSize.of(pages=20, counted=-1, expected=1)
-        LevelSize(level_rows=1500, region_rows=1500)
+        LevelSize(level_rows=1500, region_rows=1500, probed=())
         """
         most = pages * _MAX_TOKENS_PER_PAGE
         # Rows that were written after the count are in further pages.

@@ -33,6 +33,8 @@ _FARTHEST: Final = 1e38
 # The number of candidates whose distances are computed at once.
 _AT_ONCE: Final = 1 << 20
 
+# For fewer points, threads do not pay.
+_MANY: Final = 500
 _WORKERS: Final = min(4, cpu_count() or 1)
 
 
@@ -132,7 +134,7 @@ class TokenTree:
         bound = float(_more(limits.max()))
         # A list of all counts: for the one number 1, an axis would be missing.
         reported, rows = self._tree.query(
-            points, k=range(1, count + 1), distance_upper_bound=bound, workers=_WORKERS
+            points, k=range(1, count + 1), distance_upper_bound=bound, workers=_workers(points)
         )
         is_token = rows < len(self)
         exact = distances(points[:, np.newaxis], self.places[np.where(is_token, rows, 0)])
@@ -163,9 +165,14 @@ class TokenTree:
             found = Found.joined(parts)
         return _first(self._in_order(found), k)
 
-    def within(self, points: Array, radii: Any, own: Array | None = None) -> Found:
-        """Return the tokens at most a radius from each point: one of all, or one of each."""
-        blocks = self._blocks(points, radii, own)
+    def within(
+        self, points: Array, radii: Any, own: Array | None = None, most: Array | None = None
+    ) -> Found:
+        """Return the tokens at most a radius from each point: one of all, or one of each.
+
+        `most` is what `most_within` returns, if it is known.
+        """
+        blocks = self._blocks(points, radii, own, most)
         return Found.joined([self._in_order(block) for block in blocks])
 
     def count_within(self, points: Array, radii: Any, own: Array | None = None) -> int:
@@ -182,28 +189,31 @@ class TokenTree:
             count += sum(len(block.tokens) for block in rest) - int(most[is_open].sum())
         return count
 
-    def most_within(self, points: Array, radii: Any) -> int:
-        """Return a number that `count_within` does not exceed, in less time."""
-        return int(self._counts(points, _more(np.float64(radii))).sum())
+    def most_within(self, points: Array, radii: Any) -> Array:
+        """Return for each point a number that its number of tokens does not exceed."""
+        limits = np.broadcast_to(np.float64(radii), len(points))
+        return self._counts(points, _more(limits))
 
     def _counts(self, points: Array, radii: Array) -> Array:
         if not len(self) or not len(points):
             return np.zeros(len(points), np.intp)
         counts: Array = self._tree.query_ball_point(
-            points, np.maximum(radii, 0), return_length=True, workers=_WORKERS
+            points, np.maximum(radii, 0), return_length=True, workers=_workers(points)
         )
         return np.where(radii < 0, 0, counts)
 
-    def _blocks(self, points: Array, radii: Any, own: Array | None) -> Iterator[Found]:
+    def _blocks(
+        self, points: Array, radii: Any, own: Array | None, most: Array | None = None
+    ) -> Iterator[Found]:
         """Yield the tokens within radii of some points after the others, unordered for each."""
         limits = np.broadcast_to(np.float64(radii), len(points))
-        counts = self._counts(points, _more(limits))
+        counts = self.most_within(points, limits) if most is None else most
         ends = np.flatnonzero(np.diff(np.cumsum(counts) // _AT_ONCE)) + 1
         for start, end in zip([0, *ends], [*ends, len(points)], strict=True):
             if start == end or not counts[start:end].sum():
                 continue
             lists = self._tree.query_ball_point(
-                points[start:end], _more(limits[start:end]), workers=_WORKERS
+                points[start:end], _more(limits[start:end]), workers=_workers(points)
             )
             lengths = np.fromiter(map(len, lists), np.intp, end - start)
             tokens = np.fromiter(chain.from_iterable(lists), np.intp, int(lengths.sum()))
@@ -299,6 +309,10 @@ class TokenTree:
         ranks = np.empty(len(self), np.intp)
         ranks[np.lexsort(self._keys(np.arange(len(self))))] = np.arange(len(self))
         return ranks
+
+
+def _workers(points: Array) -> int:
+    return _WORKERS if len(points) >= _MANY else 1
 
 
 def _more(radii: Any) -> Any:
