@@ -44,11 +44,12 @@ _ROW: Final = 0.0015
 
 # Here: what any answer costs more than the server's, then each token that is read, its place in the
 # tree, each point that is looked up in it, each row.
-_START: Final = 5.0
+_START: Final = 6.0
 _READ: Final = 0.00075
 _READ_LEAST: Final = 0.00045
 _BUILD: Final = 0.0003
-_LOOKUP: Final = 0.004
+_NEAREST: Final = 0.004
+_SPHERE: Final = 0.009
 _ROW_HERE: Final = 0.0006
 
 
@@ -62,11 +63,14 @@ class Batch(NamedTuple):
         As far as it is known.
     columns : int
         Of the read of all tokens.
+    is_of_spheres : bool
+        Whether it is for all tokens within a radius, and not for the nearest.
     """
 
     points: int
     rows_per_point: float
     columns: int
+    is_of_spheres: bool = False
 
 
 def milliseconds_of_server(batch: Batch, size: LevelSize) -> float:
@@ -86,5 +90,6 @@ def milliseconds_here(
     """Return about what a tree here takes, of tokens that may be read and in a tree already."""
     read = 0.0 if is_read else _READ_LEAST if batch.columns <= 4 else _READ
     build = 0.0 if is_built else _BUILD
-    rows = batch.points * batch.rows_per_point
-    return _START + tokens * (read + build) + batch.points * _LOOKUP + rows * _ROW_HERE
+    lookup = _SPHERE if batch.is_of_spheres else _NEAREST
+    point = lookup + batch.rows_per_point * _ROW_HERE
+    return _START + tokens * (read + build) + batch.points * point

@@ -75,10 +75,7 @@ async def read_batch(
     if prepared.absent:
         # Undefined on this level, or not in the store at all, which is an error.
         await reader.frame(by_id(prepared.absent, ["token_id"]), cache, None)
-
-    def fits(count: Callable[[], int], most: int) -> None:
-        _check_size(reader, count, most, max_rows)
-
+    fits = functools.partial(_check_size, reader, max_rows)
     result = await in_daemon_thread(lambda: prepared.answer(fits))
     return await _frame(reader, search, result, source, started)
 
@@ -93,10 +90,7 @@ async def read_pairs(
     if tokens is None:
         return await _from_server(reader, search.query, cache, max_rows)
     answer, source = tokens
-
-    def fits(count: Callable[[], int], most: int) -> None:
-        _check_size(reader, count, most, max_rows)
-
+    fits = functools.partial(_check_size, reader, max_rows)
     result = await in_daemon_thread(lambda: _pairs(search, answer, fits))
     return await _frame(reader, search, result, source, started)
 
@@ -121,8 +115,8 @@ async def _frame(
     return frame
 
 
-def _check_size(reader: Reader, count: Callable[[], int], most: int, max_rows: MaxRows) -> None:
-    """Raise if an answer is too large; its rows are counted only if they may be too many."""
+def _check_size(reader: Reader, max_rows: MaxRows, most: int, count: Callable[[], int]) -> None:
+    """Raise if an answer will be too large; its rows are counted only if they may be too many."""
     try:
         reader.check_size(most, max_rows)
     except ResultTooLarge:
@@ -153,7 +147,7 @@ async def _tokens_of_batch(
     if size.probed:
         rows, probed = size.probed
         per_point = rows / max(probed, 1)
-    batch = Batch(points, per_point, len(query.columns))
+    batch = Batch(points, per_point, len(query.columns), search.k is None)
     read = size.level_rows if search.filters_here else size.region_rows
     return await _tokens(reader, query, batch, size, read, cache)
 
@@ -169,7 +163,7 @@ async def _tokens_of_pairs(
         return None
     size = await reader.level_size(search.region, is_whole=search.is_of_whole_level)
     read = size.region_rows * (2 if search.is_ordered else 1)
-    batch = Batch(int(size.region_rows), 1.0, len(search.candidates.columns))
+    batch = Batch(int(size.region_rows), 1.0, len(search.candidates.columns), True)
     return await _tokens(reader, search.candidates, batch, size, read, cache)
 
 
@@ -212,7 +206,8 @@ async def _has_scipy() -> bool:
 
 # --- the search --------------------------------------------------------------------------------------
 
-Fits: TypeAlias = Callable[[Callable[[], int], int], None]
+Fits: TypeAlias = Callable[[int, Callable[[], int]], None]
+"""Raises if an answer will be too large: called with a bound of its rows, and what counts them."""
 
 
 class _Prepared:
@@ -275,20 +270,24 @@ class _Prepared:
         tree, points, itself, radii = self._tree, self._points, self._own, self._radii
         if self._search.k is None:
             most = tree.most_within(points, radii)
-            fits(lambda: tree.count_within(points, radii, itself), int(most.sum()))
+            fits(int(most.sum()), lambda: int(tree.counts_within(points, radii, itself).sum()))
             found = tree.within(points, radii, itself, most)
         else:
-            found = tree.nearest(points, self._search.k, radii, itself)
-            fits(lambda: len(found.points), len(found.points))
+            k = self._search.k
+            fits(
+                len(points) * min(k, len(tree)),
+                lambda: tree.count_nearest(points, k, radii, itself),
+            )
+            found = tree.nearest(points, k, radii, itself)
         positions = found.points if self._positions is None else self._positions[found.points]
-        made = {ORIGIN.name: positions.astype(np.int64), "distance": found.distances}
+        computed = {ORIGIN.name: positions.astype(np.int64), "distance": found.distances}
         # The answer says in which form ids go out.
         own = {column.name: column for column in self._answer.columns}
         columns = tuple(own.get(column.name, column) for column in self._search.columns)
         rows = pa.array(found.tokens)
         values = [
-            pa.array(made[column.name])
-            if column.name in made
+            pa.array(computed[column.name])
+            if column.name in computed
             else tree.table[column.name].take(rows)
             for column in columns
         ]
@@ -308,8 +307,8 @@ def _pairs(search: PairSearch, answer: Answer, fits: Fits) -> Answer:
         )
         same = _rows_of_values(tree.table["token_id"], other.table["token_id"])
         fits(
-            lambda: other.count_within(tree.places, radius, same),
             tree.most_pairs(radius, other),
+            lambda: int(other.counts_within(tree.places, radius, same).sum()),
         )
         found = tree.pairs_with(other, radius, same)
     else:
@@ -317,8 +316,8 @@ def _pairs(search: PairSearch, answer: Answer, fits: Fits) -> Answer:
         _trees[answer] = tree
         itself = np.arange(len(tree))
         fits(
-            lambda: tree.count_within(tree.places, radius, itself) // 2,
             tree.most_pairs(radius),
+            lambda: int(tree.counts_within(tree.places, radius, itself).sum()) // 2,
         )
         found = tree.pairs(radius)
     values = [

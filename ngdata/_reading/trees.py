@@ -175,19 +175,28 @@ class TokenTree:
         blocks = self._blocks(points, radii, own, most)
         return Found.joined([self._in_order(block) for block in blocks])
 
-    def count_within(self, points: Array, radii: Any, own: Array | None = None) -> int:
-        """Return how many tokens `within` would return, without holding all of them."""
+    def counts_within(self, points: Array, radii: Any, own: Array | None = None) -> Array:
+        """Return for each point how many tokens `within` would return, without holding them."""
         limits = np.broadcast_to(np.float64(radii), len(points))
-        most, least = self._counts(points, _more(limits)), self._counts(points, _less(limits))
-        count = int(most.sum())
+        counts, least = self.most_within(points, limits), self._counts(points, _less(limits))
+        is_open = counts != least
+        if is_open.any():
+            places = np.flatnonzero(is_open)
+            counts[places] = 0
+            for block in self._blocks(points[places], limits[places], None):
+                counts[places] += np.bincount(block.points, minlength=len(places))
         if own is not None and len(self):
             away = distances(points, self.places[np.maximum(own, 0)])
-            count -= int(((own >= 0) & (away <= limits)).sum())
-        is_open = most != least
-        if is_open.any():
-            rest = self._blocks(points[is_open], limits[is_open], None)
-            count += sum(len(block.tokens) for block in rest) - int(most[is_open].sum())
-        return count
+            counts = counts - ((own >= 0) & (away <= limits))
+        return counts
+
+    def count_nearest(
+        self, points: Array, k: int, radii: Any = None, own: Array | None = None
+    ) -> int:
+        """Return how many tokens `nearest` would return, without holding them."""
+        # Within any distance are all.
+        limit = np.inf if radii is None else radii
+        return int(np.minimum(self.counts_within(points, limit, own), k).sum())
 
     def most_within(self, points: Array, radii: Any) -> Array:
         """Return for each point a number that its number of tokens does not exceed."""
@@ -197,6 +206,8 @@ class TokenTree:
     def _counts(self, points: Array, radii: Array) -> Array:
         if not len(self) or not len(points):
             return np.zeros(len(points), np.intp)
+        if (radii >= _FARTHEST / 2).all():
+            return np.full(len(points), len(self))
         counts: Array = self._tree.query_ball_point(
             points, np.maximum(radii, 0), return_length=True, workers=_workers(points)
         )

@@ -6,6 +6,7 @@ Both ways must return the same frames, bit for bit: on grids, where everything t
 
 import math
 import sys
+from functools import partial
 
 import numpy as np
 import pandas as pd
@@ -143,7 +144,7 @@ def batches_of_points(draw):
     return level, points, max(0.0, math.nextafter(radius, toward))
 
 
-@settings(max_examples=60)
+@settings(max_examples=30)
 @given(batch=batches_of_points(), k=st.integers(1, 40))
 @example(batch=(0, LATTICE, 1.0), k=7)
 @example(batch=(2, CLOUDS[2], 0.0), k=5)
@@ -435,6 +436,9 @@ def test_too_many_rows_are_counted(ng, tokens, way, monkeypatch):
     ids = tokens.token_id[tokens.level == 0]
     for read, *arguments in (
         (ng.tokens.find_nearest_many, LATTICE, 5),
+        (ng.tokens.find_nearest_many, ids, 999),
+        (partial(ng.tokens.find_nearest_many, max_distance=1.0), LATTICE, 5),
+        (partial(ng.tokens.find_nearest_many, max_distance=1.0, flags=1), ids, 5),
         (ng.tokens.find_within_many, LATTICE, 1.0),
         (ng.tokens.find_within_many, ids, 1.0),
         (ng.tokens.pairs_within, 1.0),
