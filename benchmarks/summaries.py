@@ -35,7 +35,7 @@ def _ways(ang: ngdata.AsyncClient, tokens: int, rows: int) -> dict[str, dict[str
     edge = store.side(tokens) / _CELLS_PER_SIDE
     mean = ("weight", "mean")
 
-    async def read(columns: list[str], where: Any = EVERYWHERE) -> pd.DataFrame:
+    async def read(columns: list[str], where: Any = (EVERYWHERE,)) -> pd.DataFrame:
         return await ang.tokens.find_in_region(*where, columns=columns, max_rows=None)
 
     def by_type(frame: pd.DataFrame, **named: Any) -> pd.DataFrame:
@@ -55,7 +55,7 @@ def _ways(ang: ngdata.AsyncClient, tokens: int, rows: int) -> dict[str, dict[str
     async def sample() -> pd.DataFrame:
         return (await read(["token_id", "x", "y", "z"])).sample(min(_SAMPLE, tokens))
 
-    async def counts(where: Any = EVERYWHERE) -> pd.DataFrame:
+    async def counts(where: Any = (EVERYWHERE,)) -> pd.DataFrame:
         return by_type(await read(["token_type"], where), n=("token_type", "size"))
 
     async def means() -> pd.DataFrame:

@@ -12,10 +12,10 @@ from numpy.typing import ArrayLike
 
 from ngdata._arguments.id_space import IdSpace, TokenIds
 from ngdata._arguments.numbers import is_number
+from ngdata._arguments.points import MAX_COORDINATE, unmasked
 from ngdata._arguments.shown import guarded, shown
 from ngdata._arguments.texts import STR, plain_text
 from ngdata._query.batches import Origins
-from ngdata._query.boxes import MAX_COORDINATE, unmasked
 from ngdata._store.input_frames import Frame, to_dataframe, with_points
 from ngdata.errors import InvalidQueryError
 

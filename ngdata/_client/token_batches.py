@@ -14,8 +14,8 @@ from ngdata._client.batch_points import BatchPoints, Points
 from ngdata._client.token_summaries import AsyncTokenSummaries
 from ngdata._connections.threads import in_daemon_thread
 from ngdata._query import batches
-from ngdata._query.boxes import Window
 from ngdata._query.filters import TokenFilter
+from ngdata._query.places import Window
 from ngdata._reading.batches import read_batch, read_pairs
 from ngdata._reading.reader import CacheMode, MaxRows
 
@@ -192,7 +192,7 @@ class AsyncTokenBatches(AsyncTokenSummaries):
             At least 0, in the units of the level.
         level : int or str
             Where the tokens are; with `other_level`, where the first token is.
-        within : (min_coords, max_coords) or (min_coords, max_coords, level), optional
+        within : region, (region, level), or (min_coords, max_coords[, level]), optional
             Keep pairs of which both tokens are in this region, on `level` unless it has its own.
         token_type : str or sequence of str, optional
             Keep tokens of this type, or of any of these.

@@ -17,11 +17,11 @@ import numpy as np
 
 from ngdata._arguments.levels import Level, level_index
 from ngdata._arguments.numbers import as_flag, non_negative, positive
+from ngdata._arguments.points import unmasked
 from ngdata._arguments.shown import guarded
 from ngdata._query import literals as sql
 from ngdata._query.asked import Asked
 from ngdata._query.attributes import ATTRIBUTES, TOKENS, IndexRows
-from ngdata._query.boxes import EVERYWHERE, SPATIAL_INDEX, Box, Window, unmasked
 from ngdata._query.filters import TokenFilter, where_clause
 from ngdata._query.model import (
     FEW_IDS,
@@ -36,9 +36,11 @@ from ngdata._query.model import (
     is_metadata_key,
     select_list,
 )
+from ngdata._query.places import SPATIAL_INDEX, Place, Window
 from ngdata._query.regions import region, with_distance
 from ngdata._query.wire_format import compact, with_id_bytes
 from ngdata.errors import InvalidQueryError
+from ngdata.regions.algebra import EVERYWHERE, Box
 
 __all__ = [
     "ORIGIN",
@@ -266,7 +268,7 @@ class Search:
         # In the order of the whole answer, so that equal sets of columns are one cached answer.
         columns = sorted(names, key=[column.name for column in with_distance(None)].index)
         where = TokenFilter() if self.filters_here else self.where
-        return region(Box.of(*self._bounds(), self.level), where, columns)
+        return region(Place(self._bounds(), self.level), where, columns)
 
     @property
     def is_of_whole_level(self) -> bool:
@@ -274,15 +276,15 @@ class Search:
         is_bounded = self.origins.coordinates is not None and self.radii is not None
         return not is_bounded and not self.where.conditions()
 
-    def _bounds(self) -> tuple[Any, Any]:
-        """Return the corners of a box that holds all tokens of the answer."""
+    def _bounds(self) -> Box:
+        """Return a box that holds all tokens of the answer."""
         points = self.origins.coordinates
         if points is None or self.radii is None or not len(points):
             return EVERYWHERE
         with np.errstate(over="ignore", under="ignore"):
             reach = _reach(self.radii)
             slack = (np.abs(points).T * _ROUNDING + reach).T
-            return (points - slack).min(axis=0).tolist(), (points + slack).max(axis=0).tolist()
+            return Box((points - slack).min(axis=0), (points + slack).max(axis=0))
 
 
 @dataclass(frozen=True, eq=False)
@@ -297,8 +299,8 @@ class PairSearch:
     where, other_where : TokenFilter
     is_ordered : bool
         Whether the first and the second token differ, so that a pair may come in both orders.
-    within : Box or None
-        The region that holds both tokens.
+    within : Place or None
+        The region that holds both tokens, by their points on its level.
     """
 
     radius: float
@@ -307,7 +309,7 @@ class PairSearch:
     where: TokenFilter
     other_where: TokenFilter
     is_ordered: bool
-    within: Box | None
+    within: Place | None
 
     @property
     def asked(self) -> Asked:
@@ -349,9 +351,7 @@ class PairSearch:
     @property
     def region(self) -> Region:
         """A region that holds the first tokens, as a guess of how many there are."""
-        is_here = self.within is not None and self.within.level == self.level
-        box = self.within if is_here else None
-        return Region(box or Box.of(*EVERYWHERE, self.level), self.where)
+        return Region(self._within(self.level) or Place(EVERYWHERE, self.level), self.where)
 
     @property
     def is_of_whole_level(self) -> bool:
@@ -370,14 +370,16 @@ class PairSearch:
     def _rows(self, level: int, where: TokenFilter, select: str, *conditions: str) -> str:
         """Write the tokens that may be one of a pair."""
         source = IndexRows.of(where)
+        within = self._within(level)
+        here = [f"level = {level}", *source.conditions()]
+        inside = here if within is None else source.conditions(within)
+        return f"SELECT {select} FROM {source.sql}{where_clause([*inside, *conditions])}"
+
+    def _within(self, level: int) -> Place | None:
+        """Return the region as a place of tokens that are read on a level."""
         if self.within is None:
-            place = [f"level = {level}", *source.conditions()]
-        elif self.within.level == level:
-            place = source.conditions(self.within)
-        else:
-            inside = f"SELECT token_id FROM {SPATIAL_INDEX}{where_clause(self.within.conditions())}"
-            place = [f"level = {level}", *source.conditions(), f"token_id IN ({inside})"]
-        return f"SELECT {select} FROM {source.sql}{where_clause([*place, *conditions])}"
+            return None
+        return Place(self.within.region.on(self.within.level), level)
 
     @cached_property
     def candidates(self) -> Query:
@@ -385,13 +387,12 @@ class PairSearch:
 
         If the first and the second differ, ``is_other`` tells them apart.
         """
-        if not self.is_ordered and (self.within is None or self.within.level == self.level):
-            return region(self.region.box, self.where, _PLACE)
-        sides = [self._rows(self.level, self.where, "token_id, geom, false AS is_other")]
-        if self.is_ordered:
-            sides.append(
-                self._rows(self.other_level, self.other_where, "token_id, geom, true AS is_other")
-            )
+        if not self.is_ordered:
+            return region(self.region.place, self.where, _PLACE)
+        sides = [
+            self._rows(self.level, self.where, "token_id, geom, false AS is_other"),
+            self._rows(self.other_level, self.other_where, "token_id, geom, true AS is_other"),
+        ]
         columns = {
             Column("is_other", Kind.BOOLEAN): "is_other",
             Column("token_id", Kind.TOKEN_ID): "token_id::text",
@@ -463,15 +464,8 @@ def pairs_within(
         where,
         where if other_where is None else other_where,
         other_where is not None or other_level is not None,
-        None if within is None else _region(within, "within", level_number),
+        None if within is None else Place.within(within, level_number),
     )
-
-
-@guarded
-def _region(within: Any, name: str, level: int) -> Box:
-    """Return a region; without a level of its own, it is on that of the read."""
-    is_pair = isinstance(within, tuple | list) and len(within) == 2
-    return Box.within((*within, level) if is_pair else within)
 
 
 @guarded

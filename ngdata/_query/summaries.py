@@ -140,9 +140,9 @@ def aggregate(
     statistics = [
         _statistic(value, _plain(name), is_one_group) for name, value in named.items()
     ] or [_Statistic(Column(_COUNT, Kind.INTEGER), "count(*)")]
-    taken = {column.name for column in columns}
+    key_names = {column.name for column in columns}
     for statistic in statistics:
-        if statistic.column.name in taken:
+        if statistic.column.name in key_names:
             raise InvalidQueryError(
                 f"{statistic.column.name} is the name of a key of the groups; name the column "
                 "otherwise"

@@ -19,6 +19,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from ngdata._arguments.id_space import IdSpace
+from ngdata._arguments.optional_imports import import_optional
 from ngdata._connections.threads import in_daemon_thread
 from ngdata._query.batches import ORIGIN, PairSearch, Search
 from ngdata._query.filters import TokenFilter
@@ -34,7 +35,6 @@ from ngdata._reading.batch_costs import (
     milliseconds_here,
     milliseconds_of_server,
 )
-from ngdata._reading.optional_imports import import_optional
 from ngdata._reading.reader import CacheMode, MaxRows, Reader, described
 from ngdata._reading.region_sizes import LevelSize
 from ngdata._reading.trees import TokenTree
@@ -140,7 +140,7 @@ async def _tokens_of_batch(
     if is_small or not await _has_scipy():
         return None
     assert query.region is not None
-    region = Region(query.region.box, search.where)
+    region = Region(query.region.place, search.where)
     probe = search.probe(_PROBED, MOST_ROWS_PROBED) if search.k is None else None
     size = await reader.level_size(region, is_whole=search.is_of_whole_level, probe=probe)
     per_point = float(search.k or 0)

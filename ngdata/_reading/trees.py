@@ -16,7 +16,7 @@ import numpy as np
 import pyarrow as pa
 
 from ngdata._arguments.ids import id_bytes
-from ngdata._reading.optional_imports import import_optional
+from ngdata._arguments.optional_imports import import_optional
 
 __all__ = ["Found", "TokenTree", "distances"]
 

@@ -15,7 +15,7 @@ from ngdata._arguments.levels import Level
 from ngdata._client.batch_points import Points
 from ngdata._client.sync.token_summaries import TokenSummaries
 from ngdata._client.token_batches import AsyncTokenBatches
-from ngdata._query.boxes import Window
+from ngdata._query.places import Window
 from ngdata._reading.reader import CacheMode, MaxRows
 
 __all__ = ["TokenBatches"]
@@ -214,7 +214,7 @@ class TokenBatches(TokenSummaries[BatchesT]):
             At least 0, in the units of the level.
         level : int or str
             Where the tokens are; with `other_level`, where the first token is.
-        within : (min_coords, max_coords) or (min_coords, max_coords, level), optional
+        within : region, (region, level), or (min_coords, max_coords[, level]), optional
             Keep pairs of which both tokens are in this region, on `level` unless it has its own.
         token_type : str or sequence of str, optional
             Keep tokens of this type, or of any of these.
