@@ -38,7 +38,7 @@ MOST_ROWS_PROBED: Final = 1_000
 # On the server, by the logarithm of the number of tokens on the level: a search from one point, each
 # token that it passes on the way, and each row of the answer.
 _TOKENS: Final = (3.0, 4.0, 5.0, 6.0)
-_POINT: Final = (0.04, 0.07, 0.18, 1.00)
+_POINT: Final = (0.04, 0.075, 0.24, 1.55)
 _PASSED: Final = (0.004, 0.005, 0.005, 0.016)
 _ROW: Final = 0.0015
 
