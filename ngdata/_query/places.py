@@ -96,12 +96,10 @@ class Place:
 
     @cached_property
     def _boxes(self) -> list[Corners]:
-        part = self.part._extent
-        return [
-            met
-            for box in _search_boxes(self.region, self.level)
-            if (met := common(box, part)) is not None
-        ]
+        if self.is_box:
+            return self.region._corners(None)
+        boxes = _search_boxes(self.region, self.level)
+        return [met for box in boxes if (met := common(box, self.part._extent)) is not None]
 
     @cached_property
     def corners(self) -> Corners | None:
@@ -140,8 +138,9 @@ class Place:
 
     def comparisons(self) -> list[str]:
         """Write the exact formula, which no index answers."""
-        part = box_comparisons(self.part._extent)
-        return [*part, *_exact(self.region, self.level)]
+        if self.is_box:
+            return box_comparisons(self._boxes[0])
+        return [*box_comparisons(self.part._extent), *_exact(self.region, self.level)]
 
     @cached_property
     def _on_other_level(self) -> tuple[Place, Region] | None:
@@ -168,7 +167,7 @@ def _search_boxes(region: Region, level: int) -> tuple[Corners, ...]:
     return tuple(few_boxes(region._corners(level)))
 
 
-@functools.lru_cache(maxsize=16)
+@functools.lru_cache(maxsize=8)
 def _exact(region: Region, level: int) -> tuple[str, ...]:
     return tuple(formulas(region, level, _in_region_of_level))
 

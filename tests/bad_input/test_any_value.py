@@ -96,6 +96,7 @@ OWN = {
     "graph.bulk_update": {
         "frame": lambda s: {"connection_id": [s.connection], "metadata": [{"a": 1}]}
     },
+    "graph.subgraph": {"ids": lambda store: store.ids[:2]},
     "graph.delete": {"ids": UNKNOWN},
     "experience.update_event": {"event_id": lambda store: store.event, "reward": 1.0},
     "experience.delete_events": {"ids": UNKNOWN},

@@ -117,7 +117,9 @@ def test_tab_completion_and_help_show_the_real_methods(notebook):
     assert notebook.complete("ang.tokens.find_") == {
         "find_in_region",
         "find_nearest",
+        "find_nearest_many",
         "find_within",
+        "find_within_many",
     }
     shown = notebook.run("import inspect; print(inspect.signature(ng.tokens.find_nearest))")
     assert "point" in shown
