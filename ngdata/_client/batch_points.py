@@ -70,6 +70,8 @@ def _checked(points: Any, name: str, id_space: IdSpace) -> tuple[Origins, pd.Ind
     frame = _as_frame(points, name)
     if frame is not None:
         return Origins(_coordinates_of_frame(frame, name)), frame.index
+    if isinstance(points, pd.Series) and len(points) and _has_three(points.iloc[0]):
+        raise _not_points(name, points)
     array = _as_coordinates(points, name)
     if array is not None:
         return Origins(_within_limits(array, name)), None
@@ -131,7 +133,7 @@ def _as_coordinates(points: Any, name: str) -> np.ndarray[Any, Any] | None:
             if all(type(value) is float for value in points[:4]):
                 raise _not_points(name, points)
             return None
-        if any(len(point) != 3 for point in points):
+        if not all(_has_three(point) for point in points):
             raise _not_points(name, points)
         try:
             array = _floats(np.asarray([unmasked(point) for point in points]))
@@ -145,6 +147,10 @@ def _as_coordinates(points: Any, name: str) -> np.ndarray[Any, Any] | None:
             return np.empty((0, 3))
         raise _not_points(name, points)
     return array
+
+
+def _has_three(point: Any) -> bool:
+    return isinstance(point, list | tuple | np.ndarray | pd.Series) and len(point) == 3
 
 
 def _not_points(name: str, points: Any) -> InvalidQueryError:

@@ -20,6 +20,7 @@ import pyarrow as pa
 from ngdata._arguments.id_space import UUIDS, IdSpace
 from ngdata._arguments.ids import id_text
 from ngdata._arguments.texts import STR
+from ngdata.errors import InvalidQueryError
 
 __all__ = ["ConnectedTokens"]
 
@@ -374,6 +375,16 @@ def _steps(arcs: _Arcs, start: int, max_depth: int | None) -> dict[int, int]:
     return steps
 
 
+def _sum(cost: float, weight: float) -> float:
+    total = cost + weight
+    if total == math.inf:
+        raise InvalidQueryError(
+            "weighted=True adds up weights, and those of a path exceed the largest float64, 1.8e308; "
+            "choose connections by connection_type=, or write smaller weights"
+        )
+    return total
+
+
 def _costs(arcs: _Arcs, start: int) -> dict[int, float]:
     """Return the least sum of weights to each token that is reached, added from the start on."""
     first, ends, _, weights = arcs
@@ -385,7 +396,7 @@ def _costs(arcs: _Arcs, start: int) -> dict[int, float]:
             continue
         done[near] = cost
         for place in range(first[near], first[near + 1]):
-            far, total = ends[place], cost + weights[place]
+            far, total = ends[place], _sum(cost, weights[place])
             if total < best.get(far, math.inf):
                 best[far] = total
                 heapq.heappush(queue, (total, far))
@@ -400,7 +411,7 @@ def _costs_within(arcs: _Arcs, start: int, max_depth: int) -> dict[int, float]:
         fresh: dict[int, float] = {}
         for near, cost in frontier.items():
             for place in range(first[near], first[near + 1]):
-                far, total = ends[place], cost + weights[place]
+                far, total = ends[place], _sum(cost, weights[place])
                 if total < fresh.get(far, best.get(far, math.inf)):
                     fresh[far] = total
         if not fresh:

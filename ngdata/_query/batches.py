@@ -8,7 +8,7 @@ answer can contain, for a reader that searches in them by itself.
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, Final
@@ -18,7 +18,7 @@ import numpy as np
 from ngdata._arguments.levels import Level, level_index
 from ngdata._arguments.numbers import as_flag, non_negative, positive
 from ngdata._arguments.points import unmasked
-from ngdata._arguments.shown import guarded
+from ngdata._arguments.shown import guarded, shown
 from ngdata._query import literals as sql
 from ngdata._query.asked import Asked
 from ngdata._query.attributes import ATTRIBUTES, TOKENS, IndexRows
@@ -240,7 +240,7 @@ class Search:
             None if ids is None else [ids[row] for row in some],
         )
         radii = self.radii[some] if isinstance(self.radii, np.ndarray) else self.radii
-        part = replace(self, origins=origins, radii=radii, selected={})
+        part = replace(self, origins=origins, k=None, radii=radii, selected={})
         near = f"{part._near(IndexRows.of(self.where)).removesuffix(_FENCE)} LIMIT {rows}"
         return (
             f"{part._requested_sql()}SELECT count(*), {len(some)}"
@@ -471,6 +471,11 @@ def pairs_within(
 @guarded
 def _radii(radius: Any, name: str, count: int) -> float | np.ndarray[Any, Any]:
     """Return one radius, or an array of one for each point."""
+    if isinstance(radius, Set | Mapping):
+        raise InvalidQueryError(
+            f"{name} must be one number, or a sequence of one for each point, in their order, not "
+            f"{shown(radius)}"
+        )
     has_length = isinstance(radius, Iterable) and not isinstance(radius, str | bytes)
     if not has_length or (isinstance(radius, np.ndarray) and radius.ndim == 0):
         return non_negative(

@@ -13,7 +13,12 @@ from ngdata._arguments.points import Coordinates
 from ngdata._arguments.shown import guarded, shown
 from ngdata._query.filters import where_clause
 from ngdata._query.index_boxes import few_boxes, in_any_box
-from ngdata._query.region_formulas import box_comparisons, formulas, only_level
+from ngdata._query.region_formulas import (
+    box_comparisons,
+    formulas,
+    only_level,
+    parts_by_level,
+)
 from ngdata.errors import InvalidQueryError
 from ngdata.regions.algebra import EVERYWHERE, Box, Intersection, Region
 from ngdata.regions.corners import Corners, common, is_finite, joined
@@ -122,8 +127,10 @@ class Place:
         as there are.  It has no statistics of coordinates, and expects one row after comparisons,
         however many the index returns; after a CASE, it expects half of these.
         """
-        search, exact = self.search_conditions(), self.comparisons()
-        if self._on_other_level is not None:
+        search = self.search_conditions()
+        if self._on_other_level is None:
+            exact = self.comparisons()
+        else:
             # Of a region without bounds on this level, the bounded part on another one comes first.
             elsewhere, rest = self._on_other_level
             search.append(f"token_id = ANY (ARRAY({elsewhere.token_ids()}))")
@@ -147,7 +154,10 @@ class Place:
         """A bounded part on another level and what is left, if no part on this level is bounded."""
         if self.corners is None or any(map(math.isfinite, (*self.corners[0], *self.corners[1]))):
             return None
-        parts = self.region.parts if isinstance(self.region, Intersection) else (self.region,)
+        region = self.region
+        parts = (
+            parts_by_level(region, Intersection) if isinstance(region, Intersection) else [region]
+        )
         for part in parts:
             other = only_level(part)
             place = None if other is None else Place(part, other)
@@ -167,9 +177,26 @@ def _search_boxes(region: Region, level: int) -> tuple[Corners, ...]:
     return tuple(few_boxes(region._corners(level)))
 
 
-@functools.lru_cache(maxsize=8)
-def _exact(region: Region, level: int) -> tuple[str, ...]:
-    return tuple(formulas(region, level, _in_region_of_level))
+# The formulas written last.  Without a lock, which a fork could leave locked: at worst, two threads
+# write the same formula.
+_texts: Final[dict[tuple[Region, int], list[str]]] = {}
+
+# That of a mesh takes some 600 characters per triangle.
+_MAX_CHARACTERS: Final = 64 << 20
+
+
+def _exact(region: Region, level: int) -> list[str]:
+    texts = _texts.get((region, level))
+    if texts is None:
+        texts = _texts[region, level] = formulas(region, level, _in_region_of_level)
+        kept = list(_texts.items())
+        characters = sum(len(text) for _, several in kept for text in several)
+        for key, several in kept[:-1]:
+            if characters <= _MAX_CHARACTERS:
+                break
+            characters -= sum(map(len, several))
+            _texts.pop(key, None)
+    return texts
 
 
 def _in_region_of_level(region: Region, level: int) -> str:
@@ -182,6 +209,10 @@ def _window(window: Any, name: str, level: Level) -> Place:
     if isinstance(window, Region):
         return Place.of(window, None, level)
     if isinstance(window, tuple | list):
+        if len(window) > 1 and all(isinstance(part, Region) for part in window):
+            raise InvalidQueryError(
+                f"{name} must be one region, not {len(window)} of them; join regions by | or &"
+            )
         if window and isinstance(window[0], Region) and len(window) <= 2:
             return Place.of(window[0], None, window[1] if len(window) == 2 else level)
         if len(window) in (2, 3):

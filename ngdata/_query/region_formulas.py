@@ -20,7 +20,7 @@ from ngdata.regions.hulls import Hull
 from ngdata.regions.meshes import Mesh
 from ngdata.regions.shapes import HalfSpace, OrientedBox, Sphere
 
-__all__ = ["box_comparisons", "formulas", "only_level"]
+__all__ = ["box_comparisons", "formulas", "only_level", "parts_by_level"]
 
 OnOtherLevel: TypeAlias = Callable[[Region, int], str]
 """Writes the condition that a token is in a region on another level."""
@@ -56,9 +56,12 @@ def box_comparisons(corners: Corners, point: Sequence[str] = _POINT) -> list[str
 
 def formulas(region: Region, level: int, on_other_level: OnOtherLevel) -> list[str]:
     """Write the conditions that together are the region's formula; none if it always holds."""
+    other = only_level(region)
+    if other is not None:
+        return [on_other_level(region, other)]
     states = cell_states(region, level)
     if states is None and isinstance(region, Intersection):
-        parts = _by_level(region, Intersection)
+        parts = parts_by_level(region, Intersection)
         return [each for part in parts for each in formulas(part, level, on_other_level)]
     if states is None and isinstance(region, Box) and region.level is None:
         return box_comparisons(region._extent)
@@ -73,7 +76,9 @@ def only_level(region: Region) -> int | None:
     return next(iter(region._levels)) if len(region._levels) == 1 else None
 
 
-def _by_level(region: Intersection | Union, kind: type[Intersection] | type[Union]) -> list[Region]:
+def parts_by_level(
+    region: Intersection | Union, kind: type[Intersection] | type[Union]
+) -> list[Region]:
     """Return the parts, those on the same other level as one: it is read once."""
     own: list[Region] = []
     others: dict[int, list[Region]] = {}
@@ -118,21 +123,23 @@ class _Writer:
             case Complement():
                 return f"NOT ({self._shape(region.shape)})"
             case Union():
-                return self._any_of(_by_level(region, Union))
+                return self._any_of(parts_by_level(region, Union))
             case Intersection():
-                return self._all_of(_by_level(region, Intersection))
+                return self._all_of(parts_by_level(region, Intersection))
         assert isinstance(region, Shape)
         return self._shape(region)
 
     def _all_of(self, parts: list[Region]) -> str:
-        excluded: list[Region] = [
-            part.shape
-            for part in parts
-            if isinstance(part, Complement) and part.shape.level is None
-        ]
+        # What is excluded on this level, if it is much, is one union that excludes.
+        excluded: list[Region] = []
+        others: list[Region] = []
+        for part in parts:
+            if isinstance(part, Complement) and part.shape.level is None:
+                excluded.append(part.shape)
+            else:
+                others.append(part)
         if len(excluded) <= _GROUP:
             return " AND ".join(f"({self.formula(part)})" for part in parts)
-        others = [part for part in parts if not isinstance(part, Complement)]
         none = f"NOT ({self._any_of(excluded)})"
         return " AND ".join([*(f"({self.formula(part)})" for part in others), none])
 

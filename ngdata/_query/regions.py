@@ -267,7 +267,7 @@ def _shape(bins: Any, name: str) -> list[int]:
 def _edges(low: float, high: float, n: int) -> np.ndarray:
     if not math.isfinite(high - low):
         raise InvalidQueryError(
-            f"density needs a finite box, not one from {low!r} to {high!r}; find_in_region and "
+            f"density needs a region with finite bounds, not from {low!r} to {high!r}; find_in_region and "
             "count_in_region accept infinite bounds"
         )
     if low == high:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import functools
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from importlib.util import find_spec
 from typing import Any, Final, TypeAlias
 from weakref import WeakKeyDictionary
@@ -67,7 +67,7 @@ async def read_batch(
     """
     started = time.perf_counter()
     reader.check_size(0, max_rows)
-    tokens = await _tokens_of_batch(reader, search, cache)
+    tokens = await _unless_foreign(_tokens_of_batch(reader, search, cache))
     if tokens is None:
         return await _from_server(reader, search.query, cache, max_rows)
     answer, source = tokens
@@ -86,13 +86,24 @@ async def read_pairs(
     """Read the answer to a search of pairs; its ``attrs["ngdata"]["way"]`` say how it was made."""
     started = time.perf_counter()
     reader.check_size(0, max_rows)
-    tokens = await _tokens_of_pairs(reader, search, cache)
+    tokens = await _unless_foreign(_tokens_of_pairs(reader, search, cache))
     if tokens is None:
         return await _from_server(reader, search.query, cache, max_rows)
     answer, source = tokens
     fits = functools.partial(_check_size, reader, max_rows)
     result = await in_daemon_thread(lambda: _pairs(search, answer, fits))
     return await _frame(reader, search, result, source, started)
+
+
+async def _unless_foreign(tokens: Awaitable[Source | None]) -> Source | None:
+    """Return tokens, or None if one of them has no id of the client's space.
+
+    The answer may not have that token: the server, which sends only the answer, decides.
+    """
+    try:
+        return await tokens
+    except ConfigError:
+        return None
 
 
 async def _from_server(
@@ -141,12 +152,13 @@ async def _tokens_of_batch(
         return None
     assert query.region is not None
     region = Region(query.region.place, search.where)
-    probe = search.probe(_PROBED, MOST_ROWS_PROBED) if search.k is None else None
+    probe = None if search.radii is None else search.probe(_PROBED, MOST_ROWS_PROBED)
     size = await reader.level_size(region, is_whole=search.is_of_whole_level, probe=probe)
     per_point = float(search.k or 0)
     if size.probed:
         rows, probed = size.probed
-        per_point = rows / max(probed, 1)
+        in_sphere = rows / max(probed, 1)
+        per_point = in_sphere if search.k is None else min(in_sphere, per_point)
     batch = Batch(points, per_point, len(query.columns), search.k is None)
     read = size.level_rows if search.filters_here else size.region_rows
     return await _tokens(reader, query, batch, size, read, cache)
@@ -270,7 +282,7 @@ class _Prepared:
         tree, points, itself, radii = self._tree, self._points, self._own, self._radii
         if self._search.k is None:
             most = tree.most_within(points, radii)
-            fits(int(most.sum()), lambda: int(tree.counts_within(points, radii, itself).sum()))
+            fits(int(most.sum()), lambda: tree.count_within(points, radii, itself))
             found = tree.within(points, radii, itself, most)
         else:
             k = self._search.k
@@ -308,16 +320,15 @@ def _pairs(search: PairSearch, answer: Answer, fits: Fits) -> Answer:
         same = _rows_of_values(tree.table["token_id"], other.table["token_id"])
         fits(
             tree.most_pairs(radius, other),
-            lambda: int(other.counts_within(tree.places, radius, same).sum()),
+            lambda: tree.count_pairs(radius, other, same),
         )
         found = tree.pairs_with(other, radius, same)
     else:
         tree = other = _trees.get(answer) or TokenTree(table)
         _trees[answer] = tree
-        itself = np.arange(len(tree))
         fits(
             tree.most_pairs(radius),
-            lambda: int(tree.counts_within(tree.places, radius, itself).sum()) // 2,
+            lambda: tree.count_pairs(radius),
         )
         found = tree.pairs(radius)
     values = [

@@ -33,6 +33,9 @@ _FARTHEST: Final = 1e38
 # The number of candidates whose distances are computed at once.
 _AT_ONCE: Final = 1 << 20
 
+# The tree reserves so many places for each point: if more, spheres may hold fewer.
+_MANY_NEAREST: Final = 64
+
 # For fewer points, threads do not pay.
 _MANY: Final = 500
 _WORKERS: Final = min(4, cpu_count() or 1)
@@ -118,6 +121,11 @@ class TokenTree:
         limits = np.broadcast_to(np.float64(np.inf if radii is None else radii), len(points))
         # With one more, it shows whether another token may be as near as the last one.
         count = min(len(self), k + 1 + (own is not None))
+        if radii is not None and count > _MANY_NEAREST:
+            most = self.most_within(points, limits)
+            if most.sum() < count * len(points) / 2:
+                blocks = self._blocks(points, limits, own, most)
+                return Found.joined([_first(self._in_order(block), k) for block in blocks])
         step = max(1, _AT_ONCE // count)
         parts = []
         for first in range(0, len(points), step):
@@ -186,9 +194,34 @@ class TokenTree:
             for block in self._blocks(points[places], limits[places], None):
                 counts[places] += np.bincount(block.points, minlength=len(places))
         if own is not None and len(self):
-            away = distances(points, self.places[np.maximum(own, 0)])
-            counts = counts - ((own >= 0) & (away <= limits))
+            counts = counts - self._is_near_itself(points, limits, own)
         return counts
+
+    def count_within(self, points: Array, radii: Any, own: Array | None = None) -> int:
+        """Return how many tokens `within` would return."""
+        if np.ndim(radii) or not len(self) or not len(points):
+            return int(self.counts_within(points, radii, own).sum())
+        other = self._tree_of(points)
+        least, most = (
+            int(self._tree.count_neighbors(other, max(float(limit(np.float64(radii))), 0.0)))
+            for limit in (_less, _more)
+        )
+        if least != most:
+            return int(self.counts_within(points, radii, own).sum())
+        itself = 0 if own is None else int(self._is_near_itself(points, radii, own).sum())
+        return most - itself
+
+    def _is_near_itself(self, points: Array, radii: Any, own: Array) -> Array:
+        away = distances(points, self.places[np.maximum(own, 0)])
+        return np.asarray((own >= 0) & (away <= radii))
+
+    def count_pairs(
+        self, radius: float, other: TokenTree | None = None, same: Array | None = None
+    ) -> int:
+        """Return how many pairs `pairs`, or `pairs_with` another tree, would return."""
+        if other is not None:
+            return other.count_within(self.places, radius, same)
+        return self.count_within(self.places, radius, np.arange(len(self))) // 2
 
     def count_nearest(
         self, points: Array, k: int, radii: Any = None, own: Array | None = None

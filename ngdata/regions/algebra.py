@@ -54,6 +54,10 @@ Key: TypeAlias = tuple[Any, ...]
 # The text of a region of more comparisons would fill pages.
 _MAX_COST_OF_TEXT: Final = 50
 
+# Deeper regions would exhaust the interpreter's stack, and larger ones the server's.
+_MAX_DEPTH: Final = 50
+_MAX_SHAPES: Final = 10_000
+
 # Only their order matters: that of the parts of a canonical form.
 _RANK_OF_COMPLEMENT: Final = 7
 _RANK_OF_INTERSECTION: Final = 8
@@ -95,6 +99,15 @@ class Region(ABC):
     @abstractmethod
     def _cost(self) -> int:
         """About how many comparisons of a box's size the exact formula takes."""
+
+    @property
+    def _depth(self) -> int:
+        """How many unions and intersections are in each other."""
+        return 0
+
+    @property
+    def _shape_count(self) -> int:
+        return 1
 
     @abstractmethod
     def _mask(self, places: Callable[[int | None], Places]) -> np.ndarray:
@@ -588,6 +601,12 @@ class _Compound(Region):
 
     def __init__(self, parts: Iterable[Region]) -> None:
         self._set(parts=tuple(parts))
+        if self._depth > _MAX_DEPTH or self._shape_count > _MAX_SHAPES:
+            raise InvalidQueryError(
+                f"a region has at most {_MAX_SHAPES:,} shapes and {_MAX_DEPTH} levels of unions and "
+                f"intersections in each other, and this one would have {self._shape_count:,} and "
+                f"{self._depth}; each ^ writes both of its operands twice, so join many by | or &"
+            )
 
     @classmethod
     def of(cls, parts: Iterable[Region]) -> Region:
@@ -607,6 +626,14 @@ class _Compound(Region):
     @cached_property
     def _key(self) -> Key:
         return (self._rank, *(part._key for part in self.parts))
+
+    @cached_property
+    def _depth(self) -> int:
+        return 1 + max(part._depth for part in self.parts)
+
+    @cached_property
+    def _shape_count(self) -> int:
+        return sum(part._shape_count for part in self.parts)
 
     @cached_property
     def _levels(self) -> frozenset[int | None]:
@@ -645,11 +672,15 @@ class Intersection(_Compound):
         return mask
 
     def _classify(self, cells: Cells, level: int | None) -> tuple[np.ndarray, np.ndarray]:
-        is_inside, is_outside = self.parts[0]._classify(cells, level)
-        for part in self.parts[1:]:
-            inside, outside = part._classify(cells, level)
-            is_inside, is_outside = is_inside & inside, is_outside | outside
-        return is_inside, is_outside
+        low, high = cells
+        is_inside, is_outside = np.ones(len(low), bool), np.zeros(len(low), bool)
+        for part in self.parts:
+            # What one part excludes need not be tested against the others.
+            left = np.flatnonzero(~is_outside)
+            inside, outside = part._classify((low[left], high[left]), level)
+            is_inside[left] &= inside
+            is_outside[left] |= outside
+        return is_inside & ~is_outside, is_outside
 
     def _corners(self, level: int | None) -> list[Corners]:
         lists = sorted((part._corners(level) for part in self.parts), key=len)
@@ -694,10 +725,17 @@ class Union(_Compound):
         return mask
 
     def _classify(self, cells: Cells, level: int | None) -> tuple[np.ndarray, np.ndarray]:
-        is_inside, is_outside = self.parts[0]._classify(cells, level)
-        for part in self.parts[1:]:
-            inside, outside = part._classify(cells, level)
-            is_inside, is_outside = is_inside | inside, is_outside & outside
+        low, high = cells
+        is_inside, is_outside = np.zeros(len(low), bool), np.ones(len(low), bool)
+        for part in self.parts:
+            around = joined(part._corners(level))
+            if around is None:
+                continue
+            # Most of many parts are far from most cells.
+            near = np.flatnonzero(((low <= around[1]) & (high >= around[0])).all(axis=1))
+            inside, outside = part._classify((low[near], high[near]), level)
+            is_inside[near] |= inside
+            is_outside[near] &= outside
         return is_inside, is_outside
 
     def _corners(self, level: int | None) -> list[Corners]:

@@ -7,11 +7,11 @@ from typing import Any, NamedTuple, TypeAlias
 import numpy as np
 import pandas as pd
 
-from ngdata._arguments.points import unmasked
+from ngdata._arguments.points import MAX_COORDINATE, unmasked
 from ngdata._arguments.shown import guarded, shown
 from ngdata.errors import InvalidQueryError
 
-__all__ = ["Cells", "Places", "as_array", "places"]
+__all__ = ["Cells", "Places", "as_array", "as_points", "frozen", "places"]
 
 Cells: TypeAlias = tuple[np.ndarray, np.ndarray]
 """The low and the high corners of n boxes: two arrays of shape (n, 3)."""
@@ -38,10 +38,14 @@ def as_array(points: Any, name: str) -> np.ndarray:
             )
         points = points[columns]
     try:
-        return np.asarray(unmasked(points), dtype=np.float64)
-    except (TypeError, ValueError):
+        array = np.asarray(unmasked(points))
+        # NumPy would drop the imaginary parts with a warning only.
+        if array.dtype.kind == "c":
+            raise TypeError
+        return array.astype(np.float64, copy=False)
+    except (TypeError, ValueError, OverflowError):
         raise InvalidQueryError(
-            f"{name} must be an array of numbers, not {shown(points)}"
+            f"{name} must be an array of real numbers, not {shown(points)}"
         ) from None
 
 
@@ -49,3 +53,34 @@ def places(array: np.ndarray) -> Places:
     """Return the places of points, an array of shape (..., 3)."""
     x, y, z = array[..., 0], array[..., 1], array[..., 2]
     return Places(x, y, z, np.isfinite(x) & np.isfinite(y) & np.isfinite(z))
+
+
+@guarded
+def as_points(points: Any, name: str) -> np.ndarray:
+    """Return points as an array of shape (n, 3) of finite numbers, without negative zeros."""
+    if hasattr(points, "columns") and all(axis in points.columns for axis in "xyz"):
+        points = points[list("xyz")]
+    try:
+        values = np.asarray(unmasked(points))
+        array = np.empty(0) if values.dtype.kind == "c" else values.astype(np.float64) + 0.0
+    except (TypeError, ValueError, OverflowError):
+        array = np.empty(0)
+    if array.ndim != 2 or array.shape[1] != 3:
+        raise InvalidQueryError(
+            f"{name} must be an array of shape (n, 3), or a frame with x, y and z, not {shown(points)}"
+        )
+    # NaN compares as False.
+    is_bad = ~(np.abs(array) <= MAX_COORDINATE).all(axis=1)
+    if is_bad.any():
+        row = int(is_bad.argmax())
+        raise InvalidQueryError(
+            f"{name} must be finite and at most {MAX_COORDINATE:g} in size on each axis, but row {row} "
+            f"is {tuple(array[row].tolist())}"
+        )
+    return array
+
+
+def frozen(array: np.ndarray) -> np.ndarray:
+    """Return a copy that cannot be made writeable again."""
+    copy: np.ndarray = np.frombuffer(array.tobytes(), array.dtype).reshape(array.shape)
+    return copy

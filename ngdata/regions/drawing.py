@@ -38,7 +38,9 @@ def as_html(text: str, contains: Contains, corners: Corners | None) -> str:
     if corners is not None:
         low, high = np.array(corners[0]), np.array(corners[1])
         pairs = ((0, 1), (0, 2), (1, 2))
-        sections = "".join(_section(contains, low, high, *pair) for pair in pairs)
+        # Of bounds as large as float64 allows, the differences may be infinite.
+        with np.errstate(all="ignore"):
+            sections = "".join(_section(contains, low, high, *pair) for pair in pairs)
     return f"<div>{sections}<div><code>{html.escape(text)}</code></div></div>"
 
 

@@ -9,17 +9,24 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from ngdata._arguments.optional_imports import import_optional
-from ngdata._arguments.points import MAX_COORDINATE, Point, unmasked
-from ngdata._arguments.shown import guarded, shown
+from ngdata._arguments.points import Point
 from ngdata.errors import InvalidQueryError
 from ngdata.regions.algebra import Key, Shape
+from ngdata.regions.arrays import as_points, frozen
 from ngdata.regions.corners import Corners
-from ngdata.regions.planes import linear, linear_range, scale_rows
+from ngdata.regions.meshes import Mesh
+from ngdata.regions.planes import linear, scale_rows
 
-__all__ = ["Hull", "as_points"]
+__all__ = ["Hull"]
 
 # Facets that qhull has cut into triangles, or merged, differ in the last bits only.
 _SAME_FACET: Final = 1e-12
+
+# The boxes are compared with the surface of a hull of more facets.
+_MANY_FACETS: Final = 300
+
+# Boxes that are compared with all facets at once.
+_AT_ONCE: Final = 2048
 
 
 class Hull(Shape):
@@ -57,12 +64,12 @@ class Hull(Shape):
     points: np.ndarray
     _facets: np.ndarray
     _offsets: np.ndarray
+    _triangles: np.ndarray
 
     def __init__(self, points: ArrayLike) -> None:
-        array = np.unique(as_points(points, "points"), axis=0)
-        array.flags.writeable = False
-        facets, offsets = _facets(array)
-        self._set(points=array, level=None, _facets=facets, _offsets=offsets)
+        array = frozen(np.unique(as_points(points, "points"), axis=0))
+        facets, offsets, triangles = _facets(array)
+        self._set(points=array, level=None, _facets=facets, _offsets=offsets, _triangles=triangles)
 
     @property
     def _values(self) -> Key:
@@ -93,14 +100,44 @@ class Hull(Shape):
         return inside
 
     def _cells(self, low: np.ndarray, high: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        if len(self._facets) > _MANY_FACETS and self._mesh is not None:
+            # The cells that its surface touches, by a larger margin than all rounding, answer at once.
+            return self._mesh._cells(low, high)
         first, last = self._extent
         is_outside = np.asarray(((low > last) | (high < first)).any(axis=1))
         is_inside = np.asarray(((low >= first) & (high <= last)).all(axis=1))
-        for facet, offset in zip(self._facets, self._offsets, strict=True):
-            least, most = linear_range(facet, low, high)
-            is_inside &= most <= offset
-            is_outside |= least > offset
-        return is_inside, is_outside
+        undecided = np.flatnonzero(~is_outside)
+        for start in range(0, len(undecided), _AT_ONCE):
+            cells = undecided[start : start + _AT_ONCE]
+            inside, outside = self._sides(low[cells], high[cells])
+            is_inside[cells] &= inside
+            is_outside[cells] |= outside
+        return is_inside & ~is_outside, is_outside
+
+    def _sides(self, low: np.ndarray, high: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return which boxes are inside of all facets, and which outside of any, with a margin.
+
+        The margin is more than all rounding, so that matrices may be multiplied in any order.
+        """
+        facets, offsets = self._unit_facets
+        middle, half = (low + high) / 2, (high - low) / 2
+        values, reach = middle @ facets.T - offsets, half @ np.abs(facets).T
+        margin = 1e-12 * (np.abs(middle) @ np.abs(facets).T + reach + np.abs(offsets))
+        inside = values + reach <= -margin
+        return inside.all(axis=1), (values - reach > margin).any(axis=1)
+
+    @cached_property
+    def _mesh(self) -> Mesh | None:
+        try:
+            return Mesh(self.points, self._triangles)
+        except InvalidQueryError:
+            # Qhull has merged facets of nearly equal points.
+            return None
+
+    @cached_property
+    def _unit_facets(self) -> tuple[np.ndarray, np.ndarray]:
+        lengths = np.abs(self._facets).max(axis=1)
+        return self._facets / lengths[:, None], self._offsets / lengths
 
     @cached_property
     def _extent(self) -> Corners:
@@ -111,32 +148,8 @@ class Hull(Shape):
         return Hull(self.points + np.array(by))
 
 
-@guarded
-def as_points(points: Any, name: str) -> np.ndarray:
-    """Return points as an array of shape (n, 3) of finite numbers, without negative zeros."""
-    if hasattr(points, "columns") and all(axis in points.columns for axis in "xyz"):
-        points = points[list("xyz")]
-    try:
-        array = np.asarray(unmasked(points), dtype=np.float64) + 0.0
-    except (TypeError, ValueError):
-        array = np.empty(0)
-    if array.ndim != 2 or array.shape[1] != 3:
-        raise InvalidQueryError(
-            f"{name} must be an array of shape (n, 3), or a frame with x, y and z, not {shown(points)}"
-        )
-    # NaN compares as False.
-    is_bad = ~(np.abs(array) <= MAX_COORDINATE).all(axis=1)
-    if is_bad.any():
-        row = int(is_bad.argmax())
-        raise InvalidQueryError(
-            f"{name} must be finite and at most {MAX_COORDINATE:g} in size on each axis, but row {row} "
-            f"is {tuple(array[row].tolist())}"
-        )
-    return array
-
-
-def _facets(points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return the coefficients of each facet, pointing outwards, and its offset."""
+def _facets(points: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return the coefficients of each facet, pointing outwards, its offset, and the triangles."""
     spatial = import_optional("scipy.spatial", "Hull", "mesh")
     advice = (
         "a hull needs at least four points that do not lie on one plane; for points on a plane, use an "
@@ -158,4 +171,4 @@ def _facets(points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     normals = np.unique(np.round(hull.equations[:, :3] / _SAME_FACET) * _SAME_FACET, axis=0)
     facets = scale_rows(normals)
     offsets = np.array([linear(facet, *points.T).max() for facet in facets])
-    return facets, offsets
+    return facets, offsets, hull.simplices.astype(np.int64)

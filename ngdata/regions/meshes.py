@@ -26,8 +26,8 @@ from ngdata._arguments.shown import guarded, shown
 from ngdata._arguments.texts import as_path
 from ngdata.errors import InvalidQueryError
 from ngdata.regions.algebra import Key, Shape
+from ngdata.regions.arrays import as_points, frozen
 from ngdata.regions.corners import Corners
-from ngdata.regions.hulls import as_points
 from ngdata.regions.planes import scale_rows
 
 __all__ = ["Mesh", "Surface"]
@@ -101,8 +101,7 @@ class Mesh(Shape):
         order = (first[:, None] + np.arange(3)) % 3
         triangles = np.unique(np.take_along_axis(triangles, order, axis=1), axis=0)
         _check_watertight(points, triangles)
-        points.flags.writeable = triangles.flags.writeable = False
-        self._set(vertices=points, faces=triangles, level=None)
+        self._set(vertices=frozen(points), faces=frozen(triangles), level=None)
 
     @classmethod
     def load(cls, path: str | os.PathLike[str], **options: Any) -> Self:
@@ -204,7 +203,8 @@ def _triangles(faces: Any, name: str) -> np.ndarray:
             f"{name} must be 4 to {_MAX_FACES:,} triangles, not {len(array):,}; simplify a larger mesh "
             "first, such as by trimesh's simplify_quadric_decimation"
         )
-    return array.astype(np.int64)
+    # A position beyond any array is a wrong one, not a negative one.
+    return np.asarray(np.minimum(array, np.iinfo(np.int64).max), np.int64)
 
 
 def _without_unused(points: np.ndarray, faces: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -49,7 +49,11 @@ def region_from(
             f"not {shown(data)}"
         )
     kind: Any = data.get("type")
-    if kind in compounds:
+    if isinstance(kind, str) and kind in compounds:
+        if set(data) != {"type", "of"}:
+            raise InvalidQueryError(
+                f"{name} of type {kind} must have the keys type and of, not {shown([*data])}"
+            )
         parts = [data.get("of")] if kind == COMPLEMENT else data.get("of")
         if not isinstance(parts, Sequence) or isinstance(parts, str) or not parts:
             raise InvalidQueryError(
@@ -61,7 +65,7 @@ def region_from(
                 for number, part in enumerate(parts)
             ]
         )
-    if kind not in shapes:
+    if not isinstance(kind, str) or kind not in shapes:
         known = [*shapes, *compounds]
         hint = did_you_mean(kind, known) if isinstance(kind, str) else ""
         raise InvalidQueryError(

@@ -7,6 +7,7 @@ until none but 0 is below 1: then no product is smaller than the coordinate that
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any, Final
 
@@ -31,8 +32,12 @@ def scaled(coefficients: Point, bound: float, name: str) -> tuple[Point, float]:
         )
     exponents = _exponents(row)
     a, b, c = _scaled(row, exponents)[0].tolist()
-    with np.errstate(over="ignore"):
-        return (a, b, c), float(np.ldexp(bound, exponents[0]))
+    with np.errstate(over="ignore", under="ignore"):
+        scaled_bound = float(np.ldexp(bound, exponents[0]))
+    if bound and not scaled_bound:
+        # Next to nothing, but not nothing.
+        scaled_bound = math.copysign(5e-324, bound)
+    return (a, b, c), scaled_bound
 
 
 def scale_rows(rows: np.ndarray) -> np.ndarray:

@@ -15,6 +15,7 @@ from ngdata._arguments.points import Coordinates, Point, as_point, three
 from ngdata._arguments.shown import guarded, shown
 from ngdata.errors import InvalidQueryError
 from ngdata.regions.algebra import Key, Shape
+from ngdata.regions.arrays import as_array
 from ngdata.regions.corners import Corners
 from ngdata.regions.planes import linear, linear_range, scaled
 
@@ -122,7 +123,7 @@ class HalfSpace(Shape):
     Notes
     -----
     The product is evaluated in float64 as ``(nx * x + ny * y) + nz * z``, of numbers that are scaled
-    by a power of two.
+    by a power of two; a number below 1e-200 of the largest counts as 0.
 
     Examples
     --------
@@ -292,10 +293,7 @@ class OrientedBox(Shape):
 
 @guarded
 def _rows(axes: Any, name: str) -> tuple[Point, Point, Point]:
-    try:
-        array = np.asarray(axes, dtype=np.float64) + 0.0
-    except (TypeError, ValueError):
-        array = np.empty(0)
+    array = as_array(axes, name) + 0.0
     if array.shape != (3, 3) or not np.isfinite(array).all():
         raise InvalidQueryError(
             f"{name} must be three rows of three finite numbers, not {shown(axes)}"

@@ -150,7 +150,7 @@ def test_bins(ng, ids, bins):
 
 @pytest.mark.parametrize("high", [(1, math.inf, 1), (1, 1, 1.7e308)])
 def test_a_density_needs_a_finite_box(ng, ids, high):
-    with refused("density needs a finite box.*infinite bounds"):
+    with refused("density needs a region with finite bounds.*infinite bounds"):
         ng.tokens.density((-1e308, -1, -1e308), high)
 
 

@@ -354,6 +354,15 @@ def test_a_negative_weight_is_rejected_by_lengths(ng, ids):
     ng.graph.delete(bad)
 
 
+def test_sums_beyond_float64_are_no_lengths(ng, ids):
+    ends = [(ids[0], ids[1]), (ids[1], ids[2])]
+    heavy = [ng.graph.create_connection(*pair, "heavy", 1e308) for pair in ends]
+    for options in ({}, {"max_depth": 5}):
+        with pytest.raises(ngdata.errors.InvalidQueryError, match="exceed the largest float64"):
+            ng.graph.shortest_lengths(ids[0], weighted=True, connection_type="heavy", **options)
+    ng.graph.delete(heavy)
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [

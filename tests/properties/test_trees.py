@@ -6,6 +6,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from ngdata._reading import trees
 from ngdata._reading.trees import TokenTree, distances
 from tests.conftest import SCALE
 
@@ -60,9 +61,17 @@ def test_any_cloud(seed):
                     expected = nearest(away, ids, limits, k)
                     assert rows(tree.nearest(queries, k, radii, itself)) == expected
                     assert tree.count_nearest(queries, k, radii, itself) == len(expected)
+                    with pytest.MonkeyPatch.context() as patch:
+                        # As for a large k: by what the spheres hold.
+                        patch.setattr(trees, "_MANY_NEAREST", 0)
+                        assert rows(tree.nearest(queries, k, radii, itself)) == expected
+                if np.ndim(radii) == 0 and radii is not None:
+                    every = nearest(away, ids, limits, count)
+                    assert tree.count_within(queries, radii, itself) == len(every)
                 expected = nearest(away, ids, limits, count)
                 assert rows(tree.within(queries, limits, itself)) == expected
                 assert tree.counts_within(queries, limits, itself).sum() == len(expected)
+                assert tree.count_within(queries, limits, itself) == len(expected)
                 assert tree.most_within(queries, limits).sum() >= len(expected)
         apart = np.array([distances(place[np.newaxis], places) for place in places])
         radius = float(apart[0, -1])
@@ -73,3 +82,4 @@ def test_any_cloud(seed):
         assert pairs.tokens.tolist() == second[order].tolist()
         assert pairs.distances.tolist() == apart[first, second][order].tolist()
         assert tree.most_pairs(radius) >= len(order)
+        assert tree.count_pairs(radius) == len(order)

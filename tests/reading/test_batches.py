@@ -18,7 +18,7 @@ from scipy.spatial import cKDTree
 import ngdata
 from ngdata._reading import batch_costs, batches, trees
 from ngdata._reading.region_sizes import LevelSize
-from ngdata.errors import InvalidQueryError, NotFoundError, ResultTooLarge
+from ngdata.errors import ConfigError, InvalidQueryError, NotFoundError, ResultTooLarge
 from tests.conftest import empty, run
 
 RNG = np.random.default_rng(7)
@@ -498,6 +498,32 @@ def test_integer_ids(migrated_database):
         assert client.tokens.find_nearest_many([], 1).token_id.dtype == "uint64"
 
 
+def test_tokens_of_another_id_space_that_no_answer_has(migrated_database):
+    """All tokens are candidates of a tree; only those of the answer need an integer."""
+    frame = pd.DataFrame(
+        {"token_id": np.arange(1, 5, dtype=np.uint64), "x": range(4), "y": 0, "z": 0}
+    )
+    with (
+        ngdata.connect(migrated_database, ids="integer", id_space="a") as client,
+        ngdata.connect(migrated_database) as other,
+    ):
+        client.tokens.bulk_create(frame)
+        far = other.tokens.create({0: (500, 500, 500)})
+        for read, arguments, options in (
+            (client.tokens.find_nearest_many, ([(0, 0, 0), (3, 0, 0)], 1), {}),
+            (client.tokens.find_within_many, ([(0, 0, 0)], 1.0), {}),
+            (client.tokens.pairs_within, (1.0,), {}),
+        ):
+            frames = []
+            for way in WAYS:
+                with pytest.MonkeyPatch.context() as patch:
+                    patch.setattr(batches, "forced_way", way)
+                    frames.append(read(*arguments, **options))
+            pd.testing.assert_frame_equal(*frames)
+        with pytest.raises(ConfigError, match=far):
+            client.tokens.find_nearest_many([(500, 500, 500)], 1)
+
+
 def test_async(url, tokens):
     async def read():
         async with await ngdata.connect_async(url) as client:
@@ -629,6 +655,8 @@ BAD_POINTS = {
         pd.DataFrame({"x": pd.array([None], "Float64"), "y": [0], "z": [0]}),
         "row 0 is",
     ),
+    "a number among points": ([(0, 0, 0), 5], "must be an"),
+    "a Series of points": (pd.Series([(0, 0, 0)]), "must be an"),
     "no id": (["a"], "must be a UUID"),
     "floats": (pd.Series([1.5]), "must be a UUID"),
     "None": (None, "points"),
@@ -661,6 +689,7 @@ def test_other_arguments_that_are_refused(ng):
         (within, (LATTICE, np.full(27, -1.0)), {}, r"radius\[0\] must be"),
         (within, (LATTICE, np.zeros((27, 1))), {}, "one dimension"),
         (within, (LATTICE, "far"), {}, "radius must be"),
+        (within, (LATTICE, {*range(27)}), {}, "in their order"),
         (ng.tokens.pairs_within, (-1,), {}, "radius must be"),
         (ng.tokens.pairs_within, (math.nan,), {}, "radius must be"),
         (ng.tokens.pairs_within, (1,), {"other_level": 9}, "other_level"),

@@ -119,6 +119,7 @@ REGIONS = st.recursive(
         st.builds(lambda a, b: a ^ b, parts, parts),
         st.builds(lambda a: ~a, parts),
         st.builds(lambda a, by: a.moved(by), parts, SMALL),
+        st.builds(Region.on, parts, st.sampled_from(["motor", "temporal"])),
     ),
     max_leaves=8,
 )

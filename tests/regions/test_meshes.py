@@ -116,6 +116,21 @@ def test_hulls_as_in_scipy(seed, size):
     assert (inside[off] == (distances <= 0)[off]).all()
 
 
+@pytest.mark.parametrize("count", [600, 60])
+def test_cells_of_hulls_are_as_their_points(count):
+    """Of many facets, the surface answers; of few, the facets do."""
+    points = RNG.normal(size=(count, 3))
+    hull = Hull(points / np.linalg.norm(points, axis=1)[:, None] * 5 + (100, 0, 0))
+    low = RNG.uniform((94, -6, -6), (104, 4, 4), (400, 3))
+    high = low + RNG.uniform(0, 2, (400, 1))
+    is_inside, is_outside = hull._cells(low, high)
+    assert is_inside.any()
+    assert is_outside.any()
+    cells = np.flatnonzero(is_inside | is_outside)
+    probes = RNG.uniform(low[cells], high[cells], (50, len(cells), 3))
+    assert (hull.contains(probes) == is_inside[cells]).all()
+
+
 @pytest.fixture(scope="module")
 def store(server):
     import ngdata

@@ -1,6 +1,8 @@
 """Regions as values: what they refuse, how they read, what they fold to, and what they hold."""
 
+import copy
 import math
+import pickle
 
 import numpy as np
 import pandas as pd
@@ -34,6 +36,8 @@ def test_a_region_never_changes(region):
         if array is not None:
             with pytest.raises(ValueError, match="read-only"):
                 array[0] = 0
+            with pytest.raises(ValueError, match="cannot set WRITEABLE"):
+                array.flags.writeable = True
 
 
 @pytest.mark.parametrize("region", [*SHAPES.values(), UNIT | SHAPES["sphere"], ~UNIT, NOWHERE])
@@ -118,7 +122,9 @@ def test_points_in_every_form():
     [
         (np.zeros((2, 2)), r"of shape \(..., 3\), not of shape \(2, 2\)"),
         (5, r"not of shape \(\)"),
-        ("abc", "must be an array of numbers"),
+        ("abc", "must be an array of real numbers"),
+        (np.ones((2, 3)) * 1j, "must be an array of real numbers"),
+        ([(10**400, 0, 0)], "must be an array of real numbers"),
         (pd.DataFrame({"x": [1], "y": [2]}), "must have the columns x, y and z"),
     ],
 )
@@ -178,6 +184,13 @@ def test_in_takes_one_point():
         (lambda: Region.from_dict({"type": "Boxx"}), "did you mean 'Box'"),
         (lambda: Region.from_dict({"type": "Box"}), "must have the keys min_coords, max_coords"),
         (lambda: Region.from_dict({"type": "union", "of": []}), "a list of at least one region"),
+        (lambda: Region.from_dict({"type": []}), "must be one of Box, "),
+        (
+            lambda: Region.from_dict({"type": "union", "of": [], "x": 1}),
+            "must have the keys type and of",
+        ),
+        (lambda: Hull(np.ones((5, 3)) * 1j), r"an array of shape \(n, 3\)"),
+        (lambda: Mesh(CORNERS, np.full((4, 3), 2**63, np.uint64)), "from 0 to 3, but face 0"),
         (lambda: Region.from_dict(5), "must be what Region.to_dict returns"),
         (lambda: UNIT.moved((1, 2)), "by must be three numbers"),
     ],
@@ -193,6 +206,31 @@ def test_data_deeper_than_the_stack():
         data = {"type": "complement", "of": data}
     with pytest.raises(InvalidQueryError, match="of at most 100 levels"):
         Region.from_dict(data)
+
+
+def test_regions_that_are_too_deep_or_too_large():
+    """What can be made can also be written, read again and drawn."""
+    deep = UNIT
+    with pytest.raises(InvalidQueryError, match="50 levels of unions"):
+        for number in range(200):
+            ball = Sphere((number, 0, 0), 1)
+            deep = deep | ball if number % 2 else deep & ball
+    assert deep._depth == 50
+    assert pickle.loads(pickle.dumps(deep)) == copy.deepcopy(deep) == eval(repr(deep)) == deep
+    assert deep._repr_html_().startswith("<div>")
+    large = UNIT
+    with pytest.raises(InvalidQueryError, match=r"each \^ writes both of its operands twice"):
+        for number in range(20):
+            large ^= Sphere((number, 0, 0), 1)
+    many = NOWHERE
+    for number in range(300):
+        many |= Sphere((number, 0, 0), 1)
+    assert many.contains([(150.5, 0, 0), (150.5, 1, 0)]).tolist() == [True, False]
+
+
+def test_offsets_next_to_nothing():
+    assert (0, 0, 0) not in HalfSpace((1e300, 0, 0), -1e-100)
+    assert (0, 0, 0) in HalfSpace((1e300, 0, 0), 1e-100)
 
 
 def test_a_mesh_is_equal_to_itself_in_any_order():
