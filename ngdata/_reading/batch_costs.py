@@ -26,8 +26,8 @@ __all__ = [
 
 FEW_POINTS: Final = 64
 FEW_ROWS: Final = 1_000
-"""What the server answers whatever the level's size, as to ask for it would not pay: up to so many
-points, with up to so many rows if that is known."""
+"""The most points, and rows if their number is known, that the server answers whatever the level's
+size: to ask for it would not pay."""
 
 MOST_TOKENS: Final = 20_000_000
 """The most tokens that are read into one tree, whatever it saves."""

@@ -33,7 +33,7 @@ _FARTHEST: Final = 1e38
 # The number of candidates whose distances are computed at once.
 _AT_ONCE: Final = 1 << 20
 
-# The tree reserves so many places for each point: if more, spheres may hold fewer.
+# For more than this number of tokens per point, for which the tree reserves places, spheres may hold fewer.
 _MANY_NEAREST: Final = 64
 
 # For fewer points, threads do not pay.

@@ -8,6 +8,7 @@ both are sorted and different.
 
 from __future__ import annotations
 
+import functools
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping
@@ -21,8 +22,7 @@ from numpy.typing import ArrayLike
 from ngdata._arguments.levels import LEVELS, Level, level_index
 from ngdata._arguments.points import Coordinates, Point, as_point, three
 from ngdata.errors import InvalidQueryError
-from ngdata.regions.arrays import Cells, Places, as_array
-from ngdata.regions.arrays import places as places_of
+from ngdata.regions.arrays import Cells, Places, as_array, places_of
 from ngdata.regions.corners import (
     INFINITE,
     Corners,
@@ -33,6 +33,7 @@ from ngdata.regions.corners import (
     moved,
     plain,
     point_text,
+    widened,
 )
 from ngdata.regions.drawing import as_html
 from ngdata.regions.plain_data import COMPLEMENT, region_from
@@ -282,19 +283,17 @@ class Region(ABC):
                 raise InvalidQueryError(
                     f"points must be an array of shape (..., 3), not of shape {array.shape}"
                 )
-            places = places_of(array)
-            return self._evaluate(lambda _: places)
-        if array.ndim < 2 or array.shape[-2:] != (len(LEVELS), 3):
+            array = array[..., None, :]
+            number = 0
+        elif array.ndim < 2 or array.shape[-2:] != (len(LEVELS), 3):
             raise InvalidQueryError(
                 "this region has parts on levels of their own, so points must be coordinates on all "
                 f"levels, an array of shape (..., 8, 3), not of shape {array.shape}"
             )
-        return self._evaluate(lambda own: places_of(array[..., number if own is None else own, :]))
-
-    def _evaluate(self, places: Callable[[int | None], Places]) -> np.ndarray:
+        at = functools.cache(lambda own: places_of(array, number if own is None else own))
         # Infinities and NaN are points too, of no region.
         with np.errstate(all="ignore"):
-            return self._mask(places)
+            return self._mask(at)
 
     def __contains__(self, point: object) -> bool:
         array = as_array(point, "point")
@@ -311,17 +310,11 @@ class Region(ABC):
         text = repr(self) if self._cost < _MAX_COST_OF_TEXT else f"{type(self).__name__}(...)"
         # Parts on all levels are drawn into the same picture.
         one_level = self._each(lambda shape: shape._bound(None))
-        return as_html(text, one_level.contains, one_level._picture())
-
-    def _picture(self) -> Corners | None:
-        """Return what is drawn: the bounds, or of a region without end a little more than its shapes."""
-        corners = self._finite_corners(None)
-        around = joined(self._corners(None))
-        if corners is None or corners == around:
-            return corners
-        margin = 0.25 * max(high - low for low, high in zip(*corners, strict=True))
-        low, high = ([value + side * margin for value in corners[side > 0]] for side in (-1, 1))
-        return corner(low), corner(high)
+        corners = one_level._finite_corners(None)
+        if corners is not None and corners != joined(one_level._corners(None)):
+            # Of a region without end, a little more than its shapes.
+            corners = widened(corners, 0.25)
+        return as_html(text, one_level.contains, corners)
 
     def _finite_corners(self, level: int | None) -> Corners | None:
         """Return the box around the region or, if it has no end, around all shapes that have one."""
@@ -596,6 +589,7 @@ class _Compound(Region):
     """A union or an intersection of at least two parts, in canonical form."""
 
     _rank: ClassVar[int]
+    _joins: ClassVar[np.ufunc]
     _word: ClassVar[str]
     parts: tuple[Region, ...]
 
@@ -643,6 +637,10 @@ class _Compound(Region):
     def _cost(self) -> int:
         return sum(part._cost for part in self.parts)
 
+    def _mask(self, places: Callable[[int | None], Places]) -> np.ndarray:
+        masks = (part._mask(places) for part in self.parts)
+        return np.asarray(functools.reduce(self._joins, masks))
+
     def _each(self, change: Callable[[Shape], Shape]) -> Region:
         return self.of(part._each(change) for part in self.parts)
 
@@ -656,6 +654,7 @@ class Intersection(_Compound):
 
     __module__ = "ngdata.regions"
     _rank = _RANK_OF_INTERSECTION
+    _joins = np.logical_and
     _word = "intersection"
 
     @classmethod
@@ -664,12 +663,6 @@ class Intersection(_Compound):
         others = [part for part in parts if not isinstance(part, Box)]
         folded = list(dict.fromkeys([*_met(boxes), *others]))
         return _without(folded, absorbing=_is_nothing, neutral=_is_everything)
-
-    def _mask(self, places: Callable[[int | None], Places]) -> np.ndarray:
-        mask = self.parts[0]._mask(places)
-        for part in self.parts[1:]:
-            mask = mask & part._mask(places)
-        return mask
 
     def _classify(self, cells: Cells, level: int | None) -> tuple[np.ndarray, np.ndarray]:
         low, high = cells
@@ -708,6 +701,7 @@ class Union(_Compound):
 
     __module__ = "ngdata.regions"
     _rank = _RANK_OF_UNION
+    _joins = np.logical_or
     _word = "union"
 
     @classmethod
@@ -717,12 +711,6 @@ class Union(_Compound):
         others = [p for p in parts if not (isinstance(p, Complement) and isinstance(p.shape, Box))]
         folded = list(dict.fromkeys([*(~box for box in _met(boxes)), *others]))
         return _without(folded, absorbing=_is_everything, neutral=_is_nothing)
-
-    def _mask(self, places: Callable[[int | None], Places]) -> np.ndarray:
-        mask = self.parts[0]._mask(places)
-        for part in self.parts[1:]:
-            mask = mask | part._mask(places)
-        return mask
 
     def _classify(self, cells: Cells, level: int | None) -> tuple[np.ndarray, np.ndarray]:
         low, high = cells

@@ -11,7 +11,7 @@ from ngdata._arguments.points import MAX_COORDINATE, unmasked
 from ngdata._arguments.shown import guarded, shown
 from ngdata.errors import InvalidQueryError
 
-__all__ = ["Cells", "Places", "as_array", "as_points", "frozen", "places"]
+__all__ = ["Cells", "Places", "as_array", "as_points", "frozen", "places_of"]
 
 Cells: TypeAlias = tuple[np.ndarray, np.ndarray]
 """The low and the high corners of n boxes: two arrays of shape (n, 3)."""
@@ -49,9 +49,9 @@ def as_array(points: Any, name: str) -> np.ndarray:
         ) from None
 
 
-def places(array: np.ndarray) -> Places:
-    """Return the places of points, an array of shape (..., 3)."""
-    x, y, z = array[..., 0], array[..., 1], array[..., 2]
+def places_of(array: np.ndarray, level: int) -> Places:
+    """Return the places on one level, of an array of shape (..., levels, 3)."""
+    x, y, z = array[..., level, 0], array[..., level, 1], array[..., level, 2]
     return Places(x, y, z, np.isfinite(x) & np.isfinite(y) & np.isfinite(z))
 
 

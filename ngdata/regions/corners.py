@@ -18,6 +18,7 @@ __all__ = [
     "moved",
     "plain",
     "point_text",
+    "widened",
 ]
 
 Corners: TypeAlias = tuple[Point, Point]
@@ -38,6 +39,13 @@ def joined(several: list[Corners]) -> Corners | None:
         return None
     lows, highs = zip(*several, strict=True)
     return corner(map(min, zip(*lows, strict=True))), corner(map(max, zip(*highs, strict=True)))
+
+
+def widened(corners: Corners, share: float) -> Corners:
+    """Return a box that is larger on all sides, by a share of its longest side."""
+    margin = share * max(high - low for low, high in zip(*corners, strict=True))
+    low, high = ([value + side * margin for value in corners[side > 0]] for side in (-1, 1))
+    return corner(low), corner(high)
 
 
 def is_finite(corners: Corners) -> bool:

@@ -34,7 +34,7 @@ __all__ = ["Mesh", "Surface"]
 
 _MAX_FACES: Final = 1_000_000
 
-# Cells along each axis, of meshes of up to so many faces, and of all others.
+# The most faces of a mesh and its cells along each axis, and the cells of all larger meshes.
 _CELLS_BY_FACES: Final = ((200, 32), (20_000, 64))
 _MOST_CELLS: Final = 128
 
