@@ -239,6 +239,13 @@ READS = {
         (0, 0, 0), 4, **options
     ),
     "tokens.find_within": lambda ng, ids, **options: ng.tokens.find_within((0, 0, 0), 4, **options),
+    "tokens.find_nearest_many": lambda ng, ids, **options: ng.tokens.find_nearest_many(
+        ids, 2, **options
+    ),
+    "tokens.find_within_many": lambda ng, ids, **options: ng.tokens.find_within_many(
+        [(0, 0, 0), (5, 5, 5)], 4, **options
+    ),
+    "tokens.pairs_within": lambda ng, ids, **options: ng.tokens.pairs_within(2, **options),
     "tokens.get": lambda ng, ids, **options: ng.tokens.get(ids, columns=EVERYTHING, **options),
     "tokens.find": lambda ng, ids, **options: ng.tokens.find(
         where={"a": [0]}, columns=[*EVERYTHING, "metadata.a"], **options
@@ -313,7 +320,10 @@ def frames(result):
     return [result.tokens, result.connections] if isinstance(result, Subgraph) else [result]
 
 
-LOOKUPS = {"tokens.find_nearest", "tokens.get", "tokens.join", "experience.get_recent_events"}
+LOOKUPS = {
+    *("tokens.find_nearest", "tokens.find_nearest_many", "tokens.get", "tokens.join"),
+    "experience.get_recent_events",
+}
 
 
 def test_every_read_with_a_cache_is_tested(filled):
