@@ -17,7 +17,7 @@ Contains: TypeAlias = Callable[[Any], np.ndarray]
 # Points along each side of a section.
 _POINTS: Final = 48
 
-_PIXELS: Final = 120
+_PIXELS: Final = 140
 
 _MAX_TEXT: Final = 300
 
@@ -57,16 +57,18 @@ def _section(contains: Contains, low: np.ndarray, high: np.ndarray, first: int, 
     for row, values in enumerate(np.pad(inside, ((0, 0), (1, 1)))):
         changes = np.flatnonzero(np.diff(values.astype(np.int8)))
         bars += [
-            f'<rect x="{start}" y="{row}" width="{end - start}" height="1.02"/>'
+            f'<rect x="{start}" y="{row}" width="{end - start}" height="1.1"/>'
             for start, end in changes.reshape(-1, 2).tolist()
         ]
     names = "xyz"
+    captions = "".join(
+        f'<text x="{_POINTS / 2}" y="{_POINTS + line}" font-size="5" text-anchor="middle"'
+        f' fill="currentColor">{names[axis]} {low[axis]:.4g} to {high[axis]:.4g}</text>'
+        for line, axis in ((6, first), (12, second))
+    )
     return (
-        f'<svg width="{_PIXELS}" height="{_PIXELS + 16}" viewBox="0 0 {_POINTS} {_POINTS * 1.14}"'
+        f'<svg width="{_PIXELS}" height="{_PIXELS * 1.3:.0f}" viewBox="0 0 {_POINTS} {_POINTS * 1.3:.0f}"'
         f' role="img" aria-label="section of a region in {names[first]} and {names[second]}">'
         f'<rect width="{_POINTS}" height="{_POINTS}" fill="none" stroke="currentColor"'
-        f' stroke-width="0.3" opacity="0.4"/><g fill="#4c78a8">{"".join(bars)}</g>'
-        f'<text x="{_POINTS / 2}" y="{_POINTS * 1.1}" font-size="4.5" text-anchor="middle"'
-        f' fill="currentColor">{names[first]} {low[first]:g} to {high[first]:g}, {names[second]}'
-        f" {low[second]:g} to {high[second]:g}</text></svg>"
+        f' stroke-width="0.3" opacity="0.4"/><g fill="#4c78a8">{"".join(bars)}</g>{captions}</svg>'
     )
