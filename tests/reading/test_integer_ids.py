@@ -16,7 +16,7 @@ from tests.cache.test_isolation import BOX, MOMENT, READS, RUN
 
 SPACE = "flywire"
 NUMBERS = np.array([7, 2**64 - 1, 720575940631797753, 2**63, 9, 0], np.uint64)
-TOKEN_COLUMNS = ("token_id", "neighbor_id", "source_id", "target_id")
+TOKEN_COLUMNS = ("token_id", "neighbor_id", "other_id", "source_id", "target_id")
 POINTS = {axis: np.arange(6.0) for axis in "xyz"}
 
 
@@ -69,11 +69,13 @@ def parts(result):
 
 def as_text(frame):
     names = [name for name in TOKEN_COLUMNS if name in frame and frame[name].dtype != "str"]
+    # The points of a batch are named by ids, if they are tokens.
+    names += [name for name in ("query",) if name in frame and frame[name].dtype == "uint64"]
     return frame.assign(**{name: from_integers(frame[name], SPACE) for name in names})
 
 
 def in_order(frame):
-    ids = [name for name in frame.columns if name.endswith("_id")]
+    ids = [name for name in frame.columns if name == "query" or name.endswith("_id")]
     return frame.sort_values(ids, ignore_index=True) if ids else frame
 
 
