@@ -427,7 +427,10 @@ class _Grid:
         first = np.floor((low - self.low) / self.size + _MARGIN / 10)
         last = np.ceil((high - self.low) / self.size - _MARGIN / 10) - 1
         last = np.maximum(last, first)
-        is_beyond = ((last < 0) | (first >= n)).any(axis=1)
+        # Not by positions: a box that ends on the outermost face holds points of it.
+        margin = _MARGIN * self.size
+        end = self.low + n * self.size
+        is_beyond = ((high < self.low - margin) | (low > end + margin)).any(axis=1)
         first, last = (np.clip(v, 0, n - 1).astype(np.int64) for v in (first, last))
         (a, b, c), (d, e, f) = first.T, last.T + 1
         t = self.touched_before

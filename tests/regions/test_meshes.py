@@ -79,6 +79,20 @@ def test_cells_are_as_their_points(name):
     assert (body.contains(points[0]) == is_inside[cells]).all()
 
 
+def test_cells_that_end_on_the_outermost_face_are_undecided():
+    """A point on that face may be in either of two cells, by rounding of its position."""
+    body = trimesh.creation.box((1, 1, 1))
+    mesh = Mesh(body.vertices, body.faces)
+    for axis in range(3):
+        for side in (-1, 1):
+            low, high = np.full((1, 3), -0.25), np.full((1, 3), 0.25)
+            ends = sorted((0.5 * side, 1.0 * side))
+            low[0, axis], high[0, axis] = ends
+            is_inside, is_outside = mesh._cells(low, high)
+            assert not is_inside[0]
+            assert not is_outside[0]
+
+
 def test_the_grid_and_rays_agree():
     body = dented(4, 0.5)
     mesh = Mesh(body.vertices, body.faces)
