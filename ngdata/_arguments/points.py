@@ -38,7 +38,17 @@ Coordinates: TypeAlias = ArrayLike | Mapping[str, Any]
 @guarded
 def three(value: Any, name: str) -> Point:
     """Check three numbers, which may be infinite."""
-    value = _by_label(value, name)
+    if type(value) is tuple and len(value) == 3 and {type(v) for v in value} == {float}:
+        # As a point is that was checked before.
+        x, y, z = value
+    else:
+        x, y, z = _three_of_any(_by_label(value, name), name)
+    if math.isnan(x) or math.isnan(y) or math.isnan(z):
+        raise InvalidQueryError(f"{name} must not contain NaN: {shown(value)}")
+    return x, y, z
+
+
+def _three_of_any(value: Any, name: str) -> list[float]:
     try:
         # A longer sequence is refused before it becomes an array.
         has_length = isinstance(value, Sequence) and len(value) != 3
@@ -50,10 +60,7 @@ def three(value: Any, name: str) -> Point:
             array = array.astype(np.float64)
     if array.shape != (3,) or array.dtype.kind not in "iuf":
         raise InvalidQueryError(f"{name} must be three numbers (x, y, z), not {shown(value)}")
-    x, y, z = (float(v) for v in array)
-    if math.isnan(x) or math.isnan(y) or math.isnan(z):
-        raise InvalidQueryError(f"{name} must not contain NaN: {shown(value)}")
-    return x, y, z
+    return [float(v) for v in array]
 
 
 def _by_label(value: Any, name: str) -> Any:

@@ -20,7 +20,8 @@ from ngdata._query.region_formulas import (
     parts_by_level,
 )
 from ngdata.errors import InvalidQueryError
-from ngdata.regions.algebra import EVERYWHERE, Box, Intersection, Region
+from ngdata.regions.algebra import EVERYWHERE, Box, Intersection, Region, Shape
+from ngdata.regions.cells import has_cells
 from ngdata.regions.corners import Corners, common, is_finite, joined
 
 __all__ = ["SPATIAL_INDEX", "Place", "Window"]
@@ -101,9 +102,10 @@ class Place:
 
     @cached_property
     def _boxes(self) -> list[Corners]:
-        if self.is_box:
-            return self.region._corners(None)
-        boxes = _search_boxes(self.region, self.level)
+        if isinstance(self.region, Shape):
+            boxes = self.region._corners(self.level)
+        else:
+            boxes = _few_corners(self.region, self.level)
         return [met for box in boxes if (met := common(box, self.part._extent)) is not None]
 
     @cached_property
@@ -171,28 +173,30 @@ class Place:
         return f"SELECT token_id FROM {SPATIAL_INDEX}{where_clause(self.conditions())}"
 
 
-# The same region is read again and again, and its text may take longer to write than its rows to read.
-@functools.lru_cache(maxsize=64)
-def _search_boxes(region: Region, level: int) -> tuple[Corners, ...]:
-    return tuple(few_boxes(region._corners(level)))
-
-
-# The formulas written last.  Without a lock, which a fork could leave locked: at worst, two threads
-# write the same formula.
+# A region of many shapes is read again and again, and its text may take longer to write than its rows
+# to read.  Without a lock, which a fork could leave locked: at worst, two threads write the same text.
 _texts: Final[dict[tuple[Region, int], list[str]]] = {}
 
-# That of a mesh takes some 600 characters per triangle.
+# The formula of a mesh takes some 600 characters per triangle.
 _MAX_CHARACTERS: Final = 64 << 20
+_MAX_TEXTS: Final = 64
+
+
+@functools.lru_cache(maxsize=64)
+def _few_corners(region: Region, level: int) -> list[Corners]:
+    return few_boxes(region._corners(level))
 
 
 def _exact(region: Region, level: int) -> list[str]:
+    if not has_cells(region):
+        return formulas(region, level, _in_region_of_level)
     texts = _texts.get((region, level))
     if texts is None:
         texts = _texts[region, level] = formulas(region, level, _in_region_of_level)
         kept = list(_texts.items())
         characters = sum(len(text) for _, several in kept for text in several)
-        for key, several in kept[:-1]:
-            if characters <= _MAX_CHARACTERS:
+        for number, (key, several) in enumerate(kept[:-1]):
+            if characters <= _MAX_CHARACTERS and len(kept) - number <= _MAX_TEXTS:
                 break
             characters -= sum(map(len, several))
             _texts.pop(key, None)

@@ -194,7 +194,7 @@ def within_radius(
 ) -> Query:
     """Read the tokens in a closed sphere, by distance, then id; `limit` keeps the first by id."""
     centre, limit = as_point(point), checked_limit(limit)
-    within = Place(Sphere(centre, non_negative(radius, "radius")), level_index(level))
+    within = Place(Sphere(centre, radius), level_index(level))
     selected = selected_columns(columns, _WITH_DISTANCE)
     source, level_number = IndexRows.of(where, selected), within.level
     conditions = source.conditions(within)

@@ -13,7 +13,7 @@ import numpy as np
 from ngdata._arguments.points import Point
 from ngdata.regions.algebra import Region
 
-__all__ = ["INSIDE", "OUTSIDE", "CellStates", "cell_states"]
+__all__ = ["INSIDE", "OUTSIDE", "CellStates", "cell_states", "has_cells"]
 
 OUTSIDE: Final = 0
 INSIDE: Final = 1
@@ -50,11 +50,19 @@ class CellStates(NamedTuple):
     states: np.ndarray
 
 
-@functools.lru_cache(maxsize=16)
+def has_cells(region: Region) -> bool:
+    """Return whether a region's formula is so long that a look at the cell pays."""
+    return region._cost >= _MIN_COST
+
+
 def cell_states(region: Region, level: int) -> CellStates | None:
     """Return the cells of a region's parts on a level; None if its formula is quicker without."""
-    if region._cost < _MIN_COST:
-        return None
+    return _states(region, level) if has_cells(region) else None
+
+
+# Short formulas, which may be many, must not displace what took long to compute.
+@functools.lru_cache(maxsize=16)
+def _states(region: Region, level: int) -> CellStates | None:
     corners = region._finite_corners(level)
     if corners is None:
         return None
