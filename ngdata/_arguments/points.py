@@ -42,7 +42,8 @@ def three(value: Any, name: str) -> Point:
         # As a point is that was checked before.
         x, y, z = value
     else:
-        x, y, z = _three_of_any(_by_label(value, name), name)
+        value = _by_label(value, name)
+        x, y, z = _three_of_any(value, name)
     if math.isnan(x) or math.isnan(y) or math.isnan(z):
         raise InvalidQueryError(f"{name} must not contain NaN: {shown(value)}")
     return x, y, z

@@ -20,6 +20,7 @@ import pyarrow as pa
 from ngdata._arguments.id_space import UUIDS, IdSpace
 from ngdata._arguments.ids import id_text
 from ngdata._arguments.texts import STR
+from ngdata._query.paths import BACKWARDS
 from ngdata.errors import InvalidQueryError
 
 __all__ = ["ConnectedTokens"]
@@ -146,8 +147,7 @@ class ConnectedTokens:
 
     def _sides(self, direction: str) -> tuple[_Arcs, _Arcs]:
         """Return the arcs to follow from the source, and from the target."""
-        backwards = {"outgoing": "incoming", "incoming": "outgoing", "both": "both"}
-        return self._arcs_of(direction), self._arcs_of(backwards[direction])
+        return self._arcs_of(direction), self._arcs_of(BACKWARDS[direction])
 
     def _by_steps(self, source: int, target: int, direction: str, max_depth: float) -> _Path | None:
         """Return a path of the fewest steps: the smaller frontier goes on until the two sides meet.
@@ -375,14 +375,11 @@ def _steps(arcs: _Arcs, start: int, max_depth: int | None) -> dict[int, int]:
     return steps
 
 
-def _sum(cost: float, weight: float) -> float:
-    total = cost + weight
-    if total == math.inf:
-        raise InvalidQueryError(
-            "weighted=True adds up weights, and those of a path exceed the largest float64, 1.8e308; "
-            "choose connections by connection_type=, or write smaller weights"
-        )
-    return total
+def _beyond_float64() -> InvalidQueryError:
+    return InvalidQueryError(
+        "weighted=True adds up weights, and those of a path exceed the largest float64, 1.8e308; "
+        "choose connections by connection_type=, or write smaller weights"
+    )
 
 
 def _costs(arcs: _Arcs, start: int) -> dict[int, float]:
@@ -396,10 +393,12 @@ def _costs(arcs: _Arcs, start: int) -> dict[int, float]:
             continue
         done[near] = cost
         for place in range(first[near], first[near + 1]):
-            far, total = ends[place], _sum(cost, weights[place])
+            far, total = ends[place], cost + weights[place]
             if total < best.get(far, math.inf):
                 best[far] = total
                 heapq.heappush(queue, (total, far))
+            elif total == math.inf:
+                raise _beyond_float64()
     return done
 
 
@@ -411,9 +410,11 @@ def _costs_within(arcs: _Arcs, start: int, max_depth: int) -> dict[int, float]:
         fresh: dict[int, float] = {}
         for near, cost in frontier.items():
             for place in range(first[near], first[near + 1]):
-                far, total = ends[place], _sum(cost, weights[place])
+                far, total = ends[place], cost + weights[place]
                 if total < fresh.get(far, best.get(far, math.inf)):
                     fresh[far] = total
+                elif total == math.inf:
+                    raise _beyond_float64()
         if not fresh:
             break
         best.update(fresh)

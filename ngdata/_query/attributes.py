@@ -77,3 +77,9 @@ class IndexRows:
         """Write the SQL conditions of the filter, and those of a place."""
         inside = [] if place is None else place.conditions(is_joined=self.has_attributes)
         return inside + self.tokens.conditions()
+
+    def conditions_on(self, level: int, place: Place | None = None) -> list[str]:
+        """Write those of a level, and of a place on it if there is one."""
+        if place is not None:
+            return self.conditions(place)
+        return [f"level = {level}", *self.conditions()]

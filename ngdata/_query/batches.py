@@ -23,6 +23,7 @@ from ngdata._query import literals as sql
 from ngdata._query.asked import Asked
 from ngdata._query.attributes import ATTRIBUTES, TOKENS, IndexRows
 from ngdata._query.filters import TokenFilter, where_clause
+from ngdata._query.index_boxes import CLAMP
 from ngdata._query.model import (
     FEW_IDS,
     FEW_ROWS,
@@ -72,7 +73,6 @@ _REACH_FACTOR: Final = 1 + 32 * sys.float_info.epsilon
 _REACH_OFFSET: Final = 1e-160
 _ROUNDING: Final = 1e-15
 _GUARD: Final = 1e-280
-_CLAMP: Final = 1e38
 
 # Keeps a subquery from being flattened into the join.
 _FENCE: Final = " OFFSET 0"
@@ -214,7 +214,7 @@ class Search:
     def _near(self, source: IndexRows) -> str:
         """Write the tokens near one point, as `nearest` and `within_radius` of one point do."""
         distance = "geom <<->> origin.point"
-        conditions = [f"level = {self.level}", *source.conditions()]
+        conditions = source.conditions_on(self.level)
         if self.radii is not None:
             conditions += [f"geom &&& {_search_box('origin')}", f"{distance} <= origin.radius"]
         if self.origins.ids is not None and self.excludes_self:
@@ -370,9 +370,7 @@ class PairSearch:
     def _rows(self, level: int, where: TokenFilter, select: str, *conditions: str) -> str:
         """Write the tokens that may be one of a pair."""
         source = IndexRows.of(where)
-        within = self._within(level)
-        here = [f"level = {level}", *source.conditions()]
-        inside = here if within is None else source.conditions(within)
+        inside = source.conditions_on(level, self._within(level))
         return f"SELECT {select} FROM {source.sql}{where_clause([*inside, *conditions])}"
 
     def _within(self, level: int) -> Place | None:
@@ -518,7 +516,7 @@ def _reach(radii: Any) -> Any:
 def _search_box(origin: str) -> str:
     """Write the operand of ``&&&`` for a sphere around ``point``, as `search_box` does for values."""
     corners = []
-    for sign, function, limit in (("-", "greatest", -_CLAMP), ("+", "least", _CLAMP)):
+    for sign, function, limit in (("-", "greatest", -CLAMP), ("+", "least", CLAMP)):
         ends = []
         for axis in "XYZ":
             value = f"ST_{axis}({origin}.point)"

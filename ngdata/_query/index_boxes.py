@@ -12,11 +12,11 @@ from ngdata._arguments.points import Point
 from ngdata._query import literals as sql
 from ngdata.regions.corners import Corners, is_finite, joined
 
-__all__ = ["few_boxes", "halves", "in_any_box", "point_sql", "search_box"]
+__all__ = ["CLAMP", "few_boxes", "halves", "in_any_box", "point_sql", "search_box"]
 
 T = TypeVar("T")
 
-_CLAMP: Final = 1e38
+CLAMP: Final = 1e38
 """The end of an infinite side of a search box: beyond every point, but within float32."""
 
 # More boxes cost the planner more than they save.
@@ -39,7 +39,7 @@ def search_box(low: Point, high: Point) -> str:
     """
 
     def clamped(point: Point) -> str:
-        x, y, z = (min(max(v, -_CLAMP), _CLAMP) for v in point)
+        x, y, z = (min(max(v, -CLAMP), CLAMP) for v in point)
         return point_sql((x, y, z))
 
     return f"ST_MakeLine({clamped(low)}, {clamped(high)})"

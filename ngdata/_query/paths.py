@@ -20,7 +20,16 @@ from ngdata._query.filters import any_of, where_clause
 from ngdata._query.model import MISSING_ID, Column, Kind, Query, select_list
 from ngdata._query.neighbors import BRANCHES, checked_direction, reached, steps_below
 
-__all__ = ["FAR", "IS_NEGATIVE", "SOON_READ", "arcs", "cut_off", "lengths", "shortest_path"]
+__all__ = [
+    "BACKWARDS",
+    "FAR",
+    "IS_NEGATIVE",
+    "SOON_READ",
+    "arcs",
+    "cut_off",
+    "lengths",
+    "shortest_path",
+]
 
 IS_NEGATIVE: Final = "is_negative"
 """A column that is true in the row of a connection of negative weight, and false in all steps."""
@@ -42,7 +51,8 @@ SOON_READ: Final = 1 << 20
 
 _SIZE: Final = f"pg_relation_size('{CONNECTIONS}'::regclass) AS bytes"
 
-_BACKWARDS: Final = {"outgoing": "incoming", "incoming": "outgoing", "both": "both"}
+BACKWARDS: Final = {"outgoing": "incoming", "incoming": "outgoing", "both": "both"}
+"""The direction in which a search from the target goes, by that from the source."""
 
 _CHECKS: Final = (
     MISSING_ID,
@@ -146,7 +156,7 @@ def cut_off(
     conditions = any_of("c.connection_type", connection_type)
     sides = (
         ("ahead", source, target, direction),
-        ("behind", target, source, _BACKWARDS[direction]),
+        ("behind", target, source, BACKWARDS[direction]),
     )
     expressions = ", ".join(
         reached([start], None, way, conditions, name) for name, start, _, way in sides

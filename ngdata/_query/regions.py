@@ -156,11 +156,10 @@ def nearest(
     centre = as_point(point)
     selected = selected_columns(columns, _WITH_DISTANCE)
     source, level_number = IndexRows.of(where, selected), level_index(level)
-    conditions = [f"level = {level_number}", *source.conditions()]
     within = None
     if max_distance is not None:
         within = Place(Sphere(centre, non_negative(max_distance, "max_distance")), level_number)
-        conditions = source.conditions(within)
+    conditions = source.conditions_on(level_number, within)
     distance = f"geom <<->> {point_sql(centre)}"
     count = positive(k, "k")
     is_small = count <= FEW_ROWS

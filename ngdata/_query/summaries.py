@@ -105,13 +105,6 @@ class _Grid:
         ]
 
 
-def _conditions(source: IndexRows, level: int, within: Place | None) -> list[str]:
-    """Write the conditions that a row is of a level, passes the filter, and is in a place."""
-    if within is not None:
-        return source.conditions(within)
-    return [f"level = {level}", *source.conditions()]
-
-
 def aggregate(
     by: str | Sequence[str] | None,
     level: Level,
@@ -151,7 +144,7 @@ def aggregate(
     source = IndexRows.of(where, [*columns, *read])
     select = [*keys.select(), *(grid.centres() if grid else [])]
     select += [f"{each.sql} AS {sql.identifier(each.column.name)}" for each in statistics]
-    conditions = [*_conditions(source, level_number, within), *keys.conditions()]
+    conditions = [*source.conditions_on(level_number, within), *keys.conditions()]
     rows = f"{source.sql}{where_clause(conditions)}"
     if grid is not None:
         rows = with_group(rows, grid.cell(), _CELL, "tokens")
@@ -329,7 +322,7 @@ def sample(
     order = f"ORDER BY sha256(int8send({sql.integer(seed)}) || uuid_send({row})), {row}"
     # The tokens are drawn before further attributes are read, which only they need.
     drawn = (
-        f"SELECT * FROM {rows.sql}{where_clause(_conditions(rows, level_number, within))}"
+        f"SELECT * FROM {rows.sql}{where_clause(rows.conditions_on(level_number, within))}"
         f" {order} LIMIT {sql.integer(count)}"
     )
     source = IndexRows.of(where, selected)
