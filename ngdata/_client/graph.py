@@ -6,7 +6,6 @@ import time
 import uuid
 from collections.abc import Sequence
 from typing import Any, Final, Literal
-from weakref import WeakKeyDictionary
 
 import pandas as pd
 import pyarrow.compute as pc
@@ -27,7 +26,7 @@ from ngdata._query import edges, neighbors, overview, paths
 from ngdata._query import snapshots as snapshot_reads
 from ngdata._query.neighbors import Direction
 from ngdata._query.places import Place, Window
-from ngdata._reading.answer import Answer
+from ngdata._reading.derived import Derived
 from ngdata._reading.reader import CacheMode, MaxRows, checked_max_rows, described
 from ngdata._store.snapshots import insert_snapshot
 from ngdata.errors import InvalidQueryError, NotFoundError
@@ -35,7 +34,7 @@ from ngdata.errors import InvalidQueryError, NotFoundError
 __all__ = ["AsyncGraph"]
 
 # Graphs that were searched, for as long as a cache keeps the answer that they are made of.
-_SEARCHED: Final[WeakKeyDictionary[Answer, ConnectedTokens]] = WeakKeyDictionary()
+_SEARCHED: Final = Derived(ConnectedTokens)
 
 _TOKEN_COLUMNS: Final = (
     "token_id",
@@ -344,7 +343,7 @@ class AsyncGraph(AsyncGraphWrites):
                     return None
             answer, origin = await self._reader.answer(paths.arcs(types), cache)
             path = await in_daemon_thread(
-                lambda: _connected(answer).shortest_path(
+                lambda: _SEARCHED.of(answer).shortest_path(
                     *ends, direction, weighted, max_depth, self._ids
                 )
             )
@@ -434,7 +433,7 @@ class AsyncGraph(AsyncGraphWrites):
         if pc.any(pc.greater(answer.table[paths.FAR], 0)).as_py():
             answer, origin = await self._reader.answer(paths.arcs(types), cache)
         lengths = await in_daemon_thread(
-            lambda: _connected(answer).lengths(start, ends, direction, weighted, max_depth)
+            lambda: _SEARCHED.of(answer).lengths(start, ends, direction, weighted, max_depth)
         )
         self._reader.check_size(len(lengths), max_rows)
         lengths["token_id"] = self._ids.column(lengths.token_id)
@@ -707,14 +706,6 @@ class AsyncGraph(AsyncGraphWrites):
         before = await self.load_snapshot(first, cache=cache)
         after = await self.load_snapshot(second, cache=cache)
         return await in_daemon_thread(lambda: snapshots.compare(before, after))
-
-
-def _connected(answer: Answer) -> ConnectedTokens:
-    """Return the connections of an answer, ready to be searched: made once while a cache keeps it."""
-    tokens = _SEARCHED.get(answer)
-    if tokens is None:
-        tokens = _SEARCHED[answer] = ConnectedTokens(answer.table)
-    return tokens
 
 
 def _negative_weight(connection_id: Any, weight: float) -> InvalidQueryError:

@@ -11,7 +11,6 @@ import time
 from collections.abc import Awaitable, Callable
 from importlib.util import find_spec
 from typing import Any, Final, TypeAlias
-from weakref import WeakKeyDictionary
 
 import numpy as np
 import pandas as pd
@@ -35,6 +34,7 @@ from ngdata._reading.batch_costs import (
     milliseconds_here,
     milliseconds_of_server,
 )
+from ngdata._reading.derived import Derived
 from ngdata._reading.reader import CacheMode, MaxRows, Reader, described
 from ngdata._reading.region_sizes import LevelSize
 from ngdata._reading.trees import TokenTree
@@ -55,7 +55,7 @@ _PROBED: Final = 3
 forced_way: str | None = None
 
 # The trees of answers that are kept in memory, each as long as its answer.
-_trees: WeakKeyDictionary[Answer, TokenTree] = WeakKeyDictionary()
+_trees: Final = Derived(TokenTree)
 
 
 async def read_batch(
@@ -256,8 +256,7 @@ class _Prepared:
             passes = _passes(search.where, table)
             tree = TokenTree(table.filter(pa.array(passes)))
         else:
-            tree = _trees.get(answer) or TokenTree(table)
-            _trees[answer] = tree
+            tree = _trees.of(answer)
         ids = search.origins.ids
         if ids is None:
             assert search.origins.coordinates is not None
@@ -324,8 +323,7 @@ def _pairs(search: PairSearch, answer: Answer, fits: Fits) -> Answer:
         )
         found = tree.pairs_with(other, radius, same)
     else:
-        tree = other = _trees.get(answer) or TokenTree(table)
-        _trees[answer] = tree
+        tree = other = _trees.of(answer)
         fits(
             tree.most_pairs(radius),
             lambda: tree.count_pairs(radius),
