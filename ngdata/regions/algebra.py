@@ -250,10 +250,7 @@ class Region(ABC):
         levels, only those on the read's level count.
         """
         level = next(iter(self._levels)) if len(self._levels) == 1 else None
-        corners = joined(self._corners(level))
-        return (NOWHERE if corners is None else Box(*corners))._each(
-            lambda shape: shape._bound(level)
-        )
+        return _box(joined(self._corners(level)), level)
 
     def contains(self, points: ArrayLike | pd.DataFrame, level: Level = 0) -> np.ndarray:
         """Return which points are inside, exactly as the server decides it.
@@ -349,7 +346,8 @@ class Shape(Region):
     level: int | None
 
     def __init_subclass__(cls) -> None:
-        _SHAPES[cls.__name__] = cls
+        if "_names" in vars(cls):
+            _SHAPES[cls.__name__] = cls
 
     @property
     @abstractmethod
@@ -779,12 +777,13 @@ def _met(boxes: list[Box]) -> list[Region]:
     for box in boxes:
         before = met.get(box.level, INFINITE)
         met[box.level] = None if before is None else common(before, box._extent)
-    return [
-        (NOWHERE if corners is None else Box(*corners))._each(
-            lambda shape, level=level: shape._bound(level)  # type: ignore[misc]
-        )
-        for level, corners in met.items()
-    ]
+    return [_box(corners, level) for level, corners in met.items()]
+
+
+def _box(corners: Corners | None, level: int | None) -> Region:
+    """Return a box that is bound to a level, or nothing."""
+    region = NOWHERE if corners is None else Box(*corners)
+    return region._each(lambda shape: shape._bound(level))
 
 
 _COMPOUNDS: Final[Mapping[str, Callable[[list[Region]], Region]]] = {

@@ -11,11 +11,11 @@ from numpy.typing import ArrayLike
 from ngdata._arguments.optional_imports import import_optional
 from ngdata._arguments.points import Point
 from ngdata.errors import InvalidQueryError
-from ngdata.regions.algebra import Key, Shape
+from ngdata.regions.algebra import Box, Key
 from ngdata.regions.arrays import as_points, frozen
-from ngdata.regions.corners import Corners
 from ngdata.regions.meshes import Mesh
 from ngdata.regions.planes import linear, scale_rows
+from ngdata.regions.solids import Solid
 
 __all__ = ["Hull"]
 
@@ -29,7 +29,7 @@ _MANY_FACETS: Final = 300
 _AT_ONCE: Final = 2048
 
 
-class Hull(Shape):
+class Hull(Solid):
     """The convex hull of points: the least convex solid that holds all of them.
 
     Parameters
@@ -85,27 +85,26 @@ class Hull(Shape):
     def _fields(self) -> dict[str, Any]:
         return {"points": self.points.tolist()}
 
-    def _inside(self, x: np.ndarray, y: np.ndarray, z: np.ndarray) -> np.ndarray:
-        (a, b, c), (d, e, f) = self._extent
-        inside = np.array((x >= a) & (x <= d) & (y >= b) & (y <= e) & (z >= c) & (z <= f))
-        places = np.flatnonzero(inside)
-        x, y, z = (np.asarray(values).reshape(-1)[places] for values in (x, y, z))
+    @property
+    def _own_points(self) -> np.ndarray:
+        return self.points
+
+    def _inside_box(self, points: np.ndarray) -> np.ndarray:
+        inside = np.zeros(len(points), bool)
+        places = np.arange(len(points))
         for facet, offset in zip(self._facets, self._offsets, strict=True):
-            is_kept = linear(facet, x, y, z) <= offset
+            is_kept = linear(facet, *points[places].T) <= offset
             # Most facets exclude few points.
             if not is_kept.all():
-                places, x, y, z = places[is_kept], x[is_kept], y[is_kept], z[is_kept]
-        inside[...] = False
-        inside.reshape(-1)[places] = True
+                places = places[is_kept]
+        inside[places] = True
         return inside
 
     def _cells(self, low: np.ndarray, high: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         if len(self._facets) > _MANY_FACETS and self._mesh is not None:
             # The cells that its surface touches, by a larger margin than all rounding, answer at once.
             return self._mesh._cells(low, high)
-        first, last = self._extent
-        is_outside = np.asarray(((low > last) | (high < first)).any(axis=1))
-        is_inside = np.asarray(((low >= first) & (high <= last)).all(axis=1))
+        is_inside, is_outside = Box(*self._extent)._cells(low, high)
         undecided = np.flatnonzero(~is_outside)
         for start in range(0, len(undecided), _AT_ONCE):
             cells = undecided[start : start + _AT_ONCE]
@@ -138,11 +137,6 @@ class Hull(Shape):
     def _unit_facets(self) -> tuple[np.ndarray, np.ndarray]:
         lengths = np.abs(self._facets).max(axis=1)
         return self._facets / lengths[:, None], self._offsets / lengths
-
-    @cached_property
-    def _extent(self) -> Corners:
-        low, high = self.points.min(axis=0).tolist(), self.points.max(axis=0).tolist()
-        return (low[0], low[1], low[2]), (high[0], high[1], high[2])
 
     def _moved(self, by: Point) -> Hull:
         return Hull(self.points + np.array(by))

@@ -25,10 +25,11 @@ from ngdata._arguments.points import Point
 from ngdata._arguments.shown import guarded, shown
 from ngdata._arguments.texts import as_path
 from ngdata.errors import InvalidQueryError
-from ngdata.regions.algebra import Key, Shape
+from ngdata.regions.algebra import Key
 from ngdata.regions.arrays import as_points, frozen
-from ngdata.regions.corners import Corners
+from ngdata.regions.cells import INSIDE, OUTSIDE
 from ngdata.regions.planes import scale_rows
+from ngdata.regions.solids import Solid
 
 __all__ = ["Mesh", "Surface"]
 
@@ -46,12 +47,11 @@ _PAIRS: Final = 1_000_000
 
 _MAX_COLUMNS: Final = 256
 
-OUTSIDE: Final = 0
-INSIDE: Final = 1
 TOUCHED: Final = 2
+"""The state of a cell, beside `INSIDE` and `OUTSIDE`, whose points need a ray."""
 
 
-class Mesh(Shape):
+class Mesh(Solid):
     """The solid inside a closed surface of triangles.
 
     Parameters
@@ -163,25 +163,18 @@ class Mesh(Shape):
     def _grid(self) -> _Grid:
         return _Grid.of(self._surface, self.vertices[self.faces])
 
-    def _inside(self, x: np.ndarray, y: np.ndarray, z: np.ndarray) -> np.ndarray:
-        (a, b, c), (d, e, f) = self._extent
-        inside = np.array((x >= a) & (x <= d) & (y >= b) & (y <= e) & (z >= c) & (z <= f))
-        places = np.flatnonzero(inside)
-        points = np.stack([np.asarray(v).reshape(-1)[places] for v in (x, y, z)], axis=1)
+    @property
+    def _own_points(self) -> np.ndarray:
+        return self.vertices
+
+    def _inside_box(self, points: np.ndarray) -> np.ndarray:
         states = self._grid.states_at(points)
-        is_touched = states == TOUCHED
-        result = states == INSIDE
-        result[is_touched] = self._surface.has_inside(points[is_touched])
-        inside.reshape(-1)[places] = result
+        is_touched, inside = states == TOUCHED, np.asarray(states == INSIDE)
+        inside[is_touched] = self._surface.has_inside(points[is_touched])
         return inside
 
     def _cells(self, low: np.ndarray, high: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         return self._grid.classified(low, high)
-
-    @cached_property
-    def _extent(self) -> Corners:
-        low, high = self.vertices.min(axis=0).tolist(), self.vertices.max(axis=0).tolist()
-        return (low[0], low[1], low[2]), (high[0], high[1], high[2])
 
     def _moved(self, by: Point) -> Mesh:
         return Mesh(self.vertices + np.array(by), self.faces)
@@ -324,8 +317,7 @@ class Surface:
         return inside
 
     def _parity(self, points: np.ndarray, starts: np.ndarray, counts: np.ndarray) -> np.ndarray:
-        point = np.repeat(np.arange(len(points)), counts)
-        within = np.arange(len(point)) - np.repeat(np.cumsum(counts) - counts, counts)
+        point, within = _spread(counts)
         face = self.listed[starts[point] + within]
         x, y, z = points[point].T
         is_beside = np.zeros(len(face), bool)
@@ -341,6 +333,12 @@ class Surface:
         is_below = (z < z_low) | ((z < z_high) & (c > 0) & (plane < 0))
         crossings = np.bincount(point[is_below], minlength=len(points))
         return np.asarray(crossings % 2 == 1)
+
+
+def _spread(counts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return for each of several counts its position that many times, and 0, 1, ... beside it."""
+    owners = np.repeat(np.arange(len(counts)), counts)
+    return owners, np.arange(len(owners)) - np.repeat(np.cumsum(counts) - counts, counts)
 
 
 def _bucket(values: np.ndarray, low: float, high: float, count: int) -> np.ndarray:
@@ -361,8 +359,7 @@ def _columns(
         for side, ends in ((-1, corners.min(axis=1)), (1, corners.max(axis=1)))
     )
     wide, tall = (last - first + 1).T
-    face = np.repeat(np.arange(len(corners)), wide * tall)
-    within = np.arange(len(face)) - np.repeat(np.cumsum(wide * tall) - wide * tall, wide * tall)
+    face, within = _spread(wide * tall)
     i, j = first[face, 0] + within // tall[face], first[face, 1] + within % tall[face]
     column = i * (columns + 2) + j
     order = np.argsort(column, kind="stable")

@@ -16,7 +16,7 @@ from ngdata._arguments.shown import guarded, shown
 from ngdata.errors import InvalidQueryError
 from ngdata.regions.algebra import Key, Shape
 from ngdata.regions.arrays import as_array
-from ngdata.regions.corners import Corners
+from ngdata.regions.corners import Corners, moved, plain
 from ngdata.regions.planes import linear, linear_range, scaled
 
 __all__ = ["HalfSpace", "OrientedBox", "Sphere"]
@@ -57,9 +57,7 @@ class Sphere(Shape):
     radius: float
 
     def __init__(self, center: Coordinates, radius: float) -> None:
-        x, y, z = as_point(center, "center")
-        # Without negative zeros, which are written in another way.
-        center = (x + 0.0, y + 0.0, z + 0.0)
+        center = plain(as_point(center, "center"))
         self._set(center=center, radius=non_negative(radius, "radius") + 0.0, level=None)
 
     @property
@@ -103,7 +101,7 @@ class Sphere(Shape):
         return low, (_above(x + reach), _above(y + reach), _above(z + reach))
 
     def _moved(self, by: Point) -> Sphere:
-        return Sphere([a + b for a, b in zip(self.center, by, strict=True)], self.radius)
+        return Sphere(moved(self.center, by), self.radius)
 
 
 class HalfSpace(Shape):
@@ -142,14 +140,13 @@ class HalfSpace(Shape):
     _bound_value: float
 
     def __init__(self, normal: Coordinates, offset: float) -> None:
-        x, y, z = three(normal, "normal")
+        numbers = plain(three(normal, "normal"))
         checked = as_float(offset)
         if checked is None or not math.isfinite(checked):
             raise InvalidQueryError(f"offset must be a finite number, not {shown(offset)}")
-        plain = (x + 0.0, y + 0.0, z + 0.0)
-        coefficients, bound = scaled(plain, checked, "normal")
+        coefficients, bound = scaled(numbers, checked, "normal")
         self._set(
-            normal=plain,
+            normal=numbers,
             offset=checked + 0.0,
             level=None,
             _coefficients=coefficients,
@@ -231,18 +228,17 @@ class OrientedBox(Shape):
     _planes: tuple[tuple[tuple[float, float, float], float], ...]
 
     def __init__(self, center: Coordinates, axes: ArrayLike, half_sizes: Coordinates) -> None:
-        x, y, z = as_point(center, "center")
-        rows = _rows(axes, "axes")
-        a, b, c = three(half_sizes, "half_sizes")
+        middle, rows = plain(as_point(center, "center")), _rows(axes, "axes")
+        a, b, c = plain(three(half_sizes, "half_sizes"))
         if min(a, b, c) < 0 or not math.isfinite(a + b + c):
             raise InvalidQueryError(
                 f"half_sizes must be finite and at least 0, not {shown(half_sizes)}"
             )
         planes = [scaled(row, size, "axes") for row, size in zip(rows, (a, b, c), strict=True)]
         self._set(
-            center=(x + 0.0, y + 0.0, z + 0.0),
+            center=middle,
             axes=rows,
-            half_sizes=(a + 0.0, b + 0.0, c + 0.0),
+            half_sizes=(a, b, c),
             level=None,
             _planes=tuple(planes),
         )
@@ -287,8 +283,7 @@ class OrientedBox(Shape):
         return (low[0], low[1], low[2]), (high[0], high[1], high[2])
 
     def _moved(self, by: Point) -> OrientedBox:
-        center = [a + b for a, b in zip(self.center, by, strict=True)]
-        return OrientedBox(center, self.axes, self.half_sizes)
+        return OrientedBox(moved(self.center, by), self.axes, self.half_sizes)
 
 
 @guarded
