@@ -32,7 +32,7 @@ TRIMESH_TEST: Final = "the box, then `trimesh` `contains`"
 
 _MESH: Final = "mesh of {:,} triangles"
 
-# A test of a million points by trimesh takes minutes: its time is that of so many, multiplied.
+# For a million points trimesh takes minutes: we measure this many, and multiply the time.
 _TRIMESH_POINTS: Final = 20_000
 
 

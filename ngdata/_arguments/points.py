@@ -24,6 +24,7 @@ __all__ = [
     "three",
     "unmasked",
     "with_coordinate",
+    "within_limits",
 ]
 
 MAX_COORDINATE: Final = 1e37
@@ -121,3 +122,16 @@ def as_point(value: Any, name: str = "point") -> Point:
             f"{name} must be finite and at most {MAX_COORDINATE:g} in size on each axis, not {shown(value)}"
         )
     return point
+
+
+def within_limits(points: np.ndarray[Any, Any], name: str) -> np.ndarray[Any, Any]:
+    """Check points, an array of shape (n, 3), as `as_point` checks one."""
+    # NaN compares as False.
+    is_bad = ~(np.abs(points) <= MAX_COORDINATE).all(axis=1)
+    if is_bad.any():
+        row = int(is_bad.argmax())
+        raise InvalidQueryError(
+            f"{name} must be finite and at most {MAX_COORDINATE:g} in size on each axis, but row {row} "
+            f"is {shown(tuple(points[row].tolist()))}"
+        )
+    return points

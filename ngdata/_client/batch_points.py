@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike
 
 from ngdata._arguments.id_space import IdSpace, TokenIds
 from ngdata._arguments.numbers import is_number
-from ngdata._arguments.points import MAX_COORDINATE, unmasked
+from ngdata._arguments.points import unmasked, within_limits
 from ngdata._arguments.shown import guarded, shown
 from ngdata._arguments.texts import STR, plain_text
 from ngdata._query.batches import Origins
@@ -74,7 +74,7 @@ def _checked(points: Any, name: str, id_space: IdSpace) -> tuple[Origins, pd.Ind
         raise _not_points(name, points)
     array = _as_coordinates(points, name)
     if array is not None:
-        return Origins(_within_limits(array, name)), None
+        return Origins(within_limits(np.ascontiguousarray(array), name)), None
     return Origins(ids=id_space.canonical_ids(points, name)), None
 
 
@@ -114,7 +114,7 @@ def _coordinates_of_frame(frame: pd.DataFrame, name: str) -> np.ndarray[Any, Any
                 f"the column {axis} of {name} must be numbers, not {shown(column.dtype)}"
             )
         columns.append(values)
-    return _within_limits(np.column_stack(columns), name)
+    return within_limits(np.column_stack(columns), name)
 
 
 def _as_coordinates(points: Any, name: str) -> np.ndarray[Any, Any] | None:
@@ -171,14 +171,3 @@ def _floats(values: Any) -> np.ndarray[Any, Any] | None:
         return np.asarray(values, np.float64)
     except (TypeError, ValueError, OverflowError):
         return None
-
-
-def _within_limits(array: np.ndarray[Any, Any], name: str) -> np.ndarray[Any, Any]:
-    is_bad = ~(np.abs(array) <= MAX_COORDINATE).all(axis=1)
-    if is_bad.any():
-        row = int(is_bad.argmax())
-        raise InvalidQueryError(
-            f"{name} must be finite and at most {MAX_COORDINATE:g} in size on each axis, but row {row} "
-            f"is {shown(tuple(array[row].tolist()))}"
-        )
-    return np.ascontiguousarray(array)

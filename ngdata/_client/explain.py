@@ -126,7 +126,7 @@ class _QueryRecorder:
         """Return no answer: the plan is of a read."""
 
     async def warn_if_empty(self, answer: Answer, asked: Asked | None) -> None:
-        """Warn of nothing: there is no answer."""
+        """Do nothing: the answer is only a plan."""
 
 
 async def plan_of(database: Database, query: Query, *, analyze: bool) -> Plan:

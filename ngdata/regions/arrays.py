@@ -7,7 +7,7 @@ from typing import Any, NamedTuple, TypeAlias
 import numpy as np
 import pandas as pd
 
-from ngdata._arguments.points import MAX_COORDINATE, unmasked
+from ngdata._arguments.points import unmasked, within_limits
 from ngdata._arguments.shown import guarded, shown
 from ngdata.errors import InvalidQueryError
 
@@ -69,15 +69,7 @@ def as_points(points: Any, name: str) -> np.ndarray:
         raise InvalidQueryError(
             f"{name} must be an array of shape (n, 3), or a frame with x, y and z, not {shown(points)}"
         )
-    # NaN compares as False.
-    is_bad = ~(np.abs(array) <= MAX_COORDINATE).all(axis=1)
-    if is_bad.any():
-        row = int(is_bad.argmax())
-        raise InvalidQueryError(
-            f"{name} must be finite and at most {MAX_COORDINATE:g} in size on each axis, but row {row} "
-            f"is {tuple(array[row].tolist())}"
-        )
-    return array
+    return within_limits(array, name)
 
 
 def frozen(array: np.ndarray) -> np.ndarray:
