@@ -388,5 +388,6 @@ def test_paths_and_lengths_are_explained(ng, ids):
         ng.explain(ng.graph.shortest_path, ids[0], ids[-1]),
     ):
         # Each token leads to its connections; one scan of them all for each step would not end.
-        assert "Seq Scan on connections" not in plan.text.partition("Worktable")[0]
+        # After the search, `far` is known and one scan of them all may be the quickest.
+        assert "Seq Scan on connections" not in plan.text.partition("CTE far")[0]
         assert not plan.uses_spatial_index
