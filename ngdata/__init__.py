@@ -16,10 +16,11 @@ from ngdata import errors
 
 if TYPE_CHECKING:
     from ngdata import files, ids, regions
-    from ngdata._client.async_client import AsyncClient
+    from ngdata._client.async_client import AsyncClient, AsyncPastClient
     from ngdata._client.connect import connect_async
-    from ngdata._client.sync.client import Client
+    from ngdata._client.sync.client import Client, PastClient
     from ngdata._client.sync.connect import connect
+    from ngdata._query.pin import Pin
     from ngdata.regions import (
         EVERYWHERE,
         NOWHERE,
@@ -36,12 +37,15 @@ __all__ = [
     "EVERYWHERE",
     "NOWHERE",
     "AsyncClient",
+    "AsyncPastClient",
     "Box",
     "Client",
     "HalfSpace",
     "Hull",
     "Mesh",
     "OrientedBox",
+    "PastClient",
+    "Pin",
     "Region",
     "Sphere",
     "connect",
@@ -56,7 +60,10 @@ __version__ = "0.1.0"
 
 _LOADED_WHEN_USED: Final = {
     "AsyncClient": "ngdata._client.async_client",
+    "AsyncPastClient": "ngdata._client.async_client",
     "Client": "ngdata._client.sync.client",
+    "PastClient": "ngdata._client.sync.client",
+    "Pin": "ngdata._query.pin",
     "connect": "ngdata._client.sync.connect",
     "connect_async": "ngdata._client.connect",
 }

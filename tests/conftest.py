@@ -198,14 +198,17 @@ def empty(url: str) -> None:
     written = execute(
         url,
         "SELECT 1 FROM pg_class WHERE relkind = 'r'"
-        " AND relname NOT IN ('alembic_version', 'levels', 'secrets', 'versions')"
+        " AND relname NOT IN ('alembic_version', 'levels', 'secrets', 'versions', 'pins')"
+        " AND relname NOT LIKE '%\\_history'"
         " AND relnamespace = ANY (ARRAY['tokens', 'graph', 'experience']::regnamespace[])"
         " AND pg_relation_size(oid) > 0"
-        f" UNION ALL SELECT 1 FROM tokens.levels WHERE {_HAS_UNIT}",
+        f" UNION ALL SELECT 1 FROM tokens.levels WHERE {_HAS_UNIT}"
+        " UNION ALL SELECT 1 FROM tokens.pins",
     )
     if written:
         levels = f"UPDATE tokens.levels SET unit = NULL, description = NULL WHERE {_HAS_UNIT}"
-        execute(url, f"TRUNCATE {TABLES}", levels)
+        unpin = "SELECT tokens.remove_pin(id) FROM tokens.pins"
+        execute(url, unpin, "SELECT tokens.rest_pins()", f"TRUNCATE {TABLES}", levels)
 
 
 @pytest.fixture(scope="session")

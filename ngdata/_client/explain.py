@@ -20,6 +20,7 @@ from ngdata._client.namespace import Namespace
 from ngdata._connections.database import Database
 from ngdata._query.asked import Asked
 from ngdata._query.model import Query
+from ngdata._query.moments import SETTINGS
 from ngdata._reading.answer import Answer
 from ngdata._reading.reader import CacheMode, MaxRows, Reader, checked_max_rows, checked_mode
 from ngdata.errors import InvalidQueryError
@@ -74,7 +75,10 @@ async def query_of(
 ) -> Query:
     """Return the query that a read method would send first; no rows are read or written."""
     recording = type(namespace)(
-        _QueryRecorder(namespace._reader), namespace._database, namespace._ids, may_write=False
+        _QueryRecorder(namespace._reader),
+        namespace._database,
+        namespace._ids,
+        refusal="explain takes a method that reads; this one writes",
     )
     try:
         result = getattr(recording, name)(*args, **options)
@@ -94,6 +98,7 @@ class _QueryRecorder:
 
     def __init__(self, reader: Reader) -> None:
         self.ids = reader.ids
+        self.pin = reader.pin
         # How a read is done may depend on how large its level is, and how crowded.
         self.level_size = reader.level_size
 
@@ -133,6 +138,8 @@ async def plan_of(database: Database, query: Query, *, analyze: bool) -> Plan:
     """Return the server's plan of a query; `analyze` runs the query too."""
     options = "ANALYZE, BUFFERS" if analyze else "COSTS"
     async with database.transaction() as connection:
+        if query.pin is not None:
+            await connection.execute("; ".join(SETTINGS))
         lines = await connection.fetch(f"EXPLAIN ({options}) {query.sql}")
         tree = json.loads(await connection.fetchval(f"EXPLAIN (FORMAT JSON) {query.sql}"))
     uses_spatial_index = any(map(_is_spatial, _nodes(tree[0]["Plan"])))

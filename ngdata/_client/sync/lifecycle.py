@@ -13,7 +13,7 @@ from ngdata._client.sync.experience import Experience
 from ngdata._client.sync.graph import Graph
 from ngdata._client.sync.tokens import Tokens
 from ngdata._config.settings import Settings
-from ngdata._connections.background_loop import background_loop
+from ngdata._connections.background_loop import BackgroundLoop, background_loop
 
 __all__ = ["ClientLifecycle"]
 
@@ -23,7 +23,17 @@ class ClientLifecycle(SyncWrapper[AsyncClient]):
 
     def __init__(self, settings: Settings) -> None:
         loop = background_loop()
-        super().__init__(loop.run(AsyncClient.open(settings), AsyncClient.close), loop)
+        self._wrap(loop.run(AsyncClient.open(settings), AsyncClient.close), loop)
+
+    @classmethod
+    def _of(cls, wrapped: AsyncClient, loop: BackgroundLoop) -> Self:
+        """Return the sync form of a client that is open."""
+        client = cls.__new__(cls)
+        client._wrap(wrapped, loop)
+        return client
+
+    def _wrap(self, wrapped: AsyncClient, loop: BackgroundLoop) -> None:
+        super().__init__(wrapped, loop)
         self.tokens = Tokens(self._wrapped.tokens, loop)
         self.graph = Graph(self._wrapped.graph, loop)
         self.experience = Experience(self._wrapped.experience, loop)

@@ -42,7 +42,7 @@ from ngdata.errors import ConfigError
 if TYPE_CHECKING:
     from ngdata._reading.cache.redis_tier import RedisTier
 
-__all__ = ["CachedReader", "digest", "key_prefix"]
+__all__ = ["CachedReader", "digest", "key_prefix", "query_key"]
 
 _REDIS_TIER = "ngdata._reading.cache.redis_tier"
 
@@ -119,7 +119,7 @@ class CachedReader(DatabaseReader):
         # A cached answer needs no connection, but must not reach a wrong caller either.
         self._database.arrow.check_caller()
         mode = checked_mode(self._mode if mode is None else mode)
-        key = _key(query)
+        key = query_key(query)
         read = functools.partial(self._read_and_keep, key, query, mode, max_rows)
         if mode == "strict" and self._is_surely_missing(key, query):
             try:
@@ -175,7 +175,7 @@ class CachedReader(DatabaseReader):
         self._database.arrow.check_caller()
         mode = checked_mode(self._mode if mode is None else mode)
         query = query.within(self.ids)
-        key = _key(query)
+        key = query_key(query)
         if mode == "off" or not self._is_open or not self.memory.may_answer(key, query):
             return None
         version = None
@@ -310,7 +310,8 @@ class CachedReader(DatabaseReader):
             self._shared.cut()
 
 
-def _key(query: Query) -> str:
+def query_key(query: Query) -> str:
+    """Return a short name for a question."""
     # With the names: a column may be made of what the server sends for others, or of nothing.
     ids = "" if query.id_space is None else f"integers of {query.id_space}"
     return digest(query.sql, ids, *(column.name for column in query.columns))

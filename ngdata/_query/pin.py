@@ -1,0 +1,46 @@
+"""A pin as a value: a named moment of the store."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import pandas as pd
+
+__all__ = ["Pin"]
+
+
+@dataclass(frozen=True, slots=True)
+class Pin:
+    """A moment of the store that `Client.pin` has named, and `Client.as_of` reads.
+
+    Attributes
+    ----------
+    id : str
+    label : str or None
+    created_at : pandas.Timestamp
+        When it was taken, in UTC.
+    number : int
+        It increases from pin to pin.
+
+    Examples
+    --------
+    >>> pin = ng.pin("before the correction")
+    >>> ng.as_of(pin).pin == pin
+    True
+    >>> ng.unpin(pin)
+    """
+
+    id: str
+    label: str | None
+    created_at: pd.Timestamp
+    number: int = field(repr=False)
+
+    @property
+    def name(self) -> str:
+        """What messages call it: its label, or its id."""
+        return self.id if self.label is None else repr(self.label)
+
+    def to_attrs(self) -> dict[str, Any]:
+        """Return what ``attrs["ngdata"]["pin"]`` of a frame says, as JSON has it."""
+        return {"id": self.id, "label": self.label, "created_at": self.created_at.isoformat()}
