@@ -128,20 +128,22 @@ def _spatial_history(postgis: str) -> list[str]:
 # DEFINER, since nobody else writes a history.
 
 
-def _keep(table: str, rows: str, postgis: str) -> str:
+def _keep(table: str, rows: str, postgis: str, *, may_replace: bool = True) -> str:
     """Return the statement that keeps the images of rows under the number `latest`."""
     columns = _COLUMNS[table]
-    assignments = ", ".join(
-        f"{name} = excluded.{name}" for name in ["existed", *columns.split(", ")]
-    )
     keep = f"""
             INSERT INTO {table}_history AS h (pin, existed, {columns})
             SELECT latest, true, {columns} FROM {rows}
-            ON CONFLICT (id, pin) DO UPDATE SET {assignments}
+            ON CONFLICT (id, pin) DO """
+    if may_replace:
+        names = ["existed", *columns.split(", ")]
+        keep += f"""UPDATE SET {", ".join(f"{name} = excluded.{name}" for name in names)}
             WHERE NOT h.existed AND EXISTS (
                 SELECT FROM {table} AS t WHERE t.id = h.id AND t.xmin = h.xmin
                     AND t.cmin::text::bigint < h.cmin::text::bigint
             )"""
+    else:
+        keep += "NOTHING"
     if table != "tokens.tokens":
         return f"{keep};"
     points = ", ".join(f"k.coord_{axis}[l.level + 1]" for axis in ("x", "y", "z"))
@@ -186,8 +188,19 @@ def _keep_triggers(table: str, postgis: str) -> list[str]:
             "REFERENCING OLD TABLE AS old_rows",
             _keep(table, "old_rows", postgis),
         ),
-        # Transition tables have no rows of a TRUNCATE.
-        "truncate": ("BEFORE TRUNCATE", "", _keep(table, table, postgis)),
+        # Transition tables have no rows of a TRUNCATE.  It removes rows that an older snapshot does not
+        # see, and one that another transaction has deleted is still in that snapshot.
+        "truncate": (
+            "BEFORE TRUNCATE",
+            "",
+            f"""
+            IF current_setting('transaction_isolation') NOT IN ('read committed', 'read uncommitted')
+            THEN
+                RAISE object_not_in_prerequisite_state USING MESSAGE =
+                    'TRUNCATE keeps the rows for a pin only in a transaction that is READ COMMITTED',
+                    HINT = 'Use DELETE, or BEGIN ISOLATION LEVEL READ COMMITTED.';
+            END IF;{_keep(table, table, postgis, may_replace=False)}""",
+        ),
     }
     schema = table.partition(".")[0]
     statements = []
