@@ -259,7 +259,7 @@ DECLARE
 BEGIN
     PERFORM tokens.check_may_pin();
     LOCK TABLE tokens.pins IN SHARE ROW EXCLUSIVE MODE;
-    LOCK TABLE {", ".join(_TABLES)}, tokens.levels IN SHARE MODE;
+    LOCK TABLE {", ".join(_TABLES)} IN SHARE MODE;
     INSERT INTO tokens.pins (number, label, levels)
     SELECT nextval('tokens.pin_numbers'), add_pin.label, jsonb_agg(to_jsonb(l) ORDER BY l.level)
     FROM tokens.levels AS l

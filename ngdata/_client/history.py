@@ -56,6 +56,7 @@ class AsyncHistory(Namespace):
     async def find(self, moment: Moment, name: str) -> Pin:
         """Return the pin of a moment."""
         async with self._database.transaction() as connection:
+            await store.check_sees_all_rows(connection, self._database.where)
             pins, now = await store.read_pins(connection)
         return _found(moment, pins, now, name)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import pandas as pd
@@ -34,7 +34,7 @@ class Pin:
     id: str
     label: str | None
     created_at: pd.Timestamp
-    number: int = field(repr=False)
+    number: int
 
     @property
     def name(self) -> str:

@@ -11,7 +11,7 @@ from ngdata._query.pin import Pin
 from ngdata._store.owner_locks import lock_tables
 from ngdata.errors import ConfigError, IntegrityError, NotFoundError
 
-__all__ = ["add_pin", "read_pins", "remove_pin", "rest_pins"]
+__all__ = ["add_pin", "check_sees_all_rows", "read_pins", "remove_pin", "rest_pins"]
 
 # Writers hold locks on one table while they wait for another.  A pin gives up before the server
 # looks for a deadlock, which would end the writer.
@@ -19,7 +19,7 @@ _ATTEMPT_SECONDS: Final = 0.2
 
 _LOCK: Final = (
     "tokens.tokens, graph.connections, experience.experience_events,"
-    " experience.experience_trajectories, tokens.levels IN SHARE MODE"
+    " experience.experience_trajectories IN SHARE MODE"
 )
 
 _KEEPERS: Final = """
@@ -32,6 +32,11 @@ _NUMBER_OF_KEEPERS: Final = 16
 _SUBSCRIBED: Final = """
 SELECT EXISTS (SELECT FROM pg_subscription
     WHERE subdbid = (SELECT oid FROM pg_database WHERE datname = current_database()))
+"""
+
+_HIDDEN: Final = """
+SELECT bool_or(row_security_active(t)) FROM unnest(ARRAY['tokens.tokens', 'graph.connections',
+    'experience.experience_events', 'experience.experience_trajectories']::regclass[]) AS t
 """
 
 
@@ -71,6 +76,15 @@ async def add_pin(connection: asyncpg.Connection[Any], where: str, label: str | 
         "SELECT id::text, label, created_at, number FROM tokens.add_pin($1)", label
     )
     return _pin(row)
+
+
+async def check_sees_all_rows(connection: asyncpg.Connection[Any], where: str) -> None:
+    """Raise `ConfigError` if a policy hides rows from this user: it does not hide their images."""
+    if await connection.fetchval(_HIDDEN):
+        raise ConfigError(
+            f"row-level security hides rows of {where} from this user, but a history has no policy, so "
+            "the store cannot be read as of a pin; connect as a user who sees all rows"
+        )
 
 
 async def read_pins(connection: asyncpg.Connection[Any]) -> tuple[list[Pin], pd.Timestamp]:
