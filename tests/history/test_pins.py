@@ -19,7 +19,6 @@ from ngdata.admin.reindex import reindex
 from tests.conftest import execute
 from tests.history.conftest import TABLES, WHOLE, same
 
-
 NOBODY = "00000000-0000-4000-8000-000000000000"
 
 
