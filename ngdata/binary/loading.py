@@ -242,7 +242,7 @@ async def load_records_async(
         total = _count(file, record_format.layout, report.path)
         with progress_bar(total, "records", Path(report.path).name, progress) as bar:
             parts = _parts(file, record_format, report, dialect, on_bad)
-            async with ang._database.transaction() as connection:
+            async with ang.tokens._transaction() as connection:
                 where = ang._database.where
                 index = (
                     deferred_spatial_index(connection, where, progress)
