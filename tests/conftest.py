@@ -198,14 +198,17 @@ def empty(url: str) -> None:
     written = execute(
         url,
         "SELECT 1 FROM pg_class WHERE relkind = 'r'"
-        " AND relname NOT IN ('alembic_version', 'levels', 'secrets', 'versions')"
+        " AND relname NOT IN"
+        " ('alembic_version', 'changes', 'changes_edge', 'levels', 'secrets', 'versions')"
         " AND relnamespace = ANY (ARRAY['tokens', 'graph', 'experience']::regnamespace[])"
         " AND pg_relation_size(oid) > 0"
         f" UNION ALL SELECT 1 FROM tokens.levels WHERE {_HAS_UNIT}",
     )
     if written:
         levels = f"UPDATE tokens.levels SET unit = NULL, description = NULL WHERE {_HAS_UNIT}"
-        execute(url, f"TRUNCATE {TABLES}", levels)
+        # An empty index is that of no tokens.
+        trusted = "DELETE FROM tokens.changes_edge WHERE is_doubt"
+        execute(url, f"TRUNCATE {TABLES}", levels, trusted)
 
 
 @pytest.fixture(scope="session")
