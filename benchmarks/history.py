@@ -230,7 +230,7 @@ def main(
     tokens: int = 1_000_000, home: str | None = None, turns: int = 200, write_turns: int = 6
 ) -> str:
     """Measure on a copy of the store, and return the tables."""
-    with server(home) as addresses, copied(filled(addresses.database_url, tokens)) as url:
+    with server(home) as addresses, copied(filled(addresses.database_url, tokens, 0, 0)) as url:
         return table(asyncio.run(run(url, tokens, turns, write_turns)))
 
 
