@@ -29,6 +29,7 @@ from benchmarks import (
     batches,
     cache,
     concurrency,
+    history,
     ids,
     imports,
     large,
@@ -108,6 +109,12 @@ def _cache(options: argparse.Namespace, docs: Path) -> str:
     return results
 
 
+def _history(options: argparse.Namespace, docs: Path) -> str:
+    results = history.main(options.tokens, options.home)
+    print(results)
+    return results
+
+
 def _writes(options: argparse.Namespace, docs: Path) -> str:
     # On separate servers, which are durable.
     results = writes.main(options.tokens, min(50_000, options.tokens), min(200_000, options.tokens))
@@ -151,6 +158,7 @@ PARTS: Final[dict[str, Part]] = {
     "memory": _memory,
     "concurrency": _concurrency,
     "cache": _cache,
+    "history": _history,
     "versions": _versions,
     "writes": _writes,
     "single": _single,

@@ -198,8 +198,8 @@ def empty(url: str) -> None:
     written = execute(
         url,
         "SELECT 1 FROM pg_class WHERE relkind = 'r'"
-        " AND relname NOT IN ('alembic_version', 'levels', 'secrets', 'versions', 'pins')"
-        " AND relname NOT LIKE '%\\_history'"
+        " AND relname NOT IN ('alembic_version', 'changes', 'changes_edge', 'levels', 'pins',"
+        " 'secrets', 'versions') AND relname NOT LIKE '%\\_history'"
         " AND relnamespace = ANY (ARRAY['tokens', 'graph', 'experience']::regnamespace[])"
         " AND pg_relation_size(oid) > 0"
         f" UNION ALL SELECT 1 FROM tokens.levels WHERE {_HAS_UNIT}"
@@ -208,7 +208,10 @@ def empty(url: str) -> None:
     if written:
         levels = f"UPDATE tokens.levels SET unit = NULL, description = NULL WHERE {_HAS_UNIT}"
         unpin = "SELECT tokens.remove_pin(id) FROM tokens.pins"
-        execute(url, unpin, "SELECT tokens.rest_pins()", f"TRUNCATE {TABLES}", levels)
+        rest = "SELECT tokens.rest_pins()"
+        # An empty index is that of no tokens.
+        trusted = "DELETE FROM tokens.changes_edge WHERE is_doubt"
+        execute(url, unpin, rest, f"TRUNCATE {TABLES}", levels, trusted)
 
 
 @pytest.fixture(scope="session")

@@ -15,7 +15,7 @@ import asyncpg
 
 from ngdata._arguments.levels import LEVELS
 from ngdata._store.copy import progress_bar
-from ngdata._store.index_repair import fill_level
+from ngdata._store.index_repair import fill_level, trust_log
 from ngdata._store.owner_locks import lock_tables, require_owner
 from ngdata.errors import InvalidQueryError
 
@@ -98,6 +98,7 @@ async def deferred_spatial_index(
         for level in range(len(LEVELS)):
             await fill_level(connection, level)
             bar.update()
+        await trust_log(connection)
         await connection.execute(
             f"ALTER TABLE tokens.tokens {_ENABLE[enabled]} TRIGGER index_insert"
         )

@@ -360,6 +360,29 @@ Table(
     Column("nonce", Uuid(), nullable=False, server_default=_GENERATED),
     schema="tokens",
 )
+_XID: Final = text("pg_current_xact_id()::text::bigint")
+Table(
+    "changes",
+    Base.metadata,
+    Column("xid", BIGINT(), nullable=False, server_default=_XID, index=True),
+    Column("logged_at", _Time, nullable=False, server_default=text("clock_timestamp()")),
+    Column("relation", Text(), nullable=False),
+    Column("is_extent", Boolean(), nullable=False, server_default=false()),
+    *(Column(axis, ARRAY(DOUBLE_PRECISION())) for axis in "xyz"),
+    Column("ids", ARRAY(Uuid())),
+    Column("first_time", _Time),
+    Column("last_time", _Time),
+    schema="tokens",
+)
+Table(
+    "changes_edge",
+    Base.metadata,
+    Column("is_doubt", Boolean(), nullable=False, server_default=false()),
+    Column("complete_from", BIGINT(), nullable=False, server_default=_XID),
+    Column("snapshot", Text(), nullable=False, server_default=text("pg_current_snapshot()::text")),
+    Column("pruned_at", _Time, nullable=False, server_default=_NOW),
+    schema="tokens",
+)
 Table(
     "secrets",
     Base.metadata,

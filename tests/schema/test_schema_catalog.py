@@ -130,23 +130,27 @@ VERSIONED = [
 # A statement that names a partition fires that partition's triggers alone.
 RENEWING = [*VERSIONED, *(f"tokens.spatial_index_{level}" for level in range(8))]
 
-TRIGGERS = {table: ["renew_version"] for table in RENEWING} | {
+LOG = [f"log_{event}" for event in ("delete", "insert", "truncate", "update")]
+TRIGGERS = {table: ["log_all", "renew_version"] for table in RENEWING} | {
     "tokens.tokens": [
         "index_delete",
         "index_insert",
         "index_truncate",
         "index_update",
+        *LOG,
         "renew_version",
         "touch",
     ],
+    "graph.connections": [*LOG, "renew_version"],
     "experience.experience_events": [
         "follow_delete",
         "follow_insert",
         "follow_truncate",
         "follow_update",
+        *LOG,
         "renew_version",
     ],
-    "experience.experience_trajectories": ["keep_ended", "renew_version"],
+    "experience.experience_trajectories": ["keep_ended", "log_all", "renew_version"],
 }
 
 
@@ -181,6 +185,38 @@ def test_each_statement_renews_a_version(database_url):
         assert arguments.removesuffix("\\000") == re.sub(r"_\d$", "", table)
         assert definer, "SECURITY DEFINER"
         assert not re.search(r"[{,]=", acl), "only the owner may call it"
+
+
+LOGGING = {
+    "tokens.tokens": "tokens.log_tokens()",
+    "graph.connections": "tokens.log_connections()",
+    "experience.experience_events": "tokens.log_events()",
+}
+
+
+def test_each_event_is_logged(database_url):
+    result = rows(
+        database_url,
+        """
+        SELECT tgrelid::regclass::text, tgname::text, tgtype, tgenabled::text,
+            tgfoid::regprocedure::text, rtrim(encode(tgargs, 'escape'), E'\\\\000'), prosecdef,
+            proacl::text
+        FROM pg_trigger t JOIN pg_proc p ON p.oid = tgfoid WHERE tgname LIKE 'log\\_%'
+        """,
+    )
+    kinds = dict.fromkeys(RENEWING, 0)
+    for table, name, kind, enabled, function, argument, definer, acl in result:
+        kinds[table] += kind
+        assert enabled == "A", "ENABLE ALWAYS"
+        assert definer, "SECURITY DEFINER"
+        assert not re.search(r"[{,]=", acl), "only the owner may call it"
+        if table in LOGGING and name != "log_truncate":
+            assert (kind, function) == (EVENTS[name.removeprefix("log_")], LOGGING[table])
+        elif table.startswith("tokens.spatial_index"):
+            assert function == "tokens.log_index()"
+        else:
+            assert (function, argument) == ("tokens.log_all()", table)
+    assert set(kinds.values()) == {sum(EVENTS.values())}, "each event once"
 
 
 def test_versions_have_no_index_and_room_on_a_page(database_url):
@@ -262,6 +298,11 @@ def test_functions_name_their_schemas(database_url):
             "tokens.current_version(text[])",
             "tokens.fold_versions()",
             "tokens.grant_access(name,text)",
+            *(
+                f"tokens.log_{what}()"
+                for what in ("all", "connections", "events", "index", "tokens")
+            ),
+            "tokens.prune_changes()",
             "tokens.reader_identity()",
             "tokens.redis_secret()",
             "tokens.renew_version()",

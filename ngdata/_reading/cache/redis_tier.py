@@ -83,9 +83,24 @@ class RedisTier:
         )
 
     async def get(self, question: str, version: str, columns: tuple[Column, ...]) -> Answer | None:
-        """Return the answer to a question at a version, if it is there and valid."""
+        """Return the answer to a question at a version, or else the one that was stored last.
+
+        It is None if neither is there and valid.
+        """
         key = f"{self._prefix}{question}:{version}"
-        value = await self._read(lambda: self._value(key))
+
+        async def at_version_or_latest() -> Any:
+            nonlocal key
+            value = await self._value(key)
+            if value is not None:
+                return value
+            pointer = await self._value(f"{self._prefix}{question}")
+            if not _is_version(pointer) or pointer.decode() == version:
+                return None
+            key = f"{self._prefix}{question}:{pointer.decode()}"
+            return await self._value(key)
+
+        value = await self._read(at_version_or_latest)
         return await self._decode(key, value, columns)
 
     async def latest(self, question: str, columns: tuple[Column, ...]) -> Answer | None:
@@ -95,11 +110,7 @@ class RedisTier:
         async def follow_pointer() -> Any:
             nonlocal key
             version = await self._value(f"{self._prefix}{question}")
-            if (
-                not isinstance(version, bytes)
-                or len(version) > _MAX_POINTER_BYTES
-                or not version.isalnum()
-            ):
+            if not _is_version(version):
                 return None
             key = f"{self._prefix}{question}:{version.decode()}"
             return await self._value(key)
@@ -313,6 +324,10 @@ class RedisTier:
             *pool._in_use_connections,
         ]:
             self._discard(connection)
+
+
+def _is_version(pointer: Any) -> bool:
+    return isinstance(pointer, bytes) and len(pointer) <= _MAX_POINTER_BYTES and pointer.isalnum()
 
 
 async def _reply(connection: Any) -> Any:
