@@ -293,11 +293,7 @@ def test_functions_name_their_schemas(database_url):
             *(f"experience.follow_{event}()" for event in EVENTS),
             "experience.keep_ended()",
             *(f"tokens.index_{event}()" for event in EVENTS),
-            *(
-                f"{table.replace('.', '.keep_')}_{event}()"
-                for table in PINNED
-                for event in EVENTS
-            ),
+            *(f"{table.replace('.', '.keep_')}_{event}()" for table in PINNED for event in EVENTS),
             "graph.shortest_path(uuid,uuid,text,text[],boolean,integer)",
             "graph.shortest_path_at(bigint,uuid,uuid,text,text[],boolean,integer)",
             "tokens.add_pin(text)",
