@@ -34,6 +34,7 @@ from benchmarks import (
     imports,
     large,
     memory,
+    pins,
     plots,
     reads,
     regions,
@@ -145,6 +146,10 @@ def _summaries(options: argparse.Namespace, docs: Path) -> str:
     return summaries.main(options.tokens, options.home)
 
 
+def _pins(options: argparse.Namespace, docs: Path) -> str:
+    return pins.main(options.tokens, options.home)
+
+
 def _imports(options: argparse.Namespace, docs: Path) -> str:
     # In processes of its own, on separate servers.
     return imports.main()
@@ -165,6 +170,7 @@ PARTS: Final[dict[str, Part]] = {
     "ids": _ids,
     "regions": _regions,
     "summaries": _summaries,
+    "pins": _pins,
     "imports": _imports,
 }
 

@@ -180,7 +180,7 @@ def test_tables_are_those_of_the_catalog(store):
         for table, section in re.findall(r"^## (\w+\.\w+)\n(.*?)(?=^## |\Z)", page, re.M | re.S)
         for row in re.findall(r"^\| `(\w+)` \| ([^|]+) \|", section, re.M)
     ]
-    own = set(re.findall(r"`(\w+\.\w+)`", page.partition("Three more tables")[2]))
+    own = set(re.findall(r"`(\w+\.\w+)`", page.partition("Eight more tables")[2]))
     columns = store.sql(
         "SELECT attrelid::regclass::text AS relation, attname::text, format_type(atttypid, atttypmod)"
         " FROM pg_attribute JOIN pg_class AS c ON c.oid = attrelid"
@@ -188,7 +188,7 @@ def test_tables_are_those_of_the_catalog(store):
         " AND relkind IN ('r', 'p') AND NOT relispartition AND attnum > 0 AND NOT attisdropped"
         " ORDER BY attrelid, attnum"
     )
-    assert len(own & set(columns.relation)) == 3
+    assert len(own & set(columns.relation)) == 8
     assert sorted(listed) == sorted(
         row for row in columns.itertuples(index=False, name=None) if row[0] not in own
     )
@@ -280,8 +280,21 @@ def test_both_clients_have_the_same_methods(pair):
         returned = re.sub(
             r"^AsyncGenerator\[(.*), None\]$", r"Iterator[\1]", asynchronous.return_annotation
         )
-        assert returned.replace("AsyncRecorder", "Recorder") == sync.return_annotation, name
+        for own in ("Recorder", "PastClient"):
+            returned = returned.replace(f"Async{own}", own)
+        assert returned == sync.return_annotation, name
         assert not inspect.iscoroutinefunction(sync_methods[name])
+
+
+def test_clients_as_of_a_pin_have_the_methods_of_the_others():
+    for past, live in (
+        (ngdata.PastClient, ngdata.Client),
+        (ngdata.AsyncPastClient, ngdata.AsyncClient),
+    ):
+        assert set(public(past)) == set(public(live))
+        for name, method in public(live).items():
+            if name != "pin":  # there, the moment
+                assert inspect.signature(method) == inspect.signature(getattr(past, name)), name
 
 
 def test_public_names_show_the_public_path():
@@ -297,6 +310,7 @@ def test_public_names_show_the_public_path():
 def test_exported_names():
     assert set(ngdata.__all__) - set(regions.__all__) == {
         *("AsyncClient", "Client", "connect", "connect_async"),
+        *("AsyncPastClient", "PastClient", "Pin"),
         *("errors", "files", "ids", "regions"),
     }
     assert datasets.__all__ == ["load_celegans", "load_celegans_async"]
@@ -312,9 +326,7 @@ def test_exported_names():
 def test_pages_name_every_public_name():
     text = "".join(page.read_text() for page in PAGES)
     names = {name for _, cls in PAIRS for name in public(cls)} | set(errors.__all__)
-    names |= {"connect", "connect_async", *datasets.__all__, *files.__all__} - {
-        "load_celegans_async"
-    }
+    names |= {*ngdata.__all__, *datasets.__all__, *files.__all__} - {"load_celegans_async"}
     assert [name for name in sorted(names) if not re.search(rf"\b{name}\b", text)] == []
 
 

@@ -131,26 +131,33 @@ VERSIONED = [
 RENEWING = [*VERSIONED, *(f"tokens.spatial_index_{level}" for level in range(8))]
 
 LOG = [f"log_{event}" for event in ("delete", "insert", "truncate", "update")]
+# Those that keep images for pins.
+KEEPING = ["keep_delete", "keep_insert", "keep_truncate", "keep_update"]
+
 TRIGGERS = {table: ["log_all", "renew_version"] for table in RENEWING} | {
     "tokens.tokens": [
         "index_delete",
         "index_insert",
         "index_truncate",
         "index_update",
+        *KEEPING,
         *LOG,
         "renew_version",
         "touch",
     ],
-    "graph.connections": [*LOG, "renew_version"],
+    "graph.connections": [*KEEPING, *LOG, "renew_version"],
     "experience.experience_events": [
         "follow_delete",
         "follow_insert",
         "follow_truncate",
         "follow_update",
+        *KEEPING,
         *LOG,
         "renew_version",
     ],
-    "experience.experience_trajectories": ["keep_ended", "log_all", "renew_version"],
+    "experience.experience_trajectories": sorted(
+        [*KEEPING, "keep_ended", "log_all", "renew_version"]
+    ),
 }
 
 
@@ -280,6 +287,35 @@ def test_deriving_triggers(database_url, table, prefix, event):
         assert "_rows" not in whole_reads
 
 
+PINNED = [table for table, names in TRIGGERS.items() if "keep_insert" in names]
+
+
+@pytest.mark.parametrize("event", EVENTS)
+@pytest.mark.parametrize("table", PINNED)
+def test_triggers_that_keep_images(database_url, table, event):
+    [(kind, enabled, definer, config, acl, old, new)] = rows(
+        database_url,
+        """
+        SELECT tgtype, tgenabled::text, prosecdef, proconfig, proacl::text, tgoldtable::text,
+            tgnewtable::text
+        FROM pg_trigger t JOIN pg_proc p ON p.oid = tgfoid
+        WHERE tgrelid = $1::text::regclass AND tgname = $2
+        """,
+        table,
+        f"keep_{event}",
+    )
+    before = 2 if event == "truncate" else 0
+    assert kind == EVENTS[event] + before, "for each statement, for one event only"
+    assert enabled == "A", "ENABLE ALWAYS"
+    assert definer, "SECURITY DEFINER"
+    assert config == ["search_path=pg_catalog, pg_temp"]
+    assert not re.search(r"[{,]=", acl), "only the owner may call it"
+    assert (old, new) == (
+        "old_rows" if event in ("update", "delete") else None,
+        "new_rows" if event in ("insert", "update") else None,
+    )
+
+
 def test_functions_name_their_schemas(database_url):
     """With a search_path of pg_catalog alone, a name without its schema would not be found."""
     result = rows(
@@ -294,7 +330,11 @@ def test_functions_name_their_schemas(database_url):
             *(f"experience.follow_{event}()" for event in EVENTS),
             "experience.keep_ended()",
             *(f"tokens.index_{event}()" for event in EVENTS),
+            *(f"{table.replace('.', '.keep_')}_{event}()" for table in PINNED for event in EVENTS),
             "graph.shortest_path(uuid,uuid,text,text[],boolean,integer)",
+            "graph.shortest_path_at(bigint,uuid,uuid,text,text[],boolean,integer)",
+            "tokens.add_pin(text)",
+            "tokens.check_may_pin()",
             "tokens.current_version(text[])",
             "tokens.fold_versions()",
             "tokens.grant_access(name,text)",
@@ -305,7 +345,9 @@ def test_functions_name_their_schemas(database_url):
             "tokens.prune_changes()",
             "tokens.reader_identity()",
             "tokens.redis_secret()",
+            "tokens.remove_pin(uuid)",
             "tokens.renew_version()",
+            "tokens.rest_pins()",
             "tokens.touch()",
         ]
     )
