@@ -9,6 +9,7 @@ from typing import Any, Self
 
 import pandas as pd
 
+from ngdata._arguments.cards import Card
 from ngdata._arguments.levels import Level
 from ngdata._arguments.numbers import as_flag
 from ngdata._client import explain as plans
@@ -26,8 +27,10 @@ from ngdata._client.tokens import AsyncTokens
 from ngdata._config.settings import Settings
 from ngdata._connections.database import Database
 from ngdata._connections.opening import open_database
+from ngdata._connections.revision import HEAD
 from ngdata._connections.threads import in_daemon_thread
 from ngdata._local.fallback import resolve_servers
+from ngdata._query import overview
 from ngdata._query.differences import Compared
 from ngdata._query.pin import Pin
 from ngdata._query.places import Window
@@ -493,6 +496,23 @@ class AsyncClient(Suggesting):
         (['token_type', 'n'], 'Int64')
         """
         return await self._reader.statement_frame(Statement.of(statement, params), max_rows)
+
+    def _card(self) -> Card:
+        return self._card_of(repr(self)[1:-1], [("tokens", "await ang.describe() counts them")])
+
+    def _card_of(self, title: str, counts: list[tuple[str, str]]) -> Card:
+        stats = self._reader.statistics()
+        cached = f"{self._reader.mode}; {stats.entries:,} results, {stats.bytes / 2**20:.1f} MiB"
+        rows = [*counts, ("schema", f"revision {HEAD}"), ("cache", cached)]
+        return Card(title, rows, "methods: .tokens, .graph, .experience, .cache, and Tab")
+
+    async def _counts(self) -> list[tuple[str, str]]:
+        """Return how many rows of what the store holds; of many, about how many."""
+        frame = await self._reader.frame(overview.sizes(), "off", None)
+        return [
+            (name, f"about {about:,.0f}" if pd.isna(rows) else f"{rows:,}")
+            for name, rows, about in frame.itertuples(index=False)
+        ]
 
     def __repr__(self) -> str:
         state = "closed" if self._closed else "open"

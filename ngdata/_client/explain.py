@@ -14,6 +14,7 @@ from typing import Any, NoReturn
 
 import pandas as pd
 
+from ngdata._arguments.cards import Card, Shown
 from ngdata._arguments.shown import MAX_SHOWN, guarded
 from ngdata._arguments.texts import plain_text
 from ngdata._client.namespace import Namespace
@@ -29,7 +30,7 @@ __all__ = ["Plan", "owner_and_name", "plan_of", "query_of"]
 
 
 @dataclass(frozen=True, repr=False)
-class Plan:
+class Plan(Shown):
     """What the server does for a read.
 
     Attributes
@@ -45,6 +46,10 @@ class Plan:
     text: str
     uses_spatial_index: bool
     sql: str
+
+    def _card(self) -> Card:
+        title, _, text = repr(self).partition("\n")
+        return Card(title, lines=text)
 
     def __repr__(self) -> str:
         verb = "found by" if self.uses_spatial_index else "not found by"

@@ -11,6 +11,7 @@ import asyncpg
 import pandas as pd
 import pyarrow as pa
 
+from ngdata._arguments.cards import Card, methods_of
 from ngdata._arguments.id_space import UUIDS, IdSpace
 from ngdata._arguments.numbers import as_flag
 from ngdata._arguments.texts import checked_word
@@ -73,6 +74,9 @@ class Namespace(Suggesting):
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} of {self._database.where}>"
+
+    def _card(self) -> Card:
+        return Card(repr(self)[1:-1], methods_of(self))
 
     @asynccontextmanager
     async def _transaction(self) -> AsyncIterator[WriteConnection]:

@@ -7,11 +7,13 @@ from typing import Any
 
 import pandas as pd
 
+from ngdata._arguments.cards import Card, Shown
+
 __all__ = ["Pin"]
 
 
-@dataclass(frozen=True, slots=True)
-class Pin:
+@dataclass(frozen=True)
+class Pin(Shown):
     """A moment of the store that `Client.pin` has named, and `Client.as_of` reads.
 
     Attributes
@@ -40,6 +42,11 @@ class Pin:
     def name(self) -> str:
         """What messages call it: its label, or its id."""
         return self.id if self.label is None else repr(self.label)
+
+    def _card(self) -> Card:
+        taken = f"{self.created_at:%Y-%m-%d %H:%M:%S} UTC"
+        note = "ng.as_of(pin) reads this moment, ng.diff(pin) what changed since"
+        return Card(f"pin {self.name}", [("id", self.id), ("taken", taken)], note)
 
     def to_attrs(self) -> dict[str, Any]:
         """Return what ``attrs["ngdata"]["pin"]`` of a frame says, as JSON has it."""

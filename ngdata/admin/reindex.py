@@ -91,7 +91,7 @@ async def _repair_levels(
     )
     removed = added = 0
     hidden = not sys.stderr.isatty() if progress is None else not progress
-    with tqdm(LEVELS, desc="spatial index", unit=" level", disable=hidden) as levels:
+    with tqdm(LEVELS, desc="repairing the spatial index", unit=" level", disable=hidden) as levels:
         for level, name in enumerate(levels):
             levels.set_postfix_str(name)
             level_removed, level_added = await repair_level(connection, level)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from types import TracebackType
 from typing import Self
 
+from ngdata._arguments.cards import Card
 from ngdata._client.async_client import AsyncClient
 from ngdata._client.recorder import attached_to
 from ngdata._client.sync.base import SyncWrapper
@@ -14,6 +15,7 @@ from ngdata._client.sync.graph import Graph
 from ngdata._client.sync.tokens import Tokens
 from ngdata._config.settings import Settings
 from ngdata._connections.background_loop import BackgroundLoop, background_loop
+from ngdata.errors import NGDataError
 
 __all__ = ["ClientLifecycle"]
 
@@ -38,6 +40,13 @@ class ClientLifecycle(SyncWrapper[AsyncClient]):
         self.graph = Graph(self._wrapped.graph, loop)
         self.experience = Experience(self._wrapped.experience, loop)
         self.cache = Cache(self._wrapped.cache, loop)
+
+    def _card(self) -> Card:
+        try:
+            counts = self._loop.run(self._wrapped._counts())
+        except NGDataError as error:
+            counts = [("problem", str(error))]
+        return self._wrapped._card_of(repr(self)[1:-1], counts)
 
     def __enter__(self) -> Self:
         return self

@@ -83,6 +83,11 @@ class CachedReader(DatabaseReader):
         # The last snapshot that a read saw, by relations, while the identity is the same.
         self._last: dict[tuple[str, ...], Last] = {}
 
+    @property
+    def mode(self) -> CacheMode:
+        """The cache mode of a read that names none."""
+        return self._mode
+
     async def open(self) -> bool:
         """Read the reader's identity; return False if this role may not read versions."""
         if not self._is_open:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass, fields
 
+from ngdata._arguments.cards import Card, Shown
+
 __all__ = ["CacheStats"]
 
 
 @dataclass
-class CacheStats:
+class CacheStats(Shown):
     """Counts since the client was opened.
 
     Attributes
@@ -62,10 +64,10 @@ class CacheStats:
         reads = self.hits + self.misses
         return self.hits / reads if reads else float("nan")
 
-    def _repr_html_(self) -> str:
-        rows = {**asdict(self), "hit_ratio": f"{self.hit_ratio:.1%}"}
-        cells = "".join(f"<tr><th>{name}</th><td>{value}</td></tr>" for name, value in rows.items())
-        return f"<table>{cells}</table>"
+    def _card(self) -> Card:
+        rows = [(name, f"{value:,}") for name, value in asdict(self).items()]
+        ratio = "no reads yet" if not self.hits + self.misses else f"{self.hit_ratio:.1%}"
+        return Card("cache", [("hit_ratio", ratio), *rows])
 
     def copy(self) -> CacheStats:
         """Return a copy, which later reads do not change."""
