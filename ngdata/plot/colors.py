@@ -12,7 +12,7 @@ import pandas as pd
 from ngdata._arguments.numbers import as_float
 from ngdata._arguments.shown import shown
 from ngdata.errors import InvalidQueryError
-from ngdata.plot.frames import column, numbers
+from ngdata.plot.frames import column, numbers, reads_column
 from ngdata.plot.texts import brief, number_text, plain
 
 __all__ = [
@@ -121,6 +121,7 @@ class _Scale:
     ticks: dict[str, Any]
 
 
+@reads_column
 def scale_of(values: pd.Series[Any]) -> _Scale | None:
     """Return a column of numbers, times or durations as numbers for a bar; None for any other."""
     dtype = values.dtype
@@ -230,6 +231,7 @@ def _is_object(values: pd.Series[Any]) -> bool:
     return bool(pd.api.types.is_object_dtype(values.dtype))
 
 
+@reads_column
 def categories(values: pd.Series[Any], rows: np.ndarray, title: str) -> list[Group]:
     """Return a group of some rows for each value of a column: the largest first, or as its dtype says."""
     if isinstance(values.dtype, pd.CategoricalDtype):

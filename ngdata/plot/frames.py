@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from typing import Any, Final
+import functools
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, Concatenate, Final, ParamSpec, TypeVar
 
 import numpy as np
 import pandas as pd
@@ -26,9 +27,13 @@ __all__ = [
     "numbered",
     "numbers",
     "places",
+    "reads_column",
     "sequence",
     "unit_of",
 ]
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 AXES: Final = ("x", "y", "z")
 
@@ -160,6 +165,26 @@ def column_names(names: Any, name: str) -> list[Any]:
     return list(names)
 
 
+def reads_column(
+    read: Callable[Concatenate[pd.Series[Any], P], T],
+) -> Callable[Concatenate[pd.Series[Any], P], T]:
+    """Return a function of a column that reports what the column's values raise, with its name."""
+
+    @functools.wraps(read)
+    def reporting(values: pd.Series[Any], *args: P.args, **options: P.kwargs) -> T:
+        try:
+            return read(values, *args, **options)
+        except Exception as error:
+            if (own := own_error(error)) is not None:
+                raise own from None
+            raise InvalidQueryError(
+                f"the column {shown(values.name)} cannot be read: {shown(error)}"
+            ) from None
+
+    return reporting
+
+
+@reads_column
 def numbers(values: pd.Series[Any]) -> np.ndarray:
     """Return a column of numbers as float64, NaN where it has none.
 
@@ -168,23 +193,16 @@ def numbers(values: pd.Series[Any]) -> np.ndarray:
     InvalidQueryError
         It holds something else.
     """
-    try:
-        dtype = values.dtype
-        if pd.api.types.is_bool_dtype(dtype) or (
-            pd.api.types.is_numeric_dtype(dtype) and not pd.api.types.is_complex_dtype(dtype)
-        ):
-            return values.to_numpy(dtype=np.float64, na_value=np.nan)
-        kind = pd.api.types.infer_dtype(values, skipna=True)
-        if dtype.kind == "O" and kind in _NUMBERS:
-            missing = values.isna().to_numpy()
-            pairs = zip(values.to_numpy(), missing, strict=True)
-            return np.array([np.nan if is_missing else float(v) for v, is_missing in pairs])
-    except Exception as error:
-        if (own := own_error(error)) is not None:
-            raise own from None
-        raise InvalidQueryError(
-            f"the column {shown(values.name)} cannot be read as numbers: {shown(error)}"
-        ) from None
+    dtype = values.dtype
+    if pd.api.types.is_bool_dtype(dtype) or (
+        pd.api.types.is_numeric_dtype(dtype) and not pd.api.types.is_complex_dtype(dtype)
+    ):
+        return values.to_numpy(dtype=np.float64, na_value=np.nan)
+    kind = pd.api.types.infer_dtype(values, skipna=True)
+    if dtype.kind == "O" and kind in _NUMBERS:
+        missing = values.isna().to_numpy()
+        pairs = zip(values.to_numpy(), missing, strict=True)
+        return np.array([np.nan if is_missing else float(v) for v, is_missing in pairs])
     present = values[values.notna().to_numpy()]
     example = f", such as {shown(present.iloc[0])}" if len(present) else ""
     raise InvalidQueryError(

@@ -153,13 +153,14 @@ class Reference:
         shift = self.origin[axis] / self.size
         first, last = math.ceil((low + shift) / step), math.floor((high + shift) / step)
         values = [n * step for n in range(first, last + 1)] or [(low + high) / 2 + shift]
-        digits = max(0, math.ceil(math.log10(max(abs(value) for value in values) / step + 1))) + 2
+        largest = max(abs(value) for value in values)
+        digits = min(math.ceil(math.log10(largest / step + 1)) + 1, 17)
+        # Where floats are further apart than ticks, several have one label.
+        labels = {f"{value * self.size:.{digits}g}": value - shift for value in values}
         return {
             "tickmode": "array",
-            "tickvals": [value - shift for value in values],
-            "ticktext": [
-                number_text(float(f"{value * self.size:.{min(digits, 15)}g}")) for value in values
-            ],
+            "tickvals": list(labels.values()),
+            "ticktext": list(labels),
         }
 
 

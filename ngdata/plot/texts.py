@@ -9,6 +9,8 @@ from typing import Any, Final
 import numpy as np
 import pandas as pd
 
+from ngdata.plot.frames import reads_column
+
 __all__ = ["MISSING", "brief", "number_text", "plain", "texts"]
 
 MISSING: Final = "-"
@@ -72,6 +74,7 @@ def number_text(value: float) -> str:
     return f"{value:.15g}"
 
 
+@reads_column
 def texts(values: pd.Series[Any]) -> np.ndarray:
     """Return the values of a column as texts, `MISSING` where there is none."""
     missing = values.isna().to_numpy()
