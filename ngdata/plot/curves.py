@@ -148,6 +148,7 @@ def _figure(
             title,
             notes,
             False,
+            margin={"l": 24, "r": 24, "b": 24, "t": 60},
             xaxis={"title": {"text": f"{plain(time)}{zone_text}"}, "anchor": "y2"},
             yaxis={"title": {"text": plain(name)}, "domain": [0.54, 1]},
             yaxis2={"title": {"text": "cumulative reward"}, "domain": [0, 0.46]},

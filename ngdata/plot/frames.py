@@ -181,7 +181,7 @@ def reads_column(
                 f"the column {shown(values.name)} cannot be read: {shown(error)}"
             ) from None
 
-    return reporting
+    return reporting  # type: ignore[return-value]  # it is called by position alone
 
 
 @reads_column

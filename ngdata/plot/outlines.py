@@ -196,7 +196,8 @@ def _bounds(shapes: list[Shape], points: np.ndarray) -> np.ndarray:
     margin = _BEYOND * longest if longest else np.abs(low).max() or 1.0
     # Beyond the largest floats there is nothing to draw.
     with np.errstate(over="ignore"):
-        return np.nan_to_num(np.array([low - margin, high + margin]))
+        bounds: np.ndarray = np.nan_to_num(np.array([low - margin, high + margin]))
+    return bounds
 
 
 def _foot(plane: HalfSpace) -> np.ndarray:

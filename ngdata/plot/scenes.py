@@ -45,7 +45,7 @@ _VIEW: Final = math.tan(math.pi / 8)
 # The height of a figure, and the shape of what it shows: its width by its height, of which a legend or
 # a colour bar has its part.  A box that is much wider than high is seen in the lower figure.
 _SHAPE: Final = (HEIGHT, 1.1)
-_LOW_SHAPE: Final = (420, 1.85)
+_LOW_SHAPE: Final = (420, 1.7)
 _LONG_LEGEND: Final = 14
 
 # The part of the view that the axes fill; the rest is for their labels.

@@ -76,7 +76,9 @@ def _template() -> dict[str, Any]:
     solid = dict.fromkeys(("gridcolor", "linecolor", "zerolinecolor"), _SOLID_LINES)
     spatial = {name: value for name, value in axis.items() if name != "automargin"} | solid
     text = {"color": TEXT, "size": 12}
+    # The title beside the bar: above it, it would touch the label of the last tick.
     bar = {"thickness": 14, "len": 0.85, "outlinewidth": 0, "tickfont": text, "x": 1.01, "xpad": 4}
+    bar |= {"title": {"side": "right"}}
     return {
         "layout": {
             "font": text,

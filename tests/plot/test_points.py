@@ -57,7 +57,7 @@ def test_the_camera_sees_every_corner(sides):
     # A field of view of 45 degrees in height, and at least as much in width.
     assert (depth > 0).all()
     assert (np.abs(corners @ up) < depth * math.tan(math.pi / 8)).all()
-    width = 1.1 if layout["height"] == 600 else 1.85
+    width = 1.1 if layout["height"] == 600 else 1.7
     assert (np.abs(corners @ right) < depth * math.tan(math.pi / 8) * width).all()
 
 
