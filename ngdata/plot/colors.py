@@ -232,8 +232,14 @@ def _is_object(values: pd.Series[Any]) -> bool:
 
 
 @reads_column
-def categories(values: pd.Series[Any], rows: np.ndarray, title: str) -> list[Group]:
-    """Return a group of some rows for each value of a column: the largest first, or as its dtype says."""
+def categories(values: pd.Series[Any], rows: np.ndarray, title: str, first: int = 0) -> list[Group]:
+    """Return a group of some rows for each value of a column: the largest first, or as its dtype says.
+
+    Parameters
+    ----------
+    first : int
+        The colour that the first one has, as a position in `PALETTE`.
+    """
     if isinstance(values.dtype, pd.CategoricalDtype):
         codes = values.cat.codes.to_numpy()
         names = [brief(name) for name in values.cat.categories]
@@ -266,7 +272,7 @@ def categories(values: pd.Series[Any], rows: np.ndarray, title: str) -> list[Gro
     for position, code in enumerate(shown_codes):
         members = np.flatnonzero(own == code)
         if len(members):
-            color = PALETTE[position % len(PALETTE)]
+            color = PALETTE[(position + first) % len(PALETTE)]
             symbol = _SYMBOLS[position // len(PALETTE) % len(_SYMBOLS)]
             groups.append(Group(names[code], members, color, symbol))
     return groups

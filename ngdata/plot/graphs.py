@@ -18,6 +18,7 @@ from ngdata.plot.frames import checked_frame, column, has_columns, numbered
 from ngdata.plot.markers import Markers
 from ngdata.plot.samples import SAMPLE, sampled
 from ngdata.plot.scenes import Part, spatial_figure
+from ngdata.plot.texts import plain
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
@@ -176,8 +177,9 @@ def _groups(
     """Return groups of connections, with a colour for directed and one for bidirectional ones."""
     if line_color is None:
         return [("", (PALETTE[1], PALETTE[2]), np.arange(len(rows)))]
-    groups = categories(column(links, line_color, "line_color"), rows, str(line_color))
-    # Not in the first colours, which tokens have.
+    # Not from the first colour on, which tokens have.
+    values = column(links, line_color, "line_color")
+    groups = categories(values, rows, plain(line_color), first=1)
     return [(group.name, (str(group.color),) * 2, group.rows) for group in groups]
 
 

@@ -43,6 +43,9 @@ _CIRCLES: Final = (48, (-0.5, 0.0, 0.5))
 _FEW_CIRCLES: Final = (24, (0.0,))
 _MANY_SHAPES: Final = 30
 
+# Regions begin where the colours of few categories end.
+_FIRST_COLOR: Final = 4
+
 # A surface of more edges is drawn as a surface.
 _MAX_EDGES: Final = 3000
 
@@ -139,7 +142,7 @@ def outlined(
     bounds = _bounds([place.shape for several in drawn.values() for place in several], points)
     parts, notes = [], []
     for position, (name, several) in enumerate(drawn.items()):
-        color = PALETTE[(position + 1) % len(PALETTE)]
+        color = PALETTE[(position + _FIRST_COLOR) % len(PALETTE)]
         style = {
             "mode": "lines",
             "name": name,

@@ -248,10 +248,20 @@ def _trace(part: Part, reference: Reference, axes: Axes, objects: Any) -> Any:
                 )
                 for axis, name in enumerate(AXES)
             ]
-        lines = [f"{name}: %{{customdata[{n}]}}" for n, (name, _) in enumerate(fields)] + lines
+        constant = [len(set(values.tolist())) == 1 for _, values in fields]
+        # What all points share is written once: notebooks keep what is written for each.
+        varying = [
+            values for (_, values), is_same in zip(fields, constant, strict=True) if not is_same
+        ]
+        place = "customdata" if len(varying) == 1 else "customdata[{}]"
+        numbers = iter(range(len(varying)))
+        lines = [
+            f"{name}: {values[0]}" if is_same else f"{name}: %{{{place.format(next(numbers))}}}"
+            for (name, values), is_same in zip(fields, constant, strict=True)
+        ] + lines
         options["hovertemplate"] = "<br>".join(lines) + "<extra></extra>"
-        if fields:
-            options["customdata"] = np.stack([values for _, values in fields], axis=1)
+        if varying:
+            options["customdata"] = np.stack(varying, axis=1) if len(varying) > 1 else varying[0]
     make = {"scatter3d": "Scatter3d", "mesh3d": "Mesh3d"}[part.type]
     x, y, z = (np.ascontiguousarray(drawn[:, axis]) for axis in range(3))
     return getattr(objects, make)(x=x, y=y, z=z, **options)

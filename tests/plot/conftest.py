@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import re
 
 import numpy as np
 import pandas as pd
@@ -94,3 +95,20 @@ def all_points(figure, mode="markers"):
 
 def as_set(points):
     return sorted(map(tuple, np.asarray(points, float).tolist()))
+
+
+def hovers(trace):
+    """Return what the mouse shows of each point of a trace, by name."""
+    lines = trace["hovertemplate"].removesuffix("<extra></extra>").split("<br>")
+    rows = []
+    for n in range(len(trace["x"])):
+        row = {}
+        for line in lines:
+            name, _, text = line.partition(": ")
+            field = re.fullmatch(r"%\{(\w+)(?:\[(\d+)\])?(?::[^}]*)?\}(.*)", text)
+            if field is not None:
+                value = trace[field[1]][n]
+                text = str(value if field[2] is None else value[int(field[2])]) + field[3]
+            row[name] = text
+        rows.append(row)
+    return rows

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from ngdata import plot
 from ngdata.errors import InvalidQueryError
 from tests.conftest import SCALE
-from tests.plot.conftest import all_points, as_json, as_set, points_of, traces
+from tests.plot.conftest import all_points, as_json, as_set, hovers, points_of, traces
 
 XYZ = ["x", "y", "z"]
 few = settings(max_examples=120 * SCALE)
@@ -117,7 +117,7 @@ def test_any_column_is_a_colour_or_an_error(values, is_hovered):
     assert sorted(rows.tolist()) == frame.x.tolist()
     for trace in traces(figure):
         if isinstance(trace["marker"]["color"], str):
-            texts = {row[0] for row in trace["customdata"]}
+            texts = {row["c"] for row in hovers(trace)}
             assert len(texts) == 1 or "missing" in trace["name"] or "infinite" in trace["name"]
 
 

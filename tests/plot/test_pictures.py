@@ -7,7 +7,7 @@ import pytest
 from ngdata import plot
 from ngdata._client.subgraph import Subgraph
 from ngdata.errors import InvalidQueryError
-from tests.plot.conftest import all_points, as_json, as_set, points_of, traces
+from tests.plot.conftest import all_points, as_json, as_set, hovers, points_of, traces
 
 XYZ = ["x", "y", "z"]
 
@@ -116,7 +116,7 @@ def test_a_graph_of_coords_is_drawn_on_a_level(circuit):
 
 def test_a_sample_of_a_graph_is_told(circuit):
     figure = plot.graph(circuit, sample=10)
-    tokens = [row[0] for row in traces(figure, mode="markers")[0]["customdata"]]
+    tokens = [row["token_id"] for row in hovers(traces(figure, mode="markers")[0])]
     links = circuit.connections
     between = links.source_id.isin(tokens) & links.target_id.isin(tokens)
     assert len(tokens) == 10 < between.sum()
@@ -157,7 +157,7 @@ def test_a_density_draws_every_cell(worm):
     assert marker["colorbar"]["title"]["text"] == "tokens"
     np.testing.assert_allclose(10 ** marker["color"], frame["count"])
     assert (np.diff(marker["size"][np.argsort(frame["count"])]) >= 0).all()
-    assert [int(row[0]) for row in trace["customdata"]] == frame["count"].tolist()
+    assert [int(row["tokens"]) for row in hovers(trace)] == frame["count"].tolist()
     assert figure.layout.title.text == f"14,171 tokens in {len(frame)} cells"
     ticks = dict(zip(marker["colorbar"]["ticktext"], marker["colorbar"]["tickvals"], strict=True))
     assert [float(text.replace(",", "")) for text in ticks] == pytest.approx(

@@ -8,10 +8,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from ngdata import plot
+from ngdata import Sphere, plot
 from ngdata.errors import InvalidQueryError
 from ngdata.plot.colors import GREY, PALETTE
-from tests.plot.conftest import all_points, as_json, as_set, points_of, traces
+from tests.plot.conftest import all_points, as_json, as_set, hovers, points_of, traces
 
 XYZ = ["x", "y", "z"]
 
@@ -78,7 +78,7 @@ def test_categories_without_a_colour_are_grey_and_counted(neurons):
     assert (others["name"], others["marker"]["color"]) == ("283 others", GREY)
     assert len({(t["marker"]["color"], t["marker"]["symbol"]) for t in named}) == 19
     assert as_set(all_points(figure)) == as_set(neurons[XYZ])
-    assert sorted(row[1] for t in traces(figure) for row in t["customdata"]) == sorted(
+    assert sorted(row["neuron"] for t in traces(figure) for row in hovers(t)) == sorted(
         neurons.neuron
     )
 
@@ -169,7 +169,7 @@ def test_a_sample_is_that_of_tokens_sample(worm):
     expected = worm.loc[worm.token_id.map(hashed).sort_values().index[:100]].sort_index()
     (trace,) = traces(figure)
     np.testing.assert_array_equal(points_of(trace), expected[XYZ])
-    assert [row[0] for row in trace["customdata"]] == expected.token_id.tolist()
+    assert [row["token_id"] for row in hovers(trace)] == expected.token_id.tolist()
     assert as_json(figure)["layout"]["title"]["text"] == "100 of 14,171 tokens, physical level"
 
 
@@ -180,7 +180,7 @@ def test_a_sample_of_integers_is_that_of_their_uuids(worm):
     texts = ids.from_integers(np.arange(500))
     expected = sorted(range(500), key=lambda n: hashed(texts[n]))[:20]
     (trace,) = traces(plot.points(frame, sample=20))
-    assert [int(row[0]) for row in trace["customdata"]] == sorted(expected)
+    assert [int(row["token_id"]) for row in hovers(trace)] == sorted(expected)
 
 
 def test_a_sample_without_ids_is_by_position():
@@ -207,10 +207,10 @@ def test_ids_and_large_integers_are_texts():
         }
     )
     (trace,) = traces(plot.points(frame, hover=["n"]))
-    assert trace["customdata"] == [[str(large), str(2**53 + 1)]]
-    assert trace["hovertemplate"].startswith(
-        "token_id: %{customdata[0]}<br>n: %{customdata[1]}<br>x: "
-    )
+    (row,) = hovers(trace)
+    assert (row["token_id"], row["n"]) == (str(large), str(2**53 + 1))
+    figure = plot.points(pd.concat([frame, frame.assign(n=5)]), hover=["n"])
+    assert [row["n"] for row in hovers(traces(figure)[0])] == [str(2**53 + 1), "5"]
 
 
 def test_markup_in_data_is_shown_and_not_read():
@@ -234,7 +234,7 @@ def test_far_points_are_drawn_near_the_origin_and_shown_where_they_are(worm, off
     kept = drawn.astype(np.float32).astype(float)
     assert np.abs(kept - drawn).max() < 1e-4
     np.testing.assert_allclose(np.diff(drawn, axis=0), np.diff(true, axis=0), atol=1e-6 * 700)
-    shown = [[float(text.split()[0]) for text in row[1:]] for row in trace["customdata"]]
+    shown = [[float(row[axis].removesuffix(" µm")) for axis in XYZ] for row in hovers(trace)]
     np.testing.assert_allclose(shown, true, rtol=1e-14)
     scene = as_json(figure)["layout"]["scene"]
     for n, axis in enumerate(XYZ):
@@ -286,6 +286,12 @@ def test_an_empty_frame_says_so(worm):
     figure = plot.points(worm.head(0), color="token_type", size="y")
     assert figure.layout.title.text == "0 tokens, physical level"
     assert "nothing to draw" in figure.layout.annotations[0].text
+
+
+def test_an_empty_frame_with_a_region_shows_the_region(worm):
+    figure = plot.points(worm.head(0), regions=Sphere((0, 0, 0), 5))
+    assert len(all_points(figure)) == 0
+    assert len(traces(figure, mode="lines")) == 1
 
 
 def test_coords_are_drawn_on_their_level():
