@@ -13,9 +13,10 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any, Final
 
 from ngdata import errors
+from ngdata._arguments.frame_accessor import register_accessor
 
 if TYPE_CHECKING:
-    from ngdata import files, ids, regions
+    from ngdata import files, ids, plot, regions
     from ngdata._client.async_client import AsyncClient, AsyncPastClient
     from ngdata._client.connect import connect_async
     from ngdata._client.sync.client import Client, PastClient
@@ -53,6 +54,7 @@ __all__ = [
     "errors",
     "files",
     "ids",
+    "plot",
     "regions",
 ]
 
@@ -69,7 +71,7 @@ _LOADED_WHEN_USED: Final = {
 }
 
 # Public modules, which are attributes of the package before anybody imports them.
-_MODULES: Final = ("files", "ids", "regions")
+_MODULES: Final = ("files", "ids", "plot", "regions")
 
 # The values that users build, each of the public module that defines it.
 _VALUES: Final = (
@@ -106,6 +108,9 @@ if not TYPE_CHECKING:  # else type checkers would accept any name
             value.__module__ = __name__
             globals()[public] = value
         return globals()[name]
+
+
+register_accessor("ng", "ngdata.plot.accessor", "FrameAccessor")
 
 
 def __dir__() -> list[str]:

@@ -122,6 +122,7 @@ SLOW = (
     "faults/test_deadlock.py",
     "faults/test_late_imports.py",
     "benchmarks/test_imports.py",
+    "plot/test_browser.py",
 )
 ORDER = {ROOT / "tests" / name: place for place, name in enumerate(SLOW)}
 

@@ -19,7 +19,7 @@ import pytest
 import typer.main
 
 import ngdata
-from ngdata import datasets, errors, files, regions
+from ngdata import datasets, errors, files, plot, regions
 from ngdata._client.cache import AsyncCache
 from ngdata._client.experience import AsyncExperience
 from ngdata._client.graph import AsyncGraph
@@ -85,7 +85,7 @@ METHODS = [
 ]
 FUNCTIONS = [
     pytest.param(getattr(module, name), id=name)
-    for module in (ngdata, datasets, files)
+    for module in (ngdata, datasets, files, plot)
     for name in module.__all__
     if inspect.isfunction(getattr(module, name))
 ]
@@ -311,8 +311,9 @@ def test_exported_names():
     assert set(ngdata.__all__) - set(regions.__all__) == {
         *("AsyncClient", "Client", "connect", "connect_async"),
         *("AsyncPastClient", "PastClient", "Pin"),
-        *("errors", "files", "ids", "regions"),
+        *("errors", "files", "ids", "plot", "regions"),
     }
+    assert plot.__all__ == ["density", "graph", "outline", "path", "points", "rewards"]
     assert datasets.__all__ == ["load_celegans", "load_celegans_async"]
     defined = [
         name
@@ -326,7 +327,9 @@ def test_exported_names():
 def test_pages_name_every_public_name():
     text = "".join(page.read_text() for page in PAGES)
     names = {name for _, cls in PAIRS for name in public(cls)} | set(errors.__all__)
-    names |= {*ngdata.__all__, *datasets.__all__, *files.__all__} - {"load_celegans_async"}
+    names |= {*ngdata.__all__, *datasets.__all__, *files.__all__, *plot.__all__} - {
+        "load_celegans_async"
+    }
     assert [name for name in sorted(names) if not re.search(rf"\b{name}\b", text)] == []
 
 
