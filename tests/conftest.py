@@ -84,6 +84,7 @@ SLOW = (
     "faults/test_interrupts.py",
     "faults/test_ended_loops.py",
     "documentation/test_docs.py",
+    "documentation/test_site.py",
     "scaling/test_partitions.py",
     "faults/test_jupyter.py",
     "store/test_initial.py",

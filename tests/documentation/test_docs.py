@@ -35,7 +35,17 @@ from ngdata.admin.cli import app
 
 ROOT = Path(__file__).parents[2]
 PACKAGE = ROOT / "ngdata"
-PAGES = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").glob("*.md"))]
+DOCS = ROOT / "docs"
+PAGES = [
+    *sorted(ROOT.glob("*.md")),
+    *(page for page in sorted(DOCS.rglob("*.md")) if "_build" not in page.parts),
+]
+OWN_SERVER = DOCS / "howto" / "own-server.md"
+
+
+def path_of(page: Path) -> str:
+    return page.relative_to(ROOT).as_posix()
+
 
 # Examples here use await at the top level; the sync classes have the same ones without it.
 ASYNC_MODULES = {
@@ -146,31 +156,45 @@ def fenced(page: Path, language: str) -> str:
     return "\n".join(re.findall(rf"^```{language}\n(.*?)^```", page.read_text(), re.M | re.S))
 
 
-README = ROOT / "README.md"
-WITH_EXAMPLES = [page for page in PAGES if ">>>" in page.read_text() and page != README]
+TOUR = DOCS / "tour.md"
+# Where a reader begins.  These pages leave what they found, so they share a store with the sample.
+FIRST_PAGES = [
+    ROOT / "README.md",
+    *(DOCS / name for name in ("index.md", "quickstart.md", "tour.md")),
+    *sorted((DOCS / "tutorials").glob("*.md")),
+    *(page for page in sorted((DOCS / "howto").glob("*.md")) if ">>>" in page.read_text()),
+]
+WITH_EXAMPLES = [page for page in PAGES if ">>>" in page.read_text() and page not in FIRST_PAGES]
 
 
 def run_page(page: Path) -> None:
     run_example(doctest.DocTestParser().get_doctest(fenced(page, "python"), {}, page.name, None, 0))
 
 
-@pytest.mark.parametrize("page", WITH_EXAMPLES, ids=lambda page: page.name)
+@pytest.mark.parametrize("page", WITH_EXAMPLES, ids=path_of)
 def test_examples_of_pages(migrated_database, monkeypatch, page):
     # A new database, like a reader's: statistics left by other tests would change plans.
     monkeypatch.setenv("NGDATA_DATABASE_URL", migrated_database)
     run_page(page)
 
 
-def test_the_tour_runs_twice_and_leaves_only_the_sample(migrated_database, monkeypatch):
-    monkeypatch.setenv("NGDATA_DATABASE_URL", migrated_database)
-    for _ in range(2):
-        run_page(README)
-        with ngdata.connect() as ng:
-            assert ng.describe().tokens.tolist() == [14171]
-            assert ng.graph.describe().connections.sum() == 19373
-            assert ng.experience.get_events().empty
-            assert ng.experience.list_trajectories().empty
-            assert ng.graph.list_snapshots().empty
+@pytest.fixture(scope="module")
+def sample_url(new_migrated_database):
+    with new_migrated_database() as url, ngdata.connect(url) as client:
+        datasets.load_celegans(client)
+        yield url
+
+
+@pytest.mark.parametrize("page", [*FIRST_PAGES, TOUR], ids=path_of)
+def test_first_pages_leave_only_the_sample(sample_url, monkeypatch, page):
+    monkeypatch.setenv("NGDATA_DATABASE_URL", sample_url)
+    run_page(page)
+    with ngdata.connect() as ng:
+        assert ng.describe().tokens.tolist() == [14171]
+        assert ng.graph.describe().connections.sum() == 19373
+        assert ng.experience.get_events().empty
+        assert ng.experience.list_trajectories().empty
+        assert ng.graph.list_snapshots().empty
 
 
 def test_tables_are_those_of_the_catalog(store):
@@ -200,12 +224,10 @@ def test_every_python_block_of_a_page_runs():
         assert all(block.startswith(">>> ") for block in blocks), page
 
 
-def test_grants_in_readme_are_sufficient(store):
+def test_grants_on_the_page_are_sufficient(store):
     url = store._wrapped._settings.database_url.get_secret_value()
     role = f"reader_{uuid.uuid4().hex}"
-    read_grant, write_grant = re.findall(
-        r"^```sql\n(.*?)^```", (ROOT / "README.md").read_text(), re.M | re.S
-    )
+    read_grant, write_grant = re.findall(r"^```sql\n(.*?)^```", OWN_SERVER.read_text(), re.M | re.S)
     as_role = f"{url}&options=-c%20role%3D{role}"
     point = {"x": [5.0], "y": [5.0], "z": [5.0]}
     execute(url, f"CREATE ROLE {role}")
@@ -333,16 +355,19 @@ def test_pages_name_every_public_name():
     assert [name for name in sorted(names) if not re.search(rf"\b{name}\b", text)] == []
 
 
-def test_readme_lists_every_command_and_no_other():
-    text = (ROOT / "README.md").read_text()
+def test_pages_list_every_command_and_no_other():
+    text = (DOCS / "commands.md").read_text()
     commands = set(typer.main.get_command(app).commands)
-    assert set(re.findall(r"(?:`|^)ngdata ([a-z-]+)(?:`|$)", text, re.M)) <= commands
     assert set(re.findall(r"^\| `ngdata ([\w-]+)` \|", text, re.M)) == commands
+    for page in PAGES:
+        named = re.findall(r"(?:`|^)ngdata ([a-z][a-z-]*)(?:`|$)", page.read_text(), re.M)
+        assert set(named) <= commands, page
     targets = re.findall(r"^(\w+):", (ROOT / "Makefile").read_text(), re.M)
-    assert set(re.findall(r"\bmake (\w+) +#", text)) == {"demo", "test"} <= set(targets)
+    readme = (ROOT / "README.md").read_text()
+    assert set(re.findall(r"\bmake (\w+) +#", readme)) == {"demo", "test"} <= set(targets)
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+@pytest.mark.parametrize("page", PAGES, ids=path_of)
 def test_links_resolve(page):
     for target in re.findall(r"\]\((?!https?:)([^)#]+)", page.read_text()):
         assert (page.parent / target).exists(), target
@@ -385,7 +410,7 @@ def test_architecture_follows_one_read_and_one_write():
     assert len(STEPS) > 20
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+@pytest.mark.parametrize("page", PAGES, ids=path_of)
 def test_paths_on_pages_exist(page):
     folders = "ngdata|migrations|tests|docs|scripts|benchmarks|notebooks"
     paths = re.findall(rf"`((?:{folders})/[\w./]*)`", page.read_text())
