@@ -41,6 +41,7 @@ OWNERS: Final = {
     **{f"ng.{name}": f"ng.{name}" for name in NAMESPACES},
     "ng": "ngdata.Client",
     "ngdata.files": "ngdata.files",
+    "ngdata.plot": "ngdata.plot",
     "regions": "ngdata.regions.Region",
 }
 
@@ -62,6 +63,7 @@ PAGES: Final = [
         {
             "Connect": ["ngdata.connect"],
             "The client": ["ngdata.Client"],
+            "Pins": ["ngdata.Pin", "ngdata.PastClient"],
             "ng.cache": _methods("cache", "stats clear"),
         },
     ),
@@ -140,6 +142,7 @@ PAGES: Final = [
         },
     ),
     Page("regions", "Regions", "", {"": _exported("ngdata.regions")}, "ngdata.regions"),
+    Page("plot", "Pictures", "", {"": _exported("ngdata.plot")}, "ngdata.plot"),
     Page("errors", "Errors and warnings", "", {"": _exported("ngdata.errors")}, "ngdata.errors"),
     Page("files", "Files", "", {"": _exported("ngdata.files")}, "ngdata.files"),
     Page("ids", "Integers as ids", "", {"": _exported("ngdata.ids")}, "ngdata.ids"),
@@ -151,7 +154,7 @@ PAGES: Final = [
         "An async client has the same namespaces and methods as `ngdata.Client`, with the same"
         " arguments and results; they are awaited: ``await ang.tokens.find_nearest(...)``. What a"
         " sync client iterates over (``iter_region``, ``iter_all``) is iterated by ``async for``.",
-        {"": ["ngdata.connect_async", "ngdata.AsyncClient"]},
+        {"": ["ngdata.connect_async", "ngdata.AsyncClient", "ngdata.AsyncPastClient"]},
     ),
     Page(
         "binary",

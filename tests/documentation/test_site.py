@@ -20,14 +20,14 @@ from urllib.parse import unquote, urlsplit
 import pytest
 
 import ngdata
-from ngdata import admin, binary, datasets, errors, files, ids, regions, repositories
+from ngdata import admin, binary, datasets, errors, files, ids, plot, regions, repositories
 from ngdata._client.sync.cache import Cache
 from ngdata._client.sync.experience import Experience
 from ngdata._client.sync.graph import Graph
 from ngdata._client.sync.tokens import Tokens
 from tests.conftest import ROOT
 
-MODULES = (admin, binary, datasets, errors, files, ids, regions, repositories)
+MODULES = (admin, binary, datasets, errors, files, ids, plot, regions, repositories)
 # Not pages of ours: Sphinx writes them, and no page needs to lead there.
 INDEXES = {"index.html", "genindex.html", "py-modindex.html", "search.html"}
 
