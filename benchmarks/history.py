@@ -37,12 +37,15 @@ CREATE PROCEDURE pg_temp.write(ids uuid[], side float8, rate float8) LANGUAGE pl
 DECLARE
     began timestamptz := clock_timestamp();
     written bigint := 0;
+    token uuid;
 BEGIN
     LOOP
         WHILE written < rate * extract(epoch FROM clock_timestamp() - began) LOOP
+            -- Not in the condition, where a random number is another one for each row of the table.
+            token := ids[1 + floor(random() * cardinality(ids))];
             UPDATE tokens.tokens SET coord_x[1] = random() * side, coord_y[1] = random() * side,
                 coord_z[1] = random() * side
-            WHERE id = ids[1 + floor(random() * cardinality(ids))];
+            WHERE id = token;
             COMMIT;
             written := written + 1;
         END LOOP;
@@ -84,6 +87,7 @@ class Measured:
     cold: list[float]
     cached: list[float]
     checked: int
+    moves_per_second: float
     stats: Any
     writes: dict[str, tuple[float, float]]
     log_rows: int
@@ -109,7 +113,9 @@ async def writing(url: str, tokens: int) -> AsyncIterator[None]:
         await connection.close()
 
 
-async def read(url: str, tokens: int, turns: int) -> tuple[int, list[float], list[float], int, Any]:
+async def read(
+    url: str, tokens: int, turns: int
+) -> tuple[int, list[float], list[float], int, float, Any]:
     """Read beside the writer, and then check the answers."""
     corners = box(min(_REGION, tokens // 2), tokens)
     cold: list[float] = []
@@ -125,7 +131,9 @@ async def read(url: str, tokens: int, turns: int) -> tuple[int, list[float], lis
             return frame
 
         await timed([])
+        count = "SELECT count(*) FROM tokens.changes"
         async with writing(url, tokens):
+            before, began = await owner.fetchval(count), time.perf_counter()
             for turn in range(turns):
                 await asyncio.sleep(1 / _READS_PER_SECOND)
                 if turn % 10 == 9:
@@ -133,6 +141,8 @@ async def read(url: str, tokens: int, turns: int) -> tuple[int, list[float], lis
                 else:
                     await timed(cached)
             stats = await client.cache.stats()
+            moves = await owner.fetchval(count) - before
+            rate = moves / (time.perf_counter() - began)
             checked = 0
             for _ in range(max(3, turns // 10)):
                 await asyncio.sleep(1 / _READS_PER_SECOND)
@@ -147,7 +157,7 @@ async def read(url: str, tokens: int, turns: int) -> tuple[int, list[float], lis
                 )
                 checked += 1
     await owner.close()
-    return len(frame), cold, cached, checked, stats
+    return len(frame), cold, cached, checked, rate, stats
 
 
 async def write(url: str, tokens: int, turns: int) -> dict[str, tuple[float, float]]:
@@ -189,13 +199,13 @@ async def write(url: str, tokens: int, turns: int) -> dict[str, tuple[float, flo
 
 async def run(url: str, tokens: int, turns: int, write_turns: int) -> Measured:
     """Measure reads and writes on a store that may be changed."""
-    rows, cold, cached, checked, stats = await read(url, tokens, turns)
+    rows, cold, cached, checked, rate, stats = await read(url, tokens, turns)
     connection = await asyncpg.connect(url)
     log_rows = await connection.fetchval("SELECT count(*) FROM tokens.changes")
     log_bytes = await connection.fetchval("SELECT pg_total_relation_size('tokens.changes')")
     await connection.close()
     writes = await write(url, tokens, write_turns)
-    return Measured(rows, cold, cached, checked, stats, writes, log_rows, log_bytes)
+    return Measured(rows, cold, cached, checked, rate, stats, writes, log_rows, log_bytes)
 
 
 def table(measured: Measured) -> str:
@@ -204,14 +214,15 @@ def table(measured: Measured) -> str:
     late = statistics.quantiles(measured.cached, n=20)[-1]
     stats = measured.stats
     lines = [
-        f"| region of {measured.rows:,} rows, {_RATE} moves a second | ms |",
+        f"| region of {measured.rows:,} rows, {measured.moves_per_second:.0f} moves a second | ms |",
         "|---|---:|",
         f"| read without the cache | {cold:.1f} |",
         f"| read with it, median | {cached:.1f} |",
         f"| of twenty, the second slowest | {late:.1f} |",
         f"| without / with | {cold / cached:.1f} |",
         "",
-        f"{stats.mended} answers were mended, {stats.outlived} outlived, {stats.misses} read as a whole;"
+        f"{stats.mended} answers were mended, {stats.outlived} outlived, {stats.misses} were read as a"
+        f" whole, and before {stats.memory_hits} reads nothing was written;"
         f" {stats.rows_read_anew / max(1, stats.mended):.1f} rows were read anew for each that was"
         f" mended. {measured.checked} were compared with uncached reads, and were equal. The log had"
         f" {measured.log_rows:,} rows of {measured.log_bytes / max(1, measured.log_rows):.0f} bytes.",

@@ -15,7 +15,7 @@ from ngdata._query.filters import TokenFilter
 from ngdata._query.places import Place
 from ngdata._query.regions import region
 from ngdata._reading.answer import Answer
-from ngdata._reading.cache import cached_reader
+from ngdata._reading.cache import cached_reader, outliving
 from ngdata._reading.cache.mending import can_be_mended, max_boxes, rows_in_boxes
 from ngdata._reading.derived import Derived
 from tests.cache.conftest import WHOLE, outsider, points, run, same
@@ -24,6 +24,12 @@ from tests.conftest import execute
 NUMBERS = st.sampled_from([0.0, -0.0, 1.0, -1.0, 5e-324, 1e37, 0.1, 0.1 + 2**-55])
 POINTS = st.lists(st.tuples(NUMBERS, NUMBERS, NUMBERS), max_size=12)
 BOX = Box((0, 0, 0), (10, 10, 10))
+
+
+@pytest.fixture(autouse=True)
+def small_answers_too(monkeypatch):
+    """Bring answers up to date that the database would return as quickly."""
+    monkeypatch.setattr(outliving, "is_read_quickly", lambda query, answer: False)
 
 
 @given(POINTS, POINTS, st.lists(st.tuples(POINTS.filter(bool)), max_size=3))
@@ -255,3 +261,23 @@ def test_another_client_mends_what_redis_has(database_url, own_redis):
             assert (stats.outlived, stats.mended, stats.hits, stats.misses) == (1, 1, 2, 0)
 
     run(main())
+
+
+def test_small_regions_and_lookups_are_read_again(database_url, monkeypatch):
+    """The log takes as long to read as they do."""
+    monkeypatch.undo()
+    with ngdata.connect(database_url) as ng:
+        grid = points(*itertools.product(range(10), repeat=3))
+        ids = list(ng.tokens.bulk_create(grid))
+        for few, many in ((100, 1000), (5, 105)):
+            reads = (
+                lambda many=many: ng.tokens.find_in_region((0, 0, 0), (many // 100 - 1, 9, 9)),
+                lambda many=many: ng.tokens.get(ids[:many]),
+                lambda few=few: ng.tokens.find_nearest((0, 0, 0), few),
+            )
+            for read in reads:
+                read()
+            ng.tokens.create({0: (20, 20, 20)})
+            sources = [read().attrs["ngdata"]["source"] for read in reads]
+            large = "memory" if many == 1000 else "database"
+            assert sources == [large, "memory", "database"]

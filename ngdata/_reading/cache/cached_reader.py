@@ -239,7 +239,7 @@ class CachedReader(DatabaseReader):
         clear_count = self._clear_count
         for outer_key, outer, candidate in self.memory.containing(query):
             is_current = self._is_current(candidate, version)
-            if not is_current and not self._may_outlive(candidate, version):
+            if not is_current and not self._may_outlive(outer, candidate, version):
                 self.stats.stale_avoided += 1
                 self.memory.drop(outer_key)
                 continue
@@ -258,13 +258,13 @@ class CachedReader(DatabaseReader):
             return part, "region"
         return None
 
-    def _may_outlive(self, answer: Answer, version: str | None) -> bool:
+    def _may_outlive(self, query: Query, answer: Answer, version: str | None) -> bool:
         return (
             version is not None
             and self._reads_log
             and self._identity is not None
             and not self._database.arrow.behind_pooler
-            and may_outlive(answer, version)
+            and may_outlive(query, answer, version)
         )
 
     async def _updated(
@@ -281,7 +281,7 @@ class CachedReader(DatabaseReader):
 
         Return None if it must be read as a whole.
         """
-        if not self._may_outlive(answer, version):
+        if not self._may_outlive(query, answer, version):
             return None
         clear_count, identity = self._clear_count, self._identity
         assert identity is not None

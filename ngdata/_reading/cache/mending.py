@@ -30,6 +30,9 @@ _FEW_BOXES: Final = 64
 _ROWS_PER_BOX: Final = 100
 _MAX_EXTENTS: Final = 16
 
+# So many are compared with all rows in less time than they are hashed.
+_FEW_VALUES: Final = 24
+
 _FEW_ROWS: Final = 64
 _LARGE_SHARE: Final = 0.3
 
@@ -74,16 +77,25 @@ def _rows_at(axes: list[np.ndarray], points: np.ndarray) -> np.ndarray:
     """Return the positions of the rows at any of the points."""
     # Without negative zeros, which are the same place and another hash.
     points = points + 0.0
-    rows = np.arange(0) if not len(points) else None
-    for axis in range(3 if len(points) else 0):
-        values = axes[axis] if rows is None else axes[axis][rows]
-        matches = pc.is_in(pa.array(values + 0.0), value_set=pa.array(np.unique(points[:, axis])))
-        found = np.flatnonzero(matches.to_numpy(zero_copy_only=False))
-        rows = found if rows is None else rows[found]
-    assert rows is not None
+    if not len(points):
+        return np.arange(0)
+    rows = np.arange(len(axes[0]))
+    for axis, values in enumerate(axes):
+        searched = np.unique(points[:, axis])
+        rows = rows[_is_any(values if axis == 0 else values[rows], searched)]
     known = set(map(tuple, points.tolist()))
     near = zip(*((values[rows] + 0.0).tolist() for values in axes), strict=True)
     return rows[[place in known for place in near]] if len(rows) else rows
+
+
+def _is_any(values: np.ndarray, searched: np.ndarray) -> np.ndarray:
+    if len(searched) > _FEW_VALUES:
+        matches = pc.is_in(pa.array(values + 0.0), value_set=pa.array(searched))
+        return np.asarray(matches.to_numpy(zero_copy_only=False))
+    is_any = np.zeros(len(values), bool)
+    for value in searched:
+        is_any |= values == value
+    return is_any
 
 
 def ids_query(query: Query, ids: Iterable[str]) -> Query:

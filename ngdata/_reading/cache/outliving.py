@@ -10,14 +10,14 @@ from dataclasses import dataclass
 from typing import Final, Literal
 
 from ngdata._connections.arrow_session import ArrowSession, Snapshot
-from ngdata._query.model import Query
+from ngdata._query.model import FEW_ROWS, Query
 from ngdata._reading import clock
 from ngdata._reading.answer import Answer
 from ngdata._reading.cache.change_log import LOG, Changes, Seen, TransactionSnapshot, changes_sql
 from ngdata._reading.cache.mending import can_be_mended, max_boxes, mended
 from ngdata._reading.cache.versions import Last, same_structure, seen_since, version_since_sql
 
-__all__ = ["UpToDate", "bring_up_to_date", "may_outlive"]
+__all__ = ["UpToDate", "bring_up_to_date", "is_read_quickly", "may_outlive"]
 
 # The log has an index, which the planner would not use while it has no statistics of the log.
 _SETTINGS: Final = ("SET LOCAL jit = off", "SET LOCAL enable_seqscan = off")
@@ -44,9 +44,18 @@ class UpToDate:
     last: Last | None
 
 
-def may_outlive(answer: Answer, version: str) -> bool:
-    """Return whether an answer may be right at a version that is not its own."""
-    return answer.snapshot is not None and same_structure(answer.version, version)
+def is_read_quickly(query: Query, answer: Answer) -> bool:
+    """Return whether the database answers in no more time than the log takes to read."""
+    return query.is_lookup or (query.region is not None and answer.table.num_rows < FEW_ROWS)
+
+
+def may_outlive(query: Query, answer: Answer, version: str) -> bool:
+    """Return whether an answer may be right at a version that is not its own, and is worth a look."""
+    return (
+        answer.snapshot is not None
+        and same_structure(answer.version, version)
+        and not is_read_quickly(query, answer)
+    )
 
 
 def bring_up_to_date(
