@@ -173,4 +173,6 @@ def _sums(frame: pd.DataFrame, rows: np.ndarray, values: np.ndarray) -> np.ndarr
     if has_columns(frame, ["cumulative_reward"]):
         own = numbers(column(frame, "cumulative_reward", "cumulative_reward"))
         return np.asarray(own[rows])
-    return np.cumsum(values)
+    # A sum beyond the largest float is infinite, and its line ends there.
+    with np.errstate(over="ignore", invalid="ignore"):
+        return np.cumsum(values)

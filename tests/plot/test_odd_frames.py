@@ -149,9 +149,10 @@ def test_any_column_is_a_coordinate_or_an_error(values, axis):
 
 @few
 @given(columns, columns)
+@example(pd.Series([0] * 3), pd.Series([1.7e308, 1.7e308, -1.7e308]))
 def test_any_times_and_rewards_are_drawn_or_an_error(times, values):
     frame = pd.DataFrame({"timestamp": times, "reward": values})
-    for draw in (plot.rewards, lambda f: plot.path(f.assign(x=1.0, y=2.0, z=np.arange(6.0)))):
+    for draw in (plot.rewards, lambda f: plot.path(f.assign(x=1.0, y=2.0, z=np.arange(len(f))))):
         try:
             figure = draw(frame)
         except InvalidQueryError:
