@@ -14,12 +14,13 @@ from sphinx.config import Config
 
 
 def _digest(root: Path) -> str:
-    """Return a digest of the code that the outputs of the notebooks depend on."""
+    """Return a digest of what the outputs of the notebooks depend on: code, sample, packages."""
     digest = hashlib.sha256()
+    paths = [root / "requirements-dev.txt"]
     for folder in ("ngdata", "migrations"):
-        for path in sorted((root / folder).rglob("*.py")):
-            digest.update(path.read_bytes())
-    digest.update((root / "requirements-dev.txt").read_bytes())
+        paths += sorted(path for path in (root / folder).rglob("*.*") if path.suffix != ".pyc")
+    for path in paths:
+        digest.update(path.read_bytes())
     return digest.hexdigest()[:16]
 
 
