@@ -202,12 +202,12 @@ async def measure(
         session = _Session(connection, tokens)
 
         async def run(way: str, write: _Write, rows: list[list[str]]) -> None:
-            warm_up = len(rows) // 5
+            warm_up = max(1, len(rows) // 5)
             costs = await session.costs(write, rows, warm_up)
             results[write.name].costs.setdefault(way, []).extend(costs)
 
         def new_rows(write: _Write) -> list[list[str]]:
-            return session.rows_of(write, calls if write.rows == 1 else max(2, calls // 8))
+            return session.rows_of(write, calls if write.rows == 1 else max(2, calls // 10))
 
         for _ in range(turns):
             await session.switch("DISABLE")

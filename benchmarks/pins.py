@@ -253,7 +253,7 @@ async def measured(
         milliseconds[f"`unpin`, {sum(changed.values()):,} rows kept"] = await _timed(
             live.unpin(pin)
         )
-        writes = await pin_writes.measure(url, live, tokens, max(1, turns // 6), calls, bulk)
+        writes = await pin_writes.measure(url, live, tokens, max(1, turns // 10), calls, bulk)
     return Result(results, cached, milliseconds, sizes, writes)
 
 
