@@ -93,7 +93,7 @@ HISTORIES: Final = {
 _LEVELS: Final = "tokens.levels"
 _PATH: Final = "graph.shortest_path"
 
-# Tables that are the same at each moment: what is stored in them never changes, or is no data.
+# Tables that are the same at each moment: what is stored in them never changes.
 _TIMELESS: Final = frozenset({"graph.graph_snapshots"})
 
 # Text and names in quotes, which are not searched.  `literals` writes a quote within quotes twice,

@@ -64,7 +64,7 @@ _EVENTS: Final = {
 }
 
 
-# Counting so many takes some 10 ms.
+# Counting this number of rows takes some 10 ms.
 _MAX_COUNTED: Final = 100_000
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, Final
 
@@ -27,7 +27,7 @@ def progress_bar(total: int | None, unit: str, name: str, progress: bool | None)
     progress : bool or None
         Whether it is shown; None: after two seconds, and not after the end.
     """
-    options = {
+    options: dict[str, Any] = {
         "total": total,
         "unit": f" {unit}",
         "unit_scale": True,
@@ -51,8 +51,10 @@ def _is_notebook() -> bool:
 
 def _notebook_bar() -> Any:
     # Imported here: most writes show none.
-    from IPython.display import display
+    import IPython.display
     from tqdm.std import tqdm
+
+    show: Any = IPython.display.display
 
     class NotebookBar(tqdm):  # type: ignore[type-arg]
         """A bar in an output of the cell, which is empty in the end, and so in the saved notebook.
@@ -62,14 +64,18 @@ def _notebook_bar() -> Any:
 
         shown: Any = None
 
-        def display(self, msg: str | None = None, pos: int | None = None) -> bool:
+        @staticmethod
+        def status_printer(file: Any) -> Callable[[str], None]:
+            """Return a function that writes nothing, since `display` shows the bar."""
+            return lambda text: None
+
+        def display(self, msg: str | None = None, pos: int | None = None) -> None:
             """Show the bar, or an empty text."""
             content = {"text/plain": str(self) if msg is None else msg}
             if self.shown is None:
-                self.shown = display(content, raw=True, display_id=True)
+                self.shown = show(content, raw=True, display_id=True)
             else:
                 self.shown.update(content, raw=True)
-            return True
 
         def close(self) -> None:
             """Remove it."""
@@ -79,8 +85,6 @@ def _notebook_bar() -> Any:
             if is_shown:
                 self.display("")
 
-    # Nothing is drawn by the text that tqdm writes itself.
-    NotebookBar.status_printer = staticmethod(lambda _: lambda _: None)  # type: ignore[method-assign]
     return NotebookBar
 
 

@@ -61,7 +61,7 @@ def checked_frame(frame: Frame) -> pd.DataFrame:
     Raises
     ------
     InvalidQueryError
-        It is no frame, or its columns have several levels of names.
+        It is not a frame, or its columns have several levels of names.
     """
     checked = to_dataframe(with_points(frame))
     check_single_names(checked)
@@ -130,7 +130,7 @@ def column(frame: pd.DataFrame, name: Any, argument: str) -> pd.Series[Any]:
     Raises
     ------
     InvalidQueryError
-        There is no such column, or there are several.
+        No column has this name, or several have.
     """
     if not _is_among(name, "name", frame):
         raise InvalidQueryError(

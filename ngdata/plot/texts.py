@@ -39,7 +39,7 @@ def plain(value: object) -> str:
     except Exception:  # any object may be a value
         text = f"<{type(value).__name__}>"
     text = text if len(text) <= _MAX_LENGTH else f"{text[: _MAX_LENGTH - 1]}…"
-    # Half of a surrogate pair is no Unicode, and JSON in a page must be.
+    # Half of a surrogate pair cannot be in the JSON of a page.
     text = text.encode("utf-8", "replace").decode()
     return html.escape(text, quote=False).replace("%{", "%&#123;")
 

@@ -7,14 +7,14 @@ from dataclasses import replace
 from types import TracebackType
 from typing import Any, Generic, Self, TypeVar
 
-from ngdata._arguments.cards import Card
+from ngdata._arguments.cards import Card, Shown
 from ngdata._client.recorder import AsyncRecorder, Recorded, attached_to
 from ngdata._client.suggesting import Suggesting
 from ngdata._connections.background_loop import BackgroundLoop
 
 __all__ = ["SyncRecorder", "SyncWrapper"]
 
-AsyncT = TypeVar("AsyncT", bound=Suggesting)
+AsyncT = TypeVar("AsyncT", bound=Shown)
 
 
 class SyncWrapper(Suggesting, Generic[AsyncT]):
