@@ -27,6 +27,9 @@ from ngdata._client.sync.graph import Graph
 from ngdata._client.sync.tokens import Tokens
 from tests.conftest import ROOT
 
+# The build takes 25 s of processor time, and longer than the usual limit on a machine with other work.
+pytestmark = pytest.mark.timeout(900)
+
 MODULES = (admin, binary, datasets, errors, files, ids, plot, regions, repositories)
 # Not pages of ours: Sphinx writes them, and no page needs to lead there.
 INDEXES = {"index.html", "genindex.html", "py-modindex.html", "search.html"}
