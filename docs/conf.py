@@ -48,7 +48,10 @@ nitpicky = True
 nitpick_ignore_regex = [
     ("py:.*", r"(collections|datetime|types|typing|os|pathlib|uuid|decimal|contextlib)\..*"),
     ("py:.*", r"(pandas|numpy|pyarrow|polars|networkx|scipy|dask|sqlalchemy|redis|trimesh|pd)\..*"),
-    ("py:class", "ArrayLike|AsyncSession|Counts|EntityT|Settings|csr_array"),
+    (
+        "py:class",
+        r"ArrayLike|AsyncSession|Counts|EntityT|Settings|csr_array|Compared|Moment|Regions|go\.Figure",
+    ),
 ]
 
 highlight_language = "none"

@@ -126,9 +126,11 @@ def _named(pin: Any, pins: list[Pin], name: str) -> Pin:
     for each in pins:
         if text in (each.label, each.id) and (not isinstance(pin, Pin) or each.id == pin.id):
             return each
-    called = pin.name if isinstance(pin, Pin) else repr(text)
+    called = pin.name if isinstance(pin, Pin) else shown(text)
     labels = [each.label for each in pins if each.label is not None]
-    kept = f"; those kept are {', '.join(labels[:10])}" if labels else "; no pin is kept"
+    kept = "; no pin is kept"
+    if labels:
+        kept = f"; those kept are {shown(', '.join(labels))}"
     raise NotFoundError(
         f"no pin is called {called}{did_you_mean(text, labels)}{kept}; pins() lists them", (text,)
     )

@@ -40,7 +40,7 @@ class Pin(Shown):
 
     @property
     def name(self) -> str:
-        """What messages call it: its label, or its id."""
+        """The label in quotes, or the id."""
         return self.id if self.label is None else repr(self.label)
 
     def _card(self) -> Card:

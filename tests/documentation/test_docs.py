@@ -204,7 +204,7 @@ def test_tables_are_those_of_the_catalog(store):
         for table, section in re.findall(r"^## (\w+\.\w+)\n(.*?)(?=^## |\Z)", page, re.M | re.S)
         for row in re.findall(r"^\| `(\w+)` \| ([^|]+) \|", section, re.M)
     ]
-    own = set(re.findall(r"`(\w+\.\w+)`", page.partition("Eight more tables")[2]))
+    own = set(re.findall(r"`(\w+\.\w+)`", page.partition("Nine more tables")[2]))
     columns = store.sql(
         "SELECT attrelid::regclass::text AS relation, attname::text, format_type(atttypid, atttypmod)"
         " FROM pg_attribute JOIN pg_class AS c ON c.oid = attrelid"
@@ -212,7 +212,7 @@ def test_tables_are_those_of_the_catalog(store):
         " AND relkind IN ('r', 'p') AND NOT relispartition AND attnum > 0 AND NOT attisdropped"
         " ORDER BY attrelid, attnum"
     )
-    assert len(own & set(columns.relation)) == 8
+    assert len(own & set(columns.relation)) == 9
     assert sorted(listed) == sorted(
         row for row in columns.itertuples(index=False, name=None) if row[0] not in own
     )
@@ -415,6 +415,8 @@ def test_paths_on_pages_exist(page):
     folders = "ngdata|migrations|tests|docs|scripts|benchmarks|notebooks"
     paths = re.findall(rf"`((?:{folders})/[\w./]*)`", page.read_text())
     missing = [path for path in paths if not (ROOT / path).exists() and "NNNN" not in path]
+    # What `make docs` writes is not committed.
+    missing = [path for path in missing if not path.startswith("docs/_build/")]
     assert not missing
 
 

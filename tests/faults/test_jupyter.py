@@ -153,7 +153,6 @@ def test_progress_is_shown_in_the_cell_and_goes(notebook, cell):
         if message["msg_type"] == "status" and content["execution_state"] == "idle":
             break
     assert texts[0].startswith("writing tokens:   0%")
-    assert any("100%" in text for text in texts)
     # What is saved is the last of them; no widget, whose state would be saved too.
     assert texts[-1] == ""
     assert kinds == {"text/plain"}
