@@ -338,28 +338,33 @@ def _remove_pin() -> list[str]:
 
 # --- paths as of a pin -----------------------------------------------------------------------------
 
-# For `graph.shortest_path_at` alone: other reads write the number of the pin themselves.
+
+def _connection(alias: str) -> str:
+    """Return the columns with the name of their table: the function has variables of these names."""
+    return ", ".join(f"{alias}.{name}" for name in _COLUMNS["graph.connections"].split(", "))
+
+
+# For `graph.shortest_path_at` alone: other reads write the number of the pin themselves.  Not a view,
+# which would forbid to alter its columns.
 _CONNECTIONS_AT = f"""
-CREATE VIEW graph.connections_at WITH (security_invoker = true) AS
-SELECT {_COLUMNS["graph.connections"]} FROM (
-    SELECT {_COLUMNS["graph.connections"]}, NULL::bigint AS pin, true AS existed
-    FROM graph.connections
-    UNION ALL SELECT {_COLUMNS["graph.connections"]}, pin, existed FROM graph.connections_history
-) AS r
-WHERE CASE
-    WHEN pin IS NULL THEN NOT EXISTS (
-        SELECT FROM graph.connections_history AS h
-        WHERE h.id = r.id AND h.pin >= current_setting('ngdata.pin')::bigint
-    )
-    ELSE existed AND pin >= current_setting('ngdata.pin')::bigint AND NOT EXISTS (
-        SELECT FROM graph.connections_history AS h
-        WHERE h.id = r.id AND h.pin >= current_setting('ngdata.pin')::bigint AND h.pin < r.pin
-    )
-END
+    SELECT {_connection("r")} FROM (
+        SELECT {_connection("t")}, NULL::bigint AS pin, true AS existed FROM graph.connections AS t
+        UNION ALL SELECT {_connection("t")}, t.pin, t.existed FROM graph.connections_history AS t
+    ) AS r
+    WHERE CASE
+        WHEN r.pin IS NULL THEN NOT EXISTS (
+            SELECT FROM graph.connections_history AS h
+            WHERE h.id = r.id AND h.pin >= current_setting('ngdata.pin')::bigint
+        )
+        ELSE r.existed AND r.pin >= current_setting('ngdata.pin')::bigint AND NOT EXISTS (
+            SELECT FROM graph.connections_history AS h
+            WHERE h.id = r.id AND h.pin >= current_setting('ngdata.pin')::bigint AND h.pin < r.pin
+        )
+    END
 """
 
 # The same function, with another source of connections.
-_SHORTEST_PATH_AT = """
+_SHORTEST_PATH_AT = f"""
 DO $do$
 DECLARE
     definition text := pg_catalog.pg_get_functiondef(
@@ -370,7 +375,7 @@ BEGIN
         definition, 'graph.shortest_path(', 'graph.shortest_path_at(moment bigint, '
     );
     definition := pg_catalog.replace(
-        definition, 'graph.connections AS c', 'graph.connections_at AS c'
+        definition, 'graph.connections AS c', $at$({_CONNECTIONS_AT}) AS c$at$
     );
     definition := pg_catalog.regexp_replace(
         definition, 'BEGIN',
@@ -406,7 +411,6 @@ _GRANTS = """
 """
 _HISTORIES = {f"{table}_history": table for table in _TABLES} | {
     "tokens.spatial_history": "tokens.spatial_index",
-    "graph.connections_at": "graph.connections",
 }
 
 
@@ -423,7 +427,6 @@ def upgrade() -> None:
         _MAY_PIN,
         _ADD_PIN,
         *_remove_pin(),
-        _CONNECTIONS_AT,
         _SHORTEST_PATH_AT,
         _GRANTS.replace("%s", pairs),
     ):
@@ -434,7 +437,6 @@ def downgrade() -> None:
     schemas = {table: table.partition(".")[0] for table in _TABLES}
     for statement in (
         "DROP FUNCTION graph.shortest_path_at(bigint, uuid, uuid, text, text[], boolean, integer)",
-        "DROP VIEW graph.connections_at",
         "DROP FUNCTION tokens.add_pin(text), tokens.remove_pin(uuid), tokens.rest_pins(),"
         " tokens.check_may_pin()",
         *(
