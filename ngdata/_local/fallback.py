@@ -18,8 +18,8 @@ __all__ = ["resolve_servers"]
 _SLOW_SECONDS: Final = 2.0
 
 _SLOW: Final = (
-    "ngdata: starting PostgreSQL and Redis for this user; the first time takes about 10 seconds,"
-    " later ones two"
+    "ngdata: waiting for this user's PostgreSQL and Redis; to start them the first time takes about"
+    " 10 seconds, later two"
 )
 
 
