@@ -27,7 +27,7 @@ class Card:
     note : str
         A line below.
     lines : str
-        Text that are shown as they are, in letters of one width.
+        Text that is shown as it is, in letters of one width.
     """
 
     title: str

@@ -22,6 +22,7 @@ from ngdata._query.differences import Compared, checked_rows, difference
 from ngdata._query.moments import check_sql, pages_if_kept
 from ngdata._query.pin import Pin
 from ngdata._query.places import Place, Window
+from ngdata._reading.reader import described
 from ngdata._store import pins as store
 from ngdata.errors import InvalidQueryError, NotFoundError
 
@@ -76,14 +77,11 @@ class AsyncHistory(Namespace):
         )
         for pin, found in zip(moments, (text or "").split(";"), strict=True):
             pages_if_kept(pin, found)
-        frame.attrs["ngdata"] = {
-            "source": "database",
-            "version": None,
-            "milliseconds": round((time.perf_counter() - started) * 1000, 3),
+        compared = {
             "before": first.to_attrs(),
             "after": None if last is None else last.to_attrs(),
         }
-        return frame
+        return described(frame, "database", None, started, compared)
 
 
 _MAX_LABEL = 200

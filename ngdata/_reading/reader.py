@@ -109,7 +109,7 @@ def described(
 ) -> pd.DataFrame:
     """Return a frame whose ``attrs["ngdata"]`` hold where it came from, and what `Reader.frame` says.
 
-    `place` is the level and the unit, if it has one.
+    `place` is what else is said of it: the level and the unit, a pin, or the two that were compared.
     """
     frame.attrs["ngdata"] = {
         "source": source,

@@ -87,11 +87,21 @@ class RedisTier:
 
         It is None if neither is there and valid.
         """
+        return await self._stored(question, version, columns)
+
+    async def latest(self, question: str, columns: tuple[Column, ...]) -> Answer | None:
+        """Return the answer that was stored last, whatever the version is now."""
+        return await self._stored(question, None, columns)
+
+    async def _stored(
+        self, question: str, version: str | None, columns: tuple[Column, ...]
+    ) -> Answer | None:
+        """Return the answer at a version, or else the one that the pointer names."""
         key = f"{self._prefix}{question}:{version}"
 
         async def at_version_or_latest() -> Any:
             nonlocal key
-            value = await self._value(key)
+            value = None if version is None else await self._value(key)
             if value is not None:
                 return value
             pointer = await self._value(f"{self._prefix}{question}")
@@ -101,21 +111,6 @@ class RedisTier:
             return await self._value(key)
 
         value = await self._read(at_version_or_latest)
-        return await self._decode(key, value, columns)
-
-    async def latest(self, question: str, columns: tuple[Column, ...]) -> Answer | None:
-        """Return the answer that was stored last, whatever the version is now."""
-        key = ""
-
-        async def follow_pointer() -> Any:
-            nonlocal key
-            version = await self._value(f"{self._prefix}{question}")
-            if not _is_version(version):
-                return None
-            key = f"{self._prefix}{question}:{version.decode()}"
-            return await self._value(key)
-
-        value = await self._read(follow_pointer)
         return await self._decode(key, value, columns)
 
     async def _value(self, key: str) -> Any:
