@@ -171,6 +171,7 @@ class Search:
             sent=sent,
             is_small=rows <= FEW_ROWS,
             is_lookup=rows <= FEW_IDS and self.radii is None and not self.where.conditions(),
+            is_nearest=self.k is not None,
             id_noun=noun,
             level=self.level,
             asked=self.asked,

@@ -162,6 +162,8 @@ class Query:
         Whether the answer has at most `FEW_ROWS` rows, whatever the store holds.
     is_lookup : bool
         Whether the server finds the rows by a few steps in an index, without reading others.
+    is_nearest : bool
+        Whether the server reads the rows in the order of their distance, until there are enough.
     id_noun : str or None
         What the caller's ids name, such as ``"token"``, if `MISSING_ID` is among the columns.
     level : int or None
@@ -185,12 +187,18 @@ class Query:
     plain_sql: str | None = None
     is_small: bool = False
     is_lookup: bool = False
+    is_nearest: bool = False
     id_noun: str | None = None
     level: int | None = None
     asked: Asked | None = None
     id_space: str | None = None
     footprint: Footprint = ANYTHING
     pin: Pin | None = None
+
+    @property
+    def reads_few(self) -> bool:
+        """Whether the server reads few rows, however many the planner expects."""
+        return self.is_lookup or self.is_nearest
 
     def within(self, ids: IdSpace) -> Query:
         """Return the read with token ids in the form in which they go out."""

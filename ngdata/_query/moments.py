@@ -12,7 +12,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Final
+from typing import Final, Literal, TypeAlias
 
 from ngdata._query import literals as sql
 from ngdata._query.model import Query
@@ -107,6 +107,11 @@ _RELATION: Final = re.compile(
 # longer one is looked up row by row.  Without memory for the hash, the planner would read the whole
 # history for each row.
 _MAX_HASHED_PAGES: Final = 4000
+# How a history is searched for each row: of a region, of which the planner expects one row, all ids of
+# changed tokens are read once and hashed; of few rows, each is looked up, and neither need be planned.
+_Search: TypeAlias = Literal["planned", "hashed", "row by row"]
+_ROW_BY_ROW: Final = " OFFSET 0"
+
 SETTINGS: Final = ("SET LOCAL work_mem = '64MB'",)
 """The settings of the transaction that reads as of a pin."""
 
@@ -121,17 +126,18 @@ def as_of(query: Query, pin: Pin, history_pages: int = 0) -> Query:
     history_pages : int
         The size of the tokens' history, from which the plan of a region follows.
     """
-    # The nearest tokens are few, however many the planner expects.
-    is_hashed = (
-        history_pages <= _MAX_HASHED_PAGES
-        and not query.is_lookup
-        and "FETCH FIRST" not in query.sql
-    )
+    search: _Search = "planned"
+    if query.reads_few:
+        search = "row by row"
+    elif history_pages <= _MAX_HASHED_PAGES:
+        search = "hashed"
     histories = [each for relation in query.relations for each in history_of(relation)]
     return replace(
         query,
-        sql=as_of_sql(query.sql, pin, is_hashed=is_hashed),
-        plain_sql=None if query.plain_sql is None else as_of_sql(query.plain_sql, pin),
+        sql=as_of_sql(query.sql, pin, search),
+        plain_sql=None
+        if query.plain_sql is None
+        else as_of_sql(query.plain_sql, pin, "row by row"),
         relations=tuple(dict.fromkeys((*query.relations, *histories))),
         pin=pin,
     )
@@ -143,11 +149,10 @@ def history_of(relation: str) -> tuple[str, ...]:
     return () if table is None else tuple(dict.fromkeys((table.history, table.images)))
 
 
-def as_of_sql(statement: str, pin: Pin, *, is_hashed: bool = False) -> str:
+def as_of_sql(statement: str, pin: Pin, search: _Search = "planned") -> str:
     """Replace the tables in a statement by their rows at a moment.
 
-    With `is_hashed`, the ids of all changed tokens are read once, for reads of many rows of which the
-    planner expects one.
+    For each of their rows, the history is searched for an image.
     """
 
     def replaced(match: re.Match[str]) -> str:
@@ -156,7 +161,7 @@ def as_of_sql(statement: str, pin: Pin, *, is_hashed: bool = False) -> str:
             return _function_at(name, pin)
         if name in _TIMELESS:
             return match[0]
-        rows = _levels_at(pin) if name == _LEVELS else _rows_at(name, pin, is_hashed)
+        rows = _levels_at(pin) if name == _LEVELS else _rows_at(name, pin, search)
         return f"({rows}){alias or ' AS ' + name.partition('.')[2]}"
 
     return _outside_quotes(statement, lambda text: _RELATION.sub(replaced, text))
@@ -207,22 +212,22 @@ def _levels_at(pin: Pin) -> str:
     )
 
 
-def _rows_at(name: str, pin: Pin, is_hashed: bool) -> str:
+def _rows_at(name: str, pin: Pin, search: _Search) -> str:
     if name not in HISTORIES:
         raise AssertionError(f"{name} has no history")
     table, number = HISTORIES[name], sql.integer(pin.number)
     existed = "existed" if table.history == table.images else "true"
     changed = f"h.id = r.{table.key} AND h.pin >= {number}"
-    if is_hashed and name == "tokens.spatial_index":
+    if name == "tokens.spatial_index" and search == "hashed":
         unchanged = f"(r.{table.key} IN (SELECT h.id FROM {table.images} AS h WHERE h.pin >= {number})) IS NOT TRUE"
-    elif name == "tokens.spatial_index":
-        # OFFSET 0: looked up row by row.
-        unchanged = f"NOT EXISTS (SELECT FROM {table.images} AS h WHERE {changed} OFFSET 0)"
     else:
-        unchanged = f"NOT EXISTS (SELECT FROM {table.images} AS h WHERE {changed})"
+        is_planned = search == "planned" and name != "tokens.spatial_index"
+        fence = "" if is_planned else _ROW_BY_ROW
+        unchanged = f"NOT EXISTS (SELECT FROM {table.images} AS h WHERE {changed}{fence})"
     return (
-        f"SELECT {table.columns} FROM (SELECT {table.columns}, NULL::int8 AS pin, true AS existed"
-        f" FROM {name} UNION ALL SELECT {table.columns}, pin, {existed} FROM {table.history}) AS r"
-        f" WHERE CASE WHEN r.pin IS NULL THEN {unchanged} ELSE r.existed AND r.pin >= {number}"
-        f" AND NOT EXISTS (SELECT FROM {table.images} AS h WHERE {changed} AND h.pin < r.pin) END"
+        f"SELECT {table.columns} FROM (SELECT {table.columns}, true AS is_current, NULL::int8 AS pin,"
+        f" true AS existed FROM {name} UNION ALL SELECT {table.columns}, false, pin, {existed}"
+        f" FROM {table.history}) AS r WHERE CASE WHEN r.is_current THEN {unchanged}"
+        f" ELSE r.existed AND r.pin >= {number} AND NOT EXISTS (SELECT FROM {table.images} AS h"
+        f" WHERE {changed} AND h.pin < r.pin{_ROW_BY_ROW}) END"
     )

@@ -181,6 +181,7 @@ def nearest(
         sent=sent,
         is_small=is_small,
         is_lookup=is_lookup,
+        is_nearest=True,
         level=level_number,
         asked=Asked.tokens(level_number, within, where),
         footprint=Footprint(place=within, nearest=Nearest(centre, count, level_number)),

@@ -370,6 +370,10 @@ class DatabaseReader:
         query = self.own(query)
         if query.pin is not None:
             version = check_sql(query.pin)
+        # Of a version, the locks of the transaction keep TRUNCATE away.  One statement locks all its
+        # tables before its snapshot too, and a few rows have room for what it says of the pin.
+        is_one_statement = query.is_lookup or (query.is_nearest and query.is_small)
+        in_transaction = version is not None and not (query.pin is not None and is_one_statement)
         text = version
         if query.level is not None:
             text = with_unit(version, query.level, query.pin)
@@ -380,7 +384,7 @@ class DatabaseReader:
                 query,
                 sizes=self._sizes,
                 version=text,
-                in_transaction=version is not None,
+                in_transaction=in_transaction,
                 max_rows=max_rows,
             )
         )
