@@ -17,6 +17,7 @@ from ngdata import Box, Sphere
 from ngdata._client.subgraph import Subgraph
 from ngdata._config.settings import load_settings
 from ngdata._reading.cache import outliving
+from ngdata._reading.cache.versions import Versions
 from ngdata.admin.reindex import reindex
 from ngdata.errors import NGDataError
 from tests.cache.conftest import WHOLE, outsider, points, run
@@ -416,5 +417,71 @@ def test_answers_outlive_writes_elsewhere(database_url):
                     assert stats.misses == before.misses, name
                     assert stats.mended == before.mended, name
                 assert stats.outlived - before.outlived >= len(names) - 3
+
+    run(main())
+
+
+def test_an_answer_that_is_often_written_is_not_asked_about_first(database_url, monkeypatch):
+    asked = []
+    current = Versions.current
+
+    def counted(self, relations):
+        asked.append(relations)
+        return current(self, relations)
+
+    monkeypatch.setattr(Versions, "current", counted)
+
+    async def main():
+        async with (
+            await ngdata.connect_async(database_url) as client,
+            outsider(database_url) as owner,
+        ):
+            await client.tokens.bulk_create(points((1, 1, 1), (2, 2, 2), token_id=TOKENS[:2]))
+
+            async def check(*versions):
+                """Compare the source and the number of versions asked for with those expected."""
+                asked.clear()
+                frame = await client.tokens.find_in_region((0, 0, 0), (3, 3, 3))
+                weight = await owner.fetchval("SELECT sum(weight) FROM tokens.tokens")
+                assert frame.weight.sum() == weight
+                assert (frame.attrs["ngdata"]["source"], len(asked)) == versions
+
+            write = f"UPDATE tokens.tokens SET weight = weight * 2 WHERE id = '{TOKENS[0]}'"
+            await check("database", 0)
+            await check("memory", 1)
+            await owner.execute(write)
+            await check("mended", 1)
+            for _ in range(3):
+                await owner.execute(write)
+                await check("mended", 0)
+            hits = client._reader.statistics().memory_hits
+            await check("memory", 0)
+            assert client._reader.statistics().memory_hits == hits + 1
+            await check("memory", 1)
+            await owner.execute("TRUNCATE tokens.tokens CASCADE")
+            await client.tokens.bulk_create(points((1, 1, 1), token_id=TOKENS[:1]))
+            await check("database", 1)
+
+    run(main())
+
+
+def test_many_readers_of_an_answer_that_is_often_written_see_their_own_writes(database_url):
+    async def main():
+        async with await ngdata.connect_async(database_url) as client:
+            await client.tokens.bulk_create(points(*[(1, 1, 1)] * 8, token_id=TOKENS[:8]))
+
+            async def reader(number):
+                token = TOKENS[number]
+                async with outsider(database_url) as writer:
+                    for weight in range(2, 12):
+                        await writer.execute(
+                            "UPDATE tokens.tokens SET weight = $2 WHERE id = $1", token, weight
+                        )
+                        frame = await client.tokens.find_in_region((0, 0, 0), (3, 3, 3))
+                        assert frame.set_index("token_id").weight[token] == weight
+
+            await asyncio.gather(*map(reader, range(8)))
+            stats = client._reader.statistics()
+            assert stats.mended > 10, stats
 
     run(main())
