@@ -296,6 +296,25 @@ $body$
 _AND_PRUNE = """
     PERFORM tokens.prune_changes();"""
 
+# --- the reader's identity -------------------------------------------------------------------------
+
+# That of 0005, and when the server last recovered from a crash: commits that it lost had ids that come
+# again, which the log of changes could not tell apart.  It resets these statistics then.
+_IDENTITY = """
+CREATE OR REPLACE FUNCTION tokens.reader_identity() RETURNS text LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp AS $body$
+BEGIN
+    RETURN concat_ws('/', (SELECT system_identifier FROM pg_control_system()),
+        (SELECT oid FROM pg_database WHERE datname = current_database()),
+        (SELECT oid FROM pg_roles WHERE rolname = current_user),
+        extract(epoch FROM pg_postmaster_start_time()){recovered});
+END
+$body$
+"""
+
+_RECOVERED = """,
+        extract(epoch FROM pg_stat_get_bgwriter_stat_reset_time())"""
+
 # --- the version -----------------------------------------------------------------------------------
 
 # That of 0005, whose comments hold here too.  Before it, after which an "s" follows, comes a hash of
@@ -422,6 +441,7 @@ def upgrade() -> None:
         _PRUNE,
         "REVOKE ALL ON FUNCTION tokens.prune_changes() FROM PUBLIC",
         _FOLD_VERSIONS.format(prune=_AND_PRUNE),
+        _IDENTITY.format(recovered=_RECOVERED),
         _VERSION,
     ):
         op.execute(statement)
@@ -440,6 +460,7 @@ def downgrade() -> None:
         f"DROP FUNCTION {', '.join(f'{function}()' for function in _BODIES)}, tokens.prune_changes()",
         "DROP TABLE tokens.changes, tokens.changes_edge",
         _FOLD_VERSIONS.format(prune=""),
+        _IDENTITY.format(recovered=""),
         _VERSION_BEFORE,
     ):
         op.execute(statement)
