@@ -102,8 +102,8 @@ def _delete_data(is_confirmed: bool) -> None:
     if not is_confirmed:
         if not sys.stdin.isatty():
             raise ConfigError(
-                f"--delete-data would delete all data in {found.directory}, and there is no terminal "
-                "to ask in; nothing was deleted. In a script, add --yes"
+                f"--delete-data would delete all data in {found.directory}, but cannot ask without a "
+                "terminal; nothing was deleted. In a script, add --yes"
             )
         typer.echo(f"This deletes every token, connection, event and pin in {found.directory},")
         typer.echo(f"{_megabytes(found.size)}, for good. Programs that use them fail.")

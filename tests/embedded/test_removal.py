@@ -85,7 +85,10 @@ def test_a_script_says_yes_and_all_of_it_is_gone(home):
 def test_without_a_terminal_and_without_yes_nothing_happens(home):
     result = down(home, "--delete-data")
     assert result.returncode == 1
-    assert "no terminal to ask in; nothing was deleted. In a script, add --yes" in result.stderr
+    assert (
+        "cannot ask without a terminal; nothing was deleted. In a script, add --yes"
+        in result.stderr
+    )
     assert str(home) in result.stderr
     assert _local.status(home).running
 
