@@ -126,6 +126,8 @@ def _draw(ng: Client, neurons: pd.DataFrame, path: Path) -> None:
 
 def _show_frames(ng: Client, neurons: pd.DataFrame) -> None:
     """Print what reads of each kind return."""
+    _say("")
+    _say("Read from the store as frames; a token is a neuron, and ids are cut to 8 characters.")
     _show(
         "The nervous system of C. elegans, connections by type",
         ng.graph.connections(neurons.index, neurons.index)
@@ -153,7 +155,7 @@ def _show_frames(ng: Client, neurons: pd.DataFrame) -> None:
     )
     walk = _recorded_walk(ng, start, neurons)
     _show(
-        f"experience.get_events: a signal that leaves {name} by its strongest synapse",
+        f"experience.get_events: a signal from {name} by the strongest connections; reward: their share",
         walk[["sequence_number", "timestamp", "neuron", "action", "state_after", "reward"]],
     )
 
