@@ -44,14 +44,15 @@ _EXISTING_EVENTS: Final = (
 _console = Console(highlight=False, markup=False)
 
 
-def run(picture: Path | None = None) -> None:
+def run(picture: Path | None = None, *, show: bool = True) -> None:
     """Load the sample into the configured store, or the embedded one, print frames, and draw it.
 
     Parameters
     ----------
     picture : Path, optional
-        The HTML file of the picture, by default ``ngdata-demo.html`` in the current directory.  It is
-        opened in the browser if there is a screen.
+        The HTML file of the picture, by default ``ngdata-demo.html`` in the current directory.
+    show : bool
+        Open it in the browser if there is a screen.
 
     Raises
     ------
@@ -64,7 +65,7 @@ def run(picture: Path | None = None) -> None:
     >>> from tempfile import TemporaryDirectory
     >>> from ngdata.datasets.demo import run
     >>> with TemporaryDirectory() as folder:  # doctest: +ELLIPSIS
-    ...     run(Path(folder) / "worm.html")
+    ...     run(Path(folder) / "worm.html", show=False)
     Connecting ...
     """
     with contextlib.ExitStack() as stack:
@@ -74,7 +75,7 @@ def run(picture: Path | None = None) -> None:
             neurons = load_celegans(ng)
         _show_frames(ng, neurons.set_index("token_id"))
         _say("")
-        _draw(ng, neurons, Path(demo_picture.FILE) if picture is None else picture)
+        _draw(ng, neurons, Path(demo_picture.FILE) if picture is None else picture, show)
 
 
 def _say(text: str) -> None:
@@ -104,7 +105,7 @@ def _connected() -> Client:
         return connect()
 
 
-def _draw(ng: Client, neurons: pd.DataFrame, path: Path) -> None:
+def _draw(ng: Client, neurons: pd.DataFrame, path: Path, show: bool) -> None:
     """Draw the worm, and show it."""
     if not demo_picture.can_draw():
         _say("For a picture of the worm, run this, and the demo again: pip install 'ngdata[plot]'")
@@ -118,7 +119,7 @@ def _draw(ng: Client, neurons: pd.DataFrame, path: Path) -> None:
                 f"the picture cannot be written to {path}: {error.strerror}; name another file: "
                 "ngdata demo --picture FILE"
             ) from None
-    if demo_picture.show(path):
+    if show and demo_picture.show(path):
         _say(f"The worm is in your browser, and turns; its file: {path}")
     else:
         _say(f"Open this file in a browser, where the worm turns: {path}")
