@@ -1,4 +1,4 @@
-# make demo:  from a bare machine to frames of real neurons
+# make demo:  from a bare machine to frames of real neurons, and a picture of them
 # make test:  every check and every test
 # make docs:  the documentation site, its notebooks executed
 # make check: style, types and the tests that need only one pair of servers, while you work
@@ -15,7 +15,9 @@ EDITABLE := $(INSTALL) --no-deps --no-build-isolation --editable .
 
 demo: system .venv/.run
 	@.venv/bin/ngdata demo
-	@echo; echo "The servers stay up: \`.venv/bin/ngdata down\` stops them. README.md goes on from here."
+	@echo
+	@echo "The servers stay up: \`.venv/bin/ngdata down\` stops them, and with --delete-data it deletes"
+	@echo "what the demo loaded. README.md goes on from here."
 
 # Tests run in several processes, each with servers of its own; WORKERS=0 runs them in one.
 WORKERS ?= auto
@@ -66,16 +68,18 @@ system:
 
 # One made without pip, or cut short, is made again.
 .venv/.made: | system
-	$(PYTHON) -m venv --clear .venv
+	@scripts/timed "Creating a virtual environment in .venv" $(PYTHON) -m venv --clear .venv
 	@touch $@
 
 .venv/.run: requirements.txt pyproject.toml .venv/.made
-	$(INSTALL) --require-hashes --requirement requirements.txt
-	$(EDITABLE)
+	@scripts/timed "Installing $$(grep -c == requirements.txt) packages into .venv: at first a minute or two" \
+		$(INSTALL) --require-hashes --requirement requirements.txt
+	@$(EDITABLE)
 	@touch $@
 
 # A superset of what a run needs.
 .venv/.dev: requirements-dev.txt requirements.txt pyproject.toml .venv/.made
-	$(INSTALL) --require-hashes --requirement requirements-dev.txt
-	$(EDITABLE)
+	@scripts/timed "Installing $$(grep -c == requirements-dev.txt) packages into .venv: at first two to five minutes" \
+		$(INSTALL) --require-hashes --requirement requirements-dev.txt
+	@$(EDITABLE)
 	@touch .venv/.run $@

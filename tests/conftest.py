@@ -124,6 +124,8 @@ SLOW = (
     "faults/test_late_imports.py",
     "benchmarks/test_imports.py",
     "plot/test_browser.py",
+    "browser/test_notebooks.py",
+    "embedded/test_removal.py",
 )
 ORDER = {ROOT / "tests" / name: place for place, name in enumerate(SLOW)}
 

@@ -5,6 +5,17 @@ Both run from the binaries on this machine, listen on unix sockets only, and acc
 """
 
 from ngdata._local.directories import default_home
+from ngdata._local.removal import Removable, delete_data, removable
 from ngdata._local.server import Addresses, Status, down, status, up
 
-__all__ = ["Addresses", "Status", "default_home", "down", "status", "up"]
+__all__ = [
+    "Addresses",
+    "Removable",
+    "Status",
+    "default_home",
+    "delete_data",
+    "down",
+    "removable",
+    "status",
+    "up",
+]

@@ -23,7 +23,7 @@ from ngdata._local.redis import Redis
 from ngdata._local.state import State
 from ngdata.errors import ConfigError, NGDataError
 
-__all__ = ["Addresses", "Status", "down", "status", "up"]
+__all__ = ["Addresses", "Status", "down", "status", "stop_recorded", "translated", "up"]
 
 _NOWHERE: Final = Path("/nonexistent")
 
@@ -125,7 +125,7 @@ def up(home: Path | None = None, *, durable: bool = True) -> Addresses:
     True
     """
     home = directories.resolve_home(home)
-    with _translated(home):
+    with translated(home):
         if addresses := _join(home, durable):
             return addresses
         directories.create_home(home)
@@ -150,7 +150,7 @@ def down(home: Path | None = None) -> bool:
     True
     """
     home = directories.resolve_home(home)
-    with _translated(home):
+    with translated(home):
         return _stop(home)
 
 
@@ -159,18 +159,21 @@ def _stop(home: Path) -> bool:
         return False
     with state.locked(home):
         recorded = state.load(home)
-        if recorded is None:
-            return False
-        state.refuse_elsewhere(home)
-        account = account_for(recorded.user)
-        sockets = Path(recorded.sockets) if recorded.sockets else _NOWHERE
-        stopped = _Servers.of(Path(recorded.servers), sockets, account).stop()
-        if directories.is_private(sockets, account):
-            account.remove(*sockets.iterdir())
-            sockets.rmdir()
-        state.save(home, dataclasses.replace(recorded, sockets=None))
-        state.release(home)
-        return stopped
+        return False if recorded is None else stop_recorded(home, recorded)
+
+
+def stop_recorded(home: Path, recorded: State) -> bool:
+    """Stop the servers of a home and remove their sockets; the caller holds the lock."""
+    state.refuse_elsewhere(home)
+    account = account_for(recorded.user)
+    sockets = Path(recorded.sockets) if recorded.sockets else _NOWHERE
+    stopped = _Servers.of(Path(recorded.servers), sockets, account).stop()
+    if directories.is_private(sockets, account):
+        account.remove(*sockets.iterdir())
+        sockets.rmdir()
+    state.save(home, dataclasses.replace(recorded, sockets=None))
+    state.release(home)
+    return stopped
 
 
 def status(home: Path | None = None) -> Status:
@@ -216,7 +219,7 @@ def status(home: Path | None = None) -> Status:
 
 
 @contextmanager
-def _translated(home: Path) -> Iterator[None]:
+def translated(home: Path) -> Iterator[None]:
     """Raise what the operating system refuses as errors of ngdata."""
     try:
         yield

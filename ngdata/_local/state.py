@@ -20,6 +20,7 @@ from typing import Final
 from ngdata.errors import ConfigError
 
 __all__ = [
+    "LOCK",
     "NAMES",
     "State",
     "claim",
@@ -34,10 +35,10 @@ __all__ = [
 _FORMAT: Final = 1
 _STATE: Final = "state.json"
 _HOST: Final = "host"
-_LOCK: Final = "lock"
+LOCK: Final = "lock"
 
 #: Everything that ngdata itself creates in a home.
-NAMES: Final = frozenset({_STATE, _STATE + ".new", _HOST, _HOST + ".new", _LOCK, "servers"})
+NAMES: Final = frozenset({_STATE, _STATE + ".new", _HOST, _HOST + ".new", LOCK, "servers"})
 
 
 @dataclass(frozen=True)
@@ -69,12 +70,26 @@ def locked(home: Path) -> Iterator[None]:
     The kernel releases it when the process dies, and no server inherits it.
     """
     # Opened again each time: the lock belongs to the open file, so threads exclude each other too.
-    descriptor = os.open(home / _LOCK, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    descriptor = _acquired(home / LOCK)
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
         yield
     finally:
         os.close(descriptor)
+
+
+def _acquired(path: Path) -> int:
+    while True:
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            # The previous holder may have deleted the file, and with it the home.
+            if path.exists() and os.path.samestat(os.fstat(descriptor), path.stat()):
+                return descriptor
+        except BaseException:
+            os.close(descriptor)
+            raise
+        os.close(descriptor)
+        path.parent.mkdir(mode=0o700, exist_ok=True)
 
 
 def load(home: Path) -> State | None:

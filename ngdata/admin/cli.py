@@ -10,13 +10,14 @@ import dataclasses
 import importlib.metadata
 import json
 import os
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from typer.core import TyperGroup
 
-from ngdata.errors import InvalidQueryError, NGDataError
+from ngdata.errors import ConfigError, InvalidQueryError, NGDataError
 
 if TYPE_CHECKING:
     from ngdata._local import Status
@@ -72,11 +73,46 @@ def up() -> None:
 
 
 @app.command()
-def down() -> None:
-    """Stop the embedded servers; the data are kept."""
+def down(
+    delete_data: Annotated[
+        bool, typer.Option("--delete-data", help="Delete the data too, after asking.")
+    ] = False,
+    yes: Annotated[
+        bool, typer.Option("--yes", help="Do not ask: for scripts, with --delete-data.")
+    ] = False,
+) -> None:
+    """Stop the embedded servers; the data are kept, unless --delete-data is given."""
     from ngdata import _local
 
-    typer.echo("stopped" if _local.down() else "nothing was running")
+    if delete_data:
+        _delete_data(yes)
+    elif yes:
+        raise ConfigError("--yes answers the question of --delete-data; give both, or neither")
+    else:
+        typer.echo("stopped" if _local.down() else "nothing was running")
+
+
+def _delete_data(is_confirmed: bool) -> None:
+    from ngdata import _local
+
+    found = _local.removable()
+    if found is None:
+        typer.echo(f"there are no data to delete in {_local.default_home()}")
+        return
+    if not is_confirmed:
+        if not sys.stdin.isatty():
+            raise ConfigError(
+                f"--delete-data would delete all data in {found.directory}, but cannot ask without a "
+                "terminal; nothing was deleted. In a script, add --yes"
+            )
+        typer.echo(f"This deletes every token, connection, event and pin in {found.directory},")
+        typer.echo(f"{_megabytes(found.size)}, for good. Programs that use them fail.")
+        if input("Type yes to delete them: ").strip().lower() != "yes":
+            typer.echo("nothing was deleted, and nothing was stopped")
+            raise typer.Exit(1)
+    deleted = _local.delete_data()
+    if deleted is not None:
+        typer.echo(f"stopped, and deleted {deleted.directory}: {_megabytes(deleted.size)} are free")
 
 
 @app.command()
@@ -177,11 +213,20 @@ def psql(context: typer.Context) -> None:
 
 
 @app.command()
-def demo() -> None:
-    """Load a real nervous system and show it as frames."""
+def demo(
+    picture: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="The HTML file of the picture: ngdata-demo.html by default.",
+            dir_okay=False,
+        ),
+    ] = None,
+) -> None:
+    """Load a real nervous system, show it as frames, and draw it."""
     from ngdata.datasets.demo import run
 
-    run()
+    run(picture)
 
 
 _File = Annotated[

@@ -1,13 +1,17 @@
-"""The output of `ngdata demo`: the sample, loaded and then read from the store as frames.
+"""The output of `ngdata demo`: the sample, loaded and then read from the store as frames, and a picture.
 
-A second run finds the data of the first, and prints the same.
+Each step says what it does before it does it, and then how long it took.  A second run finds the data
+of the first, and prints the same but for the times.
 """
 
 from __future__ import annotations
 
 import contextlib
 import datetime as dt
+import time
 import uuid
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Final, TypeAlias
 
 import numpy as np
@@ -15,10 +19,12 @@ import pandas as pd
 from numpy.typing import NDArray
 from rich.console import Console
 
+from ngdata import _local
 from ngdata._client.sync.client import Client
 from ngdata._client.sync.connect import connect
-from ngdata.datasets import load_celegans
-from ngdata.errors import IntegrityError
+from ngdata._config.settings import load_settings
+from ngdata.datasets import demo_picture, load_celegans
+from ngdata.errors import ConfigError, IntegrityError
 
 __all__ = ["run"]
 
@@ -31,52 +37,128 @@ _STEPS: Final = 6
 # Enough of an id to distinguish it from others on a screen.
 _SHORT_ID: Final = 8
 
+_EXISTING_EVENTS: Final = (
+    "SELECT id FROM experience.experience_events WHERE trajectory_id = $1::uuid LIMIT 1"
+)
+
 _console = Console(highlight=False, markup=False)
 
 
-def run() -> None:
-    """Load the sample into the configured store, or the embedded one, and print frames of it.
+def run(picture: Path | None = None, *, show: bool = True) -> None:
+    """Load the sample into the configured store, or the embedded one, print frames, and draw it.
+
+    Parameters
+    ----------
+    picture : Path, optional
+        The HTML file of the picture, by default ``ngdata-demo.html`` in the current directory.
+    show : bool
+        Open it in the browser if there is a screen.
+
+    Raises
+    ------
+    ConfigError
+        The file cannot be written.
 
     Examples
     --------
+    >>> from pathlib import Path
+    >>> from tempfile import TemporaryDirectory
     >>> from ngdata.datasets.demo import run
-    >>> run()  # doctest: +ELLIPSIS
-    <Client of ..., open>
-    ...
+    >>> with TemporaryDirectory() as folder:  # doctest: +ELLIPSIS
+    ...     run(Path(folder) / "worm.html", show=False)
+    Connecting ...
     """
-    with connect() as ng:
-        _console.print(repr(ng), soft_wrap=True)
-        neurons = load_celegans(ng).set_index("token_id")
-        _show(
-            "The nervous system of C. elegans, connections by type",
-            ng.graph.connections(neurons.index, neurons.index)
-            .groupby("connection_type", as_index=False)
-            .agg(connections=("weight", "size"), synapses=("weight", "sum")),
-        )
-        degrees = ng.graph.get_degree(neurons.index)
-        start = degrees.token_id.iloc[degrees.total_degree.to_numpy().argmax()]
-        name = neurons.neuron[start]
-        point = neurons.loc[start, ["x", "y", "z"]].to_numpy(np.float64)
-        around = f"around {name}, the one with the most connections"
-        _show(
-            f"tokens.find_in_region: neurons in a box {around}",
-            _region(ng, point - _HALF_BOX, point + _HALF_BOX, neurons),
-        )
-        _show(
-            f"tokens.find_nearest: the neurons nearest to ({', '.join(f'{p:g}' for p in point)})",
-            _nearest(ng, point, neurons),
-        )
-        neighborhood = _neighborhood(ng, start, neurons)
-        _show(
-            f"graph.get_neighbors: the first of {len(neighborhood)} neurons after {name}, by their "
-            "number of chemical synapses",
-            neighborhood.head(8),
-        )
-        walk = _recorded_walk(ng, start, neurons)
-        _show(
-            f"experience.get_events: a signal that leaves {name} by its strongest synapse",
-            walk[["sequence_number", "timestamp", "neuron", "action", "state_after", "reward"]],
-        )
+    with contextlib.ExitStack() as stack:
+        ng = stack.enter_context(_connected())
+        _say(repr(ng))
+        with _step("Loading the nervous system of a worm, once: 14,171 tokens, 19,373 connections"):
+            neurons = load_celegans(ng)
+        _show_frames(ng, neurons.set_index("token_id"))
+        _say("")
+        _draw(ng, neurons, Path(demo_picture.FILE) if picture is None else picture, show)
+
+
+def _say(text: str) -> None:
+    _console.print(text, soft_wrap=True)
+
+
+@contextlib.contextmanager
+def _step(what: str) -> Iterator[None]:
+    """Say what the body does, and then how long it took."""
+    _say(f"{what} ...")
+    start = time.monotonic()
+    yield
+    _say(f"    {time.monotonic() - start:.1f} s")
+
+
+def _connected() -> Client:
+    if load_settings().database_url is not None:
+        how = "Connecting to the server that the settings name"
+    elif _local.status().running:
+        how = "Connecting to your private PostgreSQL and Redis, which run already"
+    else:
+        how = "Starting a private PostgreSQL and Redis: 10 seconds the first time, later 2"
+    with _step(how):
+        if load_settings().database_url is None:
+            # Else `connect` says, after two seconds, what is said here.
+            _local.up()
+        return connect()
+
+
+def _draw(ng: Client, neurons: pd.DataFrame, path: Path, show: bool) -> None:
+    """Draw the worm, and show it."""
+    if not demo_picture.can_draw():
+        _say("For a picture of the worm, run this, and the demo again: pip install 'ngdata[plot]'")
+        return
+    path = path.absolute()
+    with _step("Drawing the worm"):
+        try:
+            demo_picture.write(ng, neurons, path)
+        except OSError as error:
+            raise ConfigError(
+                f"the picture cannot be written to {path}: {error.strerror}; name another file: "
+                "ngdata demo --picture FILE"
+            ) from None
+    if show and demo_picture.show(path):
+        _say(f"The worm is in your browser, and turns; its file: {path}")
+    else:
+        _say(f"Open this file in a browser, where the worm turns: {path}")
+
+
+def _show_frames(ng: Client, neurons: pd.DataFrame) -> None:
+    """Print what reads of each kind return."""
+    _say("")
+    _say("Read from the store as frames; a token is a neuron, and ids are cut to 8 characters.")
+    _show(
+        "The nervous system of C. elegans, connections by type",
+        ng.graph.connections(neurons.index, neurons.index)
+        .groupby("connection_type", as_index=False)
+        .agg(connections=("weight", "size"), synapses=("weight", "sum")),
+    )
+    degrees = ng.graph.get_degree(neurons.index)
+    start = degrees.token_id.iloc[degrees.total_degree.to_numpy().argmax()]
+    name = neurons.neuron[start]
+    point = neurons.loc[start, ["x", "y", "z"]].to_numpy(np.float64)
+    around = f"around {name}, the one with the most connections"
+    _show(
+        f"tokens.find_in_region: neurons in a box {around}",
+        _region(ng, point - _HALF_BOX, point + _HALF_BOX, neurons),
+    )
+    _show(
+        f"tokens.find_nearest: the neurons nearest to ({', '.join(f'{p:g}' for p in point)})",
+        _nearest(ng, point, neurons),
+    )
+    neighborhood = _neighborhood(ng, start, neurons)
+    _show(
+        f"graph.get_neighbors: the first of {len(neighborhood)} neurons after {name}, by their "
+        "number of chemical synapses",
+        neighborhood.head(8),
+    )
+    walk = _recorded_walk(ng, start, neurons)
+    _show(
+        f"experience.get_events: a signal from {name} by the strongest connections; reward: their share",
+        walk[["sequence_number", "timestamp", "neuron", "action", "state_after", "reward"]],
+    )
 
 
 def _show(title: str, frame: pd.DataFrame) -> None:
@@ -117,13 +199,12 @@ def _neighborhood(ng: Client, start: str, neurons: pd.DataFrame) -> pd.DataFrame
 def _recorded_walk(ng: Client, start: str, neurons: pd.DataFrame) -> pd.DataFrame:
     """Return the events of the walk, after recording them if they are missing."""
     trajectory = uuid.uuid5(uuid.UUID(start), "ngdata demo")
-    events = ng.experience.get_events(trajectory_id=trajectory)
-    if events.empty:
+    # Not by `get_events`, which warns that a new store holds none.
+    if ng.sql(_EXISTING_EVENTS, [trajectory]).empty:
         # A concurrent demo records the same events, which serve as well.
         with contextlib.suppress(IntegrityError):
             ng.experience.bulk_create(_walk(ng, start, neurons, trajectory))
-        events = ng.experience.get_events(trajectory_id=trajectory)
-    return _with_names(events, neurons)
+    return _with_names(ng.experience.get_events(trajectory_id=trajectory), neurons)
 
 
 def _walk(ng: Client, start: str, neurons: pd.DataFrame, trajectory: uuid.UUID) -> pd.DataFrame:

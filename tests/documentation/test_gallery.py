@@ -12,8 +12,10 @@ import networkx
 import numpy as np
 import pandas as pd
 import pytest
+from PIL import Image
 
 import ngdata
+from scripts.draw_gallery import EXPRESSIONS, figures
 from tests.conftest import empty
 
 ROOT = Path(__file__).parents[2]
@@ -183,7 +185,7 @@ def test_pictures(run):
     # The line, its start and its end.
     assert len(points["way"]) == len(program["way"]) + 2
     pictures = set(re.findall(r"\(pictures/(\w+)\.png\)", PAGE))
-    assert pictures == {*program["figures"], "episode"}
+    assert pictures == {*program["figures"], *EXPRESSIONS}
     assert pictures == {path.stem for path in (ROOT / "docs" / "pictures").iterdir()}
 
 
@@ -202,3 +204,28 @@ def test_cells(run):
     for metadata, row in zip(fixed.metadata, expected.itertuples(), strict=True):
         rest = {"side": row.side, "nucleus_um3": row.nucleus_um3, "checked": row.checked}
         assert metadata == {key: value for key, value in rest.items() if value == value}
+
+
+def test_each_data_set_has_its_picture():
+    for name, expression in EXPRESSIONS.items():
+        shown = re.search(
+            rf"\(pictures/{name}\.png\)\n\nThe picture is `(.*)`, after the program\.\n\n"
+            rf"\[examples/{name}\.py\]",
+            PAGE,
+        )
+        assert shown[1] == expression
+    drawn = {path.stem: Image.open(path) for path in (ROOT / "docs" / "pictures").glob("*.png")}
+    assert set(re.findall(r"\(pictures/(\w+)\.png\)", PAGE)) == drawn.keys()
+    for image in drawn.values():
+        assert image.width == 760
+        # Something is drawn: more than a background and its text.
+        assert len(image.convert("RGB").getcolors(100_000)) > 20
+
+
+def test_the_expressions_of_the_pictures_draw(store, monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["point_cloud", str(POINTS)])
+    titles = {name: figure.layout.title.text for name, figure in figures().items()}
+    assert titles.keys() >= EXPRESSIONS.keys()
+    assert titles["neuron"].startswith("5,0")
+    assert titles["novel"] == "77 tokens, 254 connections"
+    assert all(titles.values())

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import os
-import shutil
 import stat
-import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 
 import adbc_driver_postgresql.dbapi as adbc
@@ -18,16 +15,6 @@ from ngdata._local import binaries, state
 from ngdata._local.account import account_for
 from ngdata._store import migrate
 from ngdata.errors import ConfigError, DatabaseUnavailable
-
-
-@pytest.fixture
-def empty_home() -> Iterator[Path]:
-    """A home that does not exist yet, in a directory that the servers' user can reach."""
-    parent = Path(tempfile.mkdtemp(prefix="ngdata local "))
-    parent.chmod(0o755)
-    yield parent / "home"
-    _local.down(parent / "home")
-    shutil.rmtree(parent)
 
 
 def ask(url: str, sql: str):
