@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from types import EllipsisType, TracebackType
 from typing import Any, Self
@@ -22,11 +22,16 @@ from ngdata._client.levels import AsyncLevels
 from ngdata._client.recorder import attached_to
 from ngdata._client.suggesting import Suggesting
 from ngdata._client.tokens import AsyncTokens
+from ngdata._client.view.opening import open_view
+from ngdata._client.view.registry import Views
+from ngdata._client.view.source import Reads
+from ngdata._client.view.view import View
 from ngdata._config.settings import Settings
 from ngdata._connections.database import Database
 from ngdata._connections.opening import open_database
 from ngdata._connections.threads import in_daemon_thread
 from ngdata._local.fallback import resolve_servers
+from ngdata._query.places import Window
 from ngdata._query.statements import Statement
 from ngdata._reading.cache import CachedReader
 from ngdata._reading.reader import CacheMode, MaxRows, checked_mode
@@ -54,6 +59,9 @@ class AsyncClient(Suggesting):
         self._reader = reader
         self._closed = False
         ids = reader.ids
+        self._views = Views()
+        # Added last, so that they end before the connections do.
+        database.lifetime.add(self._views.close, self._views.cut)
         self._levels = AsyncLevels(self._reader, database)
         self.tokens = AsyncTokens(self._reader, database, ids)
         self.graph = AsyncGraph(self._reader, database, ids)
@@ -307,6 +315,89 @@ class AsyncClient(Suggesting):
         (['token_type', 'n'], 'Int64')
         """
         return await self._reader.statement_frame(Statement.of(statement, params), max_rows)
+
+    async def view(
+        self,
+        region: Window | None = None,
+        level: Level = 0,
+        *,
+        color: str | None = None,
+        connections: bool | str | Sequence[str] = False,
+        points: int = 100_000,
+        token_type: str | Sequence[str] | None = None,
+        where: Mapping[str, Any] | None = None,
+        flags: int | None = None,
+        min_weight: float | None = None,
+        cache: CacheMode | None = None,
+    ) -> View:
+        """Return a 3D picture of a region for a notebook, which reads more where one looks.
+
+        It draws a sample of at most 20,000 tokens at once.  Each time that the camera rests, it
+        reads a finer sample of what is in sight, or all tokens there, if there are no more than
+        `points`.  It needs K3D (``pip install 'ngdata[view]'``).
+
+        Parameters
+        ----------
+        region : region, (region, level), or (min_coords, max_coords[, level]), optional
+            Show the tokens in this region, as ``within=`` of `Tokens.sample`; all by default.
+        level : int or str
+            The level whose coordinates are drawn.
+        color : str, optional
+            A column of `Tokens.find_in_region`, or ``metadata.KEY``: numbers and times get a colour
+            bar, text gets a legend of the ten most frequent values.
+        connections : bool, str or sequence of str
+            Draw lines for connections, or for those of these types: at most 20,000 of those within
+            the region, and as many of what is in sight.  The filters below do not apply to them.
+        points : int
+            The most tokens of a finer sample, up to 1,000,000.
+        token_type, where, flags, min_weight
+            As in `Tokens.find_in_region`.
+        cache : {"strict", "ttl", "off"}, optional
+            Cache mode of the first read; the client's by default.  What is in sight is read anew.
+
+        Returns
+        -------
+        View
+            Shown as the value of a cell.  `View.shown` is how many tokens of how many it draws,
+            `View.box` the box that a reader has drawn, or None.
+
+        Raises
+        ------
+        InvalidQueryError
+            An unknown column or level, an invalid region.
+        ConfigError
+            K3D is not installed.
+
+        Examples
+        --------
+        >>> view = await ang.view(((-30, -350, -70), (30, -250, 70)), color="token_type")
+        >>> view.shown
+        Shown(drawn=1840, total=1840)
+        >>> view.close()
+        """
+        filters = {
+            "token_type": token_type,
+            "where": where,
+            "flags": flags,
+            "min_weight": min_weight,
+        }
+        reads = Reads(
+            self.tokens.sample,
+            self.tokens.count_in_region,
+            self.tokens.join,
+            self.graph.connections,
+        )
+        return await open_view(
+            reads,
+            self._views,
+            region,
+            level,
+            color=color,
+            connections=connections,
+            points=points,
+            filters=filters,
+            cache=cache,
+        )
 
     def __repr__(self) -> str:
         state = "closed" if self._closed else "open"
