@@ -382,7 +382,7 @@ class AsyncClient(Suggesting):
             "min_weight": min_weight,
         }
         reads = Reads(
-            self.tokens.sample,
+            self._reader,
             self.tokens.count_in_region,
             self.tokens.join,
             self.graph.connections,

@@ -38,6 +38,9 @@ _DEBOUNCE: Final = 0.3
 # A camera that is this much nearer sees enough more to read it.
 _NEARER: Final = 0.7
 
+# As many tokens in sight tell how many there are, to about a tenth.
+_ENOUGH: Final = 100
+
 # Around what is drawn, as a share of its longest side: so that no axis has length 0.
 _LEAST_SIDE: Final = 1e-3
 
@@ -156,8 +159,8 @@ class Explorer:
     async def start(self) -> None:
         """Read the first sample; count the tokens and read connections in the background."""
         count = min(self.budget, FIRST)
-        frame = await self.source.points(count, None)
-        await in_daemon_thread(lambda: self._begin(frame, count))
+        frame, is_complete = await self.source.points(count, None)
+        await in_daemon_thread(lambda: self._begin(frame, is_complete=is_complete))
         if self.whole.is_complete:
             self.total = len(frame)
         else:
@@ -165,7 +168,7 @@ class Explorer:
         if self.source.has_lines:
             self._start(self._read_lines(None))
 
-    def _begin(self, frame: pd.DataFrame, count: int) -> None:
+    def _begin(self, frame: pd.DataFrame, *, is_complete: bool) -> None:
         self.unit = (frame.attrs.get("ngdata") or {}).get("unit")
         points = frame[["x", "y", "z"]].to_numpy(np.float64)
         values = None if self.source.color is None else frame[self.source.color]
@@ -177,7 +180,7 @@ class Explorer:
             least = _LEAST_SIDE * (float((high - low).max()) or float(np.abs(high).max()) or 1.0)
             room = np.where(high - low < least, least, 0.0)
             self.low, self.high = low - room, high + room
-        self.whole = self._layer(frame, None, is_complete=len(frame) < count)
+        self.whole = self._layer(frame, None, is_complete=is_complete)
 
     def _layer(self, frame: pd.DataFrame, sight: Sight | None, *, is_complete: bool) -> Layer:
         points = self.reference.apply(frame[["x", "y", "z"]].to_numpy(np.float64))
@@ -223,8 +226,8 @@ class Explorer:
         self.is_reading = True
         try:
             region = None if sight.is_whole else sight.region(self.reference)
-            frame = await self.source.points(self.budget, region)
-            is_complete = len(frame) < self.budget
+            expected = self._expected(sight)
+            frame, is_complete = await self.source.points(self.budget, region, expected)
             self.near = await in_daemon_thread(
                 lambda: self._layer(frame, sight, is_complete=is_complete)
             )
@@ -236,6 +239,13 @@ class Explorer:
         await self._report()
         if self.source.has_lines and region is not None:
             await self._read_lines(sight)
+
+    def _expected(self, sight: Sight) -> float | None:
+        """Return about how many tokens are in sight, as the sample of all says it; None if it cannot."""
+        count = int(sight.contains(self.whole.points).sum())
+        if self.total is None or count < _ENOUGH:
+            return None
+        return self.total * count / len(self.whole.points)
 
     async def _count(self) -> None:
         self.total = await self.source.count()

@@ -14,6 +14,7 @@ from ngdata._client.view.registry import Views
 from ngdata._client.view.source import Reads, Source
 from ngdata._client.view.view import View, stage_module
 from ngdata._connections.threads import in_daemon_thread
+from ngdata._query.filters import TokenFilter
 from ngdata._query.places import Place, Window
 from ngdata._reading.reader import CacheMode
 
@@ -46,6 +47,7 @@ async def open_view(
         place=place,
         color=None if color is None else as_text(color, "color"),
         filters=filters,
+        filter=TokenFilter(**filters),
         has_lines=has_lines,
         connection_type=None if is_flag else as_texts(connections, "connections"),
         cache=cache,
