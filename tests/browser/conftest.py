@@ -45,7 +45,6 @@ OPTIONS = [
     "--ServerApp.token=",
     "--ServerApp.password=",
     "--ServerApp.disable_check_xsrf=True",
-    "--LabApp.news_url=None",
     "--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate",
     "--LabApp.extension_manager=readonly",
 ]
@@ -105,7 +104,14 @@ class Notebook:
         return self.output(number)
 
     def output(self, number: int) -> str:
-        return self.cell(number).locator(".jp-OutputArea").inner_text()
+        return self.cell(number).locator(".jp-Cell-outputArea").inner_text()
+
+    def interrupt(self) -> None:
+        """Interrupt the cell that runs."""
+        self.page.locator(
+            "[data-command='notebook:interrupt-kernel'], [title^='Interrupt']"
+        ).first.click()
+        self.wait_until_idle()
 
     def until(self, condition: Any, what: str) -> None:
         """Wait for a condition, in the browser's own loop."""
@@ -113,6 +119,8 @@ class Notebook:
         while not condition():
             assert time.monotonic() < deadline, f"{what}: {self.page.inner_text('.jp-Notebook')}"
             self.page.wait_for_timeout(100)
+        if os.environ.get("SHOTS"):
+            self.page.screenshot(path=f"{os.environ['SHOTS']}/{what.replace(' ', '_')}.png")
 
     def saved(self) -> dict[str, Any]:
         """Save the notebook, and return the file."""
@@ -155,9 +163,13 @@ class Lab:
         return Notebook(page, self._address, path)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    """The system's Chromium."""
+    """The system's Chromium.
+
+    Once per file: while it runs, playwright has an event loop in this thread, in which tests of other
+    files could not start their own.
+    """
     program = shutil.which("chromium") or shutil.which("chromium-browser")
     assert program, "no chromium: run scripts/install-system-packages --for-tests"
     with sync_playwright() as playwright:
@@ -167,11 +179,15 @@ def browser() -> Iterator[Browser]:
 
 
 @pytest.fixture(scope="session")
-def lab(browser: Browser, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
-    """JupyterLab with settings of its own, on this machine only."""
+def jupyterlab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Path]]:
+    """JupyterLab with settings of its own, on this machine only: its address, and its notebooks."""
     home = tmp_path_factory.mktemp("jupyter")
     root = home / "notebooks"
     root.mkdir()
+    settings = home / "settings" / "@jupyterlab" / "apputils-extension"
+    settings.mkdir(parents=True)
+    # Else it asks, over the cells, whether it may.
+    (settings / "notification.jupyterlab-settings").write_text('{"fetchNews": "false"}')
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -188,10 +204,16 @@ def lab(browser: Browser, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
             alive = server.poll() is None and time.monotonic() < deadline
             assert alive, (home / "log").read_text()
             time.sleep(0.1)
-        yield Lab(address, root, browser)
+        yield address, root
     finally:
         server.terminate()
         server.wait(PATIENCE)
+
+
+@pytest.fixture
+def lab(jupyterlab: tuple[str, Path], browser: Browser) -> Lab:
+    """JupyterLab in the browser."""
+    return Lab(*jupyterlab, browser)
 
 
 def answers(address: str) -> bool:

@@ -11,6 +11,9 @@ import pandas as pd
 import pytest
 from matplotlib.image import imread
 
+# Under load, a browser without a graphics card is slow.
+pytestmark = pytest.mark.timeout(900)
+
 COUNT = 30_000
 MOST_BYTES = 8_000_000
 MOST_GROWTH = 200_000
@@ -21,7 +24,7 @@ ng = ngdata.connect(URL)
 view = ng.view(color="token_type", points=25_000)
 view
 """
-SHOWN = "len(view._explorer.whole.points), view.shown, view.box, view._explorer.problem"
+SHOWN = "print(*view.shown, view.box)"
 SET_BOX = "view.box = ngdata.Box((10.125, 20.25, 30.5), (60, 70, 80))"
 BUSY = "import time\nfor _ in range(600): time.sleep(0.1)"
 
@@ -60,7 +63,7 @@ def test_view(lab, store):
     # All of it is in sight: the finer sample is one of all.
     caption = f"25,000 of {COUNT:,} tokens (a sample), physical level"
     notebook.until(lambda: caption in notebook.output(1), "the finer sample")
-    assert "(25000, Shown" not in notebook.run(2)
+    assert f"25000 {COUNT} None" in notebook.run(2)
 
     # Nearer, all tokens in sight are read, while a cell runs.
     notebook.run(5, wait=False)
@@ -70,15 +73,9 @@ def test_view(lab, store):
     for _ in range(10):
         notebook.page.mouse.wheel(0, -300)
         notebook.page.wait_for_timeout(60)
-    notebook.until(
-        lambda: "tokens" in notebook.output(1) and caption not in notebook.output(1),
-        "a nearer look",
-    )
+    notebook.until(lambda: caption not in notebook.output(1), "a nearer look")
     assert "[*]" in notebook.cell(5).locator(".jp-InputPrompt").inner_text()
-    notebook.page.keyboard.press("Escape")
-    notebook.page.keyboard.press("i")
-    notebook.page.keyboard.press("i")
-    notebook.wait_until_idle()
+    notebook.interrupt()
 
     # A box that is set is drawn; one that is drawn comes back.
     notebook.run(3)
@@ -89,13 +86,11 @@ def test_view(lab, store):
     slider.focus()
     notebook.page.keyboard.press("ArrowRight")
     notebook.until(lambda: "Box((10.125," not in notebook.output(1), "the moved slider")
-    text = notebook.run(4)
-    low = ast.literal_eval(
-        text[text.index("Box(") + 3 :].partition(",\n")[0].rstrip("), \n") + "))"
-    )
-    assert 10.125 < low[0][0] < 11
-    assert low[0][1:] == (20.25, 30.5)
-    assert low[1] == (60.0, 70.0, 80.0)
+    _, _, box = notebook.run(4).partition("Box(")
+    low, high = ast.literal_eval(f"({box}")
+    assert 10.125 < low[0] < 11
+    assert low[1:] == (20.25, 30.5)
+    assert high == (60.0, 70.0, 80.0)
 
     notebook.run(6)
     notebook.until(lambda: "the client is closed" in notebook.output(1), "the closed client")

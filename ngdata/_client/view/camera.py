@@ -135,7 +135,9 @@ class Camera:
         scale = float(np.abs([*corners.ravel(), *self.position]).max()) or 1.0
         tolerance = scale * _TOLERANCE
         if ((corners @ normals.T) <= offsets + tolerance).all():
-            return Sight(normals, offsets, low, high, corners, self.distance, is_whole=True)
+            return Sight(
+                normals, offsets, low, high, corners, self.distance, tolerance, is_whole=True
+            )
         vertices = _vertices(
             np.concatenate([normals, np.eye(3), -np.eye(3)]),
             np.concatenate([offsets, high, -low]),
@@ -144,7 +146,7 @@ class Camera:
         if not len(vertices):
             return None
         ends = np.clip(vertices.min(axis=0), low, high), np.clip(vertices.max(axis=0), low, high)
-        return Sight(normals, offsets, *ends, vertices, self.distance, is_whole=False)
+        return Sight(normals, offsets, *ends, vertices, self.distance, tolerance, is_whole=False)
 
 
 @dataclass(frozen=True, eq=False)
@@ -160,6 +162,8 @@ class Sight:
     vertices : array of shape (n, 3)
     distance : float
         From the camera to its target.
+    tolerance : float
+        The error of its planes.
     is_whole : bool
         Whether it is all of the box.
     """
@@ -170,13 +174,14 @@ class Sight:
     high: np.ndarray
     vertices: np.ndarray
     distance: float
+    tolerance: float
     is_whole: bool
 
     def contains(self, points: np.ndarray) -> np.ndarray:
         """Return which points, in the scene's coordinates, are in it."""
         if self.is_whole:
             return np.ones(len(points), bool)
-        tolerance = float(np.abs([*self.high, *self.low]).max()) * _TOLERANCE
+        tolerance = 2 * self.tolerance
         is_near = (points >= self.low - tolerance) & (points <= self.high + tolerance)
         is_inside = points @ self.normals.T <= self.offsets + tolerance
         return np.asarray(is_near.all(axis=1) & is_inside.all(axis=1))

@@ -13,6 +13,8 @@ __all__ = ["Reference", "number_text"]
 # An origin further away than this many sides would cost digits that a reader who zooms in sees.
 _MAX_OFFSET: Final = 100.0
 
+_LEAST_SIDE: Final = 1e-12
+
 # Cameras and depth buffers are made for scenes of about these sizes.
 _SIZES: Final = (1e-2, 1e5)
 
@@ -43,6 +45,8 @@ class Reference:
         """
         side = float((high - low).max())
         largest = float(np.maximum(np.abs(low), np.abs(high)).max())
+        # What float64 cannot hold at this distance is no side.
+        side = side if side > _LEAST_SIDE * largest else 0.0
         length = side or largest or 1.0
         size = 1.0
         if not _SIZES[0] <= length <= _SIZES[1]:
