@@ -23,7 +23,7 @@ import pytest
 from playwright.sync_api import Browser, Page, sync_playwright
 
 # Seconds: only a hang is longer.
-PATIENCE = 90
+PATIENCE = 240
 
 FLAGS = [
     "--no-sandbox",  # which root cannot have

@@ -75,7 +75,7 @@ def test_a_nearer_camera_reads_a_finer_sample_that_holds_the_coarse_one(cube_url
         assert explorer.near.sight.is_whole
         assert as_set(explorer.whole.points) <= as_set(explorer.near.points)
         assert explorer.shown == (BUDGET, COUNT)
-        for zoom in (0.4, 0.15):
+        for zoom in (0.4, 0.05):
             before = explorer.near
             explorer.look(camera_at(explorer, zoom).numbers)
             await until(lambda before=before: explorer.near is not before)
@@ -96,11 +96,11 @@ def test_a_nearer_camera_reads_a_finer_sample_that_holds_the_coarse_one(cube_url
 
 def test_small_moves_need_no_read_and_complete_parts_none_at_all(cube_url, quick):
     async def work(explorer, ang):
-        explorer.look(camera_at(explorer, 0.15).numbers)
+        explorer.look(camera_at(explorer, 0.05).numbers)
         await until(lambda: explorer.near is not None)
-        small = camera_at(explorer, 0.15, (0.3, 0.2, 0.1)).sight(explorer.low, explorer.high, 1.0)
-        nearer = camera_at(explorer, 0.05).sight(explorer.low, explorer.high, 1.0)
-        elsewhere = camera_at(explorer, 0.15, (40, 0, 0)).sight(explorer.low, explorer.high, 1.0)
+        small = camera_at(explorer, 0.05, (0.1, 0.1, 0.1)).sight(explorer.low, explorer.high, 1.0)
+        nearer = camera_at(explorer, 0.02).sight(explorer.low, explorer.high, 1.0)
+        elsewhere = camera_at(explorer, 0.05, (40, 0, 0)).sight(explorer.low, explorer.high, 1.0)
         assert explorer.near.is_complete
         assert not explorer.needs(small)
         assert not explorer.needs(nearer)

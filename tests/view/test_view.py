@@ -17,6 +17,7 @@ from nbclient import NotebookClient
 
 from ngdata import Box, Sphere
 from ngdata._client.view import canvas as drawing
+from ngdata._client.view import explorer as exploring
 from ngdata._client.view.canvas import MAX_MESSAGE, point_objects
 from ngdata.errors import InvalidQueryError
 from tests.view.conftest import COUNT, ORIGIN
@@ -30,7 +31,9 @@ def until(condition) -> None:
 
 
 @pytest.fixture
-def view(client):
+def view(client, monkeypatch):
+    monkeypatch.setattr(exploring, "FIRST", 200)
+    monkeypatch.setattr(exploring, "_DEBOUNCE", 0.01)
     opened = client.view(color="token_type", points=500, connections=True)
     yield opened
     opened.close()
@@ -89,7 +92,7 @@ def test_objects_are_replaced_and_forgotten(stage, view, monkeypatch):
     before = set(stage.canvas.messages)
     sent = sent_by(stage, monkeypatch)
     stage._look()
-    until(lambda: view._explorer.near is not None and not before >= set(stage.canvas.messages))
+    until(lambda: view.shown.drawn == 500 and not before >= set(stage.canvas.messages))
     until(lambda: set(stage.canvas.object_ids) == set(stage.canvas.messages))
     kinds = [content["msg_type"] for content, _ in sent]
     # What is new is sent before what is old is freed.
