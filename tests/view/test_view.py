@@ -180,14 +180,14 @@ def test_on_another_level_a_box_is_bound_to_it(ng):
 
 
 def test_the_output_has_a_picture_and_a_text(view):
+    until(lambda: view.shown.total is not None)
+    until(lambda: view._explorer.lines is not None)
     bundle = view._repr_mimebundle_()
     png = base64.b64decode(bundle["image/png"])
     assert png.startswith(b"\x89PNG")
     assert len(png) < 100_000
     assert bundle["text/plain"] == repr(view)
     assert "application/vnd.jupyter.widget-view+json" in bundle
-    until(lambda: view.shown.total is not None)
-    until(lambda: view._explorer.lines is not None)
     text = f"{COUNT:,} tokens (a sample), {COUNT - 1:,} connections, physical level, µm"
     assert text in repr(view)
 

@@ -25,7 +25,10 @@ _WIDTH: Final = 2.2
 _REACH: Final = 2.0
 
 # Room for small moves that need no further read, as a share of the picture.
-_MARGIN: Final = 1.25
+_MARGIN: Final = 1.1
+
+# How much further back that room begins, for a share of the picture.
+_BACK: Final = 2.0
 
 # From the front, and a little from above.
 _TOWARDS: Final = np.array((0.55, -1.0, 0.55))
@@ -116,7 +119,9 @@ class Camera:
             for side, wide in ((self._right, _WIDTH), (self._upward, 1.0))
             for sign in (-1, 1)
         ]
-        offsets = [float(normal @ self.position) for normal in normals]
+        # Also for moves to a side, a wider view begins further back.
+        start = self.position - forward * self.distance * _BACK * (margin - 1)
+        offsets = [float(normal @ start) for normal in normals]
         far = forward @ self.position + self.distance * _REACH * margin
         return np.array([*normals, forward]), np.array([*offsets, float(far)])
 

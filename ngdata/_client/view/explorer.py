@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
-from collections.abc import Awaitable, Callable, Coroutine, Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple
 
@@ -164,9 +164,9 @@ class Explorer:
         if self.whole.is_complete:
             self.total = len(frame)
         else:
-            self._start(self._count())
+            self._start(self._count)
         if self.source.has_lines:
-            self._start(self._read_lines(None))
+            self._start(lambda: self._read_lines(None))
 
     def _begin(self, frame: pd.DataFrame, *, is_complete: bool) -> None:
         self.unit = (frame.attrs.get("ngdata") or {}).get("unit")
@@ -209,7 +209,7 @@ class Explorer:
         sight = camera.sight(self.low, self.high)
         assert sight is not None
         self._asked = sight
-        self._reading = self._start(self._refine(sight))
+        self._reading = self._start(lambda: self._refine(sight))
 
     def needs(self, seen: Sight) -> bool:
         """Return whether what is drawn is too coarse for what is in sight."""
@@ -261,17 +261,17 @@ class Explorer:
             self.near_lines = lines
         await self._report()
 
-    def _start(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+    def _start(self, work: Callable[[], Awaitable[None]]) -> asyncio.Task[None]:
         task = self._loop.create_task(self._guarded(work))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         return task
 
-    async def _guarded(self, work: Awaitable[None]) -> None:
+    async def _guarded(self, work: Callable[[], Awaitable[None]]) -> None:
         """Run a read that nobody waits for; what fails is part of the picture."""
         try:
             with unwarned():
-                await work
+                await work()
         except Exception as error:
             self.problem = str(error) if isinstance(error, NGDataError) else repr(error)
             await self._report()

@@ -15,6 +15,9 @@ _MAX_OFFSET: Final = 100.0
 
 _LEAST_SIDE: Final = 1e-12
 
+# What is smaller is 0 here.
+_LEAST: Final = 1e-300
+
 # Cameras and depth buffers are made for scenes of about these sizes.
 _SIZES: Final = (1e-2, 1e5)
 
@@ -47,7 +50,9 @@ class Reference:
         largest = float(np.maximum(np.abs(low), np.abs(high)).max())
         # What float64 cannot hold at this distance is no side.
         side = side if side > _LEAST_SIDE * largest else 0.0
-        length = side or largest or 1.0
+        length = side or largest
+        if length < _LEAST:
+            side, length = 0.0, 1.0
         size = 1.0
         if not _SIZES[0] <= length <= _SIZES[1]:
             size = 10.0 ** math.floor(math.log10(length))
