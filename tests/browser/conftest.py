@@ -195,7 +195,11 @@ def jupyterlab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, 
     command = [sys.executable, "-m", "jupyterlab", f"--port={port}", f"--ServerApp.root_dir={root}"]
     with (home / "log").open("w") as log:
         server = subprocess.Popen(
-            [*command, *OPTIONS], env=os.environ | directories, stdout=log, stderr=log
+            [*command, *OPTIONS],
+            env=os.environ | directories,
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
         )
     address = f"http://127.0.0.1:{port}"
     try:

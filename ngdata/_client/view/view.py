@@ -52,8 +52,6 @@ class View:
     >>> view.close()
     """
 
-    __module__ = "ngdata"
-
     def __init__(self, explorer: Explorer) -> None:
         self._explorer = explorer
         self._box: Box | None = None
