@@ -1,5 +1,6 @@
 # make demo:  from a bare machine to frames of real neurons
 # make test:  every check and every test
+# make docs:  the documentation site, its notebooks executed
 # make check: style, types and the tests that need only one pair of servers, while you work
 #
 # Each installs what is missing (scripts/install-system-packages) and a virtual environment, pinned
@@ -10,7 +11,7 @@ RUN := .venv/bin/python -m
 INSTALL := $(RUN) pip install --quiet --disable-pip-version-check
 EDITABLE := $(INSTALL) --no-deps --no-build-isolation --editable .
 
-.PHONY: bench soak check demo test lint format requirements clean system
+.PHONY: bench soak check demo docs test lint format requirements clean system
 
 demo: system .venv/.run
 	@.venv/bin/ngdata demo
@@ -36,6 +37,10 @@ lint: system .venv/.dev
 format: system .venv/.dev
 	$(RUN) ruff check --fix .
 	$(RUN) ruff format .
+
+# The site, in docs/_build/html. The notebooks run, unless nothing has changed since they last did.
+docs: system .venv/.dev
+	$(RUN) sphinx --nitpicky --fail-on-warning --keep-going -c docs . docs/_build/html
 
 # The tables and pictures of docs/performance.md; PARTS names some of them, BENCH_HOME keeps the store.
 TOKENS ?= 1000000

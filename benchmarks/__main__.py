@@ -29,10 +29,12 @@ from benchmarks import (
     batches,
     cache,
     concurrency,
+    history,
     ids,
     imports,
     large,
     memory,
+    pins,
     plots,
     reads,
     regions,
@@ -108,6 +110,12 @@ def _cache(options: argparse.Namespace, docs: Path) -> str:
     return results
 
 
+def _history(options: argparse.Namespace, docs: Path) -> str:
+    results = history.main(options.tokens, options.home)
+    print(results)
+    return results
+
+
 def _writes(options: argparse.Namespace, docs: Path) -> str:
     # On separate servers, which are durable.
     results = writes.main(options.tokens, min(50_000, options.tokens), min(200_000, options.tokens))
@@ -138,6 +146,10 @@ def _summaries(options: argparse.Namespace, docs: Path) -> str:
     return summaries.main(options.tokens, options.home)
 
 
+def _pins(options: argparse.Namespace, docs: Path) -> str:
+    return pins.main(options.tokens, options.home)
+
+
 def _imports(options: argparse.Namespace, docs: Path) -> str:
     # In processes of its own, on separate servers.
     return imports.main()
@@ -151,12 +163,14 @@ PARTS: Final[dict[str, Part]] = {
     "memory": _memory,
     "concurrency": _concurrency,
     "cache": _cache,
+    "history": _history,
     "versions": _versions,
     "writes": _writes,
     "single": _single,
     "ids": _ids,
     "regions": _regions,
     "summaries": _summaries,
+    "pins": _pins,
     "imports": _imports,
 }
 

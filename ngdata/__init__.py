@@ -13,13 +13,15 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any, Final
 
 from ngdata import errors
+from ngdata._arguments.frame_accessor import register_accessor
 
 if TYPE_CHECKING:
-    from ngdata import files, ids, regions
-    from ngdata._client.async_client import AsyncClient
+    from ngdata import files, ids, plot, regions
+    from ngdata._client.async_client import AsyncClient, AsyncPastClient
     from ngdata._client.connect import connect_async
-    from ngdata._client.sync.client import Client
+    from ngdata._client.sync.client import Client, PastClient
     from ngdata._client.sync.connect import connect
+    from ngdata._query.pin import Pin
     from ngdata.regions import (
         EVERYWHERE,
         NOWHERE,
@@ -36,12 +38,15 @@ __all__ = [
     "EVERYWHERE",
     "NOWHERE",
     "AsyncClient",
+    "AsyncPastClient",
     "Box",
     "Client",
     "HalfSpace",
     "Hull",
     "Mesh",
     "OrientedBox",
+    "PastClient",
+    "Pin",
     "Region",
     "Sphere",
     "connect",
@@ -49,6 +54,7 @@ __all__ = [
     "errors",
     "files",
     "ids",
+    "plot",
     "regions",
 ]
 
@@ -56,13 +62,16 @@ __version__ = "0.1.0"
 
 _LOADED_WHEN_USED: Final = {
     "AsyncClient": "ngdata._client.async_client",
+    "AsyncPastClient": "ngdata._client.async_client",
     "Client": "ngdata._client.sync.client",
+    "PastClient": "ngdata._client.sync.client",
+    "Pin": "ngdata._query.pin",
     "connect": "ngdata._client.sync.connect",
     "connect_async": "ngdata._client.connect",
 }
 
 # Public modules, which are attributes of the package before anybody imports them.
-_MODULES: Final = ("files", "ids", "regions")
+_MODULES: Final = ("files", "ids", "plot", "regions")
 
 # The values that users build, each of the public module that defines it.
 _VALUES: Final = (
@@ -99,6 +108,9 @@ if not TYPE_CHECKING:  # else type checkers would accept any name
             value.__module__ = __name__
             globals()[public] = value
         return globals()[name]
+
+
+register_accessor("ng", "ngdata.plot.accessor", "FrameAccessor")
 
 
 def __dir__() -> list[str]:

@@ -23,6 +23,7 @@ from __future__ import annotations
 import re
 import sys
 from collections.abc import Sequence
+from types import TracebackType
 from typing import TYPE_CHECKING, Final, Self
 
 if TYPE_CHECKING:
@@ -109,6 +110,31 @@ class NGDataError(Exception):
 
     def __init__(self, message: object = "", *rest: object) -> None:
         super().__init__(_bounded(str(message)), *rest)
+
+    def _render_traceback_(self) -> list[str]:
+        """Return the lines that IPython shows: the caller's own frames, and the message."""
+        shell = sys.modules["IPython"].get_ipython()  # only IPython calls this
+        style = shell.InteractiveTB
+        lines: list[str] = style.structured_traceback(
+            type(self), self, _callers(self.__traceback__), tb_offset=style.tb_offset
+        )
+        return lines
+
+
+def _callers(trace: TracebackType | None) -> TracebackType | None:
+    """Return the frames before the first one of this package: they say where the mistake is."""
+    frames = []
+    while trace is not None and not _is_own(trace.tb_frame.f_globals.get("__name__")):
+        frames.append(trace)
+        trace = trace.tb_next
+    kept = None
+    for frame in reversed(frames):
+        kept = TracebackType(kept, frame.tb_frame, frame.tb_lasti, frame.tb_lineno)
+    return kept
+
+
+def _is_own(module: object) -> bool:
+    return isinstance(module, str) and (module + ".").startswith("ngdata.")
 
 
 class ConfigError(NGDataError):

@@ -50,11 +50,25 @@ _REPLACEMENTS: Final = {
     ", awaitable; it": "; it",
     "ang.": "ng.",
     "Also an async context manager": "Also a context manager",
+    "AsyncPastClient": "PastClient",
     "The client belongs to the event loop that opens it.": (
         "Works in a script, in a notebook, and from several threads at once."
     ),
 }
 _RETURNED_CLIENT: Final = re.compile(r"^AsyncClient$", re.MULTILINE)
+
+# A client as of a pin has the methods of the client, around an async client as of the pin.
+_PAST_CLIENT: Final = '''
+
+
+class PastClient(Client):
+    """Tokens, connections and events of one store as of a pin; `Client.as_of` opens it."""
+
+    @property
+    def pin(self) -> Pin:  # type: ignore[override]  # its moment, where a live client can be pinned
+        """The moment of all answers."""
+        return cast("AsyncPastClient", self._wrapped).pin
+'''
 
 _MODULE: Final = '''"""{summary}
 
@@ -135,18 +149,21 @@ def _client_module() -> str:
     # The rest of the docstring is about the event loop.
     summary = (ast.get_docstring(definition) or "").partition("\n")[0]
     docstring = _translate(summary).replace(", awaitable", "")
-    body = _class("Client", "ClientLifecycle", docstring, definition)
+    body = _class("Client", "ClientLifecycle", docstring, definition) + _PAST_CLIENT
     imports = [
         *_needed_imports(tree, body),
+        "from typing import cast",
+        "from ngdata._client.async_client import AsyncPastClient",
         "from ngdata._client.sync.lifecycle import ClientLifecycle",
     ]
-    return _module(
+    module = _module(
         "The sync client: the async client's methods, blocking.",
         "async_client",
         imports,
         "Client",
         body,
     )
+    return module.replace('__all__ = ["Client"]', '__all__ = ["Client", "PastClient"]')
 
 
 def _connect_module() -> str:
@@ -156,8 +173,12 @@ def _connect_module() -> str:
     body = f'''def connect({ast.unparse(function.args)}) -> Client:
     """{_indent(docstring, 4)}
     """
-    return Client(load_settings(**locals()))'''
-    imports = [*_needed_imports(tree, body), "from ngdata._client.sync.client import Client"]
+    settings = load_settings(**locals())
+    return Client(settings) if settings.as_of is None else PastClient(settings)'''
+    imports = [
+        *_needed_imports(tree, body),
+        "from ngdata._client.sync.client import Client, PastClient",
+    ]
     summary = "`connect`, which opens the sync client; its parameters are the settings."
     return _module(summary, "connect", imports, "connect", body)
 
@@ -204,6 +225,10 @@ def _method(method: Function) -> str:
     run = "run"
     if returns.startswith("AsyncGenerator["):
         run, returns = "iterate", f"Iterator[{returns.split('[', 1)[1].rpartition(',')[0]}]"
+    if returns == "AsyncPastClient":
+        return _definition_of(
+            method, "PastClient", f"PastClient._of(self._loop.run({call}), self._loop)"
+        )
     return _definition_of(method, returns, f"self._loop.{run}({call})")
 
 

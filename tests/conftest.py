@@ -85,6 +85,7 @@ SLOW = (
     "faults/test_interrupts.py",
     "faults/test_ended_loops.py",
     "documentation/test_docs.py",
+    "documentation/test_site.py",
     "scaling/test_partitions.py",
     "faults/test_jupyter.py",
     "store/test_initial.py",
@@ -124,6 +125,7 @@ SLOW = (
     "faults/test_late_imports.py",
     "benchmarks/test_imports.py",
     "view/test_view.py",
+    "plot/test_browser.py",
 )
 ORDER = {ROOT / "tests" / name: place for place, name in enumerate(SLOW)}
 
@@ -200,14 +202,20 @@ def empty(url: str) -> None:
     written = execute(
         url,
         "SELECT 1 FROM pg_class WHERE relkind = 'r'"
-        " AND relname NOT IN ('alembic_version', 'levels', 'secrets', 'versions')"
+        " AND relname NOT IN ('alembic_version', 'changes', 'changes_edge', 'levels', 'pins',"
+        " 'secrets', 'versions') AND relname NOT LIKE '%\\_history'"
         " AND relnamespace = ANY (ARRAY['tokens', 'graph', 'experience']::regnamespace[])"
         " AND pg_relation_size(oid) > 0"
-        f" UNION ALL SELECT 1 FROM tokens.levels WHERE {_HAS_UNIT}",
+        f" UNION ALL SELECT 1 FROM tokens.levels WHERE {_HAS_UNIT}"
+        " UNION ALL SELECT 1 FROM tokens.pins",
     )
     if written:
         levels = f"UPDATE tokens.levels SET unit = NULL, description = NULL WHERE {_HAS_UNIT}"
-        execute(url, f"TRUNCATE {TABLES}", levels)
+        unpin = "SELECT tokens.remove_pin(id) FROM tokens.pins"
+        rest = "SELECT tokens.rest_pins()"
+        # An empty index is that of no tokens.
+        trusted = "DELETE FROM tokens.changes_edge WHERE is_doubt"
+        execute(url, unpin, rest, f"TRUNCATE {TABLES}", levels, trusted)
 
 
 @pytest.fixture(scope="session")

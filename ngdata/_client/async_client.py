@@ -9,6 +9,7 @@ from typing import Any, Self
 
 import pandas as pd
 
+from ngdata._arguments.cards import Card
 from ngdata._arguments.levels import Level
 from ngdata._arguments.numbers import as_flag
 from ngdata._client import explain as plans
@@ -18,6 +19,7 @@ from ngdata._client.experience import AsyncExperience
 from ngdata._client.explain import Plan
 from ngdata._client.graph import AsyncGraph
 from ngdata._client.health import Health
+from ngdata._client.history import AsyncHistory, Moment
 from ngdata._client.levels import AsyncLevels
 from ngdata._client.recorder import attached_to
 from ngdata._client.suggesting import Suggesting
@@ -29,15 +31,20 @@ from ngdata._client.view.view import View
 from ngdata._config.settings import Settings
 from ngdata._connections.database import Database
 from ngdata._connections.opening import open_database
+from ngdata._connections.revision import HEAD
 from ngdata._connections.threads import in_daemon_thread
 from ngdata._local.fallback import resolve_servers
+from ngdata._query import overview
+from ngdata._query.differences import Compared
+from ngdata._query.pin import Pin
 from ngdata._query.places import Window
 from ngdata._query.statements import Statement
 from ngdata._reading.cache import CachedReader
+from ngdata._reading.cache.past_reader import PastReader
 from ngdata._reading.reader import CacheMode, MaxRows, checked_mode
 from ngdata.errors import InvalidQueryError
 
-__all__ = ["AsyncClient"]
+__all__ = ["AsyncClient", "AsyncPastClient"]
 
 
 class AsyncClient(Suggesting):
@@ -53,23 +60,36 @@ class AsyncClient(Suggesting):
     cache : AsyncCache
     """
 
-    def __init__(self, settings: Settings, database: Database, reader: CachedReader) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        database: Database,
+        reader: CachedReader,
+        *,
+        refusal: str | None = None,
+        views: Views | None = None,
+    ) -> None:
         self._settings = settings
         self._database = database
         self._reader = reader
         self._closed = False
+        # By the id of the pin, so that all clients as of it share their answers.
+        self._past_readers: dict[str, PastReader] = {}
+        if views is None:
+            views = Views()
+            # Added last, so that they end before the connections do.
+            database.lifetime.add(views.close, views.cut)
+        self._views = views
         ids = reader.ids
-        self._views = Views()
-        # Added last, so that they end before the connections do.
-        database.lifetime.add(self._views.close, self._views.cut)
-        self._levels = AsyncLevels(self._reader, database)
-        self.tokens = AsyncTokens(self._reader, database, ids)
-        self.graph = AsyncGraph(self._reader, database, ids)
-        self.experience = AsyncExperience(self._reader, database, ids)
-        self.cache = AsyncCache(self._reader)
+        self._levels = AsyncLevels(reader, database, refusal=refusal)
+        self._history = AsyncHistory(reader, database, ids, refusal=refusal)
+        self.tokens = AsyncTokens(reader, database, ids, refusal=refusal)
+        self.graph = AsyncGraph(reader, database, ids, refusal=refusal)
+        self.experience = AsyncExperience(reader, database, ids, refusal=refusal)
+        self.cache = AsyncCache(reader)
 
     @classmethod
-    async def open(cls, settings: Settings) -> Self:
+    async def open(cls, settings: Settings) -> AsyncClient:
         """Connect; with no database configured, start or join the embedded one.
 
         Parameters
@@ -101,8 +121,12 @@ class AsyncClient(Suggesting):
             database.lifetime.add(reader.close, reader.cut)
             if settings.cache != "off":
                 await reader.open()
+            client = cls(settings, database, reader)
+            if settings.as_of is not None:
+                client = await client.as_of(settings.as_of)
+                client._owns_database = True
             stack.pop_all()  # `close` closes the database
-            return cls(settings, database, reader)
+            return client
 
     async def __aenter__(self) -> Self:
         return self
@@ -225,6 +249,173 @@ class AsyncClient(Suggesting):
         """
         await self._levels.set_level(level, unit=unit, description=description)
 
+    async def pin(self, label: str | None = None) -> Pin:
+        """Pin the store as it is now: `as_of` reads this moment whatever is written later.
+
+        The pin waits until all transactions that are writing have ended, and writers wait for it;
+        it gives up after 30 seconds.  While pins are kept, a row that changes is kept as it was.
+
+        Parameters
+        ----------
+        label : str, optional
+            A name, which is never moved to another moment.
+
+        Returns
+        -------
+        Pin
+            Frozen: ``id``, ``label``, ``created_at``.
+
+        Raises
+        ------
+        IntegrityError
+            A pin has this label already.
+        ConfigError
+            This user may not write, or the store keeps no history.
+        NGDataError
+            Other transactions did not end in time; the error says whose they are.
+
+        Examples
+        --------
+        >>> pin = await ang.pin("before the correction")
+        >>> pin.label
+        'before the correction'
+        >>> await ang.unpin(pin)
+        """
+        return await self._history.pin(label)
+
+    async def pins(self) -> pd.DataFrame:
+        """Return the pins that are kept, the oldest first.
+
+        Returns
+        -------
+        pandas.DataFrame
+            ``pin_id``, ``label`` (str, NaN if none), ``created_at`` (datetime64[us, UTC]), and what was
+            kept from this pin to the next: ``rows``, ``bytes`` (int64), without indexes.
+
+        Examples
+        --------
+        >>> pin = await ang.pin("paper")
+        >>> (await ang.pins()).label.tolist()
+        ['paper']
+        >>> await ang.unpin("paper")
+        """
+        return await self._history.pins()
+
+    async def unpin(self, label: Pin | str) -> None:
+        """Remove a pin, with the rows that are kept for it alone.
+
+        Parameters
+        ----------
+        label : Pin or str
+            The pin, its label or its id.
+
+        Raises
+        ------
+        NotFoundError
+            No such pin is kept.
+
+        Examples
+        --------
+        >>> pin = await ang.pin()
+        >>> await ang.unpin(pin)
+        """
+        await self._history.unpin(label)
+
+    async def as_of(self, pin: Moment) -> AsyncPastClient:
+        """Return a client whose reads all answer as of a pin; it cannot write.
+
+        This client stays as it is.  Both share the connections, which this one closes.
+
+        Parameters
+        ----------
+        pin : Pin, str or datetime
+            A pin, its label or its id, or a time with a zone: the newest pin at or before it.
+
+        Returns
+        -------
+        AsyncPastClient
+            Its ``pin`` is the pin.  Frames say it in ``attrs["ngdata"]["pin"]``.  Answers never change,
+            so they are cached without asking the server.
+
+        Raises
+        ------
+        NotFoundError
+            No such pin is kept, or none so early.
+        InvalidQueryError
+            A time without a zone, or in the future.
+
+        Examples
+        --------
+        >>> pin = await ang.pin("as published")
+        >>> past = await ang.as_of("as published")
+        >>> await past.tokens.count_in_region((0, 0, 0), (1, 1, 1))
+        0
+        >>> await ang.unpin(pin)
+        """
+        found = await self._history.find(pin, "pin")
+        return await self._past_client(found)
+
+    async def _past_client(self, pin: Pin) -> AsyncPastClient:
+        reader = self._past_readers.get(pin.id)
+        if reader is None:
+            reader = self._past_readers[pin.id] = PastReader(self._reader, pin)
+            self._database.lifetime.add(reader.close, reader.cut)
+        return AsyncPastClient(self, reader, pin)
+
+    async def diff(
+        self,
+        before: Moment,
+        after: Moment | None = None,
+        *,
+        of: Compared = "tokens",
+        within: Window | None = None,
+    ) -> pd.DataFrame:
+        """Return what differs between two pins, or between a pin and now.
+
+        A row that was changed and changed back is not in it.  It costs what changed, not what the store
+        holds.
+
+        Parameters
+        ----------
+        before, after : Pin, str or datetime
+            As in `as_of`; `after` is now by default.
+        of : {"tokens", "connections", "events"}
+            Which rows are compared.
+        within : Region, or (min_coords, max_coords), or either with a level, optional
+            Only rows in this region as of one of the two moments: tokens, connections with both ends
+            in it, events of a token in it.
+
+        Returns
+        -------
+        pandas.DataFrame
+            Of tokens, a row per token and level on which it differs: ``token_id``, ``level`` (Int64,
+            missing for a token that is on none), ``change`` (``added``, ``removed``, ``moved``, or
+            ``changed``: in an attribute), ``x_before``, ``y_before``, ``z_before``, ``x_after``,
+            ``y_after``, ``z_after`` (float64, NaN where it was not there).
+            Of connections: ``connection_id``, ``change``, ``source_id``, ``target_id``,
+            ``connection_type``, ``weight_before``, ``weight_after``.
+            Of events: ``event_id``, ``change``, ``event_type``, ``timestamp``, ``token_id``,
+            ``reward_before``, ``reward_after``.  All by id.
+
+        Raises
+        ------
+        NotFoundError
+            A pin is not kept.
+        InvalidQueryError
+            An argument is not one of these.
+
+        Examples
+        --------
+        >>> pin = await ang.pin("yesterday")
+        >>> token_id = await ang.tokens.create({"physical": (0.0, 0.0, 0.0)})
+        >>> (await ang.diff("yesterday"))[["level", "change", "x_after"]].values.tolist()
+        [[0, 'added', 0.0]]
+        >>> await ang.tokens.delete(token_id)
+        1
+        >>> await ang.unpin(pin)
+        """
+        return await self._history.diff(before, after, of, within)
+
     async def explain(
         self, read: Callable[..., Any], *args: Any, analyze: bool = False, **options: Any
     ) -> Plan:
@@ -262,7 +453,7 @@ class AsyncClient(Suggesting):
                 f"read must be a method of this client, but this {name} is one of another client; "
                 "call explain on that client"
             )
-        query = await plans.query_of(owner, name, args, options)
+        query = self._reader.own(await plans.query_of(owner, name, args, options))
         return await plans.plan_of(self._database, query, analyze=is_run)
 
     async def sql(
@@ -399,6 +590,87 @@ class AsyncClient(Suggesting):
             cache=cache,
         )
 
+    def _card(self) -> Card:
+        return self._card_of(repr(self)[1:-1], [("tokens", "await ang.describe() counts them")])
+
+    def _card_of(self, title: str, counts: list[tuple[str, str]]) -> Card:
+        stats = self._reader.statistics()
+        cached = f"{self._reader.mode}; {stats.entries:,} results, {stats.bytes / 2**20:.1f} MiB"
+        rows = [*counts, ("schema", f"revision {HEAD}"), ("cache", cached)]
+        return Card(title, rows, "methods: .tokens, .graph, .experience, .cache, and Tab")
+
+    async def _counts(self) -> list[tuple[str, str]]:
+        """Return how many rows of what the store holds; of many, about how many."""
+        frame = await self._reader.frame(overview.sizes(), "off", None)
+        return [
+            (name, f"about {about:,.0f}" if pd.isna(rows) else f"{rows:,}")
+            for name, rows, about in frame.itertuples(index=False)
+        ]
+
     def __repr__(self) -> str:
         state = "closed" if self._closed else "open"
         return f"<{type(self).__name__} of {self._database.where}, {state}>"
+
+
+class AsyncPastClient(AsyncClient):
+    """Tokens, connections and events of one store as of a pin, awaitable; `AsyncClient.as_of` opens it.
+
+    Attributes
+    ----------
+    pin : Pin
+        The moment of all its answers.
+    """
+
+    def __init__(self, live: AsyncClient, reader: PastReader, pin: Pin) -> None:
+        refusal = (
+            f"this client reads the store as of pin {pin.name} and cannot write; write with the client "
+            "that as_of was called on"
+        )
+        super().__init__(
+            live._settings, live._database, reader, refusal=refusal, views=live._views
+        )
+        self._live = live
+        self._pin = pin
+        self._owns_database = False
+        # Pins are read and compared by the live tables.
+        self._history = AsyncHistory(live._reader, live._database, reader.ids, refusal=refusal)
+
+    @property
+    def pin(self) -> Pin:  # type: ignore[override]  # its moment, where a live client can be pinned
+        """The moment of all answers."""
+        return self._pin
+
+    async def as_of(self, pin: Moment) -> AsyncPastClient:
+        """Return a client as of another pin."""
+        return await self._live.as_of(pin)
+
+    async def diff(
+        self,
+        before: Moment,
+        after: Moment | None = None,
+        *,
+        of: Compared = "tokens",
+        within: Window | None = None,
+    ) -> pd.DataFrame:
+        """Return what differs between two pins, or between a pin and this client's."""
+        return await super().diff(
+            before, self._pin if after is None else after, of=of, within=within
+        )
+
+    async def sql(
+        self, statement: str, params: Iterable[Any] | None = None, *, max_rows: MaxRows = ...
+    ) -> pd.DataFrame:
+        """Refuse: a statement of your own reads the tables as they are now."""
+        raise InvalidQueryError(
+            f"sql reads the tables as they are now, not as of pin {self._pin.name}; call it on the client "
+            "that as_of was called on"
+        )
+
+    async def close(self) -> None:
+        """Close a client that `connect_async` opened as of a pin; else its connections stay open."""
+        self._closed = True
+        if self._owns_database:
+            await self._live.close()
+
+    def __repr__(self) -> str:
+        return f"{super().__repr__()[:-1]}, as of pin {self._pin.name}>"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from ngdata._arguments.cards import Card
 from ngdata._client.suggesting import Suggesting
 from ngdata._reading.cache import CachedReader, CacheStats
 
@@ -16,6 +17,9 @@ class AsyncCache(Suggesting):
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} of {self._reader.where}>"
+
+    def _card(self) -> Card:
+        return self._reader.statistics()._card()
 
     async def stats(self) -> CacheStats:
         """Return the statistics of this client's cache.

@@ -35,6 +35,7 @@ async def connect_async(
     max_rows: MaxRows = ...,
     ids: Literal["uuid", "integer"] | None = None,
     id_space: str | None = None,
+    as_of: str | None = None,
 ) -> AsyncClient:
     """Open a client; with nothing configured, start or join the embedded server.
 
@@ -89,6 +90,8 @@ async def connect_async(
     id_space : str, optional
         The name of the integers' id space (empty): the same integer is another token in another
         space, see `ngdata.ids`.
+    as_of : str, optional
+        The label or the id of a pin: all reads then answer as of it, and the client cannot write.
 
     Returns
     -------

@@ -14,12 +14,14 @@ from typing import Any, NoReturn
 
 import pandas as pd
 
+from ngdata._arguments.cards import Card, Shown
 from ngdata._arguments.shown import MAX_SHOWN, guarded
 from ngdata._arguments.texts import plain_text
 from ngdata._client.namespace import Namespace
 from ngdata._connections.database import Database
 from ngdata._query.asked import Asked
 from ngdata._query.model import Query
+from ngdata._query.moments import SETTINGS
 from ngdata._reading.answer import Answer
 from ngdata._reading.reader import CacheMode, MaxRows, Reader, checked_max_rows, checked_mode
 from ngdata.errors import InvalidQueryError
@@ -28,7 +30,7 @@ __all__ = ["Plan", "owner_and_name", "plan_of", "query_of"]
 
 
 @dataclass(frozen=True, repr=False)
-class Plan:
+class Plan(Shown):
     """What the server does for a read.
 
     Attributes
@@ -44,6 +46,10 @@ class Plan:
     text: str
     uses_spatial_index: bool
     sql: str
+
+    def _card(self) -> Card:
+        title, _, text = repr(self).partition("\n")
+        return Card(title, lines=text)
 
     def __repr__(self) -> str:
         verb = "found by" if self.uses_spatial_index else "not found by"
@@ -74,7 +80,10 @@ async def query_of(
 ) -> Query:
     """Return the query that a read method would send first; no rows are read or written."""
     recording = type(namespace)(
-        _QueryRecorder(namespace._reader), namespace._database, namespace._ids, may_write=False
+        _QueryRecorder(namespace._reader),
+        namespace._database,
+        namespace._ids,
+        refusal="explain takes a method that reads; this one writes",
     )
     try:
         result = getattr(recording, name)(*args, **options)
@@ -94,6 +103,7 @@ class _QueryRecorder:
 
     def __init__(self, reader: Reader) -> None:
         self.ids = reader.ids
+        self.pin = reader.pin
         # How a read is done may depend on how large its level is, and how crowded.
         self.level_size = reader.level_size
 
@@ -133,6 +143,8 @@ async def plan_of(database: Database, query: Query, *, analyze: bool) -> Plan:
     """Return the server's plan of a query; `analyze` runs the query too."""
     options = "ANALYZE, BUFFERS" if analyze else "COSTS"
     async with database.transaction() as connection:
+        if query.pin is not None:
+            await connection.execute("; ".join(SETTINGS))
         lines = await connection.fetch(f"EXPLAIN ({options}) {query.sql}")
         tree = json.loads(await connection.fetchval(f"EXPLAIN (FORMAT JSON) {query.sql}"))
     uses_spatial_index = any(map(_is_spatial, _nodes(tree[0]["Plan"])))

@@ -28,6 +28,7 @@ from ngdata._query.neighbors import Direction
 from ngdata._query.places import Place, Window
 from ngdata._reading.derived import Derived
 from ngdata._reading.reader import CacheMode, MaxRows, checked_max_rows, described
+from ngdata._reading.units import level_and_unit
 from ngdata._store.snapshots import insert_snapshot
 from ngdata.errors import InvalidQueryError, NotFoundError
 
@@ -347,8 +348,10 @@ class AsyncGraph(AsyncGraphWrites):
                     *ends, direction, weighted, max_depth, self._ids
                 )
             )
-            version = answer.version or None
-            return path if path is None else described(path, origin, version, started)
+            if path is None:
+                return None
+            moment = level_and_unit(query, None, self._reader.pin)
+            return described(path, origin, answer.version or None, started, moment)
         return None if path.empty and ends[0] != ends[1] else path
 
     async def shortest_lengths(
@@ -437,7 +440,8 @@ class AsyncGraph(AsyncGraphWrites):
         )
         self._reader.check_size(len(lengths), max_rows)
         lengths["token_id"] = self._ids.column(lengths.token_id)
-        return described(lengths, origin, answer.version or None, started)
+        moment = level_and_unit(query, None, self._reader.pin)
+        return described(lengths, origin, answer.version or None, started, moment)
 
     async def components(
         self,
@@ -573,6 +577,10 @@ class AsyncGraph(AsyncGraphWrites):
 
     async def create_snapshot(self, label: str | None = None) -> str:
         """Store the present graph, complete and compressed, in the database; needs scipy.
+
+        To read the store again as it is now, a pin is better (`ng.pin`): it covers tokens, connections and
+        events, every read can answer as of it, and it keeps only what changes later.  A snapshot is a copy
+        of the connections, with measures of the graph, which no later change and no `unpin` touches.
 
         Parameters
         ----------

@@ -11,6 +11,7 @@ import asyncpg
 import pandas as pd
 import pyarrow as pa
 
+from ngdata._arguments.cards import Card, methods_of
 from ngdata._arguments.id_space import UUIDS, IdSpace
 from ngdata._arguments.numbers import as_flag
 from ngdata._arguments.texts import checked_word
@@ -54,20 +55,28 @@ class Namespace(Suggesting):
     database : Database
     ids : IdSpace
         How token ids go in and come out.
-    may_write : bool
-        Whether `_transaction` opens one; `explain` must not write.
+    refusal : str, optional
+        Why methods that write are refused, if they are.
     """
 
     def __init__(
-        self, reader: Reader, database: Database, ids: IdSpace = UUIDS, *, may_write: bool = True
+        self,
+        reader: Reader,
+        database: Database,
+        ids: IdSpace = UUIDS,
+        *,
+        refusal: str | None = None,
     ) -> None:
         self._reader = reader
         self._database = database
         self._ids = ids
-        self._may_write = may_write
+        self._refusal = refusal
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} of {self._database.where}>"
+
+    def _card(self) -> Card:
+        return Card(repr(self)[1:-1], methods_of(self))
 
     @asynccontextmanager
     async def _transaction(self) -> AsyncIterator[WriteConnection]:
@@ -78,8 +87,8 @@ class Namespace(Suggesting):
                 yield connection
 
     def _check_may_write(self) -> None:
-        if not self._may_write:
-            raise InvalidQueryError("explain takes a method that reads; this one writes")
+        if self._refusal is not None:
+            raise InvalidQueryError(self._refusal)
 
     async def _write(
         self,
@@ -98,6 +107,7 @@ class Namespace(Suggesting):
         `at_once` returns the number of rows in each statement, `around` a context manager for the
         writes; `targets` are those of `write_rows`.
         """
+        self._check_may_write()
         progress = as_flag(progress, "progress", optional=True)
         extra = checked_word(extra, get_args(Extra), "extra")
         on_conflict = checked_word(on_conflict, get_args(OnConflict), "on_conflict")

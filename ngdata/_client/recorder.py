@@ -9,6 +9,7 @@ from typing import Any, Self
 
 import pandas as pd
 
+from ngdata._arguments.cards import Card, Shown
 from ngdata._arguments.id_space import TokenId
 from ngdata._arguments.ids import Id
 from ngdata._arguments.times import Time
@@ -20,7 +21,7 @@ from ngdata.errors import NGDataError
 __all__ = ["AsyncRecorder", "Recorded", "attached_to"]
 
 
-class Recorded(ProcessBound):
+class Recorded(Shown, ProcessBound):
     """What the recorders of both clients share: a call records an event."""
 
     def __init__(self, recording: Recording) -> None:
@@ -90,6 +91,9 @@ trajectory_id, sequence_number, metadata, event_id
         self._recording.add(row)
         event: str = row["id"]
         return event
+
+    def _card(self) -> Card:
+        return Card(repr(self)[1:-1])
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self._recording!r}>"

@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -13,6 +13,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from ngdata._arguments.cards import Card
 from ngdata._arguments.id_space import UUIDS, IdSpace
 from ngdata._arguments.ids import id_text
 from ngdata._arguments.texts import STR
@@ -37,6 +38,11 @@ class Snapshot(Subgraph):
     id: str
     label: str | None
     created_at: pd.Timestamp
+
+    def _card(self) -> Card:
+        card = super()._card()
+        taken = f"{self.created_at:%Y-%m-%d %H:%M:%S} UTC"
+        return replace(card, rows=[("label", str(self.label)), ("taken", taken), *card.rows])
 
 
 @dataclass(frozen=True)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 import numpy as np
 import pandas as pd
 
+from ngdata._arguments.cards import Card, Shown
 from ngdata._arguments.optional_imports import import_optional
 from ngdata._arguments.texts import checked_word
 from ngdata._client.plain_attributes import plain_rows
@@ -18,8 +19,11 @@ if TYPE_CHECKING:
 __all__ = ["Subgraph", "arcs"]
 
 
+_MAX_TYPES: Final = 5
+
+
 @dataclass(frozen=True, eq=False, repr=False)
-class Subgraph:
+class Subgraph(Shown):
     """Tokens and the connections among them, read in one transaction.
 
     Attributes
@@ -123,11 +127,30 @@ class Subgraph:
         matrix = sparse.coo_array((weights, (rows, columns)), shape=(len(ids), len(ids)))
         return matrix.tocsr(), ids
 
+    def _card(self) -> Card:
+        rows = [
+            ("tokens", _counted(self.tokens, "token_type")),
+            ("connections", _counted(self.connections, "connection_type")),
+        ]
+        return Card(
+            type(self).__name__.lower(), rows, ".tokens, .connections, .to_networkx(), .to_scipy()"
+        )
+
     def __repr__(self) -> str:
         return (
             f"<{type(self).__name__} of {len(self.tokens):,} tokens and"
             f" {len(self.connections):,} connections>"
         )
+
+
+def _counted(frame: pd.DataFrame, column: str) -> str:
+    """Return the number of rows, and of the most frequent types."""
+    if column not in frame:
+        return f"{len(frame):,}"
+    counts = frame[column].value_counts()
+    types = ", ".join(f"{count:,} {name}" for name, count in counts.head(_MAX_TYPES).items())
+    more = f", {len(counts) - _MAX_TYPES} more types" if len(counts) > _MAX_TYPES else ""
+    return f"{len(frame):,}" + (f" ({types}{more})" if types else "")
 
 
 def _rows(frame: pd.DataFrame, is_plain: bool) -> list[dict[Any, Any]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final, NoReturn
 
+from ngdata._arguments.cards import Shown
 from ngdata._arguments.suggestions import did_you_mean, nearest
 from ngdata._connections.process_bound import ProcessBound
 
@@ -22,7 +23,7 @@ _classes: dict[str, type] = {}
 """Those of `_PLACES` by place; the sync ones and the async ones have the same names."""
 
 
-class Suggesting(ProcessBound):
+class Suggesting(Shown, ProcessBound):
     """Names the nearest public name if an attribute is missing, also one of another namespace."""
 
     def __init_subclass__(cls, **options: Any) -> None:

@@ -119,6 +119,8 @@ class Settings(ServerParts):
         What token ids are in results: text, or integers of `id_space`.
     id_space : str
         The name from which integers as ids become UUIDs, see `ngdata.ids`.
+    as_of : str or None
+        The label or the id of a pin that all reads are as of; the client then cannot write.
     """
 
     config: Path | None = None
@@ -141,6 +143,7 @@ class Settings(ServerParts):
     max_rows: _Integer | None = Field(1_000_000, ge=1, le=2**63 - 1)
     ids: Literal["uuid", "integer"] = "uuid"
     id_space: _Text = ""
+    as_of: _Text | None = None
 
 
 def load_settings(**arguments: Any) -> Settings:

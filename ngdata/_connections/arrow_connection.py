@@ -125,15 +125,19 @@ class ArrowConnection:
             raise
 
     async def stream(
-        self, statement: str, rows: int, unpack: Unpack | None = None
+        self,
+        statement: str,
+        rows: int,
+        unpack: Unpack | None = None,
+        snapshot: Snapshot | None = None,
     ) -> AsyncGenerator[pa.Table, None]:
         """Read an answer in tables of `rows` rows as it arrives, little ahead of the caller.
 
-        Ending the iteration early cancels the query on the server.
+        `snapshot` is the transaction to read in.  Ending the iteration early cancels the query on the server.
         """
 
         def start(session: ArrowSession) -> Any:
-            session.begin()
+            session.begin(snapshot)
             return session.query(statement)
 
         def next_batch(_: ArrowSession) -> pa.RecordBatch | None:

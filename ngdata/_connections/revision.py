@@ -8,7 +8,7 @@ import asyncpg
 
 __all__ = ["HEAD", "VERSION_TABLE", "read_revision"]
 
-HEAD: Final = "0007"
+HEAD: Final = "0009"
 """The newest revision of this ngdata's migrations."""
 
 VERSION_TABLE: Final = "tokens.alembic_version"

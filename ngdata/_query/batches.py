@@ -23,6 +23,7 @@ from ngdata._query import literals as sql
 from ngdata._query.asked import Asked
 from ngdata._query.attributes import ATTRIBUTES, TOKENS, IndexRows
 from ngdata._query.filters import TokenFilter, where_clause
+from ngdata._query.footprints import ANYTHING, Footprint
 from ngdata._query.index_boxes import CLAMP
 from ngdata._query.model import (
     FEW_IDS,
@@ -173,6 +174,7 @@ class Search:
             id_noun=noun,
             level=self.level,
             asked=self.asked,
+            footprint=ANYTHING if noun else Footprint(place=Place(EVERYWHERE, self.level)),
         )
 
     def _requested_sql(self) -> str:
@@ -346,6 +348,9 @@ class PairSearch:
             sent=sent,
             level=self.level,
             asked=self.asked,
+            footprint=Footprint(place=self.region.place)
+            if self.level == self.other_level
+            else ANYTHING,
         )
 
     @property

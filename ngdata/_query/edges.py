@@ -9,6 +9,7 @@ from ngdata._arguments.texts import as_texts, checked_word
 from ngdata._query import literals as sql
 from ngdata._query.asked import Asked
 from ngdata._query.filters import any_of, at_least, checked_limit, row_limit, where_clause
+from ngdata._query.footprints import Footprint
 from ngdata._query.model import Column, Kind, Query, choose, select_list
 from ngdata._query.places import SPATIAL_INDEX, Place
 from ngdata._query.wire_format import with_id_bytes
@@ -70,7 +71,8 @@ def edges(
     select, sent = (select_list(selected), ()) if is_selective else with_id_bytes(selected)
     statement = f"{inside}SELECT {select} FROM ({rows}) AS c{first}"
     asked = None if limit == 0 else Asked("connections", types).within(within)
-    return Query(statement, tuple(selected), relations, asked=asked, sent=sent)
+    footprint = Footprint(place=within, ends=target if source is None else source)
+    return Query(statement, tuple(selected), relations, asked=asked, sent=sent, footprint=footprint)
 
 
 def conditions_on(

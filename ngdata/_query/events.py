@@ -17,6 +17,7 @@ from ngdata._arguments.times import MICROSECOND, Time, first_microsecond
 from ngdata._query import literals as sql
 from ngdata._query.asked import Asked
 from ngdata._query.filters import any_of, checked_limit, row_limit, where_clause
+from ngdata._query.footprints import Footprint
 from ngdata._query.grouping import Keys, with_group
 from ngdata._query.model import FEW_IDS, MISSING_ID, Column, Kind, Query, choose, select_list
 from ngdata._query.places import SPATIAL_INDEX, Place, Window
@@ -178,6 +179,13 @@ class EventFilter:
         high: Any = self.end
         return Asked("events", types, low, high).within(self.within)
 
+    def footprint(self) -> Footprint:
+        """Return what may change an answer about the events that pass."""
+        # Plain since __post_init__.
+        low: Any = self.start
+        high: Any = self.end
+        return Footprint(place=self.within, times=(low, high), event_tokens=self.token_ids)
+
     def relations(self) -> tuple[str, ...]:
         """Return the tables that the conditions read."""
         return (EVENTS,) if self.within is None else (EVENTS, SPATIAL_INDEX)
@@ -214,7 +222,13 @@ def _window(where: EventFilter, limit: int | None, selected: dict[Column, str]) 
         f" ORDER BY {ORDER}{row_limit(limit)}"
     )
     asked = None if limit == 0 else where.asked()
-    return Query(statement, tuple(selected), where.relations(), asked=asked)
+    return Query(
+        statement,
+        tuple(selected),
+        where.relations(),
+        asked=asked,
+        footprint=where.footprint(),
+    )
 
 
 def recent(count: int, columns: Sequence[str] | None = None) -> Query:
@@ -276,6 +290,8 @@ def around(
         where.relations(),
         id_noun="event",
         asked=None if limit == 0 else asked,
+        # The window of an event's neighbors moves with the event.
+        footprint=replace(where.footprint(), times=None if event_id else (asked.start, asked.end)),
     )
 
 
@@ -304,7 +320,14 @@ def rewards(step: dt.timedelta, where: EventFilter, zone: dt.tzinfo = dt.UTC) ->
         Column("total_reward", Kind.FLOAT),
         Column("mean_reward", Kind.FLOAT),
     )
-    return Query(statement, columns, where.relations(), has_limit=False, asked=where.asked())
+    return Query(
+        statement,
+        columns,
+        where.relations(),
+        has_limit=False,
+        asked=where.asked(),
+        footprint=where.footprint(),
+    )
 
 
 def counts(
@@ -326,7 +349,14 @@ def counts(
     rows = with_group(rows, expression, _STEP, "e", are_few=not has_many)
     statement = f"SELECT {', '.join(select)} FROM {rows}{keys.clauses(first=[_STEP])}"
     columns = (start, *keys.expressions, Column("count", Kind.INTEGER))
-    return Query(statement, columns, where.relations(), has_limit=False, asked=where.asked())
+    return Query(
+        statement,
+        columns,
+        where.relations(),
+        has_limit=False,
+        asked=where.asked(),
+        footprint=where.footprint(),
+    )
 
 
 def _start(step: dt.timedelta, zone: dt.tzinfo) -> tuple[Column, str]:

@@ -18,6 +18,8 @@ from ngdata._arguments.texts import as_text, plain_text
 from ngdata._query import literals as sql
 from ngdata._query.asked import Asked
 from ngdata._query.filters import TokenFilter
+from ngdata._query.footprints import ANYTHING, Footprint
+from ngdata._query.pin import Pin
 from ngdata._query.places import Place
 from ngdata.errors import InvalidQueryError
 
@@ -168,6 +170,10 @@ class Query:
         What the store may have none of, if an empty answer is to be explained.
     id_space : str or None
         The space of the integers that token ids are in the answer; None: they are text.
+    footprint : Footprint
+        What may change the answer.
+    pin : Pin or None
+        The pin as of which the rows are; None: they are as they are now.
     """
 
     sql: str
@@ -183,6 +189,8 @@ class Query:
     level: int | None = None
     asked: Asked | None = None
     id_space: str | None = None
+    footprint: Footprint = ANYTHING
+    pin: Pin | None = None
 
     def within(self, ids: IdSpace) -> Query:
         """Return the read with token ids in the form in which they go out."""

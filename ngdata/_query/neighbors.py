@@ -13,6 +13,7 @@ from ngdata._query.asked import Asked
 from ngdata._query.attributes import TOKENS
 from ngdata._query.edges import CONNECTIONS
 from ngdata._query.filters import any_of, at_least, checked_limit, row_limit, where_clause
+from ngdata._query.footprints import ANYTHING, Footprint
 from ngdata._query.model import (
     FEW_IDS,
     LEVELS,
@@ -146,6 +147,17 @@ def neighbors(
         ") AS answer ORDER BY position, depth, answer.neighbor_id"
     )
     is_lookup = max_depth == 1 and within is None and len(ids) <= FEW_IDS
+    footprint = ANYTHING
+    if within is None:
+        # The connections of the starts, and of all that was reached before the last step.
+        is_known = max_depth == 1 or (
+            limit is None and any(column.name == "neighbor_id" for column in selected)
+        )
+        footprint = Footprint(
+            token_ids=ids,
+            ends=ids if is_known else None,
+            ends_in=None if max_depth == 1 else "neighbor_id",
+        )
     return Query(
         statement,
         tuple(selected),
@@ -154,6 +166,7 @@ def neighbors(
         id_noun="token",
         level=distance_level,
         asked=None if limit == 0 else Asked("connections", types),
+        footprint=footprint,
     )
 
 
@@ -336,8 +349,19 @@ def subgraph(
         f" ORDER BY m.depth, m.id) UNION ALL (SELECT {connections} FROM members AS m"
         f" JOIN {CONNECTIONS} AS c ON c.source_id = m.id{where_clause(among)} ORDER BY c.id)"
     )
+    # A connection or a token that leads further has an end among the members, or enters the region.
+    starts = () if ids is None else ids
+    footprint = Footprint(
+        place=within, token_ids=starts, tokens_in="token_id", ends=starts, ends_in="token_id"
+    )
     return Query(
-        statement, tuple(_SUBGRAPH), relations, has_limit=False, id_noun="token", asked=asked
+        statement,
+        tuple(_SUBGRAPH),
+        relations,
+        has_limit=False,
+        id_noun="token",
+        asked=asked,
+        footprint=footprint,
     )
 
 
@@ -393,4 +417,12 @@ def degree(ids: Sequence[str] | None, weighted: bool = False) -> Query:
         f" coalesce(ins + outs, 0)::int8 AS total_degree{weights}"
         " FROM nodes AS n LEFT JOIN degrees USING (id) ORDER BY n.position"
     )
-    return Query(statement, columns, (CONNECTIONS, TOKENS), has_limit=False, id_noun="token")
+    footprint = ANYTHING if ids is None else Footprint(token_ids=ids, ends=ids)
+    return Query(
+        statement,
+        columns,
+        (CONNECTIONS, TOKENS),
+        has_limit=False,
+        id_noun="token",
+        footprint=footprint,
+    )

@@ -20,6 +20,7 @@ __all__ = [
     "first",
     "levels",
     "levels_in_use",
+    "sizes",
     "token_types",
     "tokens_with",
 ]
@@ -61,6 +62,10 @@ _EVENTS: Final = {
     Column("total_reward", Kind.FLOAT): "sum(reward)",
     Column("mean_reward", Kind.FLOAT): "avg(reward)",
 }
+
+
+# Counting this number of rows takes some 10 ms.
+_MAX_COUNTED: Final = 100_000
 
 
 def levels(level: int | None = None) -> Query:
@@ -130,6 +135,28 @@ def event_times() -> Query:
         f" FROM {EVENTS}) AS t WHERE first_time IS NOT NULL"
     )
     return Query(statement, tuple(columns), (EVENTS,), is_small=True)
+
+
+def sizes() -> Query:
+    """Read how many tokens, connections and events there are: up to `_MAX_COUNTED`, and about how many.
+
+    The first of the two is missing if there are more.
+    """
+    columns = {
+        Column("name", Kind.TEXT): "name",
+        Column("rows", Kind.OPTIONAL_INTEGER): f"CASE WHEN n <= {_MAX_COUNTED} THEN n END",
+        Column("about", Kind.FLOAT): "about::float8",
+    }
+    rows = " UNION ALL ".join(
+        f"SELECT {place} AS place, '{name}' AS name, (SELECT count(*) FROM (SELECT FROM {relation}"
+        f" LIMIT {_MAX_COUNTED + 1}) AS counted) AS n, (SELECT greatest(c.reltuples, {_MAX_COUNTED})"
+        f" FROM pg_class AS c WHERE c.oid = '{relation}'::regclass) AS about"
+        for place, (name, relation) in enumerate(
+            (("tokens", TOKENS), ("connections", CONNECTIONS), ("events", EVENTS))
+        )
+    )
+    statement = f"SELECT {select_list(columns)} FROM ({rows}) AS sizes ORDER BY place"
+    return Query(statement, tuple(columns), (TOKENS, CONNECTIONS, EVENTS), is_small=True)
 
 
 def first(rows: Rows) -> Query:

@@ -17,6 +17,7 @@ from ngdata._arguments.numbers import as_flag, positive
 from ngdata._query import literals as sql
 from ngdata._query.edges import CONNECTIONS
 from ngdata._query.filters import any_of, where_clause
+from ngdata._query.footprints import Footprint
 from ngdata._query.model import MISSING_ID, Column, Kind, Query, select_list
 from ngdata._query.neighbors import BRANCHES, checked_direction, reached, steps_below
 
@@ -140,7 +141,13 @@ def shortest_path(
             else f"{steps}near AS p"
         )
     statement = f"{before}{' UNION ALL '.join(parts)} ORDER BY step"
-    return Query(statement, (*_CHECKS, *_PATH), (CONNECTIONS, "tokens.tokens"), id_noun="token")
+    return Query(
+        statement,
+        (*_CHECKS, *_PATH),
+        (CONNECTIONS, "tokens.tokens"),
+        id_noun="token",
+        footprint=Footprint(token_ids=(source, target)),
+    )
 
 
 def cut_off(
@@ -260,4 +267,5 @@ def lengths(
         (CONNECTIONS, "tokens.tokens"),
         has_limit=False,
         id_noun="token",
+        footprint=Footprint(token_ids=(source, *(targets or ()))),
     )

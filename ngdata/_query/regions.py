@@ -16,6 +16,7 @@ from ngdata._query import literals as sql
 from ngdata._query.asked import Asked
 from ngdata._query.attributes import ATTRIBUTES, IndexRows
 from ngdata._query.filters import TokenFilter, checked_limit, row_limit, where_clause
+from ngdata._query.footprints import Footprint, Nearest
 from ngdata._query.index_boxes import point_sql
 from ngdata._query.model import (
     FEW_IDS,
@@ -103,6 +104,7 @@ def region(
         is_small=is_small,
         level=place.level,
         asked=None if limit == 0 else Asked.tokens(place.level, place, where),
+        footprint=Footprint(place=place),
     )
 
 
@@ -136,6 +138,7 @@ def count(place: Place, where: TokenFilter) -> Query:
         (Column("count", Kind.INTEGER),),
         source.relations,
         is_small=True,
+        footprint=Footprint(place=place),
     )
 
 
@@ -180,6 +183,7 @@ def nearest(
         is_lookup=is_lookup,
         level=level_number,
         asked=Asked.tokens(level_number, within, where),
+        footprint=Footprint(place=within, nearest=Nearest(centre, count, level_number)),
     )
 
 
@@ -217,6 +221,7 @@ def within_radius(
         is_small=is_small,
         level=level_number,
         asked=None if limit == 0 else Asked.tokens(level_number, within, where),
+        footprint=Footprint(place=within),
     )
 
 
@@ -250,7 +255,11 @@ def density(
     columns = tuple(Column(name, Kind.INTEGER) for name in ("x", "y", "z", "count"))
     asked = Asked.tokens(place.level, place, where)
     relations = (*source.relations, LEVELS)
-    return Query(statement, columns, relations, level=place.level, asked=asked), (x, y, z)
+    footprint = Footprint(place=grid)
+    query = Query(
+        statement, columns, relations, level=place.level, asked=asked, footprint=footprint
+    )
+    return query, (x, y, z)
 
 
 @guarded

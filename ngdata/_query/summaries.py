@@ -19,12 +19,14 @@ from ngdata._query import literals as sql
 from ngdata._query.asked import Asked
 from ngdata._query.attributes import IndexRows
 from ngdata._query.filters import TokenFilter, where_clause
+from ngdata._query.footprints import Footprint
 from ngdata._query.grouping import Keys, by_code_points, with_group
 from ngdata._query.model import FEW_ROWS, LEVELS, Column, Kind, Query, choose, select_list
 from ngdata._query.places import Place
 from ngdata._query.regions import selected_columns
 from ngdata._query.wire_format import compact
 from ngdata.errors import InvalidQueryError
+from ngdata.regions.algebra import EVERYWHERE
 
 __all__ = ["OPTIONS", "Aggregation", "Cell", "aggregate", "draw", "sample"]
 
@@ -162,6 +164,7 @@ def aggregate(
         is_small=is_one_group,
         level=level_number,
         asked=Asked.tokens(level_number, within, where),
+        footprint=Footprint(place=within or Place(EVERYWHERE, level_number)),
     )
 
 
@@ -381,4 +384,5 @@ def _least(
         is_small=is_small,
         level=level,
         asked=asked,
+        footprint=Footprint(place=within or Place(EVERYWHERE, level)),
     )

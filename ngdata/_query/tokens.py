@@ -10,6 +10,7 @@ from ngdata._query import literals as sql
 from ngdata._query.asked import Asked
 from ngdata._query.attributes import ATTRIBUTES, TOKENS
 from ngdata._query.filters import TokenFilter, checked_limit, row_limit, where_clause
+from ngdata._query.footprints import Footprint
 from ngdata._query.model import (
     FEW_IDS,
     FEW_ROWS,
@@ -57,7 +58,14 @@ def by_id(
         " ORDER BY requested.position"
     )
     is_lookup = len(ids) <= FEW_IDS
-    return Query(statement, tuple(selected), (TOKENS,), is_lookup=is_lookup, id_noun=noun)
+    return Query(
+        statement,
+        tuple(selected),
+        (TOKENS,),
+        is_lookup=is_lookup,
+        id_noun=noun,
+        footprint=Footprint(token_ids=ids),
+    )
 
 
 def matching(
@@ -100,4 +108,5 @@ def of_rows(ids: Sequence[str], columns: Sequence[str] | None, level: Level) -> 
         has_limit=False,
         is_lookup=len(ids) <= FEW_IDS,
         level=level_number if has_place else None,
+        footprint=Footprint(token_ids=ids),
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 import pandas as pd
@@ -12,11 +12,15 @@ from ngdata._query.model import MISSING_ID, Column
 from ngdata._reading import clock
 from ngdata._reading.frames import is_shareable, to_frame, to_shared_frame
 
-__all__ = ["Answer"]
+__all__ = ["Answer", "Content"]
 
 # What an answer takes besides its table's bytes, measured: 34 KB for a region of 30 rows with ten columns.
 _OVERHEAD_BYTES = 4 << 10
 _COLUMN_OVERHEAD_BYTES = 3 << 10
+
+
+class Content:
+    """What answers with the same rows have in common."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,6 +37,10 @@ class Answer:
         When the read began, by `ngdata._reading.clock`.
     unit : str or None
         The unit of the query's level, as the same snapshot shows it.
+    snapshot : str or None
+        The server's text of the snapshot that it was read in; None if it was not read.
+    content : Content
+        The same object means the same rows.
     """
 
     table: pa.Table
@@ -40,6 +48,17 @@ class Answer:
     version: str = ""
     read_at: float = field(default_factory=clock.now)
     unit: str | None = None
+    snapshot: str | None = None
+    content: Content = field(default_factory=Content)
+
+    def confirmed(self, version: str, snapshot: str | None, read_at: float) -> Answer:
+        """Return the answer at another version, at which its rows are the same."""
+        confirmed = replace(self, version=version, snapshot=snapshot, read_at=read_at)
+        # What was made of the rows stays.
+        for name in ("nbytes", "missing_ids", "_rows", "_shared_frame"):
+            if name in self.__dict__:
+                confirmed.__dict__[name] = self.__dict__[name]
+        return confirmed
 
     @cached_property
     def nbytes(self) -> int:

@@ -120,7 +120,7 @@ async def _frame(
     """Return the frame of an answer that was made here."""
     await reader.warn_if_empty(result, search.asked)
     frame = await in_daemon_thread(result.frame)
-    place = level_and_unit(search.candidates, result.unit)
+    place = level_and_unit(search.candidates, result.unit, reader.pin)
     described(frame, source, result.version or None, started, place)
     frame.attrs["ngdata"]["way"] = HERE
     return frame

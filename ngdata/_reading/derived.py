@@ -8,7 +8,7 @@ from weakref import WeakKeyDictionary
 
 import pyarrow as pa
 
-from ngdata._reading.answer import Answer
+from ngdata._reading.answer import Answer, Content
 
 __all__ = ["Derived"]
 
@@ -16,7 +16,7 @@ T = TypeVar("T")
 
 
 class Derived(Generic[T]):
-    """Values made of the tables of answers, each kept while a cache keeps its answer.
+    """Values made of the tables of answers, each kept while a cache keeps those rows.
 
     Parameters
     ----------
@@ -26,14 +26,14 @@ class Derived(Generic[T]):
 
     def __init__(self, make: Callable[[pa.Table], T]) -> None:
         self._make = make
-        self._kept: WeakKeyDictionary[Answer, T] = WeakKeyDictionary()
+        self._kept: WeakKeyDictionary[Content, T] = WeakKeyDictionary()
 
     def __contains__(self, answer: Answer) -> bool:
-        return answer in self._kept
+        return answer.content in self._kept
 
     def of(self, answer: Answer) -> T:
         """Return the value of an answer: made when it is asked for first."""
-        value = self._kept.get(answer)
+        value = self._kept.get(answer.content)
         if value is None:
-            value = self._kept[answer] = self._make(answer.table)
+            value = self._kept[answer.content] = self._make(answer.table)
         return value

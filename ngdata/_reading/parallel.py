@@ -27,6 +27,7 @@ from ngdata._connections.arrow_session import (
 )
 from ngdata._connections.threads import uninterrupted
 from ngdata._query.model import FEW_ROWS, Query
+from ngdata._query.moments import SETTINGS, as_of
 from ngdata._query.parallel_parts import estimate_sql, sample_sql, size_sql, slabs, sweeps
 from ngdata._reading.region_sizes import RegionSizes
 from ngdata._reading.wire_format import plain_batch, unpack_batch
@@ -93,7 +94,7 @@ async def read(
         The answer has more than `max_rows` rows.
     """
     region = query.region
-    transaction = None if version is None else Snapshot(query.relations)
+    transaction = None if version is None else _snapshot(query)
     snapshot = transaction if in_transaction else None
     unpack = functools.partial(unpack_batch, query=query)
 
@@ -141,23 +142,34 @@ async def read(
             if helpers:
                 leader.helpers = helpers
                 try:
-                    return await _read_together(leader, query, version, max_rows)
+                    return await _read_together(leader, query, sizes, version, max_rows)
                 finally:
                     leader.helpers = []
     return await leader.run(read_alone)
 
 
+def _snapshot(
+    query: Query, exported: str | None = None, settings: tuple[str, ...] = ()
+) -> Snapshot:
+    own = () if query.pin is None else SETTINGS
+    return Snapshot(query.relations, exported, (*settings, *own))
+
+
 async def _read_together(
-    leader: ArrowConnection, query: Query, version: str | None, max_rows: int | None
+    leader: ArrowConnection,
+    query: Query,
+    sizes: RegionSizes,
+    version: str | None,
+    max_rows: int | None,
 ) -> VersionedTable:
-    async with leader.transaction(Snapshot(query.relations)):
+    async with leader.transaction(_snapshot(query)):
         text = None
         if version is not None:
             (text,) = await leader.run(lambda session: session.row(version))
         (exported,) = await leader.run(lambda session: session.row("SELECT pg_export_snapshot()"))
-        settings, parts = await _split(leader, query)
+        settings, parts = await _split(leader, query, sizes)
         await leader.run(lambda session: session.execute("; ".join(settings)))
-        snapshot = Snapshot(query.relations, exported, (_HELPER_LOCK_TIMEOUT, *settings))
+        snapshot = _snapshot(query, exported, (_HELPER_LOCK_TIMEOUT, *settings))
         batches = await _read_parts(leader, snapshot, query, parts, max_rows)
     return VersionedTable(joined(batches), text)
 
@@ -215,17 +227,25 @@ async def _read_parts(
     return batches
 
 
-async def _split(leader: ArrowConnection, query: Query) -> tuple[tuple[str, ...], list[Query]]:
+async def _split(
+    leader: ArrowConnection, query: Query, sizes: RegionSizes
+) -> tuple[tuple[str, ...], list[Query]]:
     """Split a query into parts, and return the planner settings for them too."""
     region = query.region
     assert region is not None
     connections = 1 + len(leader.helpers)
     pages, level_rows = await leader.run(lambda session: session.row(size_sql(region)))
     rows = await leader.run(lambda session: session.expected_rows(estimate_sql(region)))
-    if rows >= _SWEEP_SHARE * level_rows:
+    # The rows as of a pin are not on the pages of one table.
+    if rows >= _SWEEP_SHARE * level_rows and query.pin is None:
         return _SWEEP_SETTINGS, sweeps(query, pages, _SWEEPS_PER_CONNECTION * connections)
     sample = await leader.run(lambda session: session.batches(sample_sql(region, pages)))
-    return _SLAB_SETTINGS, slabs(query, _points(sample), connections)
+    parts = slabs(query, _points(sample), connections)
+    if query.pin is not None:
+        parts = [
+            part if part.pin else as_of(part, query.pin, sizes.history_pages) for part in parts
+        ]
+    return _SLAB_SETTINGS, parts
 
 
 def _points(batches: list[pa.RecordBatch]) -> np.ndarray:

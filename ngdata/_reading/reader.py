@@ -27,6 +27,7 @@ from ngdata._arguments.texts import checked_word
 from ngdata._connections.arrow_connection import ArrowConnection
 from ngdata._connections.arrow_session import (
     ArrowSession,
+    Snapshot,
     TextBeside,
     TooManyRows,
     Unpack,
@@ -45,7 +46,9 @@ from ngdata._connections.own_task import in_own_task
 from ngdata._connections.threads import in_daemon_thread
 from ngdata._query.asked import Asked
 from ngdata._query.model import Query, Region
+from ngdata._query.moments import SETTINGS, as_of, check_sql, pages_if_kept
 from ngdata._query.parallel_parts import estimate_sql, size_sql
+from ngdata._query.pin import Pin
 from ngdata._query.statements import Statement
 from ngdata._reading import clock, parallel, statements
 from ngdata._reading.answer import Answer
@@ -106,7 +109,7 @@ def described(
 ) -> pd.DataFrame:
     """Return a frame whose ``attrs["ngdata"]`` hold where it came from, and what `Reader.frame` says.
 
-    `place` is the level and the unit, if it has one.
+    `place` is what else is said of it: the level and the unit, a pin, or the two that were compared.
     """
     frame.attrs["ngdata"] = {
         "source": source,
@@ -124,9 +127,12 @@ class Reader(Protocol):
     ----------
     ids : IdSpace
         How token ids go out.
+    pin : Pin or None
+        The moment of all answers; None: now.
     """
 
     ids: IdSpace
+    pin: Pin | None
 
     async def frame(
         self, query: Query, cache: CacheMode | None = None, max_rows: MaxRows = ...
@@ -186,13 +192,16 @@ class DatabaseReader:
     ids : IdSpace
     max_rows : int or None
         How many rows an answer may have, unless the call says otherwise.
+    pin : Pin or None
+        The moment of all answers; None: now.
     """
 
     max_rows: int | None = None
 
-    def __init__(self, database: Database, ids: IdSpace = UUIDS) -> None:
+    def __init__(self, database: Database, ids: IdSpace = UUIDS, pin: Pin | None = None) -> None:
         self._database = database
         self.ids = ids
+        self.pin = pin
         self._sizes = RegionSizes()
         # Why answers are empty that are kept; read once for all callers of an answer.
         self._reasons: WeakKeyDictionary[Answer, list[str]] = WeakKeyDictionary()
@@ -204,12 +213,19 @@ class DatabaseReader:
         """The address of the database, without its password."""
         return self._database.where
 
+    def own(self, query: Query) -> Query:
+        """Return the read with ids as this reader returns them, as of its pin."""
+        query = query.within(self.ids)
+        if self.pin is None or query.pin == self.pin:
+            return query
+        return as_of(query, self.pin, self._sizes.history_pages)
+
     async def frame(
         self, query: Query, cache: CacheMode | None = None, max_rows: MaxRows = ...
     ) -> pd.DataFrame:
         """Read a whole answer as a frame that the caller owns."""
         started = time.perf_counter()
-        query = query.within(self.ids)
+        query = self.own(query)
         limit = checked_max_rows(max_rows, self.max_rows)
         answer, source = await self.answer(query, cache, limit)
         if answer.missing_ids:
@@ -221,7 +237,7 @@ class DatabaseReader:
                 frame = await in_daemon_thread(answer.frame)
         if not len(frame):
             await self.warn_if_empty(answer, query.asked)
-        place = level_and_unit(query, answer.unit)
+        place = level_and_unit(query, answer.unit, self.pin)
         return described(frame, source, answer.version or None, started, place)
 
     async def warn_if_empty(self, answer: Answer, asked: Asked | None) -> None:
@@ -294,7 +310,7 @@ class DatabaseReader:
         ResultTooLarge
             The answer has more than `max_rows` rows; they were not all read.
         """
-        query = query.within(self.ids)
+        query = self.own(query)
         try:
             answer, source = await self._answer(query, mode, max_rows)
         except TooManyRows as error:
@@ -337,10 +353,10 @@ class DatabaseReader:
         self, query: Query, version: str
     ) -> tuple[pd.DataFrame, str | None]:
         """Read from the database a whole answer and, in the same snapshot, its version."""
-        query = query.within(self.ids)
+        query = self.own(query)
         table, text, unit = await self._table(query, version)
         frame = await in_daemon_thread(lambda: to_frame(table, query.columns))
-        frame.attrs["ngdata"] = level_and_unit(query, unit)
+        frame.attrs["ngdata"] = level_and_unit(query, unit, self.pin)
         return frame, text
 
     async def _table(
@@ -348,10 +364,15 @@ class DatabaseReader:
     ) -> VersionedTable:
         """Read an answer and, in the same snapshot, the unit of its level.
 
-        If the statement for it is there, its version too.
+        If the statement for it is there, its version too.  An answer as of a pin has no version.
         """
         pool = self._database.arrow
-        text = version if query.level is None else with_unit(version, query.level)
+        query = self.own(query)
+        if query.pin is not None:
+            version = check_sql(query.pin)
+        text = version
+        if query.level is not None:
+            text = with_unit(version, query.level, query.pin)
         answer = await self._database_read(
             lambda connection: parallel.read(
                 pool,
@@ -366,6 +387,9 @@ class DatabaseReader:
         if query.level is not None:
             version, unit = split_unit(answer.version)
             answer = answer._replace(version=version, unit=unit)
+        if query.pin is not None:
+            self._sizes.history_pages = pages_if_kept(query.pin, answer.version)
+            answer = answer._replace(version=None)
         if query.region is not None:
             self._sizes.record(query.region, answer.table.num_rows)
         return answer
@@ -425,30 +449,40 @@ class DatabaseReader:
 
     def frames(self, query: Query, rows: int) -> AsyncGenerator[pd.DataFrame, None]:
         """Read an answer in frames of `rows` rows while the server sends it."""
-        return in_own_task(self._frames(query.within(self.ids), rows, caller_line()))
+        return in_own_task(self._frames(self.own(query), rows, caller_line()))
 
     async def _frames(
         self, query: Query, rows: int, line: CallerLine
     ) -> AsyncGenerator[pd.DataFrame, None]:
         unpack: Unpack = functools.partial(unpack_batch, query=query)
-        statement, beside = query.sql, None
+        statement, beside, text, snapshot = query.sql, None, None, None
+        if query.pin is not None:
+            text = check_sql(query.pin)
+            snapshot = Snapshot(query.relations, settings=SETTINGS)
         if query.level is not None:
-            unpack = beside = TextBeside(with_unit(None, query.level), unpack)
+            text = with_unit(text, query.level, query.pin)
+        if text is not None:
+            unpack = beside = TextBeside(text, unpack)
             statement = beside.statement(statement)
         with translated(self._database.where):
             # The stream is closed here: closed later, it would end the connection's next query.
             async with (
                 self._database.arrow.connection() as connection,
-                aclosing(connection.stream(statement, rows, unpack)) as tables,
+                aclosing(connection.stream(statement, rows, unpack, snapshot)) as tables,
             ):
                 is_empty = True
                 async for table in tables:
                     is_empty = False
                     frame = to_frame(table, query.columns)
                     if beside is not None:
-                        _, unit = split_unit(beside.text)
-                        frame.attrs["ngdata"] = level_and_unit(query, unit)
+                        version, unit = split_unit(beside.text)
+                        if query.pin is not None:
+                            pages_if_kept(query.pin, version)
+                        frame.attrs["ngdata"] = level_and_unit(query, unit, self.pin)
                     yield frame
+        if is_empty and query.pin is not None:
+            # Without a row, nothing has said whether the pin was still there.
+            await self._table(query)
         if is_empty and query.asked is not None:
             _warn_of(await self._why_empty(query.asked) or [], line)
 

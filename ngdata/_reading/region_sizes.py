@@ -64,6 +64,11 @@ class RegionSizes:
 
     The planner's estimate costs a round trip, and as much of the client's processor as a hundred rows.
 
+    Attributes
+    ----------
+    history_pages : int
+        The size of the tokens' history, as the last read as of a pin found it.
+
     Examples
     --------
     >>> from ngdata._query.filters import TokenFilter
@@ -78,6 +83,7 @@ class RegionSizes:
 
     def __init__(self) -> None:
         self._densities: dict[int, deque[float]] = {}
+        self.history_pages = 0
 
     def record(self, region: Region, rows: int) -> None:
         """Remember how many rows a region had."""

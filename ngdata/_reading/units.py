@@ -9,13 +9,17 @@ from typing import Any
 
 from ngdata._query import literals as sql
 from ngdata._query.model import LEVELS, Query
+from ngdata._query.moments import as_of_sql
+from ngdata._query.pin import Pin
 
 __all__ = ["level_and_unit", "split_unit", "with_unit"]
 
 
-def with_unit(version: str | None, level: int) -> str:
+def with_unit(version: str | None, level: int, pin: Pin | None) -> str:
     """Return the statement of a text: that of the version, if any, and the unit after a line break."""
     unit = f"(SELECT unit FROM {LEVELS} WHERE level = {sql.integer(level)})"
+    if pin is not None:
+        unit = as_of_sql(unit, pin)
     first = "''" if version is None else f"coalesce(({version}), '')"
     return f"SELECT {first} || coalesce(chr(10) || {unit}, '')"
 
@@ -33,6 +37,7 @@ def split_unit(text: str | None) -> tuple[str | None, str | None]:
     return version or None, unit or None
 
 
-def level_and_unit(query: Query, unit: str | None) -> dict[str, Any]:
-    """Return what ``attrs["ngdata"]`` of a frame says about the level that its query is of."""
-    return {} if query.level is None else {"level": query.level, "unit": unit}
+def level_and_unit(query: Query, unit: str | None, pin: Pin | None) -> dict[str, Any]:
+    """Return what ``attrs["ngdata"]`` of a frame says about its query: the level, and the moment."""
+    place = {} if query.level is None else {"level": query.level, "unit": unit}
+    return place if pin is None else {**place, "pin": pin.to_attrs()}

@@ -13,9 +13,10 @@ import asyncpg
 import pyarrow as pa
 
 from ngdata._connections.write_connection import WriteConnection
-from ngdata._store.copy import progress_bar, redrawn, refusal
+from ngdata._store.copy import refusal
 from ngdata._store.fields import Field, FieldTable
 from ngdata._store.integrity import integrity_error
+from ngdata._store.progress import progress_bar, redrawn
 from ngdata._store.staging import STAGED, stage
 from ngdata._store.value_types import ValueType
 from ngdata.errors import InvalidQueryError, NGDataError, NotFoundError
@@ -244,7 +245,10 @@ async def update_each(
         f"UPDATE {table.relation} AS t SET {sets} FROM {STAGED} AS s"
         " WHERE t.id = s.id AND s.row >= {} AND s.row < {}"
     )
-    with progress_bar(rows.num_rows, "rows", table.relation, progress) as bar, redrawn(bar):
+    with (
+        progress_bar(rows.num_rows, "rows", f"changing {table.noun}s", progress) as bar,
+        redrawn(bar),
+    ):
         await stage(connection, rows, changes.types, where=where)
         await _check_exist(connection, table)
         for first in range(0, rows.num_rows, _ROWS_PER_UPDATE):

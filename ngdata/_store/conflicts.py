@@ -15,8 +15,9 @@ import asyncpg
 import pyarrow as pa
 
 from ngdata._connections.write_connection import WriteConnection
-from ngdata._store.copy import copy_into, progress_bar, redrawn, refusal
+from ngdata._store.copy import copy_into, refusal
 from ngdata._store.fields import FieldTable
+from ngdata._store.progress import progress_bar, redrawn
 from ngdata._store.row_names import row_name
 from ngdata._store.staging import STAGED, stage
 from ngdata.errors import IntegrityError
@@ -84,6 +85,7 @@ async def write_rows(
             where=where,
             rows_per_copy=rows_per_part,
             progress=progress,
+            name=f"writing {table.noun}s",
             key=table.key,
         )
         return Counts(rows.num_rows)
@@ -93,7 +95,10 @@ async def write_rows(
     action = "NOTHING" if on_conflict == "skip" else f"UPDATE SET {sets}"
     step = max(1, rows.num_rows if rows_per_part is None else rows_per_part)
     created = written = 0
-    with progress_bar(rows.num_rows, "rows", table.relation, progress) as bar, redrawn(bar):
+    with (
+        progress_bar(rows.num_rows, "rows", f"writing {table.noun}s", progress) as bar,
+        redrawn(bar),
+    ):
         await stage(connection, rows, table.types, where=where)
         if is_part:
             await _check_unwritten(connection, table)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import io
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing
 from itertools import chain
 from typing import Any, Final
 
@@ -22,14 +22,13 @@ from pyarrow import csv
 
 from ngdata._connections.threads import Worker
 from ngdata._store.integrity import integrity_error
+from ngdata._store.progress import progress_bar, redrawn
 from ngdata._store.row_names import row_name
 
-__all__ = ["copy_batch", "copy_into", "progress_bar", "redrawn", "refusal"]
+__all__ = ["copy_batch", "copy_into", "refusal"]
 
 # Large enough to be fast, small enough to cancel between two.
 _BATCH_ROWS: Final = 20_000
-
-_REFRESH_SECONDS: Final = 0.5
 
 # Every value is quoted, because an unquoted empty text would be NULL.
 _CSV: Final = csv.WriteOptions(include_header=False, quoting_style="all_valid")
@@ -43,6 +42,7 @@ async def copy_into(
     where: str,
     rows_per_copy: int | None = None,
     progress: bool | None = None,
+    name: str = "writing rows",
     key: str = "id",
     label: Callable[[int], str] = row_name,
 ) -> None:
@@ -63,6 +63,8 @@ async def copy_into(
         all rows, and the bar shows how many were sent.
     progress : bool or None
         Show a bar: always, never, or (None) if it takes longer than two seconds.
+    name : str
+        What the bar says.
     key : str
         What an error calls the column ``id``: its name in the caller's frame or arguments.
     label : callable
@@ -78,7 +80,7 @@ async def copy_into(
         rows.slice(first, step).to_batches(_BATCH_ROWS) for first in range(0, rows.num_rows, step)
     ]
     with (
-        progress_bar(rows.num_rows, "rows", relation, progress) as bar,
+        progress_bar(rows.num_rows, "rows", name, progress) as bar,
         redrawn(bar),
         closing(_CsvPrefetch(chain.from_iterable(copies))) as prefetch,
     ):
@@ -147,43 +149,6 @@ def refusal(
         where=where,
         key=key,
         label=label,
-    )
-
-
-@contextmanager
-def redrawn(bar: Any) -> Iterator[None]:
-    """Redraw a progress bar with the elapsed time while the body waits for long statements."""
-    refreshing = None if bar.disable else asyncio.ensure_future(_refresh(bar))
-    try:
-        yield
-    finally:
-        if refreshing is not None:
-            refreshing.cancel()
-
-
-async def _refresh(bar: Any) -> None:
-    await asyncio.sleep(max(_REFRESH_SECONDS, bar.delay))
-    while True:
-        bar.refresh()
-        await asyncio.sleep(_REFRESH_SECONDS)
-
-
-def progress_bar(total: int | None, unit: str, name: str, progress: bool | None) -> Any:
-    """Return a progress bar for a terminal or a notebook, with the rate and the time left.
-
-    It is shown always, never, or (None) after two seconds.
-    """
-    # In a notebook, it loads the widgets.
-    from tqdm.auto import tqdm
-
-    return tqdm(
-        total=total,
-        unit=f" {unit}",
-        unit_scale=True,
-        desc=name,
-        delay=0 if progress else 2,
-        disable=progress is False,
-        leave=bool(progress),
     )
 
 

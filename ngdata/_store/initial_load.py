@@ -14,9 +14,9 @@ from typing import Any, Final
 import asyncpg
 
 from ngdata._arguments.levels import LEVELS
-from ngdata._store.copy import progress_bar
-from ngdata._store.index_repair import fill_level
+from ngdata._store.index_repair import fill_level, trust_log
 from ngdata._store.owner_locks import lock_tables, require_owner
+from ngdata._store.progress import progress_bar
 from ngdata.errors import InvalidQueryError
 
 __all__ = ["deferred_spatial_index"]
@@ -94,10 +94,13 @@ async def deferred_spatial_index(
             await connection.execute(_drop_statement(index))
     await connection.execute("ALTER TABLE tokens.tokens DISABLE TRIGGER index_insert")
     yield
-    with progress_bar(len(LEVELS) + len(indexes), "steps", "spatial index", progress) as bar:
+    with progress_bar(
+        len(LEVELS) + len(indexes), "steps", "building the spatial index", progress
+    ) as bar:
         for level in range(len(LEVELS)):
             await fill_level(connection, level)
             bar.update()
+        await trust_log(connection)
         await connection.execute(
             f"ALTER TABLE tokens.tokens {_ENABLE[enabled]} TRIGGER index_insert"
         )

@@ -15,6 +15,7 @@ from typing import Any, ClassVar, Final
 from geoalchemy2 import Geometry, WKBElement
 from sqlalchemy import (
     ARRAY,
+    Boolean,
     CheckConstraint,
     Column,
     FetchedValue,
@@ -23,8 +24,10 @@ from sqlalchemy import (
     Index,
     Integer,
     MetaData,
+    PrimaryKeyConstraint,
     Table,
     Text,
+    UniqueConstraint,
     Uuid,
     false,
     text,
@@ -357,9 +360,96 @@ Table(
     Column("nonce", Uuid(), nullable=False, server_default=_GENERATED),
     schema="tokens",
 )
+_XID: Final = text("pg_current_xact_id()::text::bigint")
+Table(
+    "changes",
+    Base.metadata,
+    Column("xid", BIGINT(), nullable=False, server_default=_XID, index=True),
+    Column("logged_at", _Time, nullable=False, server_default=text("clock_timestamp()")),
+    Column("relation", Text(), nullable=False),
+    Column("is_extent", Boolean(), nullable=False, server_default=false()),
+    *(Column(axis, ARRAY(DOUBLE_PRECISION())) for axis in "xyz"),
+    Column("ids", ARRAY(Uuid())),
+    Column("first_time", _Time),
+    Column("last_time", _Time),
+    schema="tokens",
+)
+Table(
+    "changes_edge",
+    Base.metadata,
+    Column("is_doubt", Boolean(), nullable=False, server_default=false()),
+    Column("complete_from", BIGINT(), nullable=False, server_default=_XID),
+    Column("snapshot", Text(), nullable=False, server_default=text("pg_current_snapshot()::text")),
+    Column("pruned_at", _Time, nullable=False, server_default=_NOW),
+    schema="tokens",
+)
 Table(
     "secrets",
     Base.metadata,
     Column("secret", BYTEA(), nullable=False),
+    schema="tokens",
+)
+
+# Not models: only triggers and functions of the migrations write them.
+Table(
+    "pins",
+    Base.metadata,
+    Column("number", BIGINT(), primary_key=True, autoincrement=False),
+    Column("id", Uuid(), nullable=False, server_default=_GENERATED),
+    Column("label", Text()),
+    Column("created_at", _Time, nullable=False, server_default=text("clock_timestamp()")),
+    Column("levels", JSONB(), nullable=False),
+    UniqueConstraint("id", name="uq_pins_id"),
+    UniqueConstraint("label", name="uq_pins_label"),
+    schema="tokens",
+)
+
+
+def _history(table: Any, *indexes: str) -> None:
+    """Declare the table of the images of a table's rows; a row that was not there has NULLs alone."""
+    name = f"{table.name}_history"
+    columns = [
+        Column(column.name, column.type, nullable=column.name != "id") for column in table.columns
+    ]
+    Table(
+        name,
+        Base.metadata,
+        Column("pin", BIGINT(), nullable=False),
+        Column("existed", Boolean(), nullable=False),
+        *columns,
+        PrimaryKeyConstraint("id", "pin", name=f"pk_{name}"),
+        *(Index(f"ix_{name}_{number}", *names.split()) for number, names in enumerate(indexes)),
+        schema=table.schema,
+    )
+
+
+_history(TokenModel.__table__)
+_history(ConnectionModel.__table__, "source_id", "target_id")
+_history(
+    EventModel.__table__,
+    "timestamp sequence_number entry_number id",
+    "token_id timestamp",
+    "trajectory_id sequence_number",
+)
+_history(TrajectoryModel.__table__)
+Table(
+    "spatial_history",
+    Base.metadata,
+    Column("pin", BIGINT(), nullable=False),
+    *(
+        Column(column.name, column.type, nullable=False)
+        for column in SpatialIndexModel.__table__.columns
+    ),
+    PrimaryKeyConstraint("token_id", "level", "pin", name="pk_spatial_history"),
+    *(
+        Index(
+            f"ix_spatial_history_geom_{level}",
+            "geom",
+            postgresql_using="gist",
+            postgresql_ops={"geom": "gist_geometry_ops_nd"},
+            postgresql_where=text(f"level = {level}"),
+        )
+        for level in range(8)
+    ),
     schema="tokens",
 )

@@ -112,7 +112,7 @@ async def _optimize_levels(database: Database, progress: bool | None) -> list[Op
         await require_owner(connection, database.where, "reorder", remedy)
     regions, before, seconds = {}, {}, {}
     hidden = not sys.stderr.isatty() if progress is None else not progress
-    with tqdm(LEVELS, desc="spatial index", unit=" level", disable=hidden) as levels:
+    with tqdm(LEVELS, desc="reordering the spatial index", unit=" level", disable=hidden) as levels:
         for level, name in enumerate(levels):
             levels.set_postfix_str(name)
             async with database.transaction() as connection:

@@ -21,7 +21,7 @@ from ngdata._connections.background_loop import background_loop
 from ngdata._connections.opening import open_database
 from ngdata._connections.threads import in_daemon_thread
 from ngdata._local.fallback import resolve_servers
-from ngdata._store.index_repair import repair_level
+from ngdata._store.index_repair import repair_level, trust_log
 from ngdata._store.owner_locks import lock_tables, require_owner
 
 __all__ = ["Reindexed", "reindex"]
@@ -91,10 +91,11 @@ async def _repair_levels(
     )
     removed = added = 0
     hidden = not sys.stderr.isatty() if progress is None else not progress
-    with tqdm(LEVELS, desc="spatial index", unit=" level", disable=hidden) as levels:
+    with tqdm(LEVELS, desc="repairing the spatial index", unit=" level", disable=hidden) as levels:
         for level, name in enumerate(levels):
             levels.set_postfix_str(name)
             level_removed, level_added = await repair_level(connection, level)
             removed, added = removed + level_removed, added + level_added
+    await trust_log(connection)
     await connection.execute("ANALYZE tokens.spatial_index")
     return Reindexed(removed, added)

@@ -23,6 +23,7 @@ from ngdata.errors import InvalidQueryError
 __all__ = ["Dialect", "check_dialect", "decode_coordinates", "encode_coordinates"]
 
 Dialect: TypeAlias = Literal["python", "rust"]
+"""Which programs wrote the records: those in Python mark undefined levels, those in Rust do not."""
 
 _SCALES: Final = {
     name: np.repeat([100.0, 10_000, 1_000, 10_000, 10_000, 10_000, 100, 10_000], 3).reshape(8, 3)

@@ -26,8 +26,9 @@ from ngdata._client.async_client import AsyncClient
 from ngdata._client.sync.client import Client
 from ngdata._connections.threads import in_daemon_thread
 from ngdata._store import experience, graph, tokens
-from ngdata._store.copy import copy_into, progress_bar
+from ngdata._store.copy import copy_into
 from ngdata._store.initial_load import deferred_spatial_index
+from ngdata._store.progress import progress_bar
 from ngdata._store.value_types import first_true
 from ngdata.binary.connections import connection_rows, decode_connections
 from ngdata.binary.coordinates import Dialect, check_dialect
@@ -240,9 +241,9 @@ async def load_records_async(
     file = await in_daemon_thread(lambda: _open(report.path))
     try:
         total = _count(file, record_format.layout, report.path)
-        with progress_bar(total, "records", Path(report.path).name, progress) as bar:
+        with progress_bar(total, "records", f"loading {Path(report.path).name}", progress) as bar:
             parts = _parts(file, record_format, report, dialect, on_bad)
-            async with ang._database.transaction() as connection:
+            async with ang.tokens._transaction() as connection:
                 where = ang._database.where
                 index = (
                     deferred_spatial_index(connection, where, progress)

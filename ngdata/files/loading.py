@@ -21,9 +21,9 @@ from ngdata._client.sync.client import Client
 from ngdata._connections.threads import in_daemon_thread
 from ngdata._store import experience, graph, tokens
 from ngdata._store.conflicts import Counts, OnConflict, write_rows
-from ngdata._store.copy import progress_bar, redrawn
 from ngdata._store.fields import CONNECTIONS, EVENTS, TOKENS, FieldTable
 from ngdata._store.input_frames import Extra
+from ngdata._store.progress import progress_bar, redrawn
 from ngdata._store.row_names import rows_named
 from ngdata._store.value_types import Integer, Number, ValueType
 from ngdata.errors import IntegrityError, InvalidQueryError
@@ -269,7 +269,7 @@ async def load_async(
 
     parts = file.parts(names, row_format.types)
     name = os.path.basename(report.path)
-    with progress_bar(file.total, file.unit, name, progress) as bar, redrawn(bar):
+    with progress_bar(file.total, file.unit, f"loading {name}", progress) as bar, redrawn(bar):
 
         async def next_part() -> Part | None:
             while part := await in_daemon_thread(lambda: next(parts, None)):

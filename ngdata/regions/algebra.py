@@ -244,9 +244,9 @@ class Region(ABC):
 
     @cached_property
     def bounds(self) -> Region:
-        """A box that holds the region: of ``&`` the common part, of ``|`` the hull of all.
+        """A box that holds the region; its sides may be infinite.
 
-        Sides may be infinite.  It is `NOWHERE` if no point can be inside.  Of parts on several
+        Of ``&`` it is the common part of the boxes, of ``|`` the box around all.  It is `NOWHERE` if no point can be inside.  Of parts on several
         levels, only those on the read's level count.
         """
         level = next(iter(self._levels)) if len(self._levels) == 1 else None

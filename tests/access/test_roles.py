@@ -298,8 +298,8 @@ def test_access_changes(tcp_server):
         assert may(tcp_server, odd, "INSERT") == []
         assert may(tcp_server, odd, "SELECT") == may(tcp_server, "postgres", "SELECT")
         grant(odd, "none")
-        # Everyone may read levels, but needs USAGE of the schema to, which this role lacks now.
-        assert may(tcp_server, odd, "SELECT") == ["tokens.levels"]
+        # Everyone may read these, but needs USAGE of the schema to, which this role lacks now.
+        assert may(tcp_server, odd, "SELECT") == ["tokens.levels", "tokens.pins"]
     finally:
         # DROP ROLE works only if no right is left.
         tcp_server.run('DROP ROLE "Ann O\'Neil"')

@@ -3,7 +3,7 @@
 import asyncio
 import re
 
-from benchmarks import cache, versions
+from benchmarks import cache, history, store, versions
 from ngdata import _local
 from tests.conftest import execute
 
@@ -15,6 +15,17 @@ def test_all_ways_return_the_same_answer(server, migrated_database):
     assert len(lines) == 2 + 9 + 8
     for line in lines[2:]:
         assert re.fullmatch(r"\| [\d,]+ \| [\w -]+ \| [\d.]+ \| [\d.]+ \| [\d.]+ \|", line), line
+
+
+def test_a_region_is_read_while_it_is_written(server):
+    url = store.filled(server.database_url, 4000, 0, 0)
+    measured = asyncio.run(history.run(url, 4000, turns=20, write_turns=1))
+    assert (measured.rows > 1000, measured.checked) == (True, 3)
+    assert measured.stats.mended + measured.stats.outlived > 0
+    # Each move is a statement of one token.
+    assert measured.log_rows >= 20
+    assert len(history.table(measured).splitlines()) == 14
+    assert set(measured.writes) == {"create one", "move one", "create 1,000"}
 
 
 def test_the_rows_of_all_writers_remain(migrated_database):

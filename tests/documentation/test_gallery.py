@@ -172,6 +172,26 @@ def test_cart_pole(run):
     assert program["worst"] == program["EPISODES"][int(np.argmin(returns))]
 
 
+def test_pictures(run):
+    program, _ = run("pictures")
+    worm, degrees = program["worm"], program["degrees"]
+    points = {name: _points(figure) for name, figure in program["figures"].items()}
+    assert sorted(points["worm"]) == sorted(map(tuple, worm[["x", "y", "z"]].to_numpy()))
+    counts, _ = np.histogramdd(worm[["x", "y", "z"]].to_numpy(), bins=(8, 40, 8))
+    assert len(points["density"]) == (counts > 0).sum()
+    assert sorted(points["withdrawal"]) == sorted(map(tuple, degrees[["x", "y", "z"]].to_numpy()))
+    # The line, its start and its end.
+    assert len(points["way"]) == len(program["way"]) + 2
+    pictures = set(re.findall(r"\(pictures/(\w+)\.png\)", PAGE))
+    assert pictures == {*program["figures"], "episode"}
+    assert pictures == {path.stem for path in (ROOT / "docs" / "pictures").iterdir()}
+
+
+def _points(figure):
+    marked = [trace for trace in figure.data if "markers" in trace.mode]
+    return [point for t in marked for point in zip(t.x, t.y, t.z, strict=True)]
+
+
 def test_cells(run):
     program, _ = run("cells")
     expected = pd.read_csv(EXAMPLES / "data" / "cells.csv").set_index("root_id")

@@ -15,7 +15,7 @@ PACKAGE = ROOT / "ngdata"
 # From the top down, as in docs/architecture.md.
 FLOORS = [
     {"admin"},
-    {"datasets", "binary", "files"},
+    {"datasets", "binary", "files", "plot"},
     {"_client", "repositories"},
     {"_local"},
     {"_reading", "_store"},

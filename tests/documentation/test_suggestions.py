@@ -60,7 +60,7 @@ def test_what_else_looks_up_attributes(ng):
             with pytest.raises(TypeError, match="cannot be pickled or copied"):
                 action(owner)
         assert "find_in_regoin" not in dir(owner)
-        assert not hasattr(owner, "_repr_html_")
+        assert not hasattr(owner, "_repr_png_")
     assert "token_type" in inspect.signature(ng.tokens.find_in_region).parameters
     with pytest.raises(TypeError, match="unexpected keyword argument 'tokentype'"):
         ng.tokens.find_in_region((0, 0, 0), (1, 1, 1), tokentype="a")

@@ -18,6 +18,7 @@ LATE = [
     "alembic",
     "dask",
     "networkx",
+    "plotly",
     "polars",
     "pyarrow.dataset",
     "redis",

@@ -11,11 +11,18 @@ NOTEBOOKS = sorted((Path(__file__).parents[2] / "notebooks").glob("*.ipynb"))
 
 
 def outputs_of(notebook: nbformat.NotebookNode) -> list[tuple[str, str]]:
-    """Return each code cell with its printed and returned text."""
+    """Return each code cell with its printed and returned text.
+
+    Without stderr: on a slow machine, a line there says that servers start.
+    """
     return [
         (
             cell.source,
-            "".join(o.get("text") or o.get("data", {}).get("text/plain", "") for o in cell.outputs),
+            "".join(
+                o.get("text") or o.get("data", {}).get("text/plain", "")
+                for o in cell.outputs
+                if o.get("name") != "stderr"
+            ),
         )
         for cell in notebook.cells
         if cell.cell_type == "code"

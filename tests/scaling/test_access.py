@@ -71,6 +71,7 @@ def test_no_password_is_in_the_error_of_a_task(ng, cluster):
         consistent=False,
         default_column="token_id",
         ids=reader.ids,
+        pin=None,
     )
     import dask.dataframe
 

@@ -15,8 +15,8 @@ import pytest
 import ngdata
 from ngdata._local.account import Account, account_for
 from ngdata._local.binaries import find_postgres
-from ngdata._store import migrate
-from ngdata.errors import ConfigError, ConsistencyError
+from ngdata._store import migrate, owner_locks
+from ngdata.errors import ConfigError, ConsistencyError, NGDataError, NotFoundError
 from tests.scaling.conftest import LIMITS, random_tokens, whole
 
 HBA = "local all all peer map=tests\nlocal replication all peer map=tests\n"
@@ -27,6 +27,7 @@ unix_socket_permissions = 0700
 fsync = off
 shared_buffers = 32MB
 hot_standby_feedback = on
+max_prepared_transactions = 5
 """
 
 
@@ -196,3 +197,41 @@ def test_a_replica_refuses_writes(pair):
         with pytest.raises(ConfigError, match="may only read"):
             replica.tokens.bulk_create(random_tokens(5, 5))
         assert len(replica.tokens.find_nearest((0, 0, 0), k=3)) == 3
+
+
+def test_a_standby_reads_as_of_a_pin(pair):
+    primary, standby = pair
+    with ngdata.connect(primary.url) as ng:
+        ng.tokens.delete(ng.tokens.find_in_region(*LIMITS).token_id)
+        ids = ng.tokens.bulk_create(random_tokens(7, 50))
+        pin = ng.pin("on both")
+        ng.tokens.delete(ids[:20])
+        replayed(primary, standby)
+        with ngdata.connect(standby.url) as replica:
+            past = replica.as_of("on both")
+            assert past.pin == pin
+            assert set(past.tokens.find_in_region(*LIMITS).token_id) == set(ids)
+            assert past.tokens.get(ids[:5]).token_id.tolist() == ids[:5].tolist()
+            assert len(replica.diff("on both")) == 20
+            with pytest.raises(ConfigError, match="may only read"):
+                replica.pin()
+        ng.unpin(pin)
+
+
+def test_a_pin_waits_for_a_prepared_transaction(pair, monkeypatch):
+    primary, _ = pair
+    with ngdata.connect(primary.url) as ng:
+        ids = ng.tokens.bulk_create(random_tokens(8, 5))
+        with adbc.connect(primary.url, autocommit=True) as connection:
+            cursor = connection.cursor()
+            cursor.adbc_statement.set_sql_query(
+                f"BEGIN; DELETE FROM tokens.tokens WHERE id = '{ids[0]}'; PREPARE TRANSACTION 'half'"
+            )
+            cursor.adbc_statement.execute_update()
+        monkeypatch.setattr(owner_locks, "LOCK_TIMEOUT_SECONDS", 0.3)
+        with pytest.raises(NGDataError, match="a prepared transaction"):
+            ng.pin("half done")
+        primary.fetch("COMMIT PREPARED 'half'")
+        with pytest.raises(NotFoundError):
+            ng.as_of(ng.pin("done")).tokens.get(ids[:1])
+        ng.unpin("done")

@@ -130,23 +130,34 @@ VERSIONED = [
 # A statement that names a partition fires that partition's triggers alone.
 RENEWING = [*VERSIONED, *(f"tokens.spatial_index_{level}" for level in range(8))]
 
-TRIGGERS = {table: ["renew_version"] for table in RENEWING} | {
+LOG = [f"log_{event}" for event in ("delete", "insert", "truncate", "update")]
+# Those that keep images for pins.
+KEEPING = ["keep_delete", "keep_insert", "keep_truncate", "keep_update"]
+
+TRIGGERS = {table: ["log_all", "renew_version"] for table in RENEWING} | {
     "tokens.tokens": [
         "index_delete",
         "index_insert",
         "index_truncate",
         "index_update",
+        *KEEPING,
+        *LOG,
         "renew_version",
         "touch",
     ],
+    "graph.connections": [*KEEPING, *LOG, "renew_version"],
     "experience.experience_events": [
         "follow_delete",
         "follow_insert",
         "follow_truncate",
         "follow_update",
+        *KEEPING,
+        *LOG,
         "renew_version",
     ],
-    "experience.experience_trajectories": ["keep_ended", "renew_version"],
+    "experience.experience_trajectories": sorted(
+        [*KEEPING, "keep_ended", "log_all", "renew_version"]
+    ),
 }
 
 
@@ -181,6 +192,38 @@ def test_each_statement_renews_a_version(database_url):
         assert arguments.removesuffix("\\000") == re.sub(r"_\d$", "", table)
         assert definer, "SECURITY DEFINER"
         assert not re.search(r"[{,]=", acl), "only the owner may call it"
+
+
+LOGGING = {
+    "tokens.tokens": "tokens.log_tokens()",
+    "graph.connections": "tokens.log_connections()",
+    "experience.experience_events": "tokens.log_events()",
+}
+
+
+def test_each_event_is_logged(database_url):
+    result = rows(
+        database_url,
+        """
+        SELECT tgrelid::regclass::text, tgname::text, tgtype, tgenabled::text,
+            tgfoid::regprocedure::text, rtrim(encode(tgargs, 'escape'), E'\\\\000'), prosecdef,
+            proacl::text
+        FROM pg_trigger t JOIN pg_proc p ON p.oid = tgfoid WHERE tgname LIKE 'log\\_%'
+        """,
+    )
+    kinds = dict.fromkeys(RENEWING, 0)
+    for table, name, kind, enabled, function, argument, definer, acl in result:
+        kinds[table] += kind
+        assert enabled == "A", "ENABLE ALWAYS"
+        assert definer, "SECURITY DEFINER"
+        assert not re.search(r"[{,]=", acl), "only the owner may call it"
+        if table in LOGGING and name != "log_truncate":
+            assert (kind, function) == (EVENTS[name.removeprefix("log_")], LOGGING[table])
+        elif table.startswith("tokens.spatial_index"):
+            assert function == "tokens.log_index()"
+        else:
+            assert (function, argument) == ("tokens.log_all()", table)
+    assert set(kinds.values()) == {sum(EVENTS.values())}, "each event once"
 
 
 def test_versions_have_no_index_and_room_on_a_page(database_url):
@@ -244,6 +287,35 @@ def test_deriving_triggers(database_url, table, prefix, event):
         assert "_rows" not in whole_reads
 
 
+PINNED = [table for table, names in TRIGGERS.items() if "keep_insert" in names]
+
+
+@pytest.mark.parametrize("event", EVENTS)
+@pytest.mark.parametrize("table", PINNED)
+def test_triggers_that_keep_images(database_url, table, event):
+    [(kind, enabled, definer, config, acl, old, new)] = rows(
+        database_url,
+        """
+        SELECT tgtype, tgenabled::text, prosecdef, proconfig, proacl::text, tgoldtable::text,
+            tgnewtable::text
+        FROM pg_trigger t JOIN pg_proc p ON p.oid = tgfoid
+        WHERE tgrelid = $1::text::regclass AND tgname = $2
+        """,
+        table,
+        f"keep_{event}",
+    )
+    before = 2 if event == "truncate" else 0
+    assert kind == EVENTS[event] + before, "for each statement, for one event only"
+    assert enabled == "A", "ENABLE ALWAYS"
+    assert definer, "SECURITY DEFINER"
+    assert config == ["search_path=pg_catalog, pg_temp"]
+    assert not re.search(r"[{,]=", acl), "only the owner may call it"
+    assert (old, new) == (
+        "old_rows" if event in ("update", "delete") else None,
+        "new_rows" if event in ("insert", "update") else None,
+    )
+
+
 def test_functions_name_their_schemas(database_url):
     """With a search_path of pg_catalog alone, a name without its schema would not be found."""
     result = rows(
@@ -258,13 +330,24 @@ def test_functions_name_their_schemas(database_url):
             *(f"experience.follow_{event}()" for event in EVENTS),
             "experience.keep_ended()",
             *(f"tokens.index_{event}()" for event in EVENTS),
+            *(f"{table.replace('.', '.keep_')}_{event}()" for table in PINNED for event in EVENTS),
             "graph.shortest_path(uuid,uuid,text,text[],boolean,integer)",
+            "graph.shortest_path_at(bigint,uuid,uuid,text,text[],boolean,integer)",
+            "tokens.add_pin(text)",
+            "tokens.check_may_pin()",
             "tokens.current_version(text[])",
             "tokens.fold_versions()",
             "tokens.grant_access(name,text)",
+            *(
+                f"tokens.log_{what}()"
+                for what in ("all", "connections", "events", "index", "tokens")
+            ),
+            "tokens.prune_changes()",
             "tokens.reader_identity()",
             "tokens.redis_secret()",
+            "tokens.remove_pin(uuid)",
             "tokens.renew_version()",
+            "tokens.rest_pins()",
             "tokens.touch()",
         ]
     )

@@ -132,7 +132,9 @@ def test_the_first_load_has_a_second_bar(migrated_database, capsys):
     with ngdata.connect(migrated_database) as ng:
         ng.tokens.bulk_create({}, coords=points(50), initial=True, progress=True)
     lines = shown(capsys)
-    assert any("spatial index: 100%" in line and "26.0/26.0" in line for line in lines), lines
+    assert any(
+        "building the spatial index: 100%" in line and "26.0/26.0" in line for line in lines
+    ), lines
 
 
 def test_a_file_has_a_bar_too(ng, slow, tmp_path, capsys):

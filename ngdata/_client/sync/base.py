@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Coroutine
+from dataclasses import replace
 from types import TracebackType
 from typing import Any, Generic, Self, TypeVar
 
+from ngdata._arguments.cards import Card, Shown
 from ngdata._client.recorder import AsyncRecorder, Recorded, attached_to
 from ngdata._client.suggesting import Suggesting
 from ngdata._connections.background_loop import BackgroundLoop
 
 __all__ = ["SyncRecorder", "SyncWrapper"]
 
-AsyncT = TypeVar("AsyncT")
+AsyncT = TypeVar("AsyncT", bound=Shown)
 
 
 class SyncWrapper(Suggesting, Generic[AsyncT]):
@@ -24,6 +26,10 @@ class SyncWrapper(Suggesting, Generic[AsyncT]):
 
     def __repr__(self) -> str:
         return repr(self._wrapped).replace("<Async", "<", 1)
+
+    def _card(self) -> Card:
+        card = self._wrapped._card()
+        return replace(card, title=card.title.removeprefix("Async"))
 
 
 class SyncRecorder(Recorded, SyncWrapper[AsyncRecorder]):

@@ -7,19 +7,23 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import EllipsisType
-from typing import Any
+from typing import Any, cast
 
 import pandas as pd
 
 from ngdata._arguments.levels import Level
+from ngdata._client.async_client import AsyncPastClient
 from ngdata._client.explain import Plan
 from ngdata._client.health import Health
+from ngdata._client.history import Moment
 from ngdata._client.sync.lifecycle import ClientLifecycle
 from ngdata._client.view.view import View
+from ngdata._query.differences import Compared
+from ngdata._query.pin import Pin
 from ngdata._query.places import Window
 from ngdata._reading.reader import CacheMode, MaxRows
 
-__all__ = ["Client"]
+__all__ = ["Client", "PastClient"]
 
 
 class Client(ClientLifecycle):
@@ -128,6 +132,165 @@ class Client(ClientLifecycle):
         (0, 'µm')
         """
         return self._loop.run(self._wrapped.set_level(level, unit=unit, description=description))
+
+    def pin(self, label: str | None = None) -> Pin:
+        """Pin the store as it is now: `as_of` reads this moment whatever is written later.
+
+        The pin waits until all transactions that are writing have ended, and writers wait for it;
+        it gives up after 30 seconds.  While pins are kept, a row that changes is kept as it was.
+
+        Parameters
+        ----------
+        label : str, optional
+            A name, which is never moved to another moment.
+
+        Returns
+        -------
+        Pin
+            Frozen: ``id``, ``label``, ``created_at``.
+
+        Raises
+        ------
+        IntegrityError
+            A pin has this label already.
+        ConfigError
+            This user may not write, or the store keeps no history.
+        NGDataError
+            Other transactions did not end in time; the error says whose they are.
+
+        Examples
+        --------
+        >>> pin = ng.pin("before the correction")
+        >>> pin.label
+        'before the correction'
+        >>> ng.unpin(pin)
+        """
+        return self._loop.run(self._wrapped.pin(label))
+
+    def pins(self) -> pd.DataFrame:
+        """Return the pins that are kept, the oldest first.
+
+        Returns
+        -------
+        pandas.DataFrame
+            ``pin_id``, ``label`` (str, NaN if none), ``created_at`` (datetime64[us, UTC]), and what was
+            kept from this pin to the next: ``rows``, ``bytes`` (int64), without indexes.
+
+        Examples
+        --------
+        >>> pin = ng.pin("paper")
+        >>> ng.pins().label.tolist()
+        ['paper']
+        >>> ng.unpin("paper")
+        """
+        return self._loop.run(self._wrapped.pins())
+
+    def unpin(self, label: Pin | str) -> None:
+        """Remove a pin, with the rows that are kept for it alone.
+
+        Parameters
+        ----------
+        label : Pin or str
+            The pin, its label or its id.
+
+        Raises
+        ------
+        NotFoundError
+            No such pin is kept.
+
+        Examples
+        --------
+        >>> pin = ng.pin()
+        >>> ng.unpin(pin)
+        """
+        return self._loop.run(self._wrapped.unpin(label))
+
+    def as_of(self, pin: Moment) -> PastClient:
+        """Return a client whose reads all answer as of a pin; it cannot write.
+
+        This client stays as it is.  Both share the connections, which this one closes.
+
+        Parameters
+        ----------
+        pin : Pin, str or datetime
+            A pin, its label or its id, or a time with a zone: the newest pin at or before it.
+
+        Returns
+        -------
+        PastClient
+            Its ``pin`` is the pin.  Frames say it in ``attrs["ngdata"]["pin"]``.  Answers never change,
+            so they are cached without asking the server.
+
+        Raises
+        ------
+        NotFoundError
+            No such pin is kept, or none so early.
+        InvalidQueryError
+            A time without a zone, or in the future.
+
+        Examples
+        --------
+        >>> pin = ng.pin("as published")
+        >>> past = ng.as_of("as published")
+        >>> past.tokens.count_in_region((0, 0, 0), (1, 1, 1))
+        0
+        >>> ng.unpin(pin)
+        """
+        return PastClient._of(self._loop.run(self._wrapped.as_of(pin)), self._loop)
+
+    def diff(
+        self,
+        before: Moment,
+        after: Moment | None = None,
+        *,
+        of: Compared = "tokens",
+        within: Window | None = None,
+    ) -> pd.DataFrame:
+        """Return what differs between two pins, or between a pin and now.
+
+        A row that was changed and changed back is not in it.  It costs what changed, not what the store
+        holds.
+
+        Parameters
+        ----------
+        before, after : Pin, str or datetime
+            As in `as_of`; `after` is now by default.
+        of : {"tokens", "connections", "events"}
+            Which rows are compared.
+        within : Region, or (min_coords, max_coords), or either with a level, optional
+            Only rows in this region as of one of the two moments: tokens, connections with both ends
+            in it, events of a token in it.
+
+        Returns
+        -------
+        pandas.DataFrame
+            Of tokens, a row per token and level on which it differs: ``token_id``, ``level`` (Int64,
+            missing for a token that is on none), ``change`` (``added``, ``removed``, ``moved``, or
+            ``changed``: in an attribute), ``x_before``, ``y_before``, ``z_before``, ``x_after``,
+            ``y_after``, ``z_after`` (float64, NaN where it was not there).
+            Of connections: ``connection_id``, ``change``, ``source_id``, ``target_id``,
+            ``connection_type``, ``weight_before``, ``weight_after``.
+            Of events: ``event_id``, ``change``, ``event_type``, ``timestamp``, ``token_id``,
+            ``reward_before``, ``reward_after``.  All by id.
+
+        Raises
+        ------
+        NotFoundError
+            A pin is not kept.
+        InvalidQueryError
+            An argument is not one of these.
+
+        Examples
+        --------
+        >>> pin = ng.pin("yesterday")
+        >>> token_id = ng.tokens.create({"physical": (0.0, 0.0, 0.0)})
+        >>> ng.diff("yesterday")[["level", "change", "x_after"]].values.tolist()
+        [[0, 'added', 0.0]]
+        >>> ng.tokens.delete(token_id)
+        1
+        >>> ng.unpin(pin)
+        """
+        return self._loop.run(self._wrapped.diff(before, after, of=of, within=within))
 
     def explain(
         self, read: Callable[..., Any], *args: Any, analyze: bool = False, **options: Any
@@ -281,3 +444,12 @@ class Client(ClientLifecycle):
                 cache=cache,
             )
         )
+
+
+class PastClient(Client):
+    """Tokens, connections and events of one store as of a pin; `Client.as_of` opens it."""
+
+    @property
+    def pin(self) -> Pin:  # type: ignore[override]  # its moment, where a live client can be pinned
+        """The moment of all answers."""
+        return cast("AsyncPastClient", self._wrapped).pin

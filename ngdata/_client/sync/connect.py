@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 from typing import Literal
 
-from ngdata._client.sync.client import Client
+from ngdata._client.sync.client import Client, PastClient
 from ngdata._config.settings import load_settings
 from ngdata._config.tls import Mode
 from ngdata._reading.reader import CacheMode, MaxRows
@@ -38,6 +38,7 @@ def connect(
     max_rows: MaxRows = ...,
     ids: Literal["uuid", "integer"] | None = None,
     id_space: str | None = None,
+    as_of: str | None = None,
 ) -> Client:
     """Open a client; with nothing configured, start or join the embedded server.
 
@@ -92,6 +93,8 @@ def connect(
     id_space : str, optional
         The name of the integers' id space (empty): the same integer is another token in another
         space, see `ngdata.ids`.
+    as_of : str, optional
+        The label or the id of a pin: all reads then answer as of it, and the client cannot write.
 
     Returns
     -------
@@ -113,4 +116,5 @@ def connect(
     >>> with ngdata.connect() as ng:
     ...     count = ng.tokens.count_in_region((0, 0, 0), (1, 1, 1))
     """
-    return Client(load_settings(**locals()))
+    settings = load_settings(**locals())
+    return Client(settings) if settings.as_of is None else PastClient(settings)

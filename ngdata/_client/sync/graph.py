@@ -521,6 +521,10 @@ class Graph(GraphWrites[AsyncGraph]):
     def create_snapshot(self, label: str | None = None) -> str:
         """Store the present graph, complete and compressed, in the database; needs scipy.
 
+        To read the store again as it is now, a pin is better (`ng.pin`): it covers tokens, connections and
+        events, every read can answer as of it, and it keeps only what changes later.  A snapshot is a copy
+        of the connections, with measures of the graph, which no later change and no `unpin` touches.
+
         Parameters
         ----------
         label : str, optional

@@ -26,6 +26,7 @@ from ngdata._reading.answer import Answer
 from ngdata._reading.cache.codec import FORMAT
 from ngdata._reading.cache.containment import contained_answer
 from ngdata._reading.cache.memory_tier import MemoryTier
+from ngdata._reading.cache.outliving import UpToDate, bring_up_to_date, may_outlive
 from ngdata._reading.cache.single_flight import SingleFlight
 from ngdata._reading.cache.stats import CacheStats
 from ngdata._reading.cache.versions import (
@@ -42,7 +43,7 @@ from ngdata.errors import ConfigError
 if TYPE_CHECKING:
     from ngdata._reading.cache.redis_tier import RedisTier
 
-__all__ = ["CachedReader", "digest", "key_prefix"]
+__all__ = ["CachedReader", "digest", "key_prefix", "query_key"]
 
 _REDIS_TIER = "ngdata._reading.cache.redis_tier"
 
@@ -68,16 +69,24 @@ class CachedReader(DatabaseReader):
         self.memory = MemoryTier(settings.cache_bytes)
         self.versions = Versions(database)
         self._single_flight: SingleFlight[Answer] = SingleFlight()
+        self._updates: SingleFlight[UpToDate | None] = SingleFlight()
         self._opening = asyncio.Lock()
         self._identity: Identity | None = None
         self._is_open = False
         self._shared: RedisTier | None = None
         self._clear_count = 0
+        # Whether this role may read the log of changes, as far as is known.
+        self._reads_log = True
         # Whether the last read found another identity, no version, or one with too many nonces: all
         # of which is for `Versions` to find out and to correct.
         self._must_ask = False
         # The last snapshot that a read saw, by relations, while the identity is the same.
         self._last: dict[tuple[str, ...], Last] = {}
+
+    @property
+    def mode(self) -> CacheMode:
+        """The cache mode of a read that names none."""
+        return self._mode
 
     async def open(self) -> bool:
         """Read the reader's identity; return False if this role may not read versions."""
@@ -96,6 +105,8 @@ class CachedReader(DatabaseReader):
             self._last.clear()
             self.memory.clear()
             self._single_flight.clear()
+            self._updates.clear()
+            self._reads_log = True
             if self._shared is not None:
                 await self._shared.close()
                 self._shared = None
@@ -119,7 +130,7 @@ class CachedReader(DatabaseReader):
         # A cached answer needs no connection, but must not reach a wrong caller either.
         self._database.arrow.check_caller()
         mode = checked_mode(self._mode if mode is None else mode)
-        key = _key(query)
+        key = query_key(query)
         read = functools.partial(self._read_and_keep, key, query, mode, max_rows)
         if mode == "strict" and self._is_surely_missing(key, query):
             try:
@@ -171,11 +182,14 @@ class CachedReader(DatabaseReader):
         return answer, "database"
 
     async def kept_answer(self, query: Query, mode: CacheMode | None = None) -> Answer | None:
-        """Return an answer that this process keeps, if it is up to date; nothing is read."""
+        """Return an answer that this process keeps, if it is up to date or can be brought so.
+
+        At most, what changed in it is read.
+        """
         self._database.arrow.check_caller()
         mode = checked_mode(self._mode if mode is None else mode)
         query = query.within(self.ids)
-        key = _key(query)
+        key = query_key(query)
         if mode == "off" or not self._is_open or not self.memory.may_answer(key, query):
             return None
         version = None
@@ -217,21 +231,96 @@ class CachedReader(DatabaseReader):
             if self._is_current(answer, version):
                 self.stats.memory_hits += 1
                 return answer, "memory"
+            updated = await self._updated(key, query, answer, version, "memory")
+            if updated is not None:
+                return updated
             self.stats.stale_avoided += 1
             self.memory.drop(key)
         clear_count = self._clear_count
         for outer_key, outer, candidate in self.memory.containing(query):
-            if not self._is_current(candidate, version):
+            is_current = self._is_current(candidate, version)
+            if not is_current and not self._may_outlive(outer, candidate, version):
                 self.stats.stale_avoided += 1
                 self.memory.drop(outer_key)
                 continue
             part = await self._part(query, outer, candidate)
+            if not is_current:
+                # As it was: only what is inside of the smaller region must be up to date.
+                updated = await self._updated(key, query, part, version, "region", is_part=True)
+                if updated is not None:
+                    return updated
+                self.stats.stale_avoided += 1
+                continue
             self.stats.region_hits += 1
             if clear_count == self._clear_count:
                 self.memory.get(outer_key)
                 self.memory.put(key, query, part, is_part=True)
             return part, "region"
         return None
+
+    def _may_outlive(self, query: Query, answer: Answer, version: str | None) -> bool:
+        return (
+            version is not None
+            and self._reads_log
+            and self._identity is not None
+            and not self._database.arrow.behind_pooler
+            and may_outlive(query, answer, version)
+        )
+
+    async def _updated(
+        self,
+        key: str,
+        query: Query,
+        answer: Answer,
+        version: str | None,
+        source: str,
+        *,
+        is_part: bool = False,
+    ) -> tuple[Answer, str] | None:
+        """Return an answer of an earlier version, brought up to date, and keep it.
+
+        Return None if it must be read as a whole.
+        """
+        if not self._may_outlive(query, answer, version):
+            return None
+        clear_count, identity = self._clear_count, self._identity
+        assert identity is not None
+        name = identity.name
+
+        async def update() -> UpToDate | None:
+            return await self._database_read(
+                lambda connection: connection.run(
+                    lambda session: bring_up_to_date(session, query, answer, name)
+                )
+            )
+
+        try:
+            # Whoever saw this version is content with any answer that was read since.
+            updated, is_joined = await self._updates.join((key, version, answer.version), update)
+        except ConfigError as error:
+            if error.sqlstate != asyncpg.InsufficientPrivilegeError.sqlstate:
+                raise
+            self._reads_log = False
+            return None
+        if updated is None:
+            return None
+        if identity == self._identity and clear_count == self._clear_count:
+            if updated.last is not None:
+                self._last[query.relations] = updated.last
+            if not is_joined:
+                self.memory.put(key, query, updated.answer, is_part=is_part)
+                if source == "redis" and self._shared is not None:
+                    # The log does not reach back forever.
+                    self._shared.put(key, updated.answer)
+        if is_joined:
+            self.stats.shared_reads += 1
+            return updated.answer, "shared read"
+        if updated.how == "mended":
+            self.stats.mended += 1
+            self.stats.rows_read_anew += updated.rows
+            return updated.answer, "mended"
+        self.stats.outlived += 1
+        return updated.answer, source
 
     async def _part(self, query: Query, outer: Query, answer: Answer) -> Answer:
         if answer.nbytes < _SMALL_BYTES:
@@ -250,8 +339,10 @@ class CachedReader(DatabaseReader):
             answer = await self._shared.latest(key, query.columns)
         else:
             answer = await self._shared.get(key, version, query.columns)
-        if answer is None or not self._is_current(answer, version):
+        if answer is None:
             return None
+        if not self._is_current(answer, version):
+            return await self._updated(key, query, answer, version, "redis")
         self.stats.redis_hits += 1
         if clear_count == self._clear_count:
             self.memory.put(key, query, answer)
@@ -270,7 +361,8 @@ class CachedReader(DatabaseReader):
         # says nothing about the last one's version.
         is_ours = identity is not None and identity.name == seen.identity
         answer_version = (seen.version or "") if is_ours else ""
-        answer = Answer(table, query.columns, answer_version, read_at, unit)
+        snapshot = last.snapshot if is_ours and last is not None else None
+        answer = Answer(table, query.columns, answer_version, read_at, unit, snapshot)
         if is_ours and last is not None and identity == self._identity:
             self._last[query.relations] = last
         self._must_ask = not is_ours or has_many_nonces(seen.version, query.relations)
@@ -284,6 +376,7 @@ class CachedReader(DatabaseReader):
         """Remove all answers, those in Redis too; reads that are running now are not kept."""
         self._clear_count += 1
         self._single_flight.clear()
+        self._updates.clear()
         self.memory.clear()
         if self._shared is not None:
             await self._shared.clear()
@@ -310,7 +403,8 @@ class CachedReader(DatabaseReader):
             self._shared.cut()
 
 
-def _key(query: Query) -> str:
+def query_key(query: Query) -> str:
+    """Return a short name for a question."""
     # With the names: a column may be made of what the server sends for others, or of nothing.
     ids = "" if query.id_space is None else f"integers of {query.id_space}"
     return digest(query.sql, ids, *(column.name for column in query.columns))

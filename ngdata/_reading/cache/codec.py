@@ -19,7 +19,7 @@ from ngdata._reading.answer import Answer
 
 __all__ = ["FORMAT", "decode", "encode"]
 
-FORMAT: Final = 1
+FORMAT: Final = 2
 _MARK: Final = b"ngdata%d" % FORMAT
 _HEAD: Final = {"key": str, "version": str, "made": float, "rows": int, "size": int}
 
@@ -59,6 +59,7 @@ def encode(key: str, answer: Answer, secret: bytes) -> bytes:
         "size": size,
         "compression": compression,
         "unit": answer.unit,
+        "snapshot": answer.snapshot,
     }
     return _envelope(secret).seal(head, body)
 
@@ -95,15 +96,17 @@ def decode(
     head, body = _envelope(secret).open(value, _HEAD)
     if head["key"] != key:
         raise FormatError("it answers another question")
-    compression, unit = head.get("compression"), head.get("unit")
+    compression, unit, snapshot = map(head.get, ("compression", "unit", "snapshot"))
     if not 0 <= head["size"] <= max_bytes or compression not in (None, "lz4"):
         raise FormatError("it is too large, or its compression is unknown")
     if not isinstance(unit, str | None):
         raise FormatError("its unit is not a text")
+    if not isinstance(snapshot, str | None):
+        raise FormatError("its snapshot is not a text")
     table = read_table(body, head["size"], compression, lambda schema: _matches(schema, columns))
     if table.num_rows != head["rows"]:
         raise FormatError("its number of rows is not the one in its head")
-    return Answer(table, columns, head["version"], head["made"], unit)
+    return Answer(table, columns, head["version"], head["made"], unit, snapshot)
 
 
 def _matches(schema: pa.Schema, columns: tuple[Column, ...]) -> bool:

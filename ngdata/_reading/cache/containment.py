@@ -40,7 +40,7 @@ def contained_answer(inner: Query, outer: Query, answer: Answer) -> Answer:
     assert outer.region is not None
     rows = answer.table.filter(_mask(inner.region, outer.region, answer.table))
     rows = rows.select([column.name for column in inner.columns])
-    return Answer(rows, inner.columns, answer.version, answer.read_at, answer.unit)
+    return Answer(rows, inner.columns, answer.version, answer.read_at, answer.unit, answer.snapshot)
 
 
 def _contains(outer: Region, inner: Region) -> bool:

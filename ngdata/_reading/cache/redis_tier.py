@@ -83,28 +83,34 @@ class RedisTier:
         )
 
     async def get(self, question: str, version: str, columns: tuple[Column, ...]) -> Answer | None:
-        """Return the answer to a question at a version, if it is there and valid."""
-        key = f"{self._prefix}{question}:{version}"
-        value = await self._read(lambda: self._value(key))
-        return await self._decode(key, value, columns)
+        """Return the answer to a question at a version, or else the one that was stored last.
+
+        It is None if neither is there and valid.
+        """
+        return await self._stored(question, version, columns)
 
     async def latest(self, question: str, columns: tuple[Column, ...]) -> Answer | None:
         """Return the answer that was stored last, whatever the version is now."""
-        key = ""
+        return await self._stored(question, None, columns)
 
-        async def follow_pointer() -> Any:
+    async def _stored(
+        self, question: str, version: str | None, columns: tuple[Column, ...]
+    ) -> Answer | None:
+        """Return the answer at a version, or else the one that the pointer names."""
+        key = f"{self._prefix}{question}:{version}"
+
+        async def at_version_or_latest() -> Any:
             nonlocal key
-            version = await self._value(f"{self._prefix}{question}")
-            if (
-                not isinstance(version, bytes)
-                or len(version) > _MAX_POINTER_BYTES
-                or not version.isalnum()
-            ):
+            value = None if version is None else await self._value(key)
+            if value is not None:
+                return value
+            pointer = await self._value(f"{self._prefix}{question}")
+            if not _is_version(pointer) or pointer.decode() == version:
                 return None
-            key = f"{self._prefix}{question}:{version.decode()}"
+            key = f"{self._prefix}{question}:{pointer.decode()}"
             return await self._value(key)
 
-        value = await self._read(follow_pointer)
+        value = await self._read(at_version_or_latest)
         return await self._decode(key, value, columns)
 
     async def _value(self, key: str) -> Any:
@@ -313,6 +319,10 @@ class RedisTier:
             *pool._in_use_connections,
         ]:
             self._discard(connection)
+
+
+def _is_version(pointer: Any) -> bool:
+    return isinstance(pointer, bytes) and len(pointer) <= _MAX_POINTER_BYTES and pointer.isalnum()
 
 
 async def _reply(connection: Any) -> Any:

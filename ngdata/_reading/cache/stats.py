@@ -4,17 +4,25 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass, fields
 
+from ngdata._arguments.cards import Card, Shown
+
 __all__ = ["CacheStats"]
 
 
 @dataclass
-class CacheStats:
+class CacheStats(Shown):
     """Counts since the client was opened.
 
     Attributes
     ----------
     memory_hits, redis_hits, region_hits : int
         Answers from this process, from Redis, and from a larger region's answer in this process.
+    outlived : int
+        Answers of an earlier version that no write since has touched, from any tier.
+    mended : int
+        Regions of which only what was written since was read anew, from any tier.
+    rows_read_anew : int
+        The rows read for these.
     misses : int
         Answers read from the database.
     shared_reads : int
@@ -32,6 +40,9 @@ class CacheStats:
     memory_hits: int = 0
     redis_hits: int = 0
     region_hits: int = 0
+    outlived: int = 0
+    mended: int = 0
+    rows_read_anew: int = 0
     misses: int = 0
     shared_reads: int = 0
     stale_avoided: int = 0
@@ -43,8 +54,9 @@ class CacheStats:
 
     @property
     def hits(self) -> int:
-        """The number of answers that were not read from the database."""
-        return self.memory_hits + self.redis_hits + self.region_hits + self.shared_reads
+        """The number of answers that were not read, or not as a whole, from the database."""
+        of_tiers = self.memory_hits + self.redis_hits + self.region_hits
+        return of_tiers + self.outlived + self.mended + self.shared_reads
 
     @property
     def hit_ratio(self) -> float:
@@ -52,10 +64,10 @@ class CacheStats:
         reads = self.hits + self.misses
         return self.hits / reads if reads else float("nan")
 
-    def _repr_html_(self) -> str:
-        rows = {**asdict(self), "hit_ratio": f"{self.hit_ratio:.1%}"}
-        cells = "".join(f"<tr><th>{name}</th><td>{value}</td></tr>" for name, value in rows.items())
-        return f"<table>{cells}</table>"
+    def _card(self) -> Card:
+        rows = [(name, f"{value:,}") for name, value in asdict(self).items()]
+        ratio = "no reads yet" if not self.hits + self.misses else f"{self.hit_ratio:.1%}"
+        return Card("cache", [("hit_ratio", ratio), *rows])
 
     def copy(self) -> CacheStats:
         """Return a copy, which later reads do not change."""

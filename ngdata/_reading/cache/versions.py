@@ -27,6 +27,7 @@ __all__ = [
     "Seen",
     "Versions",
     "has_many_nonces",
+    "same_structure",
     "seen_by",
     "seen_since",
     "version_since_sql",
@@ -126,6 +127,15 @@ def seen_since(text: str | None, last: Last | None) -> tuple[Seen, Last | None]:
     if not version and last is not None:
         version = last.version
     return Seen(identity, version), Last(snapshot, version) if snapshot else None
+
+
+def same_structure(one: str, other: str) -> bool:
+    """Return whether two versions differ, if at all, by writes alone that the log has.
+
+    A version begins with a hash of the structure, if all writes are logged.
+    """
+    structure, _, _ = one.partition("s")
+    return bool(structure) and other.startswith(f"{structure}s")
 
 
 def has_many_nonces(version: str | None, relations: Sequence[str]) -> bool:

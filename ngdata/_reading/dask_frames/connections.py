@@ -16,6 +16,7 @@ from ngdata._arguments.id_space import UUIDS, IdSpace
 from ngdata._connections.background_loop import background_loop
 from ngdata._connections.database import Database
 from ngdata._connections.opening import open_database
+from ngdata._query.pin import Pin
 from ngdata._reading.dask_frames.access import Access
 from ngdata._reading.reader import DatabaseReader, Reader
 
@@ -36,7 +37,7 @@ class _SharedDatabase:
         self._timer: threading.Timer | None = None
         self._users = 0
 
-    def acquire(self, ids: IdSpace) -> Reader:
+    def acquire(self, ids: IdSpace, pin: Pin | None) -> Reader:
         with self._lock:
             if self._timer is not None:
                 self._timer.cancel()
@@ -45,7 +46,7 @@ class _SharedDatabase:
                 opening = open_database(self._access.resolved())
                 self._database = background_loop().run(self._stack.enter_async_context(opening))
             self._users += 1
-            return DatabaseReader(self._database, ids)
+            return DatabaseReader(self._database, ids, pin)
 
     def release(self) -> None:
         with self._lock:
@@ -68,11 +69,13 @@ _lock = threading.Lock()
 
 
 @contextmanager
-def acquire_reader(access: Access, ids: IdSpace = UUIDS) -> Iterator[Reader]:
+def acquire_reader(
+    access: Access, ids: IdSpace = UUIDS, pin: Pin | None = None
+) -> Iterator[Reader]:
     """Yield a reader, to be used on the background loop; its database is shared."""
     with _lock:
         database = _databases.setdefault(access, _SharedDatabase(access))
-    reader = database.acquire(ids)
+    reader = database.acquire(ids, pin)
     try:
         yield reader
     finally:

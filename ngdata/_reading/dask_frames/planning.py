@@ -65,8 +65,10 @@ async def dask_frame(
         bounds, version = await _read_bounds(reader, split.bounds)
     else:
         async with open_database(access.resolved()) as other:
-            bounds, version = await _read_bounds(DatabaseReader(other), split.bounds)
-    if is_consistent and version is None:
+            bounds, version = await _read_bounds(
+                DatabaseReader(other, pin=reader.pin), split.bounds
+            )
+    if is_consistent and version is None and reader.pin is None:
         raise ConfigError(
             "consistent=True needs the versions of the store, which are not available: this user "
             "may not read tokens.versions, sees only the rows of a policy, or rows arrive by a "
@@ -74,7 +76,13 @@ async def dask_frame(
             "without these limits"
         )
     read = PartitionReader(
-        access, uuid.uuid4().hex, version, is_consistent, empty.columns[0], reader.ids
+        access,
+        uuid.uuid4().hex,
+        version,
+        is_consistent and reader.pin is None,
+        empty.columns[0],
+        reader.ids,
+        reader.pin,
     )
     parts = split.parts(bounds)
     partitions = [Partition(rows, number, len(parts)) for number, rows in enumerate(parts)]
@@ -87,6 +95,9 @@ async def dask_frame(
 
 
 async def _read_bounds(reader: Reader, bounds: Query) -> tuple[list[dict[Any, Any]], str | None]:
+    if reader.pin is not None:
+        frame, _ = await read_with_version(reader, bounds, with_version=False)
+        return frame.to_dict("records"), None
     answer, _ = await reader.answer(_MAY_READ_VERSIONS, "off")
     frame, version = await read_with_version(reader, bounds, answer.table[0][0].as_py())
     return frame.to_dict("records"), version

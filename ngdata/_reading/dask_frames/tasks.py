@@ -14,6 +14,7 @@ from ngdata._arguments.id_space import IdSpace
 from ngdata._connections.background_loop import background_loop
 from ngdata._query.model import Query
 from ngdata._query.partitions import Rows, with_json_as_text
+from ngdata._query.pin import Pin
 from ngdata._reading.cache.versions import seen_by, version_sql
 from ngdata._reading.dask_frames.access import Access
 from ngdata._reading.dask_frames.connections import acquire_reader
@@ -55,6 +56,8 @@ class PartitionReader:
         The column to read if Dask needs none.
     ids : IdSpace
         How token ids go out, whatever the settings of the worker.
+    pin : Pin or None
+        The moment of all partitions, which then need no version.
     """
 
     access: Access
@@ -63,6 +66,7 @@ class PartitionReader:
     consistent: bool
     default_column: str
     ids: IdSpace
+    pin: Pin | None
 
     def __dask_tokenize__(self) -> str:
         """Return the name of the call; Dask would pickle the whole reader to make one."""
@@ -78,7 +82,7 @@ class PartitionReader:
         """
         # Rows without any column cannot be sent, so one column is read to count them.
         query = with_json_as_text(partition.rows.query(list(columns) or [self.default_column]))
-        with acquire_reader(self.access, self.ids) as reader:
+        with acquire_reader(self.access, self.ids, self.pin) as reader:
             frame, version = background_loop().run(
                 read_with_version(reader, query, self.version is not None)
             )
@@ -105,7 +109,7 @@ async def read_with_version(
     if not with_version:
         answer, _ = await reader.answer(query, "off")
         frame = to_frame(answer.table, answer.columns)
-        frame.attrs["ngdata"] = level_and_unit(query, answer.unit)
+        frame.attrs["ngdata"] = level_and_unit(query, answer.unit, reader.pin)
         return frame, None
     frame, text = await reader.frame_and_version(query, version_sql(query.relations))
     return frame, seen_by(text).version

@@ -34,11 +34,20 @@ _RENEWING: Final = (
     "experience.experience_trajectories",
 )
 
+# The tables whose log tells rows apart, by a trigger for each event.
+_LOGGED: Final = ("tokens.tokens", "graph.connections", "experience.experience_events")
+
+# The tables whose rows are kept for pins.
+_KEPT: Final = (*_LOGGED, "experience.experience_trajectories")
+
 #: The triggers that derive one table from another, and so must fire for replication's sessions too.
 ALWAYS: Final = frozenset(
     {("tokens.tokens", f"index_{event}") for event in _EVENTS}
     | {("experience.experience_events", f"follow_{event}") for event in _EVENTS}
     | {(table, "renew_version") for table in _RENEWING}
+    | {(table, f"log_{event}") for table in _LOGGED for event in _EVENTS}
+    | {(table, f"keep_{event}") for table in _KEPT for event in _EVENTS}
+    | {(table, "log_all") for table in _RENEWING if table not in _LOGGED}
 )
 OTHER: Final = frozenset(
     {("tokens.tokens", "touch"), ("experience.experience_trajectories", "keep_ended")}
