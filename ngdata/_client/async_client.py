@@ -626,9 +626,7 @@ class AsyncPastClient(AsyncClient):
             f"this client reads the store as of pin {pin.name} and cannot write; write with the client "
             "that as_of was called on"
         )
-        super().__init__(
-            live._settings, live._database, reader, refusal=refusal, views=live._views
-        )
+        super().__init__(live._settings, live._database, reader, refusal=refusal, views=live._views)
         self._live = live
         self._pin = pin
         self._owns_database = False

@@ -6,8 +6,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from ngdata._arguments.palette import GREY, PALETTE, SCALE, packed
 from ngdata._client.view.coloring import Bar, coloring_of
-from ngdata._client.view.palette import GREY, PALETTE, SCALE, packed
 from ngdata._client.view.texts import legend_html
 from ngdata.errors import InvalidQueryError
 

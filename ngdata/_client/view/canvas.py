@@ -17,7 +17,7 @@ import k3d.objects
 import msgpack
 import numpy as np
 
-from ngdata._client.view.palette import packed
+from ngdata._arguments.palette import packed
 
 __all__ = ["MAX_MESSAGE", "Canvas", "point_objects", "segments"]
 
@@ -85,7 +85,7 @@ class Canvas(k3d.Plot):  # type: ignore[misc]
             message = zlib.compress(msgpack.packb(state, use_bin_type=True), 1)
             assert len(message) <= MAX_MESSAGE
             self.messages[each.id] = message
-            # Before the browser is told to draw it, so that nothing flickers.
+            # Sent before the plot names it, so that nothing flickers.
             self._send_object(each.id)
             new_ids.append(each.id)
         kept = [number for number in self.object_ids if number not in ids]

@@ -11,9 +11,9 @@ from typing import Any, Final
 import numpy as np
 import pandas as pd
 
+from ngdata._arguments.numbers import number_text
+from ngdata._arguments.palette import GREY, PALETTE, SCALE, packed
 from ngdata._arguments.shown import shown
-from ngdata._client.view.palette import GREY, PALETTE, SCALE, packed
-from ngdata._client.view.reference import number_text
 from ngdata.errors import InvalidQueryError
 
 __all__ = ["Bar", "Coloring", "Entry", "coloring_of"]
@@ -178,7 +178,7 @@ def coloring_of(values: pd.Series[Any] | None, name: str | None) -> Coloring:
 
 
 def _numbers(values: pd.Series[Any]) -> np.ndarray:
-    """Return a column as float64, times as microseconds, and NaN for what is no number."""
+    """Return a column as float64, times as microseconds, and NaN for anything else."""
     if pd.api.types.is_datetime64_any_dtype(values.dtype):
         present = values.notna().to_numpy()
         numbers = np.full(len(values), np.nan)

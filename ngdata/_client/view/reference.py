@@ -8,7 +8,9 @@ from typing import Final
 
 import numpy as np
 
-__all__ = ["Reference", "number_text"]
+from ngdata._arguments.numbers import number_text
+
+__all__ = ["Reference"]
 
 # An origin further away than this many sides would cost digits that a reader who zooms in sees.
 _MAX_OFFSET: Final = 100.0
@@ -48,7 +50,7 @@ class Reference:
         """
         side = float((high - low).max())
         largest = float(np.maximum(np.abs(low), np.abs(high)).max())
-        # What float64 cannot hold at this distance is no side.
+        # A side that float64 cannot hold at this distance counts as 0.
         side = side if side > _LEAST_SIDE * largest else 0.0
         length = side or largest
         if length < _LEAST:
@@ -91,15 +93,3 @@ class Reference:
             title = f"({title})" if origin else title
             title += f" / {number_text(self.size)}"
         return f"{title} ({unit})" if unit else title
-
-
-def number_text(value: float, digits: int = 15) -> str:
-    """Return a float in the fewest digits that tell it from others, up to that many.
-
-    Examples
-    --------
-    >>> from ngdata._client.view.reference import number_text
-    >>> number_text(0.1 + 0.2), number_text(1e30), number_text(100000.0)
-    ('0.3', '1e+30', '100000')
-    """
-    return f"{value:.{digits}g}"

@@ -12,11 +12,11 @@ from typing import Final
 import ipywidgets
 import numpy as np
 
+from ngdata._arguments.palette import BOX, GREY, LINES, TEXT, packed
 from ngdata._client.view.box_controls import BoxControls, box_edges
 from ngdata._client.view.camera import FIELD_OF_VIEW
 from ngdata._client.view.canvas import Canvas, point_objects, segments
 from ngdata._client.view.explorer import Explorer, Layer, Lines
-from ngdata._client.view.palette import BOX, GREY, LINES, TEXT, packed
 from ngdata._client.view.texts import axis_titles, caption_html, legend_html
 from ngdata.regions import Box
 
@@ -24,7 +24,7 @@ __all__ = ["Stage"]
 
 _HEIGHT: Final = 512
 
-# Of the tokens outside of a box, one in so many is drawn, so that it can be seen.
+# Of the tokens outside of a box, one in 20 is drawn, so that the box can be seen.
 _OUTSIDE: Final = 20
 
 # Seconds without a move of a slider until the tokens around the box are drawn anew.

@@ -10,9 +10,9 @@ from typing import Final
 
 import numpy as np
 
+from ngdata._arguments.palette import LINES, packed
 from ngdata._client.view.camera import FIELD_OF_VIEW, Camera
 from ngdata._client.view.explorer import Explorer
-from ngdata._client.view.palette import LINES, packed
 
 __all__ = ["still"]
 

@@ -6,9 +6,9 @@ import html
 from typing import Final
 
 from ngdata._arguments.levels import LEVELS
+from ngdata._arguments.palette import SCALE
 from ngdata._client.view.coloring import Bar, Coloring
 from ngdata._client.view.explorer import Explorer
-from ngdata._client.view.palette import SCALE
 from ngdata._client.view.reference import Reference
 
 __all__ = ["axis_titles", "caption", "caption_html", "legend_html"]

@@ -1,4 +1,4 @@
-"""Colours for categories, numbers and what has neither, on white and on dark pages."""
+"""Colours of all pictures, on white and on dark pages: categories, numbers, and what has neither."""
 
 from __future__ import annotations
 
@@ -15,8 +15,9 @@ PALETTE: Final = (
 GREY: Final = "#8c8c8c"
 
 SCALE: Final = ("#5b4fd0", "#2f7fd0", "#1fa39a", "#6bb74e", "#d6ac1e")
-"""From few to many."""
+"""From few to many, along the hues of viridis, without its darkest and lightest ends."""
 
+# As far from white as from the black of dark pages, which show through.
 TEXT: Final = "#7a7a7a"
 LINES: Final = "#b4b4b4"
 BOX: Final = "#d64550"
@@ -27,7 +28,7 @@ def packed(color: str) -> int:
 
     Examples
     --------
-    >>> from ngdata._client.view.palette import packed
+    >>> from ngdata._arguments.palette import packed
     >>> hex(packed("#3b82d6"))
     '0x3b82d6'
     """
