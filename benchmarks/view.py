@@ -1,10 +1,10 @@
-"""The viewer: its first picture and a nearer look, beside the time of their queries, and the sizes of messages.
+"""The viewer: its first picture and nearer looks beside their queries, its messages, and what a notebook keeps.
 
 python -m benchmarks.view --tokens 1000000
 
 Ten million tokens (``--tokens 10000000``) take a quarter of an hour to load.  The client's part is
 what is left of the time of `client.view` after its first query, and then the widget with its first
-message, as the browser is sent it.
+message, as the browser is sent it.  The notebook is run by nbclient, which saves the state of all widgets.
 """
 
 from __future__ import annotations
@@ -16,8 +16,10 @@ from collections.abc import Callable
 from typing import Any, Final
 from unittest.mock import patch
 
+import nbformat
 import numpy as np
 import pandas as pd
+from nbclient import NotebookClient
 
 import ngdata
 from benchmarks import store
@@ -25,7 +27,7 @@ from ngdata._client.view.camera import Camera
 from ngdata._client.view.source import Source
 from ngdata._client.view.view import View
 
-__all__ = ["main", "measured", "table"]
+__all__ = ["main", "measured", "notebook_growth", "table"]
 
 _ZOOMS: Final = (0.5, 0.2, 0.05)
 
@@ -112,6 +114,26 @@ def _until(condition: Callable[[], bool]) -> None:
         time.sleep(0.005)
 
 
+def notebook_growth(url: str) -> int:
+    """Return by how many bytes a notebook grows that shows a view of up to a million points."""
+    notebook = nbformat.v4.new_notebook()
+    lines = (
+        "import ngdata, time",
+        f"ng = ngdata.connect({url!r})",
+        "view = ng.view(color='token_type', points=1_000_000)",
+        "view.widget",
+        "view._stage._look()",
+        "while view.shown.drawn < min(view.shown.total or 1_000_000, 1_000_000):",
+        "    time.sleep(0.1)",
+        "view",
+    )
+    notebook.cells = [nbformat.v4.new_code_cell("\n".join(lines))]
+    before = len(nbformat.writes(notebook))
+    NotebookClient(notebook, timeout=900, kernel_name="python3").execute()
+    assert "widgets" in notebook.metadata
+    return len(nbformat.writes(notebook)) - before
+
+
 def table(results: dict[str, dict[str, float]]) -> str:
     """Return the results as Markdown; what is left of a nearer look has 0.3 s of waiting for rest."""
     lines = [
@@ -131,6 +153,7 @@ def main(tokens: int = 1_000_000, home: str | None = None, turns: int = 3) -> st
     with store.server(home) as addresses:
         url = store.filled(addresses.database_url, tokens, 0, 0)
         text = table(measured(url, turns))
+        text += f"\n\na notebook with a view grows by {notebook_growth(url) / 1000:.0f} kB"
     print(text)
     return text
 

@@ -1,4 +1,4 @@
-"""Figures of plotly in a real browser, without a window: for the tests, and for the pictures of the pages.
+"""A real browser without a window, and figures of plotly in it: for the tests, and for the pictures of the pages.
 
 Chromium draws WebGL in software.  `scripts/install-system-packages --for-tests` installs it.
 """
@@ -12,10 +12,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import playwright.sync_api
 from playwright.sync_api import Page, sync_playwright
 from plotly.offline import get_plotlyjs
 
-__all__ = ["Browser", "browser"]
+__all__ = ["Browser", "browser", "chromium"]
 
 _PROGRAMS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 _ON_MACOS = "/Applications/Google Chrome.app/Contents/MacOS/Google Chrome"
@@ -68,15 +69,22 @@ class Browser:
 
 
 @contextmanager
-def browser(width: int = 900) -> Iterator[Browser]:
-    """Open a browser for figures of this width, in pixels."""
+def chromium() -> Iterator[playwright.sync_api.Browser]:
+    """Start Chromium."""
     program = next(filter(None, map(shutil.which, _PROGRAMS)), None)
     if program is None and os.path.exists(_ON_MACOS):
         program = _ON_MACOS
     assert program, "install Chromium: scripts/install-system-packages --for-tests"
-    with sync_playwright() as playwright:
-        chromium = playwright.chromium.launch(executable_path=program, args=[*_ARGUMENTS])
+    with sync_playwright() as manager:
+        started = manager.chromium.launch(executable_path=program, args=[*_ARGUMENTS])
         try:
-            yield Browser(chromium.new_page(viewport={"width": width, "height": 700}))
+            yield started
         finally:
-            chromium.close()
+            started.close()
+
+
+@contextmanager
+def browser(width: int = 900) -> Iterator[Browser]:
+    """Open a browser for figures of this width, in pixels."""
+    with chromium() as started:
+        yield Browser(started.new_page(viewport={"width": width, "height": 700}))

@@ -563,7 +563,7 @@ class AsyncClient(Suggesting):
         --------
         >>> view = await ang.view(((-30, -350, -70), (30, -250, 70)), color="token_type")
         >>> view.shown
-        Shown(drawn=1840, total=1840)
+        Shown(drawn=5188, total=5188)
         >>> view.close()
         """
         filters = {

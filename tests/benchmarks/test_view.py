@@ -12,5 +12,6 @@ def test_all_tokens_are_drawn(small_store):
     results = view.measured(small_store, turns=1)
     # Of so few tokens, the first picture has all, and a nearer look needs no read.
     assert [(name, row["points"]) for name, row in results.items()] == [("first picture", TOKENS)]
+    assert 1_000 < view.notebook_growth(small_store) < 200_000
     lines = view.table(results).splitlines()
     assert re.fullmatch(r"\| [\w ]+ \| [\d,]+ \| \d+ \| \d+ \| \d+ \|", lines[2]), lines

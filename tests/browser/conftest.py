@@ -8,29 +8,25 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import socket
 import subprocess
 import sys
 import time
 import urllib.error
+import urllib.parse
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, Page
+
+from scripts.browser import chromium
 
 # Seconds: only a hang is longer.
 PATIENCE = 240
 
-FLAGS = [
-    "--no-sandbox",  # which root cannot have
-    "--use-angle=swiftshader",  # WebGL without a graphics card
-    "--enable-unsafe-swiftshader",
-    "--ignore-gpu-blocklist",
-]
 DIRECTORIES = {
     "JUPYTER_CONFIG_DIR": "config",
     "JUPYTER_DATA_DIR": "data",
@@ -62,16 +58,28 @@ class Notebook:
         The sizes of the messages that the browser has received, in bytes.
     errors : list of str
         What the browser's console has reported.
+    origins : set of str
+        The hosts and ports that the page has asked for anything.
     """
 
     def __init__(self, page: Page, address: str, path: Path) -> None:
         self.page, self.path = page, path
         self.messages: list[int] = []
         self.errors: list[str] = []
-        page.on("websocket", lambda ws: ws.on("framereceived", self._received))
+        self.origins: set[str] = set()
+        page.on("websocket", self._opened)
+        page.on("request", lambda request: self._asked(request.url))
         page.on("console", self._reported)
         page.goto(f"{address}/lab/workspaces/{path.stem}/tree/{path.name}")
         self.wait_until_idle()
+
+    def _opened(self, socket: Any) -> None:
+        self._asked(socket.url)
+        socket.on("framereceived", self._received)
+
+    def _asked(self, url: str) -> None:
+        if not url.startswith(("data:", "blob:")):
+            self.origins.add(urllib.parse.urlsplit(url).netloc)
 
     def _received(self, frame: Any) -> None:
         self.messages.append(len(frame))
@@ -170,12 +178,8 @@ def browser() -> Iterator[Browser]:
     Once per file: while it runs, playwright has an event loop in this thread, in which tests of other
     files could not start their own.
     """
-    program = shutil.which("chromium") or shutil.which("chromium-browser")
-    assert program, "no chromium: run scripts/install-system-packages --for-tests"
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=program, args=FLAGS)
+    with chromium() as browser:
         yield browser
-        browser.close()
 
 
 @pytest.fixture(scope="session")

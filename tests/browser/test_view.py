@@ -102,4 +102,6 @@ def test_view(lab, store):
     assert "tokens" in "".join(shown["data"]["text/plain"])
     assert base64.b64decode(shown["data"]["image/png"]).startswith(b"\x89PNG")
     assert max(notebook.messages) < MOST_BYTES
+    # JupyterLab alone: no further port, and nothing from elsewhere.
+    assert len(notebook.origins) == 1, notebook.origins
     assert not [error for error in notebook.errors if "K3D" in error or "widget" in error.lower()]

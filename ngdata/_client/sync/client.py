@@ -427,7 +427,7 @@ class Client(ClientLifecycle):
         --------
         >>> view = ng.view(((-30, -350, -70), (30, -250, 70)), color="token_type")
         >>> view.shown
-        Shown(drawn=1840, total=1840)
+        Shown(drawn=5188, total=5188)
         >>> view.close()
         """
         return self._loop.run(

@@ -48,7 +48,7 @@ class View:
     Shown(drawn=14171, total=14171)
     >>> view.box = ngdata.Box((-30, -350, -70), (30, -250, 70))
     >>> ng.tokens.count_in_region(view.box)
-    1840
+    5188
     >>> view.close()
     """
 
