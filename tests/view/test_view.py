@@ -150,7 +150,8 @@ def test_few_tokens_are_drawn_around_a_resting_box(stage, view):
     until(lambda: view._explorer.total is not None)
     view.box = CUBE
     until(lambda: stage._resting_box == CUBE)
-    points = next(each for each in objects_of(stage) if each["type"] == "Points")
+    with stage._lock:  # until they are drawn
+        points = next(each for each in objects_of(stage) if each["type"] == "Points")
     true = view._explorer.reference.restore(array_of(points["positions"]).astype(np.float64))
     outside = (~Box(ORIGIN + 9.99, ORIGIN + 40.01).contains(true)).sum()
     assert 0 < outside <= len(view._explorer.whole.points) / 20
