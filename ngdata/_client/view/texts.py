@@ -78,9 +78,18 @@ def legend_html(coloring: Coloring) -> str:
 
 
 def axis_titles(reference: Reference, unit: str | None) -> list[str]:
-    """Return the titles of the axes as TeX, which shows the unit as it is written."""
-    titles = (reference.axis_title(axis, unit) for axis in range(3))
-    return ["\\text{" + "".join(_TEX.get(c, c) for c in _brief(title)) + "}" for title in titles]
+    """Return the titles of the axes as TeX, which shows the unit as it is written.
+
+    K3D centers them where the middle tick has its label.  So those of x and y are two lines lower, and
+    that of z, whose ticks are above each other, lies beside it.
+    """
+    titles = []
+    for axis in range(3):
+        text = "".join(_TEX.get(c, c) for c in _brief(reference.axis_title(axis, unit)))
+        titles.append(f"\\text{{{text}}}")
+    x, y, z = titles
+    below = [f"\\begin{{matrix}} \\\\ \\\\ {title} \\end{{matrix}}" for title in (x, y)]
+    return [*below, f"\\phantom{{{z}}}\\kern{{3em}}{z}"]
 
 
 def _brief(text: str) -> str:
