@@ -62,6 +62,7 @@ SCALE = int(os.environ.get("NGDATA_TEST_SCALE", "1"))
 # data: `make check` leaves them out. `make test` starts them first, the longest before the others,
 # so that no process is left with a long one at the end.
 SLOW = (
+    "browser/test_view.py",
     "sample/test_notebooks.py",
     "faults/test_server.py",
     "cache/test_redis_faults.py",
@@ -123,6 +124,7 @@ SLOW = (
     "faults/test_deadlock.py",
     "faults/test_late_imports.py",
     "benchmarks/test_imports.py",
+    "view/test_view.py",
     "plot/test_browser.py",
     "browser/test_notebooks.py",
     "embedded/test_removal.py",

@@ -131,6 +131,7 @@ PAGES: Final = [
         " imported.",
         {
             "Graphs": ["ngdata._client.subgraph.Subgraph", "ngdata._client.snapshots.Snapshot"],
+            "Viewer": ["ngdata._client.view.view.View", "ngdata._client.view.explorer.Shown"],
             "Recorder": ["ngdata._client.sync.recorder.Recorder"],
             "Plans, counters and health": [
                 "ngdata._client.explain.Plan",

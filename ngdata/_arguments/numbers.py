@@ -24,6 +24,7 @@ __all__ = [
     "as_list",
     "is_number",
     "non_negative",
+    "number_text",
     "positive",
     "whole",
 ]
@@ -122,3 +123,15 @@ def as_list(values: Any) -> list[Any] | None:
         return list(values)
     except TypeError:
         return None
+
+
+def number_text(value: float, digits: int = 15) -> str:
+    """Return a float in the fewest digits that tell it from others, up to that many.
+
+    Examples
+    --------
+    >>> from ngdata._arguments.numbers import number_text
+    >>> number_text(0.1 + 0.2), number_text(1e30), number_text(100000.0)
+    ('0.3', '1e+30', '100000')
+    """
+    return f"{value:.{digits}g}"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from types import EllipsisType, TracebackType
 from typing import Any, Self
@@ -24,6 +24,10 @@ from ngdata._client.levels import AsyncLevels
 from ngdata._client.recorder import attached_to
 from ngdata._client.suggesting import Suggesting
 from ngdata._client.tokens import AsyncTokens
+from ngdata._client.view.opening import open_view
+from ngdata._client.view.registry import Views
+from ngdata._client.view.source import Reads
+from ngdata._client.view.view import View
 from ngdata._config.settings import Settings
 from ngdata._connections.database import Database
 from ngdata._connections.opening import open_database
@@ -63,6 +67,7 @@ class AsyncClient(Suggesting):
         reader: CachedReader,
         *,
         refusal: str | None = None,
+        views: Views | None = None,
     ) -> None:
         self._settings = settings
         self._database = database
@@ -70,6 +75,11 @@ class AsyncClient(Suggesting):
         self._closed = False
         # By the id of the pin, so that all clients as of it share their answers.
         self._past_readers: dict[str, PastReader] = {}
+        if views is None:
+            views = Views()
+            # Added last, so that they end before the connections do.
+            database.lifetime.add(views.close, views.cut)
+        self._views = views
         ids = reader.ids
         self._levels = AsyncLevels(reader, database, refusal=refusal)
         self._history = AsyncHistory(reader, database, ids, refusal=refusal)
@@ -497,6 +507,89 @@ class AsyncClient(Suggesting):
         """
         return await self._reader.statement_frame(Statement.of(statement, params), max_rows)
 
+    async def view(
+        self,
+        region: Window | None = None,
+        level: Level = 0,
+        *,
+        color: str | None = None,
+        connections: bool | str | Sequence[str] = False,
+        points: int = 100_000,
+        token_type: str | Sequence[str] | None = None,
+        where: Mapping[str, Any] | None = None,
+        flags: int | None = None,
+        min_weight: float | None = None,
+        cache: CacheMode | None = None,
+    ) -> View:
+        """Return a 3D picture of a region for a notebook, which reads more where one looks.
+
+        It draws a sample of at most 20,000 tokens at once.  Each time that the camera rests, it
+        reads a finer sample of what is in sight, or all tokens there, if there are no more than
+        `points`.  It needs K3D (``pip install 'ngdata[view]'``).
+
+        Parameters
+        ----------
+        region : region, (region, level), or (min_coords, max_coords[, level]), optional
+            Show the tokens in this region, as ``within=`` of `Tokens.sample`; all by default.
+        level : int or str
+            The level whose coordinates are drawn.
+        color : str, optional
+            A column of `Tokens.find_in_region`, or ``metadata.KEY``: numbers and times get a colour
+            bar, text gets a legend of the ten most frequent values.
+        connections : bool, str or sequence of str
+            Draw lines for connections, or for those of these types: at most 20,000 of those within
+            the region, and as many of what is in sight.  The filters below do not apply to them.
+        points : int
+            The most tokens of a finer sample, up to 1,000,000.
+        token_type, where, flags, min_weight
+            As in `Tokens.find_in_region`.
+        cache : {"strict", "ttl", "off"}, optional
+            Cache mode of the first read; the client's by default.  What is in sight is read anew.
+
+        Returns
+        -------
+        View
+            Shown as the value of a cell.  `View.shown` is how many tokens of how many it draws,
+            `View.box` the box that a reader has drawn, or None.
+
+        Raises
+        ------
+        InvalidQueryError
+            An unknown column or level, an invalid region.
+        ConfigError
+            K3D is not installed.
+
+        Examples
+        --------
+        >>> view = await ang.view(((-30, -350, -70), (30, -250, 70)), color="token_type")
+        >>> view.shown
+        Shown(drawn=5188, total=5188)
+        >>> view.close()
+        """
+        filters = {
+            "token_type": token_type,
+            "where": where,
+            "flags": flags,
+            "min_weight": min_weight,
+        }
+        reads = Reads(
+            self._reader,
+            self.tokens.count_in_region,
+            self.tokens.join,
+            self.graph.connections,
+        )
+        return await open_view(
+            reads,
+            self._views,
+            region,
+            level,
+            color=color,
+            connections=connections,
+            points=points,
+            filters=filters,
+            cache=cache,
+        )
+
     def _card(self) -> Card:
         return self._card_of(repr(self)[1:-1], [("tokens", "await ang.describe() counts them")])
 
@@ -533,7 +626,7 @@ class AsyncPastClient(AsyncClient):
             f"this client reads the store as of pin {pin.name} and cannot write; write with the client "
             "that as_of was called on"
         )
-        super().__init__(live._settings, live._database, reader, refusal=refusal)
+        super().__init__(live._settings, live._database, reader, refusal=refusal, views=live._views)
         self._live = live
         self._pin = pin
         self._owns_database = False

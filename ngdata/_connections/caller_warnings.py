@@ -9,12 +9,13 @@ from __future__ import annotations
 import contextlib
 import sys
 import warnings
+from collections.abc import Iterator
 from contextvars import ContextVar
 from pathlib import Path
 from types import FrameType
 from typing import Final, NamedTuple
 
-__all__ = ["CallerLine", "CollectedWarnings", "caller_line", "warn_caller"]
+__all__ = ["CallerLine", "CollectedWarnings", "caller_line", "unwarned", "warn_caller"]
 
 _PACKAGE: Final = str(Path(__file__).parents[1])
 
@@ -51,6 +52,16 @@ class CollectedWarnings:
 
 
 _collecting: ContextVar[CollectedWarnings | None] = ContextVar("ngdata_warnings", default=None)
+
+
+@contextlib.contextmanager
+def unwarned() -> Iterator[None]:
+    """Drop what the body warns of: reads that nobody called for have no line to name."""
+    token = _collecting.set(CollectedWarnings())
+    try:
+        yield
+    finally:
+        _collecting.reset(token)
 
 
 def warn_caller(

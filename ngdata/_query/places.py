@@ -47,11 +47,14 @@ class Place:
         The level of the read, and of the parts that are bound to none.
     part : Box
         One of several boxes that a read is split into; the region's formula stays one.
+    uses_index : bool
+        Whether `search_conditions` has those that the spatial index answers.
     """
 
     region: Region
     level: int
     part: Box = EVERYWHERE
+    uses_index: bool = True
 
     def __post_init__(self) -> None:
         # Parts that are bound to the read's own level are as those that are bound to none.
@@ -119,6 +122,10 @@ class Place:
             return replace(self, region=self.region & part)
         return replace(self, part=part)
 
+    def beside_index(self) -> Place:
+        """Return the same place, whose rows are found by the exact formula alone."""
+        return replace(self, uses_index=False)
+
     def conditions(self, *, is_joined: bool = False) -> list[str]:
         """Write the SQL conditions on `tokens.spatial_index` for exactly this place.
 
@@ -143,7 +150,8 @@ class Place:
 
     def search_conditions(self) -> list[str]:
         """Write the conditions that the spatial index answers, and that may hold for further points."""
-        return [f"level = {self.level}", in_any_box(self._boxes)]
+        level = f"level = {self.level}"
+        return [level, in_any_box(self._boxes)] if self.uses_index else [level]
 
     def comparisons(self) -> list[str]:
         """Write the exact formula, which no index answers."""

@@ -28,7 +28,7 @@ from ngdata._query.wire_format import compact
 from ngdata.errors import InvalidQueryError
 from ngdata.regions.algebra import EVERYWHERE
 
-__all__ = ["OPTIONS", "Aggregation", "Cell", "aggregate", "sample"]
+__all__ = ["OPTIONS", "Aggregation", "Cell", "aggregate", "draw", "sample"]
 
 Aggregation: TypeAlias = "str | tuple[str, str]"
 """A column of a summary as an argument: ``"count"``, or ``(column, function)``."""
@@ -75,6 +75,9 @@ _NUMBERS: Final = (Kind.FLOAT, Kind.INTEGER)
 
 _COUNT: Final = "count"
 _CELL: Final = "cell_numbers"
+
+# With the table's name: the selected column of that name is text.
+_ROW: Final = "spatial_index.token_id"
 
 
 @dataclass(frozen=True, slots=True)
@@ -317,20 +320,59 @@ def sample(
     """
     count = whole(n, "n", 0, 2**31 - 1)
     seed = whole(seed, "seed", -(2**63), 2**63 - 1)
-    level_number = level_index(level)
+    hashed = f"sha256(int8send({sql.integer(seed)}) || uuid_send({_ROW}))"
+    asked = None if count == 0 else Asked.tokens(level_index(level), within, where)
+    return _least(count, level_index(level), within, where, columns, hashed, (), asked)
+
+
+def draw(
+    n: int,
+    level: int,
+    within: Place | None,
+    where: TokenFilter,
+    columns: Sequence[str],
+    share: float = 1.0,
+    *,
+    by_index: bool = True,
+) -> Query:
+    """Read the n tokens of a level with the least hashes, if about this share of all has n.
+
+    As in `sample`, a smaller draw lies in a larger one, also in one of another region.  The hash costs
+    a tenth of SHA-256, but is only promised to be the same on one server.  With a small share, few
+    tokens are sorted, and of the others nothing is computed but the hash.  So a large region is then
+    read quicker without the spatial index (`by_index`), which visits rows one by one.
+    """
+    hashed = f"uuid_hash_extended({_ROW}, 0)"
+    if share >= 1:
+        asked = Asked.tokens(level, within, where)
+        return _least(n, level, within, where, columns, hashed, (), asked)
+    if within is not None and not by_index:
+        within = within.beside_index()
+    bound = sql.integer(int(share * 2**64) - 2**63)
+    return _least(n, level, within, where, columns, hashed, (f"{hashed} < {bound}",), None)
+
+
+def _least(
+    count: int,
+    level: int,
+    within: Place | None,
+    where: TokenFilter,
+    columns: Sequence[str] | None,
+    hashed: str,
+    conditions: Sequence[str],
+    asked: Asked | None,
+) -> Query:
+    """Read the tokens with the least values of an expression, by it and by id."""
     selected = selected_columns(columns)
     rows = IndexRows.of(where)
-    # With the table's name: the selected column of that name is text.
-    row = "spatial_index.token_id"
-    order = f"ORDER BY sha256(int8send({sql.integer(seed)}) || uuid_send({row})), {row}"
+    order = f"ORDER BY {hashed}, {_ROW}"
+    # Cheaper conditions come first.
+    kept = [*conditions, *rows.conditions_on(level, within)]
     # The tokens are drawn before further attributes are read, which only they need.
-    drawn = (
-        f"SELECT * FROM {rows.sql}{where_clause(rows.conditions_on(level_number, within))}"
-        f" {order} LIMIT {sql.integer(count)}"
-    )
+    drawn = f"SELECT * FROM {rows.sql}{where_clause(kept)} {order} LIMIT {sql.integer(count)}"
     source = IndexRows.of(where, selected)
     is_small = count <= FEW_ROWS
-    select, sent = compact(selected, level_number, is_small=is_small)
+    select, sent = compact(selected, level, is_small=is_small)
     end = f"FROM {source.beside(drawn)} {order}"
     return Query(
         f"SELECT {select} {end}",
@@ -340,7 +382,7 @@ def sample(
         sent=sent,
         plain_sql=f"SELECT {select_list(selected)} {end}" if sent else None,
         is_small=is_small,
-        level=level_number,
-        asked=None if count == 0 else Asked.tokens(level_number, within, where),
-        footprint=Footprint(place=within or Place(EVERYWHERE, level_number)),
+        level=level,
+        asked=asked,
+        footprint=Footprint(place=within or Place(EVERYWHERE, level)),
     )

@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
+from ngdata._arguments.numbers import number_text
+from ngdata._arguments.palette import SCALE
 from ngdata._arguments.shown import shown
 from ngdata._store.input_frames import Frame
 from ngdata.errors import InvalidQueryError
-from ngdata.plot.colors import SCALE
 from ngdata.plot.frames import (
     AXES,
     checked_frame,
@@ -22,7 +23,6 @@ from ngdata.plot.frames import (
 )
 from ngdata.plot.markers import Markers
 from ngdata.plot.scenes import Part, spatial_figure
-from ngdata.plot.texts import number_text
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go

@@ -9,16 +9,14 @@ from typing import Any, Final
 import numpy as np
 import pandas as pd
 
-from ngdata._arguments.numbers import as_float
+from ngdata._arguments.numbers import as_float, number_text
+from ngdata._arguments.palette import GREY, PALETTE, SCALE
 from ngdata._arguments.shown import shown
 from ngdata.errors import InvalidQueryError
 from ngdata.plot.frames import column, numbers, reads_column
-from ngdata.plot.texts import brief, number_text, plain
+from ngdata.plot.texts import brief, plain
 
 __all__ = [
-    "GREY",
-    "PALETTE",
-    "SCALE",
     "Coloring",
     "Group",
     "categories",
@@ -28,21 +26,10 @@ __all__ = [
     "sized",
 ]
 
-# All of a lightness that white and black pages both show.
-PALETTE: Final = (
-    "#3b82d6", "#e8762b", "#2ca05a", "#d64550", "#8e6bc9",
-    "#a0705a", "#d667b0", "#8a9a2f", "#1ba3b8", "#c79a1e",
-)  # fmt: skip
-
 # The second time around, a colour comes with another symbol.
 _SYMBOLS: Final = ("circle", "diamond")
 
 _MAX_CATEGORIES: Final = len(PALETTE) * len(_SYMBOLS)
-
-GREY: Final = "#8c8c8c"
-
-SCALE: Final = ("#5b4fd0", "#2f7fd0", "#1fa39a", "#6bb74e", "#d6ac1e")
-"""From few to many, along the hues of viridis, without its darkest and lightest ends."""
 
 # Diameters of markers where a column says the size, as shares of what they have else.
 _LEAST_SIZE: Final = 0.7

@@ -7,10 +7,12 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 import pandas as pd
 
+from ngdata._arguments.numbers import number_text
+from ngdata._arguments.palette import PALETTE
 from ngdata._arguments.shown import shown
 from ngdata._store.input_frames import Frame
 from ngdata.errors import InvalidQueryError
-from ngdata.plot.colors import PALETTE, scale_of
+from ngdata.plot.colors import scale_of
 from ngdata.plot.frames import (
     checked_frame,
     column,
@@ -20,7 +22,7 @@ from ngdata.plot.frames import (
     numbers,
     sequence,
 )
-from ngdata.plot.texts import brief, number_text, plain, texts
+from ngdata.plot.texts import brief, plain, texts
 from ngdata.plot.theme import empty, graph_objects, layout
 
 if TYPE_CHECKING:

@@ -9,11 +9,12 @@ import pandas as pd
 
 from ngdata._arguments.levels import Level
 from ngdata._arguments.numbers import positive
+from ngdata._arguments.palette import PALETTE
 from ngdata._arguments.shown import shown
 from ngdata._client.subgraph import Subgraph
 from ngdata._store.input_frames import Frame
 from ngdata.errors import InvalidQueryError
-from ngdata.plot.colors import PALETTE, categories
+from ngdata.plot.colors import categories
 from ngdata.plot.frames import checked_frame, column, has_columns, numbered
 from ngdata.plot.markers import Markers
 from ngdata.plot.samples import SAMPLE, sampled

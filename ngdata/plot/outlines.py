@@ -9,9 +9,9 @@ from typing import Any, Final, TypeAlias
 
 import numpy as np
 
+from ngdata._arguments.palette import PALETTE
 from ngdata._arguments.shown import shown
 from ngdata.errors import InvalidQueryError
-from ngdata.plot.colors import PALETTE
 from ngdata.plot.scenes import Part
 from ngdata.plot.texts import brief
 from ngdata.regions import (

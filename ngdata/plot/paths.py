@@ -8,10 +8,11 @@ import numpy as np
 import pandas as pd
 
 from ngdata._arguments.levels import Level
+from ngdata._arguments.palette import PALETTE
 from ngdata._arguments.shown import shown
 from ngdata._store.input_frames import Frame
 from ngdata.errors import InvalidQueryError
-from ngdata.plot.colors import PALETTE, colored, scale_of
+from ngdata.plot.colors import colored, scale_of
 from ngdata.plot.frames import checked_frame, column, fitting_text, has_columns, numbered, sequence
 from ngdata.plot.markers import Markers
 from ngdata.plot.scenes import Part, spatial_figure

@@ -16,8 +16,9 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 from ngdata._arguments.levels import LEVELS
+from ngdata._arguments.numbers import number_text
 from ngdata.plot.frames import AXES
-from ngdata.plot.texts import number_text, plain
+from ngdata.plot.texts import plain
 from ngdata.plot.theme import HEIGHT, empty, graph_objects, layout
 
 if TYPE_CHECKING:

@@ -9,9 +9,10 @@ from typing import Any, Final
 import numpy as np
 import pandas as pd
 
+from ngdata._arguments.numbers import number_text
 from ngdata.plot.frames import reads_column
 
-__all__ = ["MISSING", "brief", "number_text", "plain", "texts"]
+__all__ = ["MISSING", "brief", "plain", "texts"]
 
 MISSING: Final = "-"
 
@@ -60,18 +61,6 @@ def brief(value: object) -> str:
         return f"{text[:8]}…{text[-4:]}"
     is_long = len(text) > _MAX_BRIEF
     return plain(f"{text[:17]}…{text[-11:]}" if is_long else text)
-
-
-def number_text(value: float) -> str:
-    """Return a float in the fewest digits that tell it from others, up to 15.
-
-    Examples
-    --------
-    >>> from ngdata.plot.texts import number_text
-    >>> number_text(0.1 + 0.2), number_text(1e30), number_text(100000.0)
-    ('0.3', '1e+30', '100000')
-    """
-    return f"{value:.15g}"
 
 
 @reads_column

@@ -6,19 +6,16 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 from ngdata._arguments.optional_imports import import_optional
+from ngdata._arguments.palette import LINES, TEXT
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
 
-__all__ = ["HEIGHT", "TEXT", "empty", "graph_objects", "layout"]
+__all__ = ["HEIGHT", "empty", "graph_objects", "layout"]
 
 HEIGHT: Final = 600
 
-# As far from white as from the black of dark pages, which show through.
-TEXT: Final = "#7a7a7a"
-
 _LINES: Final = "rgba(128, 128, 128, 0.35)"
-_SOLID_LINES: Final = "#b4b4b4"
 _CLEAR: Final = "rgba(0, 0, 0, 0)"
 _TITLE_HEIGHT: Final = 34
 _NOTE_HEIGHT: Final = 18
@@ -73,7 +70,7 @@ def _template() -> dict[str, Any]:
     }
     flat = {name: value for name, value in axis.items() if name != "showbackground"}
     # WebGL draws lines that let the page through too faint to be seen.
-    solid = dict.fromkeys(("gridcolor", "linecolor", "zerolinecolor"), _SOLID_LINES)
+    solid = dict.fromkeys(("gridcolor", "linecolor", "zerolinecolor"), LINES)
     spatial = {name: value for name, value in axis.items() if name != "automargin"} | solid
     text = {"color": TEXT, "size": 12}
     # The title beside the bar: above it, it would touch the label of the last tick.

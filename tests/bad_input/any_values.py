@@ -9,6 +9,7 @@ import itertools
 import numbers
 import pathlib
 import re
+import time
 import traceback
 import uuid
 from decimal import Decimal
@@ -18,6 +19,7 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
+from ngdata._client.view.view import View
 from ngdata.errors import ConfigError, InvalidQueryError, NGDataError
 
 CANARY = "canary-of-a-password"
@@ -318,6 +320,11 @@ def called(method, arguments):
     if inspect.isgenerator(result):
         next(result, None)
         result.close()
+    if isinstance(result, View):
+        # Its reads end in the background.
+        result.close()
+        while result._explorer._tasks:
+            time.sleep(0.001)
     return result
 
 

@@ -17,6 +17,8 @@ LATE = [
     "adbc_driver_manager.dbapi",
     "alembic",
     "dask",
+    "ipywidgets",
+    "k3d",
     "networkx",
     "plotly",
     "polars",

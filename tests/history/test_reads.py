@@ -2,6 +2,7 @@
 
 import asyncio
 import inspect
+import time
 
 import numpy as np
 import pandas as pd
@@ -104,7 +105,26 @@ def dask(frame):
 
 # A read's method, the read itself (of a client, the tokens' and the trajectories' ids), and the
 # columns by which its rows are sorted if their order is free.
+def drawn(view):
+    """Return what a view draws, in true coordinates: points, colours, and the ends of connections."""
+    explorer = view._explorer
+    while explorer.lines is None and explorer.problem is None:
+        time.sleep(0.01)
+    assert explorer.problem is None
+    restore = explorer.reference.restore
+    places = restore(explorer.whole.points), restore(explorer.lines.ends)
+    colors = explorer.whole.colors
+    view.close()
+    return [array.round(6).tolist() for array in (*places, colors)]
+
+
 READS = [
+    ("view", lambda c, i, t: drawn(c.view(color="token_type", connections=True)), None),
+    (
+        "view",
+        lambda c, i, t: drawn(c.view(SPHERE, points=20, color="weight", connections="x")),
+        None,
+    ),
     ("tokens.find_in_region", lambda c, i, t: c.tokens.find_in_region(*WHOLE), ["token_id"]),
     (
         "tokens.find_in_region",

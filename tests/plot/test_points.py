@@ -9,8 +9,8 @@ import pandas as pd
 import pytest
 
 from ngdata import Sphere, plot
+from ngdata._arguments.palette import GREY, PALETTE
 from ngdata.errors import InvalidQueryError
-from ngdata.plot.colors import GREY, PALETTE
 from tests.plot.conftest import all_points, as_json, as_set, hovers, points_of, traces
 
 XYZ = ["x", "y", "z"]
@@ -374,8 +374,7 @@ def test_the_palette_is_seen_on_white_and_on_black():
         linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in channels]
         return float(np.dot(linear, (0.2126, 0.7152, 0.0722)))
 
-    from ngdata.plot.colors import SCALE
-    from ngdata.plot.theme import TEXT
+    from ngdata._arguments.palette import SCALE, TEXT
 
     for color in (*PALETTE, *SCALE, GREY):
         # 3 to 1, as WCAG asks of graphics, on black; 2 to 1 on white for the light end.
