@@ -100,6 +100,7 @@ class _Statement:
             self._end_span(failure)
 
     def _log(self, milliseconds: float, failure: str | None) -> None:
+        values: tuple[object, ...]
         if failure is not None:
             text, values = "%s: %s after %.1f ms", (self._kind, failure, milliseconds)
         elif self._rows is None:

@@ -37,7 +37,9 @@ _HOST: Final = "host"
 _LOCK: Final = "lock"
 
 #: Everything that ngdata itself creates in a home.
-NAMES: Final = frozenset({_STATE, _STATE + ".new", _HOST, _HOST + ".new", _LOCK, "servers"})
+NAMES: Final = frozenset(
+    {_STATE, _STATE + ".new", _HOST, _HOST + ".new", _LOCK, "servers", "programs"}
+)
 
 
 @dataclass(frozen=True)

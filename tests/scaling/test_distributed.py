@@ -6,7 +6,6 @@ Citus itself is not installed; its catalog is made by hand, as its installation 
 from __future__ import annotations
 
 import asyncio
-import math
 
 import pytest
 
@@ -84,9 +83,7 @@ def test_looking_for_citus_takes_no_round_trip(migrated_database, execute):
     assert without < round_trips()
 
 
-def test_a_table_without_pages_is_not_told_to_be_migrated(
-    migrated_database, execute, monkeypatch
-):
+def test_a_table_without_pages_is_not_told_to_be_migrated(migrated_database, execute, monkeypatch):
     """A read of parts of a table by its pages, where a view stands in its place."""
     execute(
         migrated_database,
@@ -94,7 +91,7 @@ def test_a_table_without_pages_is_not_told_to_be_migrated(
         "CREATE VIEW tokens.spatial_index AS SELECT * FROM tokens.spatial_rows",
     )
     monkeypatch.setattr(parallel, "_MIN_PARALLEL_ROWS", -1)
-    monkeypatch.setattr(parallel, "_SWEEP_SHARE", -math.inf)
+    monkeypatch.setattr(parallel, "_SWEEP_SHARE", -1.0)
     with ngdata.connect(migrated_database) as ng:
         with pytest.raises(ConfigError, match=r"ctid.* has no pages of its own") as raised:
             ng.tokens.find_in_region((0, 0, 0), (1, 1, 1), cache="off")
