@@ -13,7 +13,9 @@ EDITABLE := $(INSTALL) --no-deps --no-build-isolation --editable .
 
 .PHONY: bench soak check demo docs test lint format requirements clean system
 
+demo: WANTED := --or-by-user
 demo: system .venv/.run
+	@.venv/bin/ngdata install-servers --if-missing
 	@.venv/bin/ngdata demo
 	@echo
 	@echo "The servers stay up: \`.venv/bin/ngdata down\` stops them, and with --delete-data it deletes"

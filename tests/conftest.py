@@ -75,6 +75,7 @@ SLOW = (
     "faults/test_local_crash.py",
     "schema/test_schema.py",
     "embedded/test_local.py",
+    "embedded/test_install_servers.py",
     "faults/test_scarcity_disk.py",
     "faults/test_scarcity_process.py",
     "faults/test_soak.py",

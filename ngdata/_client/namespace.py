@@ -127,6 +127,7 @@ class Namespace(Suggesting):
                     rows_per_part=at_once(written),
                     targets=targets,
                 )
+                connection.rows_written = counts.created + counts.updated
         ids: list[str] = written["id"].to_pylist()
         return ids, counts
 
@@ -134,6 +135,7 @@ class Namespace(Suggesting):
         """Write one row that is checked, and return its id."""
         async with self._transaction() as connection:
             await insert_row(connection, table, row, where=self._database.where)
+            connection.rows_written = 1
         row_id: str = row["id"]
         return row_id
 
@@ -153,7 +155,10 @@ class Namespace(Suggesting):
                 f"update names nothing to change; give at least one of {'=, '.join(names)}="
             )
         async with self._transaction() as connection:
-            return await update_rows(connection, table, ids, changes, where=self._database.where)
+            connection.rows_written = await update_rows(
+                connection, table, ids, changes, where=self._database.where
+            )
+            return connection.rows_written
 
     async def _update_each(
         self, table: FieldTable, changes: Callable[[], FrameChanges], progress: bool | None
@@ -163,9 +168,10 @@ class Namespace(Suggesting):
         with self._ids.renaming():
             checked = await in_daemon_thread(changes)
         async with self._transaction() as connection:
-            return await update_each(
+            connection.rows_written = await update_each(
                 connection, table, checked, where=self._database.where, progress=progress
             )
+            return connection.rows_written
 
     async def _delete(
         self,
@@ -181,7 +187,10 @@ class Namespace(Suggesting):
         """
         check_conditions(ids, conditions, names)
         async with self._transaction() as connection:
-            return await delete_rows(connection, table, ids, conditions, alias=alias)
+            connection.rows_written = await delete_rows(
+                connection, table, ids, conditions, alias=alias
+            )
+            return connection.rows_written
 
 
 def as_series(

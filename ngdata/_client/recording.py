@@ -25,6 +25,7 @@ from ngdata._arguments.numbers import positive
 from ngdata._arguments.shown import shown
 from ngdata._connections.database import Database
 from ngdata._connections.lifetime import running_loop
+from ngdata._connections.telemetry import LOGGER
 from ngdata._store.event_writer import EventRow, EventWriter, Refusal, events_frame
 from ngdata.errors import (
     DatabaseUnavailable,
@@ -322,6 +323,10 @@ class Recording:
                     if not self._may_try_again(error, started):
                         self._give_up(error)
                         return
+                    LOGGER.warning(
+                        "recorded events cannot be written now (%s); trying again",
+                        type(error).__name__,
+                    )
                     await asyncio.sleep(min(pause, self._wait))
                     pause = min(2 * pause, _LONGEST_PAUSE)
                 else:

@@ -32,8 +32,9 @@ from ngdata._connections.driver_errors import translated
 from ngdata._connections.lifetime import Lifetime, cut_transport
 from ngdata._connections.liveness import while_alive
 from ngdata._connections.process_bound import ProcessBound
-from ngdata._connections.revision import HEAD, read_revision
+from ngdata._connections.revision import HEAD, read_schema
 from ngdata._connections.session_settings import SET_LOCAL, open_session_of
+from ngdata._connections.telemetry import observed
 from ngdata._connections.threads import uninterrupted
 from ngdata._connections.transaction import Transaction
 from ngdata._connections.write_connection import CLOSE_TIMEOUT, WriteConnection
@@ -196,12 +197,19 @@ class Database(ProcessBound):
         Raises
         ------
         DatabaseUnavailable, ConfigError
-            The server does not answer, or refuses the connection.
+            The server does not answer, or refuses the connection; or tables are distributed by Citus.
         SchemaVersionError
             The schema is missing, older or newer.
         """
-        async with self.transaction() as connection:
-            revision = await read_revision(connection)
+        async with self.transaction("connect") as connection:
+            schema = await read_schema(connection)
+        if schema.distributed:
+            raise ConfigError(
+                f"{self.where} has distributed {', '.join(schema.distributed)} by Citus, where ngdata "
+                "would lose rows without an error; use tables of one server (SELECT "
+                "undistribute_table(...) for each), and docs/scaling.md for what grows further"
+            )
+        revision = schema.revision
         if any(map(os.environ.get, SENT_BY_LIBPQ)):
             # Else the first read would raise what libpq alone refuses.
             with translated(self.where):
@@ -218,20 +226,24 @@ class Database(ProcessBound):
             )
 
     @asynccontextmanager
-    async def transaction(self) -> AsyncIterator[WriteConnection]:
+    async def transaction(self, kind: str = "transaction") -> AsyncIterator[WriteConnection]:
         """Begin a transaction for the body: commit when the body ends, roll back if it raises.
+
+        `kind` is what it is called if no method of a client began it.
 
         Cancelling the body cancels it on the server too; the clean-up is not interrupted.  Once COMMIT
         has been sent, a cancellation is raised after it: the transaction may be committed.
         """
-        with translated(self.where):
+        with observed(kind) as statement, translated(self.where):
             # The wait for a connection can be cancelled at once; the rest must end in order.
             transaction = Transaction(self._writers, self.set_local)
             async with self._write_limit.acquire(), self.while_alive(transaction.abort):
                 try:
                     # If this is cancelled, the transaction has begun and is rolled back below.
                     await uninterrupted(transaction.begin())
+                    transaction.connection.rows_written = None
                     yield transaction.connection
+                    statement.record(transaction.connection.rows_written)
                     # A cancellation that has arrived is raised here: then COMMIT is not sent.
                     await asyncio.sleep(0)
                     await uninterrupted(transaction.commit())

@@ -18,6 +18,7 @@ import adbc_driver_manager
 import asyncpg
 
 from ngdata._config import tls
+from ngdata._connections.telemetry import unavailable
 from ngdata.errors import (
     ConfigError,
     DatabaseUnavailable,
@@ -51,6 +52,11 @@ DRIVER_ERRORS: Final = (
     asyncio.TimeoutError,
 )
 """What the drivers raise; `translated` adds what SQLAlchemy raises on top of them."""
+
+_NO_PAGES: Final = (
+    "a table of ngdata is a view, a foreign table, or distributed over servers by an extension, and has "
+    "no pages of its own; connect to the server that holds the table itself"
+)
 
 # The longest matching prefix decides.
 _BY_SQLSTATE: Final[dict[str, tuple[type[NGDataError], str]]] = {
@@ -206,6 +212,9 @@ def translate(error: BaseException, where: str = "the database") -> NGDataError:
             break
     else:
         kind, hint = NGDataError, "see the server's message"
+    if code == "42703" and "ctid" in message:
+        # A system column, which each table of PostgreSQL's own has; no migration adds it.
+        kind, hint = ConfigError, _NO_PAGES
     if code[:2] == "40":
         # The detail of a deadlock lists process ids only.
         message = message.partition(" DETAIL: ")[0]
@@ -276,10 +285,13 @@ _ABOUT_STATEMENT: Final = ("0A", "21", "22", "25", "2F", "34", "38", "39", "42",
 
 @contextmanager
 def translated(where: str, translation: Translation = translate) -> Iterator[None]:
-    """Raise a driver's errors as errors of ngdata."""
+    """Raise a driver's errors as errors of ngdata; log it if a server is not available."""
     try:
         yield
     except NGDataError:
         raise
     except _translatable() as error:
-        raise translation(error, where) from None
+        translated_error = translation(error, where)
+        if isinstance(translated_error, DatabaseUnavailable):
+            unavailable(where, translated_error, translated_error.sqlstate)
+        raise translated_error from None

@@ -12,6 +12,7 @@ from contextlib import asynccontextmanager
 from typing import Final
 
 from ngdata._connections.driver_errors import shortage
+from ngdata._connections.telemetry import LOGGER
 from ngdata.errors import DatabaseUnavailable
 
 __all__ = ["while_alive"]
@@ -75,6 +76,7 @@ async def while_alive(
             isinstance(error, asyncio.CancelledError) and bool(failures) and body.uncancel() == 0
         )
         if failures and is_ours:
+            LOGGER.warning("%s has stopped answering (%s)", where, type(failures[0]).__name__)
             reason = str(failures[0]) or type(failures[0]).__name__
             raise DatabaseUnavailable(
                 f"{where} has stopped answering ({reason}); check the server: this client works again "

@@ -10,6 +10,7 @@ from collections.abc import Awaitable, Callable
 from typing import Final
 
 from ngdata._connections.driver_errors import DRIVER_ERRORS, is_lost_connection
+from ngdata._connections.telemetry import LOGGER
 from ngdata._connections.write_connection import WriteConnection
 from ngdata._connections.write_pool import WritePool
 
@@ -53,6 +54,7 @@ class PooledConnection:
                 await self.release(usable=False)
                 if not idle or not is_lost_connection(error):
                     raise
+                LOGGER.warning("the server closed an idle connection; trying another one")
             else:
                 return
 

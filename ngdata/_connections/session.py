@@ -19,9 +19,10 @@ from ngdata._connections.connection_limit import ConnectionLimit
 from ngdata._connections.driver_errors import DRIVER_ERRORS, translate, translated
 from ngdata._connections.engine import EngineConnection
 from ngdata._connections.pooled_connection import ROLLBACK_TIMEOUT
+from ngdata._connections.telemetry import observed, unavailable
 from ngdata._connections.threads import uninterrupted
 from ngdata._connections.write_pool import WritePool
-from ngdata.errors import InvalidQueryError, NGDataError, NotFoundError
+from ngdata.errors import DatabaseUnavailable, InvalidQueryError, NGDataError, NotFoundError
 
 __all__ = ["open_session", "session_errors"]
 
@@ -42,7 +43,7 @@ async def open_session(
     session: AsyncSession | None = None
     async with limit.acquire():
         try:
-            with session_errors(where):
+            with observed("session"), session_errors(where):
                 async with while_alive(pooled.abort):
                     with translated(where):
                         await uninterrupted(
@@ -75,11 +76,17 @@ def session_errors(where: str) -> Iterator[None]:
             "an entity cannot be changed, because another writer has deleted it from the store"
         ) from None
     except exc.DBAPIError as error:
-        raise _translate(error, where) from None
+        raise _reported(_translate(error, where), where) from None
     except exc.StatementError as error:
         raise InvalidQueryError(f"a value cannot be written: {error.orig}") from None
     except (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError) as error:
-        raise translate(error, where) from None
+        raise _reported(translate(error, where), where) from None
+
+
+def _reported(error: NGDataError, where: str) -> NGDataError:
+    if isinstance(error, DatabaseUnavailable):
+        unavailable(where, error, error.sqlstate)
+    return error
 
 
 def _translate(error: exc.DBAPIError, where: str) -> NGDataError:

@@ -32,9 +32,12 @@ class WriteConnection(asyncpg.Connection):
     behind_pooler : bool
         Whether the next transaction may be on another connection of the server, which does not have
         this one's prepared statements.
+    rows_written : int or None
+        How many rows the present transaction has written, if that is known.
     """
 
     behind_pooler = False
+    rows_written: int | None = None
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)

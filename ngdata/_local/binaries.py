@@ -12,11 +12,25 @@ from pathlib import Path
 from typing import Final
 
 from ngdata._connections.driver_errors import shortage
+from ngdata._local.directories import default_home
 from ngdata.errors import ConfigError
 
-__all__ = ["Installation", "find_postgres", "find_psql", "find_redis"]
+__all__ = [
+    "MINIMUM",
+    "SCRIPTS",
+    "Installation",
+    "find_postgres",
+    "find_psql",
+    "find_redis",
+    "install_command",
+    "programs_directory",
+]
 
 MINIMUM: Final = 14
+"""The oldest major version of PostgreSQL that ngdata runs on."""
+
+SCRIPTS: Final = "scripts"
+"""Where `ngdata install-servers` puts a script for each program, in `programs_directory`."""
 
 #: Where packages install PostgreSQL: Debian, Red Hat, from source, Homebrew, Postgres.app.
 PLACES: list[str] = [
@@ -95,8 +109,22 @@ def find_psql() -> Path:
     return Path(on_path)
 
 
+def programs_directory(home: Path) -> Path:
+    """Return where `ngdata install-servers` puts the servers of a home."""
+    return home / "programs"
+
+
+def install_command() -> str:
+    """Return the command that installs all servers on this machine."""
+    return _command(None)
+
+
+def _own_scripts() -> Path:
+    return programs_directory(default_home()) / SCRIPTS
+
+
 def _redis() -> Path | None:
-    path = os.pathsep.join([os.environ.get("PATH", ""), *REDIS_PLACES])
+    path = os.pathsep.join([os.environ.get("PATH", ""), *REDIS_PLACES, str(_own_scripts())])
     for name in ("redis-server", "valkey-server"):
         if program := shutil.which(name, path=path):
             return Path(program)
@@ -123,12 +151,14 @@ def _directories() -> Iterator[Path]:
         yield Path(server).parent
     for place in PLACES:
         yield from Path("/").glob(place.lstrip("/"))
+    yield _own_scripts()
 
 
 def _has_postgis(directory: Path, major: int) -> bool:
     shares = [
         Path(_output(directory / "pg_config", "--sharedir").strip() or "/nonexistent"),
         Path(f"/usr/share/postgresql/{major}"),
+        directory.parent / f"usr/share/postgresql/{major}",
         directory.parent / "share",
         directory.parent / "share/postgresql",
     ]
@@ -155,9 +185,12 @@ def _output(program: str | Path, option: str) -> str:
 def _missing(programs: list[str], major: int | None) -> ConfigError:
     *others, last = programs
     names = f"{', '.join(others)} and {last}" if others else last
+    without_root = ""
+    if os.geteuid() != 0 and shutil.which("apt-get"):
+        without_root = "or, without root, with `ngdata install-servers`; "
     return ConfigError(
         f"this machine lacks {names}, which ngdata's own servers need; install all of it with: "
-        f"{_command(major)} - {_DOCKER}"
+        f"{_command(major)} - {without_root}{_DOCKER}"
     )
 
 

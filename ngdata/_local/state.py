@@ -38,7 +38,9 @@ _HOST: Final = "host"
 LOCK: Final = "lock"
 
 #: Everything that ngdata itself creates in a home.
-NAMES: Final = frozenset({_STATE, _STATE + ".new", _HOST, _HOST + ".new", LOCK, "servers"})
+NAMES: Final = frozenset(
+    {_STATE, _STATE + ".new", _HOST, _HOST + ".new", LOCK, "servers", "programs"}
+)
 
 
 @dataclass(frozen=True)

@@ -304,9 +304,13 @@ def select_list(columns: Mapping[Column, str]) -> str:
 def requested(ids: Iterable[str], relation: str) -> str:
     """Write a FROM item with a row for each id: the row of `relation` as `t`, NULLs if missing.
 
-    The ids themselves are ``requested.id``, in the order of ``requested.position``.
+    The ids themselves are ``requested.id``, in the order of ``requested.position``.  The rows are
+    found by a condition on the table alone, which any planner can use, also where the join's is not
+    passed down to the table (through a view, a foreign table, or the images of a pin).
     """
+    array = sql.uuid_array(ids)
     return (
-        f"unnest({sql.uuid_array(ids)}) WITH ORDINALITY AS requested (id, position)"
-        f" LEFT JOIN {relation} AS t ON t.id = requested.id"
+        f"unnest({array}) WITH ORDINALITY AS requested (id, position)"
+        f" LEFT JOIN (SELECT * FROM {relation} WHERE id = ANY ({array})) AS t"
+        " ON t.id = requested.id"
     )

@@ -95,9 +95,11 @@ def of_rows(ids: Sequence[str], columns: Sequence[str] | None, level: Level) -> 
     del available[Column("flags", Kind.INTEGER)]
     available[Column("flags", Kind.OPTIONAL_INTEGER)] = "t.flags"
     selected = choose(available, columns, _OF_ROWS, metadata=_METADATA)
+    array = sql.uuid_array(ids)
     statement = (
-        f"SELECT {select_list(selected)} FROM unnest({sql.uuid_array(ids)} || NULL::uuid)"
-        f" WITH ORDINALITY AS requested (id, position) LEFT JOIN {TOKENS} AS t"
+        f"SELECT {select_list(selected)} FROM unnest({array} || NULL::uuid)"
+        " WITH ORDINALITY AS requested (id, position)"
+        f" LEFT JOIN (SELECT * FROM {TOKENS} WHERE id = ANY ({array})) AS t"
         " ON t.id = requested.id ORDER BY requested.position"
     )
     has_place = any(column.name in ("x", "y", "z") for column in selected)

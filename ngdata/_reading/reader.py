@@ -20,6 +20,7 @@ from weakref import WeakKeyDictionary
 
 import adbc_driver_manager as adbc
 import pandas as pd
+import pyarrow as pa
 
 from ngdata._arguments.id_space import UUIDS, IdSpace
 from ngdata._arguments.numbers import positive
@@ -43,6 +44,7 @@ from ngdata._connections.driver_errors import (
     translated,
 )
 from ngdata._connections.own_task import in_own_task
+from ngdata._connections.telemetry import LOGGER, kind_of_call, observed
 from ngdata._connections.threads import in_daemon_thread
 from ngdata._query.asked import Asked
 from ngdata._query.model import Query, Region
@@ -310,7 +312,14 @@ class DatabaseReader:
         ResultTooLarge
             The answer has more than `max_rows` rows; they were not all read.
         """
-        query = self.own(query)
+        with observed("read") as statement:
+            answer, source = await self._checked_answer(self.own(query), mode, max_rows)
+            statement.record(answer.table.num_rows - len(answer.missing_ids), source)
+        return answer, source
+
+    async def _checked_answer(
+        self, query: Query, mode: CacheMode | None, max_rows: int | None
+    ) -> tuple[Answer, str]:
         try:
             answer, source = await self._answer(query, mode, max_rows)
         except TooManyRows as error:
@@ -354,7 +363,9 @@ class DatabaseReader:
     ) -> tuple[pd.DataFrame, str | None]:
         """Read from the database a whole answer and, in the same snapshot, its version."""
         query = self.own(query)
-        table, text, unit = await self._table(query, version)
+        with observed("read") as statement:
+            table, text, unit = await self._table(query, version)
+            statement.record(table.num_rows)
         frame = await in_daemon_thread(lambda: to_frame(table, query.columns))
         frame.attrs["ngdata"] = level_and_unit(query, unit, self.pin)
         return frame, text
@@ -414,6 +425,7 @@ class DatabaseReader:
             except adbc.Error as error:
                 if not is_lost_connection(error):
                     raise
+            LOGGER.warning("%s closed a connection; reading again on a new one", self.where)
             return await self._read_on_connection(read, fresh=True)
 
     async def _read_on_connection(
@@ -433,8 +445,15 @@ class DatabaseReader:
         """Read the rows of a caller's own statement as a frame; nothing of it is cached."""
         started = time.perf_counter()
         limit = checked_max_rows(max_rows, self.max_rows)
+        with observed("sql") as observation:
+            table = await self._statement_rows(statement, limit)
+            observation.record(table.num_rows)
+        frame = await in_daemon_thread(lambda: statements.to_frame(table))
+        return described(frame, "database", None, started)
+
+    async def _statement_rows(self, statement: Statement, limit: int | None) -> pa.Table:
         try:
-            table = await self._database_read(
+            return await self._database_read(
                 lambda connection: connection.run(
                     lambda session: statements.read_rows(session, statement, limit)
                 ),
@@ -448,15 +467,13 @@ class DatabaseReader:
                 statement_error,
             )
             raise _too_large(max(error.rows, count), error.max_rows) from None
-        frame = await in_daemon_thread(lambda: statements.to_frame(table))
-        return described(frame, "database", None, started)
 
     def frames(self, query: Query, rows: int) -> AsyncGenerator[pd.DataFrame, None]:
         """Read an answer in frames of `rows` rows while the server sends it."""
-        return in_own_task(self._frames(self.own(query), rows, caller_line()))
+        return in_own_task(self._frames(self.own(query), rows, caller_line(), kind_of_call("read")))
 
     async def _frames(
-        self, query: Query, rows: int, line: CallerLine
+        self, query: Query, rows: int, line: CallerLine, kind: str
     ) -> AsyncGenerator[pd.DataFrame, None]:
         unpack: Unpack = functools.partial(unpack_batch, query=query)
         statement, beside, text, snapshot = query.sql, None, None, None
@@ -468,15 +485,18 @@ class DatabaseReader:
         if text is not None:
             unpack = beside = TextBeside(text, unpack)
             statement = beside.statement(statement)
-        with translated(self._database.where):
+        with observed(kind) as observation, translated(self._database.where):
             # The stream is closed here: closed later, it would end the connection's next query.
             async with (
                 self._database.arrow.connection() as connection,
                 aclosing(connection.stream(statement, rows, unpack, snapshot)) as tables,
             ):
                 is_empty = True
+                count = 0
                 async for table in tables:
                     is_empty = False
+                    count += table.num_rows
+                    observation.record(count)
                     frame = to_frame(table, query.columns)
                     if beside is not None:
                         version, unit = split_unit(beside.text)

@@ -167,6 +167,7 @@ class EventWriter:
     async def _copy(self, batch: _Batch) -> None:
         async with self._database.transaction() as connection:
             await self._copy_rows(connection, batch.rows())
+            connection.rows_written = len(batch.events)
             batch.is_in_doubt = True
 
     async def _copy_rows(

@@ -115,6 +115,24 @@ def _delete_data(is_confirmed: bool) -> None:
         typer.echo(f"stopped, and deleted {deleted.directory}: {_megabytes(deleted.size)} are free")
 
 
+@app.command("install-servers")
+def install_servers(
+    if_missing: Annotated[
+        bool, typer.Option("--if-missing", help="Do nothing if this machine has the servers.")
+    ] = False,
+) -> None:
+    """Install PostgreSQL, PostGIS and Redis for this user, without root (Debian, Ubuntu)."""
+    from ngdata._local import packages
+
+    if if_missing and not packages.is_missing():
+        return
+    installed = packages.install(lambda text: typer.echo(f"{text} ..."))
+    typer.echo(
+        f"PostgreSQL {installed.postgres}, PostGIS {installed.postgis} and Redis {installed.redis} are in "
+        f"{installed.directory}; remove that directory to uninstall them"
+    )
+
+
 @app.command()
 def status(
     as_json: Annotated[

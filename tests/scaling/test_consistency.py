@@ -133,8 +133,41 @@ def test_a_disabled_trigger(migrated_database, execute):
         ng.tokens.bulk_create(random_tokens(4, 20))
         frame = ng.tokens.to_dask(*LIMITS, npartitions=2, consistent=True)
         execute(migrated_database, "ALTER TABLE tokens.spatial_index DISABLE TRIGGER renew_version")
-        with pytest.raises(ConfigError, match="versions of the store"):
+        with pytest.raises(ConfigError, match="versions of the store") as raised:
             ng.tokens.to_dask(*LIMITS, npartitions=2, consistent=True)
+        assert "the trigger renew_version of tokens.spatial_index is missing or does" in str(
+            raised.value
+        )
+        assert "may not read" not in str(raised.value)
         with pytest.raises(ConsistencyError):
             whole(frame)  # whether it is unchanged can no longer be known
         assert sizes(ng.tokens.to_dask(*LIMITS, npartitions=2)) == [10, 10]
+
+
+def test_a_policy_is_named_as_the_cause(migrated_database, limited_url, execute):
+    execute(
+        migrated_database,
+        "GRANT SELECT ON tokens.versions, tokens.levels TO public",
+        "ALTER TABLE tokens.spatial_index ENABLE ROW LEVEL SECURITY",
+        "CREATE POLICY all_rows ON tokens.spatial_index FOR SELECT USING (true)",
+    )
+    with ngdata.connect(limited_url) as ng:
+        with pytest.raises(ConfigError) as raised:
+            ng.tokens.to_dask(*LIMITS, npartitions=3, consistent=True)
+    text = str(raised.value)
+    assert "a policy decides which rows of tokens.spatial_index this user sees" in text
+    for other in ("may not read", "subscriber", "trigger", "inherits", "foreign table"):
+        assert other not in text
+
+
+def test_a_table_that_inherits_is_named_as_the_cause(migrated_database, execute):
+    execute(
+        migrated_database,
+        "CREATE TABLE public.any_events (LIKE experience.experience_events)",
+        "ALTER TABLE experience.experience_events INHERIT public.any_events",
+    )
+    with ngdata.connect(migrated_database) as ng:
+        with pytest.raises(ConfigError, match="inherits from a table that is not one of") as raised:
+            ng.experience.to_dask(npartitions=2, consistent=True)
+    assert "experience.experience_events inherits" in str(raised.value)
+    assert "trigger" not in str(raised.value)

@@ -10,6 +10,7 @@ import time
 from typing import Final, Literal, TypeAlias
 
 from ngdata._connections.caller_warnings import warn_caller
+from ngdata._connections.telemetry import LOGGER
 from ngdata.errors import CacheWarning
 
 __all__ = ["CircuitBreaker", "Operation"]
@@ -38,6 +39,12 @@ class CircuitBreaker:
         if self._has_warned:
             return
         self._has_warned = True
+        # The text of an error may quote what was sent; the warning below goes to the caller alone.
+        LOGGER.warning(
+            "Redis is not available for %ss (%s); reads use the database until it is",
+            operation,
+            type(error).__name__,
+        )
         reason = str(error) or type(error).__name__
         # If warnings are errors, this one must not fail the read.
         warn_caller(
@@ -53,5 +60,6 @@ class CircuitBreaker:
         # The success of an operation that started before the failure proves nothing about now.
         if failure_time is not None and started > failure_time:
             del self._failure_times[operation]
-        if not self._failure_times:
+        if not self._failure_times and self._has_warned:
             self._has_warned = False
+            LOGGER.info("Redis is available again")

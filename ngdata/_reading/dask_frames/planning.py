@@ -6,6 +6,7 @@ Dask is imported when the first frame is planned.
 from __future__ import annotations
 
 import uuid
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from ngdata._arguments.numbers import as_flag
@@ -13,6 +14,7 @@ from ngdata._arguments.optional_imports import import_optional
 from ngdata._connections.database import Database
 from ngdata._connections.opening import open_database
 from ngdata._connections.threads import in_daemon_thread
+from ngdata._query import untracked
 from ngdata._query.model import Column, Kind, Query
 from ngdata._query.partitions import Split, head, with_json_as_text
 from ngdata._reading.dask_frames.access import Access
@@ -62,19 +64,12 @@ async def dask_frame(
     empty.attrs.clear()
     access = Access.of(database.settings, url)
     if url is None or access.settings is None:
-        bounds, version = await _read_bounds(reader, split.bounds)
+        bounds, version = await _read_bounds(reader, split.bounds, is_consistent)
     else:
         async with open_database(access.resolved()) as other:
             bounds, version = await _read_bounds(
-                DatabaseReader(other, pin=reader.pin), split.bounds
+                DatabaseReader(other, pin=reader.pin), split.bounds, is_consistent
             )
-    if is_consistent and version is None and reader.pin is None:
-        raise ConfigError(
-            "consistent=True needs the versions of the store, which are not available: this user "
-            "may not read tokens.versions, sees only the rows of a policy, or rows arrive by a "
-            "subscription that renews no version; leave consistent out, or connect as a user "
-            "without these limits"
-        )
     read = PartitionReader(
         access,
         uuid.uuid4().hex,
@@ -94,10 +89,23 @@ async def dask_frame(
     return frame
 
 
-async def _read_bounds(reader: Reader, bounds: Query) -> tuple[list[dict[Any, Any]], str | None]:
+async def _read_bounds(
+    reader: Reader, bounds: Query, is_consistent: bool
+) -> tuple[list[dict[Any, Any]], str | None]:
     if reader.pin is not None:
         frame, _ = await read_with_version(reader, bounds, with_version=False)
         return frame.to_dict("records"), None
     answer, _ = await reader.answer(_MAY_READ_VERSIONS, "off")
     frame, version = await read_with_version(reader, bounds, answer.table[0][0].as_py())
+    if is_consistent and version is None:
+        raise await _without_version(reader, bounds.relations)
     return frame.to_dict("records"), version
+
+
+async def _without_version(reader: Reader, relations: Sequence[str]) -> ConfigError:
+    answer, _ = await reader.answer(untracked.causes(relations), "off")
+    causes = answer.table[0].to_pylist() or ["tokens.versions lacks a row of one of them"]
+    return ConfigError(
+        f"consistent=True needs the versions of the store, and {', '.join(relations)} have none here: "
+        f"{'; '.join(causes)}; or leave consistent out"
+    )
