@@ -17,6 +17,9 @@ from ngdata.datasets import demo, demo_picture, load_celegans
 from ngdata.errors import ConfigError
 from scripts.browser import chromium
 
+# Under load, a browser without a graphics card is slow.
+pytestmark = pytest.mark.timeout(900)
+
 # Milliseconds: only a hang is longer.
 PATIENCE = 240_000
 
