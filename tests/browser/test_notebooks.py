@@ -34,6 +34,7 @@ def opened(lab, path: Path) -> Notebook:
     copy = lab._root / path.name
     shutil.copy(path, copy)
     page = lab._browser.new_page(viewport={"width": 1200, "height": 1000})
+    page.set_default_timeout(PATIENCE * 1000)
     return Notebook(page, lab._address, copy)
 
 
@@ -143,6 +144,7 @@ def test_the_command_of_the_readme_starts_jupyterlab(browser, tmp_path):
             assert alive, (tmp_path / "log").read_text()
             time.sleep(0.1)
         page = browser.new_page()
+        page.set_default_timeout(PATIENCE * 1000)
         page.goto(log.read_text().strip())
         page.wait_for_url("http://*/lab**", timeout=PATIENCE * 1000)
         listed = page.locator(".jp-DirListing-content")

@@ -226,6 +226,8 @@ def test_the_expressions_of_the_pictures_draw(store, monkeypatch, capsys):
     monkeypatch.setattr(sys, "argv", ["point_cloud", str(POINTS)])
     titles = {name: figure.layout.title.text for name, figure in figures().items()}
     assert titles.keys() >= EXPRESSIONS.keys()
-    assert titles["neuron"].startswith("5,0")
+    nodes = pd.read_csv(EXAMPLES / "data" / "722817260.swc.gz", comment="#", header=None)
+    synapses = pd.read_csv(EXAMPLES / "data" / "722817260.csv.gz")
+    assert titles["neuron"] == f"{len(nodes) + len(synapses):,} tokens"
     assert titles["novel"] == "77 tokens, 254 connections"
     assert all(titles.values())

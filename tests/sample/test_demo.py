@@ -17,6 +17,12 @@ from ngdata.datasets import demo, demo_picture, load_celegans
 from ngdata.errors import ConfigError
 from scripts.browser import chromium
 
+# Under load, a browser without a graphics card is slow.
+pytestmark = pytest.mark.timeout(900)
+
+# Milliseconds: only a hang is longer.
+PATIENCE = 240_000
+
 WINDOW = {"width": 1000, "height": 700}
 TIME = re.compile(r"^    [\d.]+ s$", re.M)
 
@@ -115,13 +121,14 @@ def test_it_ends_with_a_picture_that_needs_nothing_else(store, directory):
     assert output().splitlines()[-1] == f"Open this file in a browser, where the worm turns: {path}"
     with chromium() as started:
         page = started.new_page(viewport=WINDOW)
+        page.set_default_timeout(PATIENCE)
         requests, errors = [], []
         page.on("request", lambda request: requests.append(request.url))
         page.on("pageerror", lambda error: errors.append(str(error)))
         page.goto(path.as_uri())
-        page.wait_for_function(f"({IS_DRAWN})()", timeout=120_000)
+        page.wait_for_function(f"({IS_DRAWN})()")
         first = page.evaluate(CAMERA)
-        page.wait_for_function(f"before => ({CAMERA})() !== before", arg=first, timeout=120_000)
+        page.wait_for_function(f"before => ({CAMERA})() !== before", arg=first)
         drawn = page.evaluate(POINTS)
         page.mouse.click(500, 350)
         page.wait_for_timeout(500)
@@ -145,8 +152,9 @@ def test_the_whole_worm_is_in_sight_while_it_turns(store, directory):
     output()
     with chromium() as started:
         page = started.new_page(viewport=WINDOW)
+        page.set_default_timeout(PATIENCE)
         page.goto((directory / "ngdata-demo.html").as_uri())
-        page.wait_for_function(f"({IS_DRAWN})()", timeout=120_000)
+        page.wait_for_function(f"({IS_DRAWN})()")
         for angle in range(0, 360, 45):
             places = np.abs(page.evaluate(PROJECTED, angle / 180 * np.pi))
             assert len(places) == 14171
