@@ -3,8 +3,8 @@
     python -m benchmarks.sizes --tokens 200000
 
 The tokens are loaded with ``initial=True`` into new databases, and PostgreSQL says the size of each
-table and index.  The sizes of larger stores are these bytes times the tokens: rows and index entries
-are of one size, and only the upper levels of the indexes, less than one percent, grow faster.
+table and index.  Those of a larger store are taken to be these bytes times its tokens, since rows and
+the entries of indexes are of one size.
 """
 
 from __future__ import annotations

@@ -119,7 +119,7 @@ def test_sources_that_do_not_answer_leave_nothing(monkeypatch, tmp_path):
     monkeypatch.setenv("APT_CONFIG", str(tmp_path / "apt.conf"))
     home = tmp_path / "home"
     with pytest.raises(
-        ConfigError, match="postgresql-N-postgis-3 .*do not answer.*Failed to fetch"
+        ConfigError, match=r"postgresql-N-postgis-3 .*do not answer.*Failed to fetch"
     ):
         packages.install(home=home)
     assert [entry.name for entry in home.iterdir()] == ["lock"]

@@ -151,9 +151,8 @@ def test_a_policy_is_named_as_the_cause(migrated_database, limited_url, execute)
         "ALTER TABLE tokens.spatial_index ENABLE ROW LEVEL SECURITY",
         "CREATE POLICY all_rows ON tokens.spatial_index FOR SELECT USING (true)",
     )
-    with ngdata.connect(limited_url) as ng:
-        with pytest.raises(ConfigError) as raised:
-            ng.tokens.to_dask(*LIMITS, npartitions=3, consistent=True)
+    with ngdata.connect(limited_url) as ng, pytest.raises(ConfigError) as raised:
+        ng.tokens.to_dask(*LIMITS, npartitions=3, consistent=True)
     text = str(raised.value)
     assert "a policy decides which rows of tokens.spatial_index this user sees" in text
     for other in ("may not read", "subscriber", "trigger", "inherits", "foreign table"):
@@ -166,8 +165,10 @@ def test_a_table_that_inherits_is_named_as_the_cause(migrated_database, execute)
         "CREATE TABLE public.any_events (LIKE experience.experience_events)",
         "ALTER TABLE experience.experience_events INHERIT public.any_events",
     )
-    with ngdata.connect(migrated_database) as ng:
-        with pytest.raises(ConfigError, match="inherits from a table that is not one of") as raised:
-            ng.experience.to_dask(npartitions=2, consistent=True)
+    with (
+        ngdata.connect(migrated_database) as ng,
+        pytest.raises(ConfigError, match="inherits from a table that is not one of") as raised,
+    ):
+        ng.experience.to_dask(npartitions=2, consistent=True)
     assert "experience.experience_events inherits" in str(raised.value)
     assert "trigger" not in str(raised.value)

@@ -92,7 +92,9 @@ def test_a_table_without_pages_is_not_told_to_be_migrated(migrated_database, exe
     )
     monkeypatch.setattr(parallel, "_MIN_PARALLEL_ROWS", -1)
     monkeypatch.setattr(parallel, "_SWEEP_SHARE", -1.0)
-    with ngdata.connect(migrated_database) as ng:
-        with pytest.raises(ConfigError, match=r"ctid.* has no pages of its own") as raised:
-            ng.tokens.find_in_region((0, 0, 0), (1, 1, 1), cache="off")
+    with (
+        ngdata.connect(migrated_database) as ng,
+        pytest.raises(ConfigError, match=r"ctid.* has no pages of its own") as raised,
+    ):
+        ng.tokens.find_in_region((0, 0, 0), (1, 1, 1), cache="off")
     assert "migrate" not in str(raised.value)
