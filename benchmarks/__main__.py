@@ -158,8 +158,11 @@ def _imports(options: argparse.Namespace, docs: Path) -> str:
 
 
 def _scaling(options: argparse.Namespace, docs: Path) -> str:
-    with store.server(options.home) as addresses:
-        url = store.filled(addresses.database_url, options.tokens, 0, 0)
+    with (
+        store.server(options.home) as addresses,
+        store.temporary(addresses.database_url, "files") as url,
+    ):
+        scaling.load(url, options.tokens)
         results = scaling.files(url, options.tokens, turns=15)
     print(results)
     return results

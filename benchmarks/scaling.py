@@ -32,6 +32,7 @@ import sqlalchemy as sa
 from distributed import Client, LocalCluster
 
 import ngdata
+from benchmarks import store
 from benchmarks.store import box, filled, server, side
 from ngdata.files import open_dataset
 
@@ -178,6 +179,17 @@ def table(results: Measured) -> str:
 _REGION_ROWS: Final = 1_000
 _GROUP_ROWS: Final = 10_000
 _PARTITIONS: Final = 8
+
+
+def load(url: str, tokens: int) -> None:
+    """Load an empty store with the tokens of all benchmarks."""
+    with ngdata.connect(url) as ng:
+        parts = (
+            store.tokens(first, min(50_000, tokens - first), tokens)
+            for first in range(0, tokens, 50_000)
+        )
+        frames = (frame.assign(coords=list(coords)) for frame, coords in parts)
+        ng.tokens.bulk_load(frames, initial=True, progress=False)
 
 
 def files(url: str, tokens: int, turns: int) -> str:
