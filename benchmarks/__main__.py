@@ -29,6 +29,7 @@ from benchmarks import (
     batches,
     cache,
     concurrency,
+    growth,
     history,
     ids,
     imports,
@@ -38,6 +39,7 @@ from benchmarks import (
     plots,
     reads,
     regions,
+    scaling,
     single,
     soak,
     store,
@@ -155,6 +157,22 @@ def _imports(options: argparse.Namespace, docs: Path) -> str:
     return imports.main()
 
 
+def _scaling(options: argparse.Namespace, docs: Path) -> str:
+    with (
+        store.server(options.home) as addresses,
+        store.temporary(addresses.database_url, "files") as url,
+    ):
+        scaling.load(url, options.tokens)
+        results = scaling.files(url, options.tokens, turns=15)
+    print(results)
+    return results
+
+
+def _growth(options: argparse.Namespace, docs: Path) -> str:
+    sizes = [tokens for tokens in (options.tokens // 10, options.tokens) if tokens]
+    return growth.main(options.sizes or sizes, options.home)
+
+
 PARTS: Final[dict[str, Part]] = {
     "machine": _machine,
     "reads": _reads,
@@ -172,6 +190,8 @@ PARTS: Final[dict[str, Part]] = {
     "summaries": _summaries,
     "pins": _pins,
     "imports": _imports,
+    "scaling": _scaling,
+    "growth": _growth,
 }
 
 
@@ -191,6 +211,7 @@ def main(arguments: list[str] | None = None) -> None:
     )
     parser.add_argument("parts", nargs="*", help=f"of {', '.join(PARTS)}; all by default; or soak")
     parser.add_argument("--tokens", type=int, default=1_000_000)
+    parser.add_argument("--sizes", type=int, nargs="+", help="the stores of growth, in tokens")
     parser.add_argument("--home", help="keep the filled store here between runs")
     parser.add_argument("--docs", type=Path, default=_DOCS)
     parser.add_argument("--print", action="store_true", help="leave the docs as they are")

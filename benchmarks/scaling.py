@@ -3,11 +3,15 @@
 ``python -m benchmarks.scaling --tokens 1000000`` fills a store, runs each method once in each turn,
 one after the other, and prints medians.  Dask's ways run on two worker processes, whose start is
 not counted; where rows end up in workers, they are counted there and stay there.
+
+`files` compares readers of a data set in Morton order with the same readers of the same rows in the order
+of writing, and with the server: ``python -m benchmarks scaling`` writes its table.
 """
 
 from __future__ import annotations
 
 import argparse
+import functools
 import statistics
 import tempfile
 import time
@@ -17,13 +21,20 @@ from pathlib import Path
 from typing import Any, Final
 
 import dask.dataframe
+import duckdb
 import geopandas
+import numpy as np
 import pandas as pd
+import polars
+import pyarrow.dataset
+import pyarrow.parquet as pq
 import sqlalchemy as sa
 from distributed import Client, LocalCluster
 
 import ngdata
-from benchmarks.store import box, filled, server
+from benchmarks import store
+from benchmarks.store import box, filled, server, side
+from ngdata.files import open_dataset
 
 _COLUMNS: Final = ["token_id", "x", "y", "z", "token_type", "weight"]
 
@@ -162,6 +173,110 @@ def table(results: Measured) -> str:
     for way in results.seconds:
         took = results.median(way)
         lines.append(f"| {results.rows:,} | {way} | {took:.2f} | {one / took:.2f} |")
+    return "\n".join(lines)
+
+
+_REGION_ROWS: Final = 1_000
+_GROUP_ROWS: Final = 10_000
+_PARTITIONS: Final = 8
+
+
+def load(url: str, tokens: int) -> None:
+    """Load an empty store with the tokens of all benchmarks."""
+    with ngdata.connect(url) as ng:
+        parts = (
+            store.tokens(first, min(50_000, tokens - first), tokens)
+            for first in range(0, tokens, 50_000)
+        )
+        frames = (frame.assign(coords=list(coords)) for frame, coords in parts)
+        ng.tokens.bulk_load(frames, initial=True, progress=False)
+
+
+def files(url: str, tokens: int, turns: int) -> str:
+    """Return the time of a region of 1,000 rows in ordered and unordered files, as Markdown."""
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        ngdata.connect(url, cache="off") as ng,
+        duckdb.connect() as connection,
+    ):
+        paths = {name: Path(folder) / name for name in ("shuffled", "as sent", "in Morton order")}
+        shuffled, sent, ordered = paths.values()
+        shuffled.mkdir()
+        sent.mkdir()
+        ng.tokens.to_geoparquet(ordered, partitions=_PARTITIONS)
+        ng.tokens.to_geoparquet(sent / "part-0.parquet", chunk_rows=_GROUP_ROWS)
+        rows = pq.read_table(sent / "part-0.parquet")
+        pq.write_table(
+            rows.take(np.random.default_rng(0).permutation(len(rows))),
+            shuffled / "part-0.parquet",
+            row_group_size=_GROUP_ROWS,
+            compression="zstd",
+        )
+        del rows
+        middle = side(tokens) / 2
+        edge = side(min(_REGION_ROWS, tokens)) / 2
+        low, high = (middle - edge,) * 3, (middle + edge,) * 3
+        bounds = [(axis, low[n], high[n]) for n, axis in enumerate("xyz")]
+
+        def by_duckdb(path: Path) -> int:
+            where = " AND ".join(f"{axis} BETWEEN {a!r} AND {b!r}" for axis, a, b in bounds)
+            query = f"SELECT token_id, x, y, z FROM '{path}/*.parquet' WHERE {where}"
+            return len(connection.sql(query).to_arrow_table())
+
+        def by_polars(path: Path) -> int:
+            frame = polars.scan_parquet(f"{path}/*.parquet").select("token_id", "x", "y", "z")
+            for axis, a, b in bounds:
+                frame = frame.filter(polars.col(axis).is_between(a, b))
+            return len(frame.collect())
+
+        def by_pyarrow(path: Path) -> int:
+            field = pyarrow.dataset.field
+            where = pyarrow.dataset.scalar(True)
+            for axis, a, b in bounds:
+                where = where & (field(axis) >= a) & (field(axis) <= b)
+            rows = pyarrow.dataset.dataset(path, format="parquet")
+            return len(rows.to_table(columns=["token_id", "x", "y", "z"], filter=where))
+
+        data_set = open_dataset(ordered)
+        columns = ["token_id", "x", "y", "z"]
+        ways: dict[str, Way] = {
+            f"{name}, {path.name}": functools.partial(read, path)
+            for name, read in (
+                ("DuckDB", by_duckdb),
+                ("Polars", by_polars),
+                ("PyArrow", by_pyarrow),
+            )
+            for path in paths.values()
+        }
+        ways["open_dataset, ordered"] = lambda: len(
+            data_set.find_in_region(low, high, columns=columns)
+        )
+        ways["find_in_region of the server"] = lambda: len(
+            ng.tokens.find_in_region(low, high, columns=columns)
+        )
+        results = Measured(tokens)
+        counts = set()
+        for _ in range(turns):
+            for name, way in ways.items():
+                started = time.perf_counter()
+                counts.add(way())
+                results.seconds.setdefault(name, []).append(time.perf_counter() - started)
+        assert len(counts) == 1, counts
+        groups = data_set.find_in_region(low, high).attrs["ngdata"]["row_groups"]
+        lines = [
+            f"A region of {counts.pop():,} of {tokens:,} tokens; of {data_set.row_groups} row groups in order, "
+            f"it needs {groups}.",
+            "",
+            f"| reader | {', ms | '.join(paths)}, ms | shuffled / in order | as sent / in order |",
+            "|---|---:|---:|---:|---:|---:|",
+        ]
+        for name in ("DuckDB", "Polars", "PyArrow"):
+            each = [results.median(f"{name}, {path}") * 1000 for path in paths]
+            times = " | ".join(f"{milliseconds:.1f}" for milliseconds in each)
+            ratios = " | ".join(f"{before / each[-1]:.1f}" for before in each[:-1])
+            lines.append(f"| {name} | {times} | {ratios} |")
+        others = ("open_dataset, ordered", "find_in_region of the server")
+        lines += [f"| {name} | | | {results.median(name) * 1000:.1f} | | |" for name in others]
     return "\n".join(lines)
 
 

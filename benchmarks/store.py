@@ -23,7 +23,17 @@ import ngdata
 from ngdata import _local
 from ngdata._store import migrate
 
-__all__ = ["box", "copied", "filled", "new_database", "server", "side", "token_ids"]
+__all__ = [
+    "box",
+    "copied",
+    "filled",
+    "new_database",
+    "server",
+    "side",
+    "temporary",
+    "token_ids",
+    "tokens",
+]
 
 _PART: Final = 100_000
 _TYPES: Final = np.array(["neuron", "muscle", "sensor", "concept", "event"])
@@ -106,7 +116,7 @@ def filled(
     with ngdata.connect(store_url) as ng:
         for first in range(0, tokens, _PART):
             count = min(_PART, tokens - first)
-            frame, coords = _tokens(first, count, tokens)
+            frame, coords = _tokens_of(first, count, tokens)
             ng.tokens.bulk_create(frame, coords=coords, progress=False)
         for first in range(0, connections, _PART):
             frame = _connections(first, min(_PART, connections - first), tokens)
@@ -127,6 +137,16 @@ def new_database(url: str, name: str) -> str:
 
 
 @contextmanager
+def temporary(url: str, name: str) -> Iterator[str]:
+    """Create an empty database with the schema, yield its URL, and remove it; `url` is that of ``ngdata``."""
+    _do(url, f"DROP DATABASE IF EXISTS {name} WITH (FORCE)")
+    try:
+        yield new_database(url, name)
+    finally:
+        _do(url, f"DROP DATABASE {name} WITH (FORCE)")
+
+
+@contextmanager
 def copied(url: str) -> Iterator[str]:
     """Copy a store that nobody is connected to, for a benchmark that writes, and yield the copy's URL."""
     name = url.split("/")[3].split("?")[0]
@@ -139,9 +159,10 @@ def copied(url: str) -> Iterator[str]:
         _do(elsewhere, f"DROP DATABASE {name}_copy WITH (FORCE)")
 
 
-def _tokens(first: int, count: int, tokens: int) -> tuple[pd.DataFrame, np.ndarray]:
+def tokens(first: int, count: int, whole: int) -> tuple[pd.DataFrame, np.ndarray]:
+    """Return the frame and the coordinates of tokens numbered from `first`, in a store of `whole` tokens."""
     random = np.random.default_rng((0, first))
-    coords = random.random((count, 8, 3)) * side(tokens)
+    coords = random.random((count, 8, 3)) * side(whole)
     numbers = np.arange(first, first + count)
     coords[numbers % 10 != 0, 1:] = np.nan
     frame = pd.DataFrame(
@@ -154,6 +175,10 @@ def _tokens(first: int, count: int, tokens: int) -> tuple[pd.DataFrame, np.ndarr
         }
     )
     return frame, coords
+
+
+# Where `tokens` is a number.
+_tokens_of: Final = tokens
 
 
 def _connections(first: int, count: int, tokens: int) -> pd.DataFrame:

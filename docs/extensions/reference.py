@@ -83,7 +83,7 @@ PAGES: Final = [
             ),
             "By id and metadata": _methods("tokens", "get find join"),
             "Summaries": _methods("tokens", "aggregate sample"),
-            "Writes": _methods("tokens", "create bulk_create update bulk_update delete"),
+            "Writes": _methods("tokens", "create bulk_create bulk_load update bulk_update delete"),
         },
     ),
     Page(
@@ -110,7 +110,8 @@ PAGES: Final = [
         "Events happen to tokens at a time; trajectories are sequences of events.",
         {
             "Events": _methods(
-                "experience", "get_events get_recent_events events_around describe to_dask"
+                "experience",
+                "get_events get_recent_events events_around describe to_dask to_parquet",
             ),
             "Over time": _methods("experience", "count_events resample_rewards"),
             "In space": _methods("experience", "activity_in_region mean_position"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
@@ -23,7 +24,7 @@ from ngdata._query.events import EventFilter
 from ngdata._query.filters import TokenFilter
 from ngdata._query.partitions import PartCount, event_split
 from ngdata._query.places import Place, Window
-from ngdata._reading import time_steps
+from ngdata._reading import data_sets, time_steps
 from ngdata._reading.dask_frames import DaskFrame, dask_frame
 from ngdata._reading.flatten import flatten_dicts
 from ngdata._reading.reader import CacheMode, MaxRows
@@ -657,6 +658,66 @@ class AsyncExperience(AsyncExperienceWrites):
         where = EventFilter.of(start, end, event_type, token_ids, trajectory_id, within, self._ids)
         split = event_split(where, PartCount(npartitions, rows_per_partition), columns)
         return await dask_frame(self._reader, self._database, split, "events", consistent, url)
+
+    async def to_parquet(
+        self,
+        path: str | os.PathLike[str],
+        start: Time | None = None,
+        end: Time | None = None,
+        *,
+        partitions: int,
+        chunk_rows: int | None = None,
+        overwrite: bool = False,
+        columns: Sequence[str] | None = None,
+        event_type: str | Sequence[str] | None = None,
+        token_ids: TokenIds | None = None,
+        trajectory_id: Id | None = None,
+        within: Window | None = None,
+    ) -> int:
+        """Write the events of a time window to a directory of Parquet files, in the order of time.
+
+        The bounds of the times in each row group let Dask, DuckDB, Polars and
+        `ngdata.files.open_dataset` read only what a time window needs.
+
+        Parameters
+        ----------
+        path : path
+            A directory, which must not exist or be empty, unless `overwrite` is set.
+        start, end, columns, event_type, token_ids, trajectory_id, within
+            As in `get_events`.  `columns` must have ``timestamp``.
+        partitions, chunk_rows, overwrite
+            As in `Tokens.to_geoparquet`.
+
+        Returns
+        -------
+        int
+            The number of events written.  The files have dicts as JSON text.
+
+        Raises
+        ------
+        InvalidQueryError
+            As in `get_events`, or the directory has files or cannot be written.
+
+        Examples
+        --------
+        >>> import pathlib, tempfile
+        >>> folder = pathlib.Path(tempfile.mkdtemp()) / "events"
+        >>> noon = 1_700_000_100_000
+        >>> times = [noon + 1000 * step for step in range(6)]
+        >>> ids = await ang.experience.bulk_create({"event_type": "step", "timestamp": times})
+        >>> await ang.experience.to_parquet(folder, noon, noon + 6000, partitions=2)
+        6
+        """
+        where = EventFilter.of(start, end, event_type, token_ids, trajectory_id, within, self._ids)
+        return await data_sets.write_events(
+            self._reader,
+            where,
+            columns,
+            path,
+            partitions=partitions,
+            chunk_rows=chunk_rows,
+            overwrite=bool(as_flag(overwrite, "overwrite")),
+        )
 
 
 def _flat(answer: pd.DataFrame) -> pd.DataFrame:

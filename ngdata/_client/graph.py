@@ -597,7 +597,7 @@ class AsyncGraph(AsyncGraphWrites):
         ConfigError
             This user or connection may not write, or scipy is not installed.
         ResultTooLarge
-            More than a row of the database can hold: some tens of millions of connections.
+            More than can be read back, 8 GB before compression: about 230 million connections.
 
         Examples
         --------

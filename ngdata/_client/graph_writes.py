@@ -306,4 +306,4 @@ class AsyncGraphWrites(Namespace):
         >>> await ang.graph.delete_snapshots(snapshot_id)
         1
         """
-        return await self._delete(SNAPSHOTS, unique_ids(ids), (), ("ids",))
+        return await self._delete(SNAPSHOTS, unique_ids(ids), ["t.part_of IS NULL"], ("ids",))

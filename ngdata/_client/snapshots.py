@@ -95,10 +95,14 @@ def _metrics(tokens: pa.Table, connections: pa.Table) -> GraphMetrics:
 
 
 def load(rows: pd.DataFrame, token_ids: IdSpace = UUIDS) -> Snapshot:
-    """Return a snapshot from its row, which `ngdata._query.snapshots.by_id` reads."""
+    """Return a snapshot from the rows of its parts, which `ngdata._query.snapshots.by_id` reads."""
     row = rows.iloc[0]
+    parts = rows["data"].tolist()
     tokens, connections = decode(
-        row["data"], row["snapshot_id"], int(row["node_count"]), int(row["edge_count"])
+        None if None in parts else b"".join(parts),
+        row["snapshot_id"],
+        int(row["node_count"]),
+        int(row["edge_count"]),
     )
     ids = _id_texts(tokens["id"])
     sources, targets = (connections[name].to_numpy() for name in ("source", "target"))

@@ -2,26 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterable, AsyncIterator, Iterable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from functools import partial
 from types import EllipsisType
-from typing import Any
+from typing import Any, get_args
 
 import pandas as pd
+import pyarrow as pa
 from numpy.typing import ArrayLike
 
 from ngdata._arguments.id_space import TokenId, TokenIds
-from ngdata._arguments.levels import Level
+from ngdata._arguments.levels import Level, level_index
 from ngdata._arguments.numbers import as_flag
 from ngdata._arguments.shown import shown
+from ngdata._arguments.texts import checked_word
 from ngdata._arguments.times import Time
 from ngdata._client.namespace import Namespace, as_series
+from ngdata._connections.threads import in_daemon_thread
+from ngdata._connections.write_connection import WriteConnection
 from ngdata._query.filters import TokenFilter
 from ngdata._query.places import Place, Window
 from ngdata._store import tokens as store
-from ngdata._store.conflicts import OnConflict
+from ngdata._store.conflicts import OnConflict, write_rows
 from ngdata._store.fields import TOKENS
-from ngdata._store.initial_load import deferred_spatial_index
+from ngdata._store.frame_streams import callers_errors, frames_of
+from ngdata._store.initial_load import count_statistics, deferred_spatial_index
 from ngdata._store.input_frames import Extra, Frame
+from ngdata._store.progress import progress_bar, redrawn
+from ngdata._store.row_names import rows_named
 from ngdata.errors import InvalidQueryError
 
 __all__ = ["AsyncTokenWrites"]
@@ -120,7 +129,7 @@ class AsyncTokenWrites(Namespace):
         initial : bool
             Load an empty store, and build its spatial indexes after the load, which is faster.
             Only the owner of the tables may; until the end, other writes of tokens and reads of
-            regions wait.
+            regions wait.  For more rows than fit into memory, see `bulk_load`.
         progress : bool, optional
             Whether to show a progress bar; by default, only if writing takes more than two seconds.
         extra : {"refuse", "metadata"}
@@ -169,7 +178,121 @@ class AsyncTokenWrites(Namespace):
             on_conflict=on_conflict,
             targets=store.MERGED_LEVELS,
         )
+        if deferred:
+            await count_statistics(self._database)
         return as_series(ids, counts, "token_id", frame, self._ids)
+
+    async def bulk_load(
+        self,
+        frames: Iterable[Frame] | AsyncIterable[Frame],
+        *,
+        level: Level = 0,
+        initial: bool = False,
+        progress: bool | None = None,
+        extra: Extra = "refuse",
+    ) -> int:
+        """Create a token per row of frames that come one after the other: all of them, or none.
+
+        The memory is that of one frame, however many there are: pass a generator.  All of them are
+        written in one transaction, which cannot be resumed: if the generator or a row fails, or
+        the program ends, the store is as it was before.
+
+        Parameters
+        ----------
+        frames : iterable of frames, also an asynchronous one
+            Each as in `bulk_create`, with any number of rows; 100,000 are a good size.  An id may
+            occur once in all of them.
+        level : int or str
+            The level of ``x, y, z`` of frames that have no column ``level``.
+        initial : bool
+            Load an empty store, and build its spatial indexes after the load, as in `bulk_create`.
+        progress : bool, optional
+            Whether to show a progress bar; by default, only if writing takes more than two seconds.
+        extra : {"refuse", "metadata"}
+            As in `bulk_create`.
+
+        Returns
+        -------
+        int
+            The number of tokens.
+
+        Raises
+        ------
+        InvalidQueryError
+            An invalid value or column; the error names the frame and the row.  Or `initial`, and the
+            store has tokens.  Nothing was written.
+        IntegrityError
+            An id that occurs twice, or exists in the store; nothing was written.
+        ConfigError
+            `initial`, and this user is not the owner of the tables.
+
+        Examples
+        --------
+        >>> def parts():
+        ...     for number in range(3):
+        ...         yield {"x": [2e6, 2e6], "y": [0, 1], "z": [number, number], "token_type": "part"}
+        >>> await ang.tokens.bulk_load(parts())
+        6
+        >>> await ang.tokens.delete(token_type="part")
+        6
+        """
+        self._check_may_write()
+        is_initial = bool(as_flag(initial, "initial"))
+        progress = as_flag(progress, "progress", optional=True)
+        extra = checked_word(extra, get_args(Extra), "extra")
+        number = level_index(level)
+        stream = frames_of(frames)
+        count = written = 0
+        with (
+            callers_errors(),
+            progress_bar(None, "rows", "writing tokens", progress) as bar,
+            redrawn(bar),
+        ):
+            # Before the transaction: an error of the first frame locks nothing.
+            frame = await anext(stream, None)
+            if frame is None:
+                return 0
+            async with self._loading(is_initial, progress) as connection:
+                while frame is not None:
+                    noun = f"frame {count}, row"
+                    check = partial(self._checked_frame, frame, number, extra, noun)
+                    rows = await in_daemon_thread(check)
+                    if rows.num_rows:
+                        with rows_named(noun, int):
+                            await write_rows(
+                                connection,
+                                TOKENS,
+                                rows,
+                                "error",
+                                where=self._database.where,
+                                progress=False,
+                                rows_per_part=store.rows_per_copy(rows),
+                            )
+                    bar.update(rows.num_rows)
+                    written, count = written + rows.num_rows, count + 1
+                    # Or it would be in memory beside the next one.
+                    del rows, check, frame
+                    frame = await anext(stream, None)
+        return written
+
+    def _checked_frame(self, frame: Frame, level: int, extra: Extra, noun: str) -> pa.Table:
+        with rows_named(noun, int), self._ids.renaming():
+            return store.check_frame(frame, level, None, self._ids, extra)
+
+    @asynccontextmanager
+    async def _loading(
+        self, initial: bool, progress: bool | None
+    ) -> AsyncIterator[WriteConnection]:
+        """Open the transaction of a load; with `initial`, index at its end what the body wrote."""
+        async with self._transaction() as connection:
+            if initial:
+                where = self._database.where
+                async with deferred_spatial_index(connection, where, progress):
+                    yield connection
+            else:
+                yield connection
+        if initial:
+            await count_statistics(self._database)
 
     async def update(
         self,

@@ -8,7 +8,7 @@ import asyncpg
 
 __all__ = ["HEAD", "VERSION_TABLE", "Schema", "read_revision", "read_schema"]
 
-HEAD: Final = "0009"
+HEAD: Final = "0010"
 """The newest revision of this ngdata's migrations."""
 
 VERSION_TABLE: Final = "tokens.alembic_version"

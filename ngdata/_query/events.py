@@ -32,6 +32,7 @@ __all__ = [
     "REWARD_SUMS",
     "EventFilter",
     "around",
+    "count",
     "counts",
     "has_days",
     "in_region",
@@ -227,6 +228,17 @@ def _window(where: EventFilter, limit: int | None, selected: dict[Column, str]) 
         tuple(selected),
         where.relations(),
         asked=asked,
+        footprint=where.footprint(),
+    )
+
+
+def count(where: EventFilter) -> Query:
+    """Count events."""
+    return Query(
+        f'SELECT count(*) AS "count" FROM {EVENTS} AS e{where_clause(where.conditions())}',
+        (Column("count", Kind.INTEGER),),
+        where.relations(),
+        is_small=True,
         footprint=where.footprint(),
     )
 

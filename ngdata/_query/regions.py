@@ -70,6 +70,7 @@ def region(
     limit: int | None = None,
     conditions: Sequence[str] = (),
     pages: Pages | None = None,
+    order: str | None = None,
 ) -> Query:
     """Read the tokens in a region, unordered; `limit` keeps the first by id.
 
@@ -80,6 +81,8 @@ def region(
         Further conditions, SQL that holds no caller's value.
     pages : Pages, optional
         Read only the tokens on these pages, by a scan without the index.
+    order : str, optional
+        The terms of ORDER BY, from `ngdata._query.morton`; without a limit.
     """
     selected = selected_columns(columns)
     source, limit = IndexRows.of(where, selected), checked_limit(limit)
@@ -94,11 +97,13 @@ def region(
     if limit_clause:
         # By the table's column, a uuid: the same order as that of its text, but cheaper.
         rows += f" ORDER BY spatial_index.token_id{limit_clause}"
+    elif order is not None:
+        rows += f" ORDER BY {order}"
     return Query(
         f"SELECT {select} {rows}",
         tuple(selected),
         (*source.relations, LEVELS),
-        None if limit_clause or conditions else Region(place, where),
+        None if limit_clause or conditions or order else Region(place, where),
         sent=sent,
         plain_sql=f"SELECT {select_list(selected)} {rows}" if sent else None,
         is_small=is_small,

@@ -6,7 +6,6 @@ from typing import Final
 
 from ngdata._query.model import (
     MISSING_ID,
-    MISSING_ID_SQL,
     Column,
     Kind,
     Query,
@@ -53,12 +52,24 @@ def whole_graph() -> Query:
 
 def listing() -> Query:
     """Read all snapshots without their data, by time, then id."""
-    statement = f"SELECT {select_list(_LISTING)} FROM {_SNAPSHOTS} AS t ORDER BY t.created_at, t.id"
+    statement = (
+        f"SELECT {select_list(_LISTING)} FROM {_SNAPSHOTS} AS t WHERE t.part_of IS NULL"
+        " ORDER BY t.created_at, t.id"
+    )
     return Query(statement, tuple(_LISTING), (_SNAPSHOTS,))
 
 
 def by_id(snapshot_id: str) -> Query:
-    """Read one snapshot with its data."""
-    columns = {MISSING_ID: MISSING_ID_SQL, **_LISTING, Column("data", Kind.BYTES): "t.data"}
-    statement = f"SELECT {select_list(columns)} FROM {requested([snapshot_id], _SNAPSHOTS)}"
+    """Read one snapshot with its data: a row for each part, in order."""
+    columns = {
+        MISSING_ID: "CASE WHEN t.id IS NULL OR t.part_of IS NOT NULL THEN requested.id::text END",
+        **_LISTING,
+        Column("data", Kind.BYTES): "parts.data",
+    }
+    statement = (
+        f"SELECT {select_list(columns)} FROM {requested([snapshot_id], _SNAPSHOTS)}"
+        " LEFT JOIN LATERAL (SELECT 0 AS part, t.data UNION ALL SELECT further.part, further.data"
+        f" FROM {_SNAPSHOTS} AS further WHERE further.part_of = t.id) AS parts ON true"
+        " ORDER BY parts.part"
+    )
     return Query(statement, tuple(columns), (_SNAPSHOTS,), id_noun="snapshot")

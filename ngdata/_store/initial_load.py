@@ -8,18 +8,19 @@ since the migrations.
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Any, Final
 
 import asyncpg
 
 from ngdata._arguments.levels import LEVELS
+from ngdata._connections.database import Database
 from ngdata._store.index_repair import fill_level, trust_log
 from ngdata._store.owner_locks import lock_tables, require_owner
 from ngdata._store.progress import progress_bar
-from ngdata.errors import InvalidQueryError
+from ngdata.errors import InvalidQueryError, NGDataError
 
-__all__ = ["deferred_spatial_index"]
+__all__ = ["count_statistics", "deferred_spatial_index"]
 
 _REMEDY: Final = "load as {owner}, or without initial=True"
 
@@ -107,6 +108,17 @@ async def deferred_spatial_index(
         for index in indexes:
             await _create(connection, index)
             bar.update()
+
+
+async def count_statistics(database: Database) -> None:
+    """Let the planner count what an initial load wrote, once it is committed and its locks are gone.
+
+    Without, it would expect an empty store until autovacuum comes by.  A failure changes nothing: then
+    autovacuum does it.
+    """
+    with suppress(NGDataError):
+        async with database.transaction() as connection:
+            await connection.execute("ANALYZE (SKIP_LOCKED) tokens.tokens, tokens.spatial_index")
 
 
 def _drop_statement(index: Any) -> str:

@@ -33,7 +33,7 @@ def head_revision() -> str:
     --------
     >>> from ngdata._store.migrate import head_revision
     >>> head_revision()
-    '0009'
+    '0010'
     """
     return HEAD
 

@@ -248,12 +248,20 @@ class ConnectionModel(Entity, Base):
 
 
 class GraphSnapshotModel(Entity, Base):
-    """`graph.graph_snapshots`: the graph at one time, and a few figures of it."""
+    """`graph.graph_snapshots`: the graph at one time, and a few figures of it, or a further part of it."""
 
     __fields__: ClassVar[FieldTable] = SNAPSHOTS
     __tablename__ = "graph_snapshots"
     __table_args__ = (
         CheckConstraint("node_count >= 0 AND edge_count >= 0", name="counts_not_negative"),
+        CheckConstraint("(part_of IS NULL) = (part IS NULL) AND part > 0", name="part_positive"),
+        Index(
+            None,
+            "part_of",
+            "part",
+            unique=True,
+            postgresql_where=text("part_of IS NOT NULL"),
+        ),
         {"schema": "graph"},
     )
 
@@ -268,6 +276,10 @@ class GraphSnapshotModel(Entity, Base):
     clustering_coefficient: Mapped[float | None]
     data: Mapped[bytes | None]
     metadata_: Mapped[dict[str, Any] | None] = mapped_column("metadata")
+    part_of: Mapped[uuid.UUID | None] = mapped_column(
+        ForeignKey("graph.graph_snapshots.id", ondelete="CASCADE")
+    )
+    part: Mapped[int | None]
 
 
 class TrajectoryModel(Entity, Base):

@@ -1,4 +1,4 @@
-"""A graph as bytes and back, and the row of `graph.graph_snapshots` that holds it.
+"""A graph as bytes and back, and the rows of `graph.graph_snapshots` that hold it.
 
 The bytes are an `Envelope` around two Arrow IPC streams, compressed with zstd: the tokens' ids, and
 the connections, whose ends are the tokens' numbers.  They are believed only after they have been
@@ -38,8 +38,9 @@ _ENVELOPE: Final = Envelope(
 )
 _HEAD: Final = ("token_bytes", "connection_bytes", "token_size", "connection_size")
 
-# PostgreSQL limits a value to 1 GiB, together with the message that carries it.
-_MAX_BYTES: Final = (1 << 30) - (1 << 16)
+# PostgreSQL limits a value to 1 GiB, together with the message that carries it.  The part of a row is
+# less, since client and server hold it several times over.
+_PART_BYTES: Final = 1 << 28
 # The largest decompressed stream that memory is allocated for.
 _MAX_STREAM_BYTES: Final = 1 << 33
 
@@ -60,19 +61,19 @@ def encode(tokens: pa.Table, connections: pa.Table) -> bytes:
     Raises
     ------
     ResultTooLarge
-        They are more than a row can hold.
+        They are more than can be read back.
     """
     streams = [write_table(tokens), write_table(connections)]
-    bodies = [pa.compress(stream, "zstd", asbytes=True) for stream in streams]
-    sizes = [len(part) for part in (*bodies, *streams)]
-    data = _ENVELOPE.seal(dict(zip(_HEAD, sizes, strict=True)), *bodies)
-    if len(data) > _MAX_BYTES:
+    if max(map(len, streams)) > _MAX_STREAM_BYTES:
         raise ResultTooLarge(
-            f"a snapshot of {connections.num_rows:,} connections takes {len(data):,} bytes, and a "
-            f"row holds {_MAX_BYTES:,}; keep this graph as files, from graph.connections()",
+            f"a snapshot of {connections.num_rows:,} connections takes {max(map(len, streams)):,} bytes, "
+            f"and {_MAX_STREAM_BYTES:,} can be read back; keep this graph as files, from "
+            "graph.connections()",
             connections.num_rows,
         )
-    return data
+    bodies = [pa.compress(stream, "zstd", asbytes=True) for stream in streams]
+    sizes = [len(part) for part in (*bodies, *streams)]
+    return _ENVELOPE.seal(dict(zip(_HEAD, sizes, strict=True)), *bodies)
 
 
 def decode(
@@ -134,7 +135,7 @@ async def insert_snapshot(
     metrics: GraphMetrics,
     data: bytes,
 ) -> str:
-    """Insert the row, and return its id."""
+    """Insert the row, and those of further parts, and return its id."""
     snapshot_id: str = await connection.fetchval(
         "INSERT INTO graph.graph_snapshots (label, created_at, node_count, edge_count, mean_degree,"
         " clustering_coefficient, data) VALUES ($1, $2, $3, $4, $5, $6, $7) RETURNING id::text",
@@ -144,6 +145,15 @@ async def insert_snapshot(
         metrics.edge_count,
         metrics.mean_degree,
         metrics.clustering_coefficient,
-        data,
+        data[:_PART_BYTES],
     )
+    for part, first in enumerate(range(_PART_BYTES, len(data), _PART_BYTES), 1):
+        await connection.execute(
+            "INSERT INTO graph.graph_snapshots (created_at, node_count, edge_count, data, part_of, part)"
+            " VALUES ($1, 0, 0, $2, $3::text::uuid, $4)",
+            created_at,
+            data[first : first + _PART_BYTES],
+            snapshot_id,
+            part,
+        )
     return snapshot_id

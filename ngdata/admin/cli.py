@@ -284,6 +284,9 @@ def load(
     id_space: Annotated[
         str | None, typer.Option(help="The space of ids that are integers, as in connect.")
     ] = None,
+    initial: Annotated[
+        bool, typer.Option("--initial", help="The store is empty: index it after the load.")
+    ] = False,
     quiet: _Quiet = False,
 ) -> None:
     """Load a CSV or Parquet file into the configured store, in one transaction."""
@@ -307,6 +310,7 @@ def load(
             level=int(level) if level is not None and level.isdigit() else level,
             extra=extra,  # type: ignore[arg-type]
             on_conflict=on_conflict,  # type: ignore[arg-type]
+            initial=initial,
             progress=not quiet,
         )
     typer.echo(str(loaded))

@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, Final, Literal, NamedTuple, TypeAlias, get_args
@@ -27,7 +26,6 @@ from ngdata._client.sync.client import Client
 from ngdata._connections.threads import in_daemon_thread
 from ngdata._store import experience, graph, tokens
 from ngdata._store.copy import copy_into
-from ngdata._store.initial_load import deferred_spatial_index
 from ngdata._store.progress import progress_bar
 from ngdata._store.value_types import first_true
 from ngdata.binary.connections import connection_rows, decode_connections
@@ -243,15 +241,8 @@ async def load_records_async(
         total = _count(file, record_format.layout, report.path)
         with progress_bar(total, "records", f"loading {Path(report.path).name}", progress) as bar:
             parts = _parts(file, record_format, report, dialect, on_bad)
-            async with ang.tokens._transaction() as connection:
-                where = ang._database.where
-                index = (
-                    deferred_spatial_index(connection, where, progress)
-                    if initial
-                    else nullcontext()
-                )
-                async with index:
-                    await _write(connection, where, record_format, parts, report, bar)
+            async with ang.tokens._loading(initial, progress) as connection:
+                await _write(connection, ang._database.where, record_format, parts, report, bar)
     finally:
         # Closing waits for a read in progress, which a pipe may block forever.
         threading.Thread(target=file.close, name="ngdata-close", daemon=True).start()

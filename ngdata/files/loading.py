@@ -123,6 +123,7 @@ def load(
     level: Level | None = None,
     extra: Extra = "refuse",
     on_conflict: OnConflict = "error",
+    initial: bool = False,
     progress: bool | None = None,
 ) -> LoadedFile:
     """Write a CSV or Parquet file of tokens, connections or events: all of it, or nothing.
@@ -153,6 +154,9 @@ def load(
         such a column is of integers, numbers or truth values if all of its values are.
     on_conflict : {"error", "skip", "update"}
         What happens to a row whose id exists.
+    initial : bool
+        Load tokens into an empty store, and build its spatial indexes after the load, as in
+        `tokens.bulk_create`.
     progress : bool, optional
         Show a bar: always, never, or by default if it takes longer than two seconds.
 
@@ -195,6 +199,7 @@ def load(
             level=level,
             extra=extra,
             on_conflict=on_conflict,
+            initial=initial,
             progress=progress,
         )
     )
@@ -209,6 +214,7 @@ async def load_async(
     level: Level | None = None,
     extra: Extra = "refuse",
     on_conflict: OnConflict = "error",
+    initial: bool = False,
     progress: bool | None = None,
 ) -> LoadedFile:
     """Write a file of rows through an async client, as `load` does.
@@ -216,7 +222,7 @@ async def load_async(
     Parameters
     ----------
     ang : AsyncClient
-    path, kind, columns, level, extra, on_conflict, progress
+    path, kind, columns, level, extra, on_conflict, initial, progress
         As in `load`.
 
     Returns
@@ -255,6 +261,13 @@ async def load_async(
     extra = checked_word(extra, get_args(Extra), "extra")
     on_conflict = checked_word(on_conflict, get_args(OnConflict), "on_conflict")
     progress = as_flag(progress, "progress", optional=True)
+    is_initial = bool(as_flag(initial, "initial"))
+    if is_initial and kind != "tokens":
+        raise InvalidQueryError(f"initial=True is for tokens, not for {kind}; leave it out")
+    if is_initial and on_conflict != "error":
+        raise InvalidQueryError(
+            f"initial loads an empty store, so on_conflict must be 'error', not {shown(on_conflict)}"
+        )
     theirs = _names(columns, "columns")
     report = LoadedFile(as_path(path, "path"), kind)
     row_format = _FORMATS[kind]
@@ -280,7 +293,7 @@ async def load_async(
 
         # Before the transaction: it may take a first pass over the file.
         part = await next_part()
-        async with ang.tokens._transaction() as connection:
+        async with ang.tokens._loading(is_initial, progress) as connection:
             while part is not None:
                 rows = await in_daemon_thread(partial(checked, part))
                 with _located(file, names, part, ids):

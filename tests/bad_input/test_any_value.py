@@ -94,6 +94,8 @@ OWN = {
     "client.unpin": {"label": lambda store: store.client.pin().id},
     "client.set_level": {"level": "abstract", "unit": "mm"},
     "tokens.bulk_create": {"frame": {"x": [1.0], "y": [1.0], "z": [1.0]}},
+    "tokens.bulk_load": {"frames": lambda _: [{"x": [1.0], "y": [1.0], "z": [1.0]}]},
+    "experience.to_parquet": {"path": "events", "partitions": 1, "overwrite": True},
     "tokens.bulk_update": {"frame": lambda s: {"token_id": s.ids[:1], "weight": [1.0]}},
     "graph.update": {"connection_id": lambda store: store.connection, "weight": 2.0},
     "graph.bulk_update": {

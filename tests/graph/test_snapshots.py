@@ -297,10 +297,56 @@ def test_other_columns(stored_snapshot):
         ng.graph.load_snapshot(put(stored.encode(tokens, connections.drop_columns(["weight"]))))
 
 
-def test_a_snapshot_larger_than_a_row(monkeypatch):
-    monkeypatch.setattr(stored, "_MAX_BYTES", 100)
-    with pytest.raises(ResultTooLarge, match=r"3 connections takes .* bytes, and a row holds 100"):
+def test_a_snapshot_larger_than_can_be_read_back(monkeypatch):
+    monkeypatch.setattr(stored, "_MAX_STREAM_BYTES", 100)
+    with pytest.raises(
+        ResultTooLarge, match=r"3 connections takes .* bytes, and 100 can be read back"
+    ):
         stored.encode(*tables())
+
+
+@pytest.mark.parametrize("size", [1, 7, 100, 1000])
+def test_a_snapshot_in_several_rows(ng, execute, database_url, monkeypatch, size):
+    """Rows of any size hold the bytes together, and the same graph comes out."""
+    ids = ng.tokens.bulk_create({axis: np.arange(9.0) for axis in "xyz"})
+    ng.graph.bulk_create({"source_id": ids, "target_id": ids[::-1].to_numpy()})
+    monkeypatch.setattr(stored, "_PART_BYTES", size)
+    snapshot_ids = [ng.graph.create_snapshot(label) for label in ("one", "two")]
+    [(whole,)] = execute(
+        database_url,
+        "SELECT sum(length(data)) FROM graph.graph_snapshots"
+        f" WHERE '{snapshot_ids[0]}' IN (id, part_of)",
+    )
+    rows = "SELECT count(*) FROM graph.graph_snapshots"
+    assert whole > 500
+    assert execute(database_url, rows)[0][0] == 2 * -(-whole // size)
+
+    assert ng.graph.list_snapshots().snapshot_id.tolist() == snapshot_ids
+    for cache in ("off", "strict", "strict"):
+        snapshot = ng.graph.load_snapshot(snapshot_ids[1], cache=cache)
+        assert snapshot.label == "two"
+        pd.testing.assert_frame_equal(
+            snapshot.connections.sort_values("connection_id", ignore_index=True),
+            ng.graph.connections()[snapshot.connections.columns].sort_values(
+                "connection_id", ignore_index=True
+            ),
+        )
+    assert ng.graph.diff_snapshots(*snapshot_ids).empty
+
+    # A further part is not a snapshot, and goes with its own.
+    parts = f"SELECT id::text FROM graph.graph_snapshots WHERE part_of = '{snapshot_ids[0]}'"
+    [[part], *_] = (
+        execute(database_url, f"{parts} ORDER BY part DESC") if size < whole else [[None]]
+    )
+    if part is not None:
+        with pytest.raises(NotFoundError, match=part):
+            ng.graph.load_snapshot(part)
+        assert ng.graph.delete_snapshots(part) == 0
+        execute(database_url, f"DELETE FROM graph.graph_snapshots WHERE id = '{part}'")
+        with pytest.raises(NGDataError, match="cannot be read"):
+            ng.graph.load_snapshot(snapshot_ids[0])
+    assert ng.graph.delete_snapshots(snapshot_ids) == 2
+    assert execute(database_url, rows) == [(0,)]
 
 
 def test_a_changed_snapshot_is_read_again(stored_snapshot):

@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 
 import ngdata
+from ngdata.files import open_dataset
 from tests.history.conftest import WHOLE, Copies, same
 
 BOX = ngdata.Box((1, 1, 1), (7, 7, 7))
@@ -274,6 +275,7 @@ WITHOUT_A_MOMENT = {
     "graph.load_snapshot",
     "graph.diff_snapshots",
     "tokens.to_geoparquet",
+    "experience.to_parquet",
 }
 
 
@@ -367,5 +369,16 @@ def test_files_are_of_the_pin(stores, tmp_path):
     for client, name in ((past, "past"), (copy, "copy")):
         client.tokens.to_geoparquet(tmp_path / f"{name}.parquet", WHOLE[0], WHOLE[1])
         frame = pd.read_parquet(tmp_path / f"{name}.parquet")
-        files.append(frame.sort_values("token_id", ignore_index=True))
-    same(*files)
+        client.tokens.to_geoparquet(tmp_path / name, partitions=3)
+        client.experience.to_parquet(tmp_path / f"{name} events", partitions=3)
+        tokens = open_dataset(tmp_path / name).find_in_region(*WHOLE)
+        files.append(
+            (
+                frame.sort_values("token_id", ignore_index=True),
+                tokens.sort_values("token_id", ignore_index=True),
+                open_dataset(tmp_path / f"{name} events").get_events(),
+            )
+        )
+    for past_frame, expected in zip(*files, strict=True):
+        assert len(expected)
+        same(past_frame, expected)

@@ -506,43 +506,60 @@ class Tokens(TokenBatches[AsyncTokens]):
         max_coords: Coordinates | None = None,
         level: Level = 0,
         *,
-        chunk_rows: int = 100000,
+        partitions: int | None = None,
+        chunk_rows: int | None = None,
+        overwrite: bool = False,
         columns: Sequence[str] | None = None,
         token_type: str | Sequence[str] | None = None,
         where: Mapping[str, Any] | None = None,
         flags: int | None = None,
         min_weight: float | None = None,
     ) -> int:
-        """Write a region to a GeoParquet file while the server sends it.
+        """Write a region to a GeoParquet file, or a directory of them, while the server sends it.
+
+        With `partitions`, the files are a data set in Morton order: neighbors in space are neighbors
+        in the files, and the bounds of x, y and z of each row group let Dask, DuckDB, Polars and
+        `ngdata.files.open_dataset` read only what a region needs.
 
         Parameters
         ----------
         path : path
-            An existing file is replaced only after all rows are written.
+            A file; an existing one is replaced only after all rows are written.  With `partitions`,
+            a directory, which must not exist or be empty, unless `overwrite` is set.
         min_coords, max_coords : array_like of 3 numbers, or one Region, optional
             As in `find_in_region`; unbounded by default.
         level, columns, token_type, where, flags, min_weight
-            As in `find_in_region`.
-        chunk_rows : int
-            The number of rows in each row group of the file but the last.
+            As in `find_in_region`.  With `partitions`, `columns` must have x, y and z.
+        partitions : int, optional
+            The number of files of a data set, of about equal sizes; there are fewer if there are fewer
+            rows.
+        chunk_rows : int, optional
+            The number of rows in each row group but the last of a file: 100,000 by default, and with
+            `partitions` at most 10,000.
+        overwrite : bool
+            Whether the directory may be one of an earlier data set, which is replaced at the end.
 
         Returns
         -------
         int
-            The number of rows written.  The file has the columns, with ``metadata`` as JSON text,
+            The number of rows written.  The files have the columns, with ``metadata`` as JSON text,
             and ``geometry``: 3D points as WKB, without a coordinate reference system.
 
         Raises
         ------
         InvalidQueryError
-            As in `find_in_region`, or the file cannot be written.
+            As in `find_in_region`, or the file cannot be written; or the directory has files.
 
         Examples
         --------
         >>> import pathlib, tempfile
-        >>> file = pathlib.Path(tempfile.mkdtemp()) / "head.parquet"
-        >>> ng.tokens.to_geoparquet(file, (-15, -300, 20), (15, -290, 70))
+        >>> folder = pathlib.Path(tempfile.mkdtemp())
+        >>> ng.tokens.to_geoparquet(folder / "head.parquet", (-15, -300, 20), (15, -290, 70))
         372
+        >>> ng.tokens.to_geoparquet(folder / "worm", partitions=4, chunk_rows=1000)
+        14171
+        >>> sorted(file.name for file in (folder / "worm").iterdir())[-1]
+        'part-00003.parquet'
         """
         return self._loop.run(
             self._wrapped.to_geoparquet(
@@ -550,7 +567,9 @@ class Tokens(TokenBatches[AsyncTokens]):
                 min_coords,
                 max_coords,
                 level,
+                partitions=partitions,
                 chunk_rows=chunk_rows,
+                overwrite=overwrite,
                 columns=columns,
                 token_type=token_type,
                 where=where,
