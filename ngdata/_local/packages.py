@@ -316,7 +316,7 @@ def _checked(root: Path, final: Path, account: Account) -> Installed:
         if made.returncode:
             raise ConfigError(f"PostgreSQL does not run: {made.stderr.strip()}")
         # Without sockets or connections: its statements come from its standard input.
-        single = ["--single", "-F", "-c", "jit=off", "-D", data, "postgres"]
+        single: list[str | Path] = ["--single", "-F", "-c", "jit=off", "-D", data, "postgres"]
         answer = account.run([scripts / "postgres", *single], _CHECK)
         postgis = _POSTGIS.search(answer.stdout)
         if postgis is None:
