@@ -114,12 +114,17 @@ def region(
 
 
 def selected_columns(
-    columns: Sequence[str] | None, default: dict[Column, str] = _COLUMNS
+    columns: Sequence[str] | None,
+    default: dict[Column, str] = _COLUMNS,
+    name: str = "columns",
 ) -> dict[Column, str]:
-    """Return the columns with these names, or the default; attributes of tokens only by name."""
+    """Return the columns with these names, or the default; attributes of tokens only by name.
+
+    `name` is that of the argument, for the error.
+    """
     if columns is None:
         return default
-    return choose(default | ATTRIBUTES, columns, metadata="metadata")
+    return choose(default | ATTRIBUTES, columns, metadata="metadata", name=name)
 
 
 def with_distance(columns: Sequence[str] | None) -> dict[Column, str]:

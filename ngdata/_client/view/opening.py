@@ -16,6 +16,7 @@ from ngdata._client.view.view import View, stage_module
 from ngdata._connections.threads import in_daemon_thread
 from ngdata._query.filters import TokenFilter
 from ngdata._query.places import Place, Window
+from ngdata._query.regions import selected_columns
 from ngdata._reading.reader import CacheMode
 
 __all__ = ["MOST_POINTS", "open_view"]
@@ -38,6 +39,9 @@ async def open_view(
 ) -> View:
     """Check the arguments, read the first sample, and return the view."""
     number = level_index(level)
+    if color is not None:
+        color = as_text(color, "color")
+        selected_columns([color], name="color")
     place = None if region is None else Place.in_read(region, number)
     is_flag = connections is None or not isinstance(connections, str | Sequence)
     has_lines = bool(as_flag(connections, "connections")) if is_flag else True
@@ -45,7 +49,7 @@ async def open_view(
         reads=reads,
         level=number,
         place=place,
-        color=None if color is None else as_text(color, "color"),
+        color=color,
         filters=filters,
         filter=TokenFilter(**filters),
         has_lines=has_lines,
