@@ -249,7 +249,15 @@ class _Apt:
             *("install", "-q", "-y", "--download-only", "--reinstall", "--no-install-recommends"),
             *names,
         )
-        return sorted((self.directory / "cache/archives").glob("*.deb"))
+        archives = sorted((self.directory / "cache/archives").glob("*.deb"))
+        present = {archive.name.partition("_")[0] for archive in archives}
+        # apt is content with installed packages if no source has them.
+        if lacking := [name for name in names if name not in present]:
+            raise ConfigError(
+                f"this machine's package sources (/etc/apt) have no {', '.join(lacking)}, or do not "
+                f"answer{f' (apt: {self.warnings})' if self.warnings else ''}; try again later"
+            )
+        return archives
 
 
 def _link_extensions(root: Path) -> None:
