@@ -61,7 +61,7 @@ class View:
 
     @property
     def shown(self) -> Shown:
-        """How many tokens are drawn, and how many there are: None until they are counted."""
+        """The number of tokens that are drawn and, once they are counted, of all of them, else None."""
         return self._explorer.shown
 
     @property
