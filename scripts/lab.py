@@ -27,6 +27,9 @@ __all__ = ["PATIENCE", "Lab", "Notebook", "jupyterlab"]
 # Seconds: only a hang is longer.
 PATIENCE: Final = 240
 
+# Seconds after which keys without effect are pressed again.
+_UNHEARD: Final = 20
+
 _DIRECTORIES: Final = {
     "JUPYTER_CONFIG_DIR": "config",
     "JUPYTER_DATA_DIR": "data",
@@ -102,15 +105,19 @@ class Notebook:
         cell = self.cell(number)
         cell.scroll_into_view_if_needed()
         cell.locator(".jp-InputPrompt").click()
-        before = cell.locator(".jp-InputPrompt").inner_text()
+        prompt = cell.locator(".jp-InputPrompt")
+        before = prompt.inner_text()
         self.page.keyboard.press("Control+Enter")
-        if not wait:
-            return ""
-        deadline = time.monotonic() + PATIENCE
-        while (prompt := cell.locator(".jp-InputPrompt").inner_text()) == before or "*" in prompt:
+        # While it starts, JupyterLab may not hear the keys.
+        pressed, deadline = time.monotonic(), time.monotonic() + PATIENCE
+        while (text := prompt.inner_text()) == before or (wait and "*" in text):
             assert time.monotonic() < deadline, cell.inner_text()
+            if text == before and time.monotonic() > pressed + _UNHEARD:
+                prompt.click()
+                self.page.keyboard.press("Control+Enter")
+                pressed = time.monotonic()
             self.page.wait_for_timeout(50)
-        return self.output(number)
+        return self.output(number) if wait else ""
 
     def output(self, number: int) -> str:
         """Return the text of a cell's output."""

@@ -9,6 +9,7 @@ nothing else is different.
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import shutil
 import signal
@@ -308,6 +309,16 @@ def backends(url: str, condition: str = "state <> 'idle'") -> int:
         f" AND pid <> pg_backend_pid() AND {condition}",
     )
     return int(counted[0][0])
+
+
+@pytest.fixture(autouse=True)
+def _no_listeners_stay() -> Iterator[None]:
+    """An example of a page may log, or listen to, more than other tests expect."""
+    logger = logging.getLogger("ngdata")
+    handlers, level = logger.handlers[:], logger.level
+    yield
+    logger.handlers[:] = handlers
+    logger.setLevel(level)
 
 
 @pytest.fixture(name="execute")

@@ -17,6 +17,7 @@ import pytest
 
 import ngdata
 from ngdata._local.binaries import find_psql
+from ngdata._reading.cache import redis_tier
 from tests.cache.conftest import WHOLE, outsider, points, run, same
 from tests.conftest import SCALE
 
@@ -222,13 +223,15 @@ def test_writers_of_other_programs_are_seen_at_once(database_url, server):
 
 
 def test_readers_see_whole_and_acknowledged_transactions_while_all_write_at_once(
-    database_url, server
+    database_url, server, monkeypatch
 ):
     """Writers move weight within batches of four tokens, in one transaction each.
 
     A reader must never see part of a transaction, never see a batch go back, and see every
     transaction that was acknowledged before the read.
     """
+    # Of Redis too, however busy the machine is.
+    monkeypatch.setattr(redis_tier, "_READ_TIMEOUT", 60.0)
     batches, seconds = 3, 6.0
 
     async def writer(client, batch, ids, acknowledged, stop):
