@@ -94,6 +94,7 @@ def down(
 
 def _delete_data(is_confirmed: bool) -> None:
     from ngdata import _local
+    from ngdata._local.binaries import programs_directory
 
     found = _local.removable()
     if found is None:
@@ -113,6 +114,11 @@ def _delete_data(is_confirmed: bool) -> None:
     deleted = _local.delete_data()
     if deleted is not None:
         typer.echo(f"stopped, and deleted {deleted.directory}: {_megabytes(deleted.size)} are free")
+        programs = programs_directory(deleted.home)
+        if programs.exists():
+            typer.echo(
+                f"the servers' programs stay in {programs}; remove that directory to uninstall them"
+            )
 
 
 @app.command("install-servers")

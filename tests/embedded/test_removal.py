@@ -134,6 +134,13 @@ def test_other_files_in_the_home_stay(home):
     assert [path.name for path in home.iterdir()] == ["notes.txt"]
 
 
+def test_programs_that_ngdata_installed_stay_and_are_named(home):
+    (home / "programs").mkdir()
+    result = down(home, "--delete-data", "--yes")
+    assert f"programs stay in {home / 'programs'}; remove that directory" in result.stdout
+    assert [path.name for path in home.iterdir()] == ["programs"]
+
+
 def test_a_directory_of_somebody_else_is_never_deleted(home, tmp_path):
     _local.down(home)
     precious = tmp_path / "precious"
