@@ -214,12 +214,13 @@ def test_each_data_set_has_its_picture():
             PAGE,
         )
         assert shown[1] == expression
-    drawn = {path.stem: Image.open(path) for path in (ROOT / "docs" / "pictures").glob("*.png")}
+    drawn = {path.stem: path for path in (ROOT / "docs" / "pictures").glob("*.png")}
     assert set(re.findall(r"\(pictures/(\w+)\.png\)", PAGE)) == drawn.keys()
-    for image in drawn.values():
-        assert image.width == 760
-        # Something is drawn: more than a background and its text.
-        assert len(image.convert("RGB").getcolors(100_000)) > 20
+    for path in drawn.values():
+        with Image.open(path) as image:
+            assert image.width == 760
+            # Something is drawn: more than a background and its text.
+            assert len(image.convert("RGBA").getcolors(100_000)) > 20
 
 
 def test_the_expressions_of_the_pictures_draw(store, monkeypatch, capsys):

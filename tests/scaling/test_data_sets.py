@@ -141,7 +141,7 @@ FILTERS = [
 ]
 
 
-def test_a_box_touches_at_most_a_tenth_of_the_row_groups(filled, folder):
+def test_a_box_touches_at_most_a_tenth_of_the_row_groups(folder):
     low, high = np.array(BOX.min_coords), np.array(BOX.max_coords)
     near = 0
     for group in row_groups(folder):
@@ -150,18 +150,6 @@ def test_a_box_touches_at_most_a_tenth_of_the_row_groups(filled, folder):
     assert 0 < near <= len(row_groups(folder)) / 10
     answer = open_dataset(folder).find_in_region(BOX)
     assert answer.attrs["ngdata"]["row_groups"] <= near
-    # The server sends the rows in an order of the plane.
-    path = folder.parent / "unordered.parquet"
-    filled.tokens.to_geoparquet(path, level="motor", chunk_rows=GROUP)
-    file = pq.ParquetFile(path).metadata
-    unordered = [file.row_group(n) for n in range(file.num_row_groups)]
-    bounds = [[g.column(place).statistics for place in (2, 3, 4)] for g in unordered]
-    assert len(unordered) == COUNT // GROUP
-    overlapping = sum(
-        all(b.max >= a and b.min <= c for b, a, c in zip(each, low, high, strict=True))
-        for each in bounds
-    )
-    assert overlapping > near
 
 
 def test_duckdb_reads_at_most_a_tenth(filled, folder):
@@ -209,6 +197,8 @@ def test_polars_reads_at_most_a_tenth(filled, folder):
     assert sum(int(few) for few, _ in read) <= COUNT / GROUP / 10
 
 
+# Dask itself calls a method of pandas with an argument that will go.
+@pytest.mark.filterwarnings("ignore:The inplace keyword")
 def test_dask_reads_at_most_a_tenth(filled, folder):
     frame = dask.dataframe.read_parquet(folder, split_row_groups=True)
     assert frame.npartitions == COUNT // GROUP

@@ -115,6 +115,7 @@ def test_actions_of_foreign_keys(database_url):
         ("fk_connections_target_id", "c", "c", False, True),
         ("fk_experience_events_token_id", "n", "c", False, True),
         ("fk_experience_events_trajectory_id", "n", "c", True, True),
+        ("fk_graph_snapshots_part_of", "c", "a", False, True),
     ]
 
 

@@ -94,6 +94,7 @@ def test_objects_are_replaced_and_forgotten(stage, view, monkeypatch):
     stage._look()
     until(lambda: view.shown.drawn == 500 and not before >= set(stage.canvas.messages))
     until(lambda: set(stage.canvas.object_ids) == set(stage.canvas.messages))
+    until(lambda: any(content["msg_type"] == "object_patch" for content, _ in sent))
     kinds = [content["msg_type"] for content, _ in sent]
     # What is new is sent before what is old is freed.
     assert kinds.index("objects_state") < kinds.index("object_patch")
