@@ -20,7 +20,7 @@ from scripts.lab import Lab, jupyterlab
 __all__ = ["main"]
 
 ROOT: Final = Path(__file__).resolve().parent.parent
-PICTURE: Final = ROOT / "docs" / "pictures" / "viewer.png"
+PICTURE: Final = ROOT / "docs" / "images" / "viewer.png"
 
 _CELL: Final = """import ngdata
 from ngdata.datasets import load_celegans

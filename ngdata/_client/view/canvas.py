@@ -31,6 +31,10 @@ _POINTS_PER_OBJECT: Final = 250_000
 _PIXELS: Final = ((2_000, 3.0), (30_000, 2.0))
 _LEAST_PIXELS: Final = 1.4
 
+# Of so many lines each is opaque; of more, each is fainter.
+_OPAQUE_LINES: Final = 500
+_LEAST_OPACITY: Final = 0.08
+
 _IDENTITY: Final = np.identity(4, np.float32)
 
 _ARRAYS: Final = (("positions", "float32"), ("colors", "uint32"), ("vertices", "float32"))
@@ -133,6 +137,8 @@ def segments(ends: np.ndarray, color: str) -> Iterator[Any]:
             indices=np.arange(2 * len(ends), dtype=np.uint32).reshape(-1, 2),
             indices_type="segment",
             color=packed(color),
+            # Many lines that are opaque would hide the points.
+            opacity=float(np.clip(_OPAQUE_LINES / len(ends), _LEAST_OPACITY, 1.0)),
             shader="simple",
             model_matrix=_IDENTITY,
         )
