@@ -16,7 +16,7 @@ import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Final
+from typing import Any, Final, get_args
 
 import asyncpg
 import numpy as np
@@ -25,6 +25,7 @@ import pandas as pd
 import ngdata
 from benchmarks import pin_writes, store
 from benchmarks.measure import Timings, alternate, turns_for
+from ngdata._query.differences import Compared
 
 __all__ = ["Read", "Result", "change", "main", "measured", "reads", "tables"]
 
@@ -244,10 +245,10 @@ async def measured(
         }
         await alternate(ways, 2)
         cached = await alternate(ways, turns * 5)
-        for of in ("tokens", "connections", "events"):
-            frame = await live.diff(pin, of=of)  # type: ignore[arg-type]
+        for of in get_args(Compared):
+            frame = await live.diff(pin, of=of)
             name = f"`diff` of {frame.iloc[:, 0].nunique():,} {of}"
-            times = [await _timed(live.diff(pin, of=of)) for _ in range(5)]  # type: ignore[arg-type]
+            times = [await _timed(live.diff(pin, of=of)) for _ in range(5)]
             milliseconds[name] = statistics.median(times)
         sizes = await _sizes(url, changed)
         milliseconds[f"`unpin`, {sum(changed.values()):,} rows kept"] = await _timed(

@@ -176,10 +176,8 @@ class DataSet:
         (1019, 15)
         """
         started = time.perf_counter()
-        place, tokens = (
-            self._place(min_coords, max_coords, level),
-            _filter(token_type, flags, min_weight),
-        )
+        place = self._place(min_coords, max_coords, level)
+        tokens = TokenFilter(token_type, None, flags, min_weight)
         chosen = list(choose(self._columns, columns))
         tables, groups = [], 0
         for file, numbers, within in self._near(place):
@@ -223,10 +221,8 @@ class DataSet:
         >>> open_dataset(folder).count_in_region((-15, -300, 20), (15, -290, 70))
         372
         """
-        place, tokens = (
-            self._place(min_coords, max_coords, level),
-            _filter(token_type, flags, min_weight),
-        )
+        place = self._place(min_coords, max_coords, level)
+        tokens = TokenFilter(token_type, None, flags, min_weight)
         count = 0
         for file, numbers, within in self._near(place):
             if tokens == TokenFilter():
@@ -275,10 +271,8 @@ class DataSet:
         >>> sum(map(len, open_dataset(folder).iter_region(*box)))
         372
         """
-        place, tokens = (
-            self._place(min_coords, max_coords, level),
-            _filter(token_type, flags, min_weight),
-        )
+        place = self._place(min_coords, max_coords, level)
+        tokens = TokenFilter(token_type, None, flags, min_weight)
         chosen = list(choose(self._columns, columns))
         return self._frames(place, tokens, chosen)
 
@@ -472,10 +466,6 @@ class DataSet:
         if self._pin is not None:
             place["pin"] = self._pin
         return described(frame, "files", None, started, place)
-
-
-def _filter(token_type: Any, flags: Any, min_weight: Any) -> TokenFilter:
-    return TokenFilter(token_type, None, flags, min_weight)
 
 
 def _is_any(values: pa.ChunkedArray, texts: Sequence[str]) -> np.ndarray:
