@@ -45,7 +45,7 @@ _LARGE: Final = 1_000_000_000
 
 
 def bytes_per_token(url: str, tokens: int, levels: int) -> dict[str, float]:
-    """Load tokens that are on so many levels into a new database; return the bytes of each part.
+    """Load tokens, each on `levels` levels, into a new database; return the bytes of each part.
 
     Parameters
     ----------
@@ -71,7 +71,7 @@ def bytes_per_token(url: str, tokens: int, levels: int) -> dict[str, float]:
 
 
 def table(one: Mapping[str, float], eight: Mapping[str, float], tokens: int = _LARGE) -> str:
-    """Return the table of the page: bytes per token, and gigabytes of a store of so many tokens."""
+    """Return the table of the page: bytes per token, and gigabytes of a store of that size."""
     lines = [
         f"| | bytes per token, one level | eight | GB of {tokens:,} tokens, one level | eight |",
         "|---|---:|---:|---:|---:|",
@@ -93,7 +93,7 @@ def table(one: Mapping[str, float], eight: Mapping[str, float], tokens: int = _L
 
 
 def main(tokens: int, home: str | Path | None = None) -> str:
-    """Measure a store of so many tokens with one level and one with eight; return the table."""
+    """Measure a store of `tokens` tokens with one level and one with eight; return the table."""
     with store.server(home) as addresses:
         one, eight = (bytes_per_token(addresses.database_url, tokens, levels) for levels in (1, 8))
     return table(one, eight)

@@ -56,7 +56,7 @@ def measured(url: str, turns: int) -> dict[str, dict[str, float]]:
 
     rows: dict[str, list[dict[str, float]]] = {}
     with patch.object(Source, "points", timed), ngdata.connect(url, cache="off") as ng:
-        # What is imported once is no part of a picture.
+        # Imports happen once, and are not counted as part of a picture.
         ng.view(points=1).close()
         for _ in range(turns):
             began = time.perf_counter()
