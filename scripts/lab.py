@@ -144,9 +144,15 @@ class Notebook:
         before = self.path.stat().st_mtime_ns
         self.page.keyboard.press("Escape")
         self.page.keyboard.press("Control+s")
-        self.until(lambda: self.path.stat().st_mtime_ns > before, "save")
-        contents: dict[str, Any] = json.loads(self.path.read_text())
-        return contents
+        self.until(lambda: self.path.stat().st_mtime_ns > before and self._contents(), "save")
+        return self._contents()
+
+    def _contents(self) -> dict[str, Any]:
+        """Return what its file holds; nothing while it is being written."""
+        try:
+            return dict(json.loads(self.path.read_text()))
+        except json.JSONDecodeError:
+            return {}
 
 
 class Lab:
