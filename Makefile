@@ -1,17 +1,19 @@
-# make demo:  from a bare machine to frames of real neurons, and a picture of them
-# make test:  every check and every test
-# make docs:  the documentation site, its notebooks executed
-# make check: style, types and the tests that need only one pair of servers, while you work
+# make demo:         from a bare machine to frames of real neurons, and a picture of them
+# make test:         every check and every test
+# make test-pandas2: the tests that need only one pair of servers, with pandas 2.2
+# make docs:         the documentation site, its notebooks executed
+# make check:        style, types and the tests that need only one pair of servers, while you work
 #
 # Each installs what is missing (scripts/install-system-packages) and a virtual environment, pinned
 # by hash; when nothing has changed since, that takes a moment.
 
 PYTHON ?= python3
-RUN := .venv/bin/python -m
-INSTALL := $(RUN) pip install --quiet --disable-pip-version-check
-EDITABLE := $(INSTALL) --no-deps --no-build-isolation --editable .
+VENV := .venv
+RUN = $(VENV)/bin/python -m
+INSTALL = $(RUN) pip install --quiet --disable-pip-version-check
+EDITABLE = $(INSTALL) --no-deps --no-build-isolation --editable .
 
-.PHONY: bench soak check demo docs test lint format requirements clean system
+.PHONY: bench soak check demo docs test test-pandas2 lint format requirements clean system
 
 demo: WANTED := --or-by-user
 demo: system .venv/.run
@@ -23,14 +25,19 @@ demo: system .venv/.run
 
 # Tests run in several processes, each with servers of its own; WORKERS=0 runs them in one.
 WORKERS ?= auto
-PYTEST := $(RUN) pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder
+PYTEST = $(RUN) pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 
 # `system` also installs what only tests need.
-test check: WANTED := --for-tests
+test test-pandas2 check: WANTED := --for-tests
 test: lint
 	$(PYTEST)
 
 check: lint
+	$(PYTEST) -m "not slow"
+
+# Peers that ask for pandas below 3 are installed beside ngdata there.
+test-pandas2: VENV := .venv-pandas2
+test-pandas2: system .venv-pandas2/.dev
 	$(PYTEST) -m "not slow"
 
 lint: system .venv/.dev
@@ -63,14 +70,14 @@ requirements:
 # The data stay; `ngdata status` says where.
 clean:
 	-test ! -x .venv/bin/ngdata || .venv/bin/ngdata down
-	rm -rf .venv
+	rm -rf .venv .venv-pandas2
 
 system:
 	@PYTHON="$(PYTHON)" scripts/install-system-packages $(WANTED)
 
 # One made without pip, or cut short, is made again.
-.venv/.made: | system
-	@scripts/timed "Creating a virtual environment in .venv" $(PYTHON) -m venv --clear .venv
+.venv/.made .venv-pandas2/.made: | system
+	@scripts/timed "Creating a virtual environment in $(@D)" $(PYTHON) -m venv --clear $(@D)
 	@touch $@
 
 .venv/.run: requirements.txt pyproject.toml .venv/.made
@@ -85,3 +92,9 @@ system:
 		$(INSTALL) --require-hashes --requirement requirements-dev.txt
 	@$(EDITABLE)
 	@touch .venv/.run $@
+
+.venv-pandas2/.dev: requirements-pandas2.txt pyproject.toml .venv-pandas2/.made
+	@scripts/timed "Installing $$(grep -c == requirements-pandas2.txt) packages into $(VENV): at first two to five minutes" \
+		$(INSTALL) --require-hashes --requirement requirements-pandas2.txt
+	@$(EDITABLE)
+	@touch $@

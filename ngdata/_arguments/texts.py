@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, Final, TypeVar
+from typing import Any, Final, Literal, TypeVar
 
 import numpy as np
 import pandas as pd
@@ -18,8 +18,18 @@ __all__ = ["STR", "as_path", "as_text", "as_texts", "checked_word", "plain_text"
 
 WordT = TypeVar("WordT", bound=str)
 
-STR: Final = pd.StringDtype("pyarrow", na_value=np.nan)
-"""The dtype of text in frames, which pandas 3 infers too."""
+
+def _text_dtype() -> pd.StringDtype[Literal["pyarrow"]]:
+    try:
+        return pd.StringDtype("pyarrow", na_value=np.nan)
+    except TypeError:
+        # The name that it has in pandas 2.2.
+        same: Any = "pyarrow_numpy"
+        return pd.StringDtype(same)
+
+
+STR: Final = _text_dtype()
+"""The dtype of text in frames: Arrow's, missing is NaN.  pandas 3 infers it too, and calls it `str`."""
 
 
 def plain_text(value: object) -> str | None:

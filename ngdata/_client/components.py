@@ -35,9 +35,10 @@ def components(rows: pd.DataFrame, strong: bool) -> pd.DataFrame:
     Examples
     --------
     >>> from ngdata._client.components import components
+    >>> from ngdata._arguments.texts import STR
     >>> rows = pd.DataFrame({
     ...     "source_id": ["a", "b", "c", "a"], "target_id": [None, None, None, "c"],
-    ...     "bidirectional": False}).astype({"source_id": "str", "target_id": "str"})
+    ...     "bidirectional": False}).astype({"source_id": STR, "target_id": STR})
     >>> components(rows, strong=False).component.tolist()
     [0, 0, 1]
     """

@@ -14,7 +14,7 @@ import pyarrow as pa
 from ngdata._arguments.cards import Card, methods_of
 from ngdata._arguments.id_space import UUIDS, IdSpace
 from ngdata._arguments.numbers import as_flag
-from ngdata._arguments.texts import checked_word
+from ngdata._arguments.texts import STR, checked_word
 from ngdata._client.suggesting import Suggesting
 from ngdata._connections.database import Database
 from ngdata._connections.threads import in_daemon_thread
@@ -198,6 +198,6 @@ def as_series(
 ) -> pd.Series[Any]:
     """Return the ids of a frame's rows on the frame's index, ready to be assigned to it."""
     index = frame.index if isinstance(frame, pd.DataFrame) else None
-    series = space.column(pd.Series(ids, index=index, name=name, dtype="str"))
+    series = space.column(pd.Series(ids, index=index, name=name, dtype=STR))
     series.attrs["ngdata"] = counts._asdict()
     return series

@@ -160,7 +160,7 @@ def compare(a: Snapshot, b: Snapshot) -> pd.DataFrame:
     merged = merged[differs].sort_values("connection_id", ignore_index=True)
     change = (
         merged["_merge"]
-        .astype("str")
+        .astype(STR)
         .map({"left_only": "removed", "right_only": "added", "both": "changed"})
     )
     columns = {"connection_id": merged.connection_id, "change": change}
@@ -168,7 +168,7 @@ def compare(a: Snapshot, b: Snapshot) -> pd.DataFrame:
         columns[name] = merged[f"{name}_after"].fillna(merged[f"{name}_before"])
     columns["weight_before"] = merged.weight_before
     columns["weight_after"] = merged.weight_after
-    texts = dict.fromkeys(("connection_id", "change", "connection_type"), "str")
+    texts = dict.fromkeys(("connection_id", "change", "connection_type"), STR)
     frame = pd.DataFrame(columns).astype(
         {**texts, **dtypes, "weight_before": float, "weight_after": float}
     )

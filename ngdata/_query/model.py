@@ -46,7 +46,7 @@ __all__ = [
 class Kind(Enum):
     """What a column of an answer becomes in pandas."""
 
-    TEXT = "str"
+    TEXT = "text"
     """Text, and ids of all rows but tokens; missing is NaN."""
     TOKEN_ID = "token id"  # noqa: S105 - not a password
     """The id of a token; never missing."""

@@ -195,7 +195,7 @@ def _missing(values: pd.Series[Any]) -> np.ndarray:
 
 def _arrow_text(values: pd.Series[Any]) -> pa.Array | None:
     """Return the Arrow text that a column consists of, null where missing; None for other columns."""
-    if not isinstance(values.dtype, pd.StringDtype) or values.dtype.storage != "pyarrow":
+    if not isinstance(values.dtype, pd.StringDtype) or values.dtype.storage == "python":
         return None
     text = pa.array(values)
     return text.combine_chunks() if isinstance(text, pa.ChunkedArray) else text
