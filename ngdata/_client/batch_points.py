@@ -21,7 +21,7 @@ from ngdata.errors import InvalidQueryError
 
 __all__ = ["BatchPoints", "Points"]
 
-Points: TypeAlias = ArrayLike | Frame | TokenIds
+Points: TypeAlias = "ArrayLike | Frame | TokenIds"
 """An (n, 3) array, a frame with the columns x, y and z, or ids of tokens."""
 
 _FORMS = "an (n, 3) array, a frame with the columns x, y and z, or ids of tokens"

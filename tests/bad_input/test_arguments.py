@@ -316,7 +316,7 @@ def test_times(ng, ids, time, match):
         ng.experience.bulk_create(frame)
 
 
-@pytest.mark.parametrize("time", ["", "NaT", np.datetime64("NaT"), pd.NaT, math.nan])
+@pytest.mark.parametrize("time", ["", "NaT", np.datetime64("NaT", "s"), pd.NaT, math.nan])
 def test_missing_times(ng, ids, time):
     with refused("start must be a time, not"):
         ng.experience.get_events(time)

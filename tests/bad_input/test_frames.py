@@ -70,7 +70,7 @@ BAD_TOKENS = [
     ("metadata", {"a": NAIVE}, f"{KEY_A} is of type datetime, .* write text"),
     ("metadata", {(1, 2): 3}, f"{JSON}: metadata has the key .1, 2. of type tuple, .*str.key"),
     ("metadata", {1: 0, "1": 0}, f"{JSON}: metadata has the key 1 of type int"),
-    ("metadata", {"a": np.datetime64("NaT")}, f"{KEY_A} is of type datetime64"),
+    ("metadata", {"a": np.datetime64("NaT", "s")}, f"{KEY_A} is of type datetime64"),
     ("metadata", {"a": np.timedelta64(5, "ns")}, f"{KEY_A} is of type timedelta64"),
     ("metadata", {"a": pd.NA}, f"{KEY_A} is of type NAType, .* write None"),
     ("metadata", {"a": 10**5000}, f"{KEY_A} is an integer of too many digits"),

@@ -71,7 +71,7 @@ OBJECTS = [
     Number2(),
     *map(Decimal, ("sNaN", "NaN", "Infinity", "2", "1e999")),
     Fraction(1, 3),
-    *(None, pd.NA, pd.NaT, math.nan, math.inf, np.float32("nan"), np.datetime64("NaT")),
+    *(None, pd.NA, pd.NaT, math.nan, math.inf, np.float32("nan"), np.datetime64("NaT", "s")),
     *(np.array(1.0), np.array([1, 2]), np.ma.masked, np.void(b"a"), np.str_("k"), np.bool_(1)),
     *(np.float16(1), np.longdouble(1), np.complex64(1), np.timedelta64(1, "s"), 1j),
     *({1, 2}, frozenset(), {"a": {1}}, {1: 2}, {}, [], [1], (1,), range(8), bytearray(b"xx")),

@@ -208,7 +208,7 @@ SCALARS |= (
     | st.decimals()
     | st.sampled_from(
         [
-            np.datetime64("NaT"),
+            np.datetime64("NaT", "s"),
             np.timedelta64(1, "ns"),
             np.float32(0.5),
             np.array([1, 2]),
