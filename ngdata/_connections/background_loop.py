@@ -81,8 +81,7 @@ class BackgroundLoop:
         try:
             with CollectedWarnings():
                 call.start()
-                while (task := call.ended()) is None:
-                    pass
+                task = call.wait_for_end()
         except BaseException:
             call.abandon()
             raise
@@ -167,6 +166,16 @@ class _Call(Generic[T]):
             return self._ended.get(timeout=timeout)
         except Empty:
             return None
+
+    def wait_for_end(self) -> asyncio.Task[T]:
+        """Wait for the end, and return the task.
+
+        A function of its own: from Python 3.12 on, an interrupt between two turns of a loop misses the
+        `except` and `with` blocks that hold the loop.
+        """
+        while (task := self.ended()) is None:
+            pass
+        return task
 
     def wait(self, seconds: float) -> None:
         """Wait for the end, at most so long."""

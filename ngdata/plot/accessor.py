@@ -86,7 +86,7 @@ class Plots:
         except TypeError as error:
             if "unexpected keyword argument" not in str(error):
                 raise
-            raise InvalidQueryError(f"{error}: ngdata.plot.{name} fits this frame") from None
+            raise InvalidQueryError(f"ngdata.plot.{name} fits this frame, but {error}") from None
 
     def points(self, *args: Any, **options: Any) -> go.Figure:
         """Return `ngdata.plot.points` of the frame."""

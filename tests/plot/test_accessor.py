@@ -42,7 +42,8 @@ def test_arguments_are_passed_on(worm):
     figure = worm.ng.plot(color="token_type", sample=10)
     assert figure.to_json() == plot.points(worm, color="token_type", sample=10).to_json()
     with pytest.raises(
-        InvalidQueryError, match=r"keyword argument 'colour': ngdata\.plot\.points fits"
+        InvalidQueryError,
+        match=r"ngdata\.plot\.points fits this frame, but .* keyword argument 'colour'",
     ):
         worm.ng.plot(colour="token_type")
 

@@ -1,6 +1,7 @@
 """Statements of one's own: types, parameters, and that they only read and leave nothing behind."""
 
 import asyncio
+import contextlib
 import datetime as dt
 import itertools
 import uuid
@@ -12,6 +13,7 @@ import pandas as pd
 import pytest
 
 import ngdata
+from ngdata._arguments.texts import STR
 from ngdata.errors import ConfigError, InvalidQueryError, QueryTimeout, ResultTooLarge
 from tests.conftest import backends, execute
 
@@ -50,9 +52,9 @@ TYPES = [
     ("'-Infinity'::float8", "float64", -np.inf),
     ("1.25", "float64", 1.25),
     ("1e400::numeric", "float64", np.inf),
-    ("'é''\\'", "str", "é'\\"),
-    ("'ab'::char(3)", "str", "ab "),
-    (f"'{ID}'::uuid", "str", ID),
+    ("'é''\\'", STR, "é'\\"),
+    ("'ab'::char(3)", STR, "ab "),
+    (f"'{ID}'::uuid", STR, ID),
     ("'2024-03-31T03:30:00.000001+02'::timestamptz", "datetime64[us, UTC]", TIME),
     ("'2024-03-31T01:30'::timestamp", "datetime64[us]", pd.Timestamp("2024-03-31T01:30")),
     ("'0001-01-01'::date", "datetime64[us]", pd.Timestamp("0001-01-01")),
@@ -81,7 +83,7 @@ def test_dtypes_follow_from_types_alone(store):
     expected = [dtype for _, dtype, _ in TYPES]
     for frame, length in ((rows, 1), (none, 0), (missing, 1), (both, 2)):
         assert list(frame.columns) == names
-        assert [str(dtype) for dtype in frame.dtypes] == expected
+        assert list(frame.dtypes) == expected
         assert frame.index.equals(pd.RangeIndex(length))
     for name, (text, _, value) in zip(names, TYPES, strict=True):
         assert rows[name][0] == value, text
@@ -247,7 +249,9 @@ def test_nothing_stays_in_the_session(store):
             store.sql(f"SELECT set_config('{name}', $1, {value}) AS a", [to])
             store.sql(f"SELECT set_config('{name}', '{to}', {value}) AS a")
     store.sql("SELECT pg_advisory_lock(5)::text AS a, pg_advisory_xact_lock($1)::text AS b", [6])
-    store.sql("SELECT lo_create(0) AS a")
+    # From PostgreSQL 16 on, the server refuses it itself.
+    with contextlib.suppress(InvalidQueryError):
+        store.sql("SELECT lo_create(0) AS a")
     with pytest.raises(ResultTooLarge):
         store.sql(
             "SELECT pg_advisory_lock(n)::text AS a FROM generate_series($1, 9) n", [1], max_rows=3
