@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 import random
+import re
 import signal
 import socket
 import sys
@@ -37,7 +38,7 @@ def url(victim):
 
 
 def test_a_server_that_is_killed_and_started_again_loses_no_event(
-    victim, url, monkeypatch, wait_until
+    victim, url, monkeypatch, wait_until, caplog
 ):
     monkeypatch.setattr(recording, "_BATCH_ROWS", 50)
     with ngdata.connect(url) as ng:
@@ -61,9 +62,10 @@ def test_a_server_that_is_killed_and_started_again_loses_no_event(
         thread.join()
         record.close()
         assert written(url) == ids
+    assert "recorded events cannot be written now (DatabaseUnavailable)" in caplog.text
 
 
-def test_a_frozen_server_is_waited_for(victim, url):
+def test_a_frozen_server_is_waited_for(victim, url, caplog):
     with ngdata.connect(url, connect_timeout=0.5) as ng:
         with ng.experience.recorder(delay=0.001) as record:
             ids = [record("moved")]
@@ -78,6 +80,7 @@ def test_a_frozen_server_is_waited_for(victim, url):
             thread.join(20)
             assert not thread.is_alive()
         assert written(url) == ids
+    assert re.search(r"has stopped answering \(\w+\)", caplog.text)
 
 
 class Proxy:

@@ -34,8 +34,8 @@ def layered(ng, width):
 
 def rows_handled(plan):
     """Return the number of rows returned by all nodes of the plan."""
-    ran = re.findall(r"rows=(\d+) loops=(\d+)\)", plan.text)
-    return sum(int(rows) * int(loops) for rows, loops in ran)
+    ran = re.findall(r"rows=([\d.]+) loops=(\d+)\)", plan.text)
+    return sum(float(rows) * int(loops) for rows, loops in ran)
 
 
 @pytest.mark.parametrize("direction", ["outgoing", "both"])
