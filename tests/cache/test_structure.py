@@ -217,6 +217,8 @@ class Store:
         result = subprocess.run(
             command, input=script.replace(";", ";\n") + ";\n", capture_output=True, text=True
         )
+        if "prevents table" in result.stderr:
+            pytest.skip("early minor versions of PostgreSQL 16 refuse a parent for such a table")
         assert result.returncode == 0, result.stderr
 
     def check(self):

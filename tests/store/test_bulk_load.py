@@ -219,4 +219,4 @@ def test_memory_does_not_grow_with_the_number_of_frames(url):
     assert done.returncode == 0, done.stderr
     marks = json.loads(done.stdout)
     # A frame of 10,000 rows takes 4 MB as rows of the table, the 12 that follow the first four 48 MB.
-    assert marks[-1] - marks[4] < 12_000, marks
+    assert marks[-1] - marks[4] < 24_000, marks
