@@ -174,21 +174,26 @@ def _converted(values: pa.ChunkedArray) -> Any:
     if pa.types.is_interval(kind):
         return _durations(values)
     if pa.types.is_list(kind):
-        return objects([_plain(value, kind) for value in values.to_pylist()])
-    return objects(values.to_pylist())
+        return _objects([_plain(value, kind) for value in values.to_pylist()])
+    return _objects(values.to_pylist())
 
 
 def _extension(kind: Any, stored: pa.ChunkedArray) -> Any:
     """Convert a column of one of the server's types that Arrow does not have."""
     if kind.extension_name == "arrow.json":
-        return objects([None if text is None else json.loads(text) for text in stored.to_pylist()])
+        return _objects([None if text is None else json.loads(text) for text in stored.to_pylist()])
     if kind.extension_name == "arrow.uuid":
         texts = [None if raw is None else str(uuid.UUID(bytes=raw)) for raw in stored.to_pylist()]
         return pd.array(texts, STR)
     if getattr(kind, "type_name", None) == "numeric":
         numbers = [math.nan if text is None else float(text) for text in stored.to_pylist()]
         return np.array(numbers, np.float64)
-    return objects(stored.to_pylist())
+    return _objects(stored.to_pylist())
+
+
+def _objects(values: list[Any]) -> pd.Series[Any]:
+    # Of an array, pandas would infer another dtype.
+    return pd.Series(objects(values), dtype=object)
 
 
 def _times(values: pa.ChunkedArray) -> Any:

@@ -61,6 +61,7 @@ TYPES = [
     ("'-1 day 1 microsecond'::interval", "timedelta64[us]", pd.Timedelta(-86399999999, "us")),
     ("""'{"a": [1, null, "é"]}'::jsonb""", "object", {"a": [1, None, "é"]}),
     ("'[1.5]'::json", "object", [1.5]),
+    ("""'"a"'::jsonb""", "object", "a"),
     ("'12:30'::time", "object", dt.time(12, 30)),
     ("'\\x00ff'::bytea", "object", b"\x00\xff"),
     ("ARRAY[1, NULL]", "object", [1, None]),
