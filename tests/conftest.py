@@ -20,6 +20,7 @@ from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import psycopg
 import pytest
 from hypothesis import HealthCheck, settings
@@ -27,6 +28,7 @@ from psycopg.types.string import TextLoader
 
 import ngdata
 from ngdata import _local
+from ngdata._arguments.texts import STR
 
 ROOT = Path(__file__).resolve().parent.parent
 TEMPLATE = "ngdata_template"
@@ -50,6 +52,9 @@ settings.load_profile("ngdata")
 _HOMES = pytest.StashKey[Path]()
 _COLLECTED = pytest.StashKey[list[pytest.Item]]()
 
+
+# Has no Copy-on-Write by default, and leaves text as objects.
+IS_PANDAS_2 = pd.__version__.startswith("2.")
 
 # Where each process's home is made, and how much room that needs: creating and removing the files
 # of tables is several times faster in memory.
@@ -327,9 +332,15 @@ def _execute() -> Any:
     return execute
 
 
+def with_texts(frame: pd.DataFrame) -> pd.DataFrame:
+    """Return a frame whose text is of the dtype that answers have, which pandas 2 does not infer."""
+    texts = [name for name in frame if pd.api.types.infer_dtype(frame[name]) == "string"]
+    return frame.astype({name: STR for name in texts if frame[name].dtype == object})
+
+
 def run(work: Any) -> Any:
     """Run async code in an event loop of its own."""
     return asyncio.run(work)
 
 
-__all__ = ["ROOT", "backends", "empty", "execute", "run"]
+__all__ = ["IS_PANDAS_2", "ROOT", "backends", "empty", "execute", "run", "with_texts"]

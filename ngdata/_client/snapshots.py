@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from copy import deepcopy
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -119,7 +120,7 @@ def load(rows: pd.DataFrame, token_ids: IdSpace = UUIDS) -> Snapshot:
     )
     token_frame = pd.DataFrame({"token_id": own_ids})
     for frame in (token_frame, connection_frame):
-        frame.attrs = rows.attrs
+        frame.attrs = deepcopy(rows.attrs)
     label = None if pd.isna(row["label"]) else row["label"]
     created_at = pd.Timestamp(row["created_at"])
     return Snapshot(token_frame, connection_frame, row["snapshot_id"], label, created_at)

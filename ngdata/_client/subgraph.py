@@ -155,7 +155,10 @@ def _counted(frame: pd.DataFrame, column: str) -> str:
 
 def _rows(frame: pd.DataFrame, is_plain: bool) -> list[dict[Any, Any]]:
     """Return a dict of attributes for each row."""
-    return plain_rows(frame) if is_plain else frame.to_dict("records")
+    if is_plain:
+        return plain_rows(frame)
+    # Without columns, pandas 2 returns no rows.
+    return frame.to_dict("records") if len(frame.columns) else [{} for _ in range(len(frame))]
 
 
 def arcs(

@@ -24,6 +24,7 @@ import pyarrow as pa
 from ngdata._arguments.json_text import JsonError, json_text
 from ngdata._arguments.levels import LEVELS
 from ngdata._arguments.shown import own_error, shown
+from ngdata._arguments.texts import STR
 from ngdata._reading.frames import objects
 from ngdata.errors import InvalidQueryError
 
@@ -34,6 +35,12 @@ _MARKS: Final = b"ngdata"
 
 _ATTRS: Final = b"PANDAS_ATTRS"
 """The key under which pandas' own Parquet files hold the attrs of a frame."""
+
+_PANDAS: Final = b"pandas"
+"""The key under which pandas holds the dtypes of columns and index, as JSON."""
+
+_TEXT: Final = "str"
+"""The name that pandas 3 gives `STR`."""
 
 _JSON: Final = "json"
 _COORDS: Final = "coords"
@@ -84,6 +91,7 @@ def to_table(frame: pd.DataFrame) -> pa.Table:
             )
         columns[name] = table[name]
     metadata = {**table.schema.metadata, _MARKS: json.dumps({"objects": marks}).encode()}
+    metadata[_PANDAS] = _with_text_dtypes(metadata[_PANDAS], others)
     if frame.attrs:
         metadata[_ATTRS] = _attrs_text(frame.attrs).encode()
     return pa.table(columns).replace_schema_metadata(metadata)
@@ -120,6 +128,23 @@ def _pandas_table(frame: pd.DataFrame, *, with_index: bool) -> pa.Table:
             f"the frame cannot be written: {shown(error)}; rename its index, or reset it "
             "(frame.reset_index())"
         ) from None
+
+
+def _with_text_dtypes(text: bytes, frame: pd.DataFrame) -> bytes:
+    """Return the dtypes of columns as pandas 3 writes them.
+
+    pandas 2 gives `STR` the name of another dtype.
+    """
+    if str(STR) == _TEXT:
+        return text
+    dtypes = json.loads(text)
+    columns: list[Any] = [frame[name] for name in frame.columns]
+    columns += [frame.index.get_level_values(level) for level in range(frame.index.nlevels)]
+    # pandas leaves out the levels of a range.
+    for column, entry in zip(columns, dtypes["columns"], strict=False):
+        if column.dtype == STR:
+            entry["numpy_type"] = _TEXT
+    return json.dumps(dtypes).encode()
 
 
 def _check_convertible(values: pd.Series[Any] | pd.Index[Any], what: str) -> None:
@@ -227,7 +252,7 @@ def from_table(table: pa.Table, source: str) -> pd.DataFrame:
         place = table.schema.get_field_index(name)
         table = table.set_column(place, name, pa.nulls(table.num_rows))
     try:
-        frame: pd.DataFrame = table.to_pandas()
+        frame = _with_texts(table.to_pandas(), table)
     except Exception as error:
         raise own_error(error) or _damaged(
             source, f"pandas cannot read it: {shown(error)}"
@@ -238,6 +263,30 @@ def from_table(table: pa.Table, source: str) -> pd.DataFrame:
     attrs: dict[Any, Any] = _json_object(metadata.get(_ATTRS, b"{}"), "attrs", source)
     frame.attrs = attrs
     return frame
+
+
+def _with_texts(frame: pd.DataFrame, table: pa.Table) -> pd.DataFrame:
+    """Return the frame that pandas made of a table with its text as `STR`; pandas 2 makes objects."""
+    texts = {field.name for field in table.schema if _is_text(field.type)}
+    texts &= {name for name, dtype in frame.dtypes.items() if pd.api.types.is_object_dtype(dtype)}
+    frame = frame.astype(dict.fromkeys(texts, STR)) if texts else frame
+    pandas = json.loads((table.schema.metadata or {}).get(_PANDAS, b"{}"))
+    dtypes = {entry["field_name"]: entry["numpy_type"] for entry in pandas.get("columns", ())}
+    index: Any = frame.index
+    for level, field in enumerate(pandas.get("index_columns", ())):
+        if not isinstance(field, str) or dtypes.get(field) != _TEXT:
+            continue
+        if isinstance(index, pd.MultiIndex):
+            values: Any = index.levels[level].astype(STR)
+            index = index.set_levels(values, level=level)
+        else:
+            index = index.astype(STR)
+    frame.index = index
+    return frame
+
+
+def _is_text(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind))
 
 
 def _marks(metadata: Mapping[bytes, bytes], table: pa.Table, source: str) -> dict[str, str]:
@@ -270,7 +319,7 @@ def _damaged(source: str, reason: str) -> InvalidQueryError:
 
 
 def _from_json(column: pa.ChunkedArray, name: str, source: str) -> list[Any]:
-    if not (pa.types.is_string(column.type) or pa.types.is_large_string(column.type)):
+    if not _is_text(column.type):
         raise _damaged(source, f"column {shown(name)} must be JSON text, and is {column.type}")
     values: list[Any] = []
     for row, text in enumerate(column.to_pylist()):

@@ -14,6 +14,7 @@ import pandas as pd
 import pyarrow as pa
 
 from ngdata._arguments.id_space import UUIDS, IdSpace
+from ngdata._arguments.texts import STR
 from ngdata._connections.database import Database
 from ngdata._store.copy import copy_batch
 from ngdata._store.fields import EVENTS, TOKENS
@@ -237,7 +238,7 @@ def _named(error: NGDataError, events: list[Numbered]) -> list[Numbered]:
 def events_frame(rows: Sequence[EventRow], ids: IdSpace = UUIDS) -> pd.DataFrame:
     """Return checked events as a frame that `bulk_create` writes."""
     frame: pd.DataFrame = EVENTS.table(rows).to_pandas(
-        types_mapper={pa.int64(): pd.Int64Dtype()}.get
+        types_mapper={pa.int64(): pd.Int64Dtype(), pa.string(): STR}.get
     )
     for field in EVENTS.fields:
         if isinstance(field.type, JsonObject):

@@ -15,6 +15,7 @@ import pyarrow as pa
 
 from ngdata._arguments.shown import MAX_SHOWN, own_error, shown
 from ngdata._arguments.suggestions import did_you_mean
+from ngdata._arguments.texts import STR
 from ngdata._query.model import is_metadata_key
 from ngdata._store.extra_columns import into_metadata
 from ngdata.errors import InvalidQueryError
@@ -32,7 +33,7 @@ _MAX_NAMES: Final = 10
 
 _PANDAS_TAKES: Final = (np.ndarray, np.generic, pd.Index, pd.api.extensions.ExtensionArray)
 
-_NULLABLE: Final = {
+_DTYPES: Final = {
     pa.int8(): pd.Int8Dtype(),
     pa.int16(): pd.Int16Dtype(),
     pa.int32(): pd.Int32Dtype(),
@@ -42,6 +43,7 @@ _NULLABLE: Final = {
     pa.uint32(): pd.UInt32Dtype(),
     pa.uint64(): pd.UInt64Dtype(),
     pa.bool_(): pd.BooleanDtype(),
+    pa.large_string(): STR,
 }
 
 
@@ -293,7 +295,10 @@ def _column_values(values: Any) -> Any:
     if pa.types.is_nested(values.type):
         # Through NumPy, integers in a struct would become floats where one is missing.
         return pd.Series(_nested_values(values), dtype=object)
-    return values.to_pandas(types_mapper=_NULLABLE.get)
+    if values.type in (pa.string(), pa.string_view()):
+        # pandas 2 takes no other text of Arrow than this.
+        values = values.cast(pa.large_string())
+    return values.to_pandas(types_mapper=_DTYPES.get)
 
 
 def _has_gaps_in_integers(values: list[Any]) -> bool:

@@ -425,6 +425,8 @@ class Boolean(ValueType):
 # The range of Python's datetime; PostgreSQL's and pandas' are wider.
 _FIRST_TIME: Final = pd.Timestamp("0001-01-01", tz="UTC")
 _LAST_TIME: Final = pd.Timestamp("9999-12-31 23:59:59.999999", tz="UTC")
+# In microseconds: in pandas 2 a Timedelta is of nanoseconds, which most of these years are beyond.
+_MICROSECOND: Final = pd.Timedelta(1, "us").as_unit("us")
 
 
 class Time(ValueType):
@@ -461,7 +463,7 @@ class Time(ValueType):
             microseconds = values.dt.as_unit("us").dt.tz_convert("UTC")
             # pandas rounds towards zero, which is up before 1970.
             rounded_up = (microseconds > values).to_numpy()
-            microseconds = microseconds.where(~rounded_up, microseconds - pd.Timedelta(1, "us"))
+            microseconds = microseconds.where(~rounded_up, microseconds - _MICROSECOND)
             times = microseconds if default is None else microseconds.fillna(default)
             return pa.array(times, self.arrow)
         if values.dtype.kind == "M":

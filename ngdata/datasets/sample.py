@@ -12,11 +12,25 @@ from typing import Any, Final, NamedTuple
 
 import pandas as pd
 
+from ngdata._arguments.texts import STR
+
 __all__ = ["Sample", "read_sample"]
 
 # Fixed forever: every id of the sample is a uuid5 in it, so that a row has the same id in any store.
 _NAMESPACE: Final = uuid.UUID("6f0f3c1e-3f1f-5d0a-9d0e-0ce1e9a45302")
 _FILES: Final = files("ngdata.datasets") / "celegans"
+
+# Of columns of which pandas, or one of its versions, would make something else.
+_DTYPES: Final[dict[str, Any]] = {
+    "parent_segment": "Int64",
+    "neuron": STR,
+    "cell_type": STR,
+    "classification": STR,
+    "name": STR,
+    "source": STR,
+    "target": STR,
+    "connection_type": STR,
+}
 
 
 class Sample(NamedTuple):
@@ -64,12 +78,12 @@ def read_sample() -> Sample:
 
 def _read(name: str) -> pd.DataFrame:
     with as_file(_FILES / name) as path:
-        return pd.read_csv(path, dtype={"parent_segment": "Int64"})
+        return pd.read_csv(path, dtype=_DTYPES)
 
 
-def _ids(kind: str, *parts: Iterable[Any]) -> list[str]:
+def _ids(kind: str, *parts: Iterable[Any]) -> Any:
     names = ("/".join(map(str, (kind, *row))) for row in zip(*parts, strict=True))
-    return [str(uuid.uuid5(_NAMESPACE, name)) for name in names]
+    return pd.array([str(uuid.uuid5(_NAMESPACE, name)) for name in names], STR)
 
 
 def _tokens(rows: pd.DataFrame, token_type: str, columns: list[str]) -> pd.DataFrame:

@@ -11,6 +11,7 @@ from ngdata._arguments.levels import Level
 from ngdata._arguments.numbers import positive
 from ngdata._arguments.palette import PALETTE
 from ngdata._arguments.shown import shown
+from ngdata._arguments.texts import STR
 from ngdata._client.subgraph import Subgraph
 from ngdata._store.input_frames import Frame
 from ngdata.errors import InvalidQueryError
@@ -136,13 +137,13 @@ def _lines(
     sample: int | None,
 ) -> tuple[list[Part], str, list[str]]:
     """Return the connections as parts, how many of how many there are, and what is left out."""
-    ids = pd.Index(column(tokens, "token_id", "token_id").iloc[markers.rows].astype(str))
+    ids = pd.Index(column(tokens, "token_id", "token_id").iloc[markers.rows].astype(STR))
     if not ids.is_unique:
         raise InvalidQueryError(
             f"the token {shown(ids[ids.duplicated()][0])} appears twice; keep one row of each, such as by "
             "tokens.drop_duplicates('token_id')"
         )
-    ends = [ids.get_indexer(pd.Index(column(links, name, name).astype(str))) for name in _NEEDED]
+    ends = [ids.get_indexer(pd.Index(column(links, name, name).astype(STR))) for name in _NEEDED]
     are_drawn = (ends[0] >= 0) & (ends[1] >= 0)
     complete = np.flatnonzero(are_drawn)
     own_ids = (

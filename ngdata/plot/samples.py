@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 from typing import Any, Final
 
@@ -12,6 +13,7 @@ import pyarrow as pa
 from ngdata._arguments.ids import id_bytes
 from ngdata._arguments.integer_ids import integer_column, uuid_bytes
 from ngdata._arguments.numbers import positive
+from ngdata._arguments.texts import STR
 
 __all__ = ["SAMPLE", "sampled"]
 
@@ -63,6 +65,9 @@ def _keys(ids: pd.Series[Any]) -> list[bytes]:
     numbers = integer_column(ids)
     if numbers is not None and numbers[1] is None:
         return _rows(uuid_bytes(numbers[0], ""))
+    if ids.dtype == object and pd.api.types.infer_dtype(ids) == "string":
+        with contextlib.suppress(UnicodeEncodeError):
+            ids = ids.astype(STR)
     if isinstance(ids.dtype, pd.StringDtype):
         text = pa.array(ids, from_pandas=True)
         raw = (

@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import ngdata
+from ngdata._arguments.texts import STR
 from ngdata.errors import InvalidQueryError
 from ngdata.ids import from_integers, to_integers
 from tests.conftest import SCALE
@@ -47,7 +48,7 @@ def test_the_layout(space, number):
 @given(st.lists(st.integers(0, LARGEST)), SPACES)
 def test_there_and_back(numbers, space):
     ids = from_integers(numbers, space)
-    assert str(ids.dtype) == "str"
+    assert ids.dtype == STR
     assert to_integers(ids, space).tolist() == numbers
     assert to_integers(ids, space).dtype == np.uint64
     assert [from_integers(number, space) for number in numbers] == ids.tolist()

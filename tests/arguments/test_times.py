@@ -1,6 +1,7 @@
 """Times with a time zone or as milliseconds, rounded down, or up as bounds of a window."""
 
 import datetime as dt
+import zoneinfo
 
 import numpy as np
 import pandas as pd
@@ -45,7 +46,7 @@ def test_any_time_zone(moment):
 def test_an_ambiguous_hour():
     first, second = (
         dt.datetime.fromisoformat("2024-10-27T02:30").replace(
-            fold=fold, tzinfo=pd.Timestamp("2024", tz="Europe/Berlin").tz
+            fold=fold, tzinfo=zoneinfo.ZoneInfo("Europe/Berlin")
         )
         for fold in (0, 1)
     )

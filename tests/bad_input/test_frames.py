@@ -10,6 +10,7 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 
+from ngdata._arguments.texts import STR
 from ngdata.errors import IntegrityError, InvalidQueryError, NotFoundError
 
 MISSING = "00000000-0000-4000-8000-00000000dead"
@@ -340,7 +341,7 @@ def test_frames_without_rows(ng, ids):
         (ng.graph.bulk_create({"source_id": [], "target_id": []}), "connection_id"),
         (ng.experience.bulk_create({"event_type": [], "timestamp": []}), "event_id"),
     ):
-        assert (len(column), column.dtype, column.name) == (0, "str", name)
+        assert (len(column), column.dtype, column.name) == (0, STR, name)
     assert ng.tokens.get([]).empty
     assert ng.tokens.update([], weight=5) == ng.tokens.delete([]) == 0
     assert ng.graph.get_neighbors([]).empty

@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ngdata import binary
+from ngdata._arguments.texts import STR
 from ngdata.binary import (
     CONNECTION_FLAGS,
     EVENT_FLAGS,
@@ -45,7 +46,7 @@ def test_an_episode_is_one_uuid_and_back(numbers):
 def test_uuids_are_read_and_written_like_python_does(values):
     raw = np.frombuffer(b"".join(v.bytes for v in values), np.uint8).reshape(-1, 16)
     assert as_text(raw).tolist() == [str(v) for v in values]
-    text = pd.Series([str(v) for v in values], dtype="str")
+    text = pd.Series([str(v) for v in values], dtype=STR)
     for form in (text, text.str.upper(), pd.Series(values, dtype=object)):
         assert np.array_equal(from_text(form, "ids"), raw)
 
@@ -79,7 +80,7 @@ def test_an_id_that_is_not_of_a_record_is_refused(text):
 @pytest.mark.parametrize("text", ["", "x" * 36, "ddd9c407-67f9-8000-8000-0000000000g0"])
 def test_invalid_text_is_refused_with_its_row(text):
     with pytest.raises(InvalidQueryError, match="ids in row 1"):
-        from_text(pd.Series([token_ids(1)[0], text], dtype="str"), "ids")
+        from_text(pd.Series([token_ids(1)[0], text], dtype=STR), "ids")
 
 
 @pytest.mark.parametrize("numbers", [[-1], [2**32], [1.5], ["1"], [True], [np.nan]])

@@ -15,6 +15,7 @@ from ngdata._client.subgraph import Subgraph
 from ngdata._query.model import Column, Kind
 from ngdata._reading.answer import Answer
 from tests.cache.conftest import WHOLE, points
+from tests.conftest import IS_PANDAS_2
 
 KINDS = {
     "id": (Kind.TEXT, pa.array(["a", "b", None])),
@@ -183,6 +184,7 @@ def test_a_frame_can_be_changed_after_its_answer_is_deleted():
         assert len(frame) == len(part) == 3
 
 
+@pytest.mark.skipif(IS_PANDAS_2, reason="pandas 2 has no Copy-on-Write: frames are copies")
 def test_shared_frames_share_their_memory():
     """Otherwise a hit on a large answer would take as long as copying it."""
     answer = make_answer(("x", "n"), 1)
@@ -386,8 +388,10 @@ def test_each_frame_names_its_source(filled, read):
     ng, ids = filled
     for source in ("database", "memory"):
         result = READS[read](ng, ids)
-        if not isinstance(result, int):
-            assert {frame.attrs["ngdata"]["source"] for frame in frames(result)} == {source}
+        for frame in frames(result) if not isinstance(result, int) else ():
+            assert frame.attrs["ngdata"]["source"] == source
+            # The attrs of no other frame.
+            frame.attrs["ngdata"]["source"] = "changed"
 
 
 def test_attrs_hold_source_version_and_duration(filled):

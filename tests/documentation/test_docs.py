@@ -32,6 +32,7 @@ from ngdata._client.sync.tokens import Tokens
 from ngdata._client.tokens import AsyncTokens
 from ngdata._store import migrate
 from ngdata.admin.cli import app
+from tests.conftest import IS_PANDAS_2
 
 ROOT = Path(__file__).parents[2]
 PACKAGE = ROOT / "ngdata"
@@ -187,6 +188,8 @@ def sample_url(new_migrated_database):
 
 @pytest.mark.parametrize("page", [*FIRST_PAGES, TOUR], ids=path_of)
 def test_first_pages_leave_only_the_sample(sample_url, monkeypatch, page):
+    if IS_PANDAS_2 and page.name == "experience.md":
+        pytest.skip("pandas 2 writes times with all six digits of the microseconds")
     monkeypatch.setenv("NGDATA_DATABASE_URL", sample_url)
     run_page(page)
     with ngdata.connect() as ng:

@@ -5,7 +5,8 @@ import pandas as pd
 import pytest
 
 import ngdata
-from tests.conftest import empty
+from ngdata._arguments.texts import STR
+from tests.conftest import empty, with_texts
 
 ZERO = pd.Timestamp("1969-12-31T23:00Z")
 TOKENS, EVENTS = 40, 400
@@ -27,7 +28,7 @@ def tokens(store):
     coords[::2, 4] = rng.normal(size=(TOKENS // 2, 3))
     kinds = rng.choice(["a", "b"], TOKENS)
     ids = store.tokens.bulk_create({"token_type": kinds}, coords=coords)
-    frame = pd.DataFrame({"token_id": ids, "token_type": kinds})
+    frame = with_texts(pd.DataFrame({"token_id": ids, "token_type": kinds}))
     for level in (0, 4):
         for place, axis in enumerate("xyz"):
             frame[f"{axis}{level}"] = coords[:, level, place]
@@ -55,7 +56,7 @@ def events(store, tokens):
         }
     )
     frame["event_id"] = store.experience.bulk_create(frame)
-    frame = frame.astype(dict.fromkeys(["event_type", "token_id", "trajectory_id"], "str"))
+    frame = frame.astype(dict.fromkeys(["event_type", "token_id", "trajectory_id"], STR))
     frame["timestamp"] = frame.timestamp.dt.as_unit("us")
     # Stable: events that are equal in both keep the order of the frame.
     return frame.sort_values(["timestamp", "sequence_number"], ignore_index=True)

@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 
 from ngdata._arguments.durations import as_duration, as_step
+from ngdata._arguments.texts import STR
 from ngdata._reading.flatten import flatten_dicts
 from ngdata.errors import InvalidQueryError, NotFoundError
 
@@ -203,7 +204,7 @@ def test_flattened_columns():
     assert list(result.columns) == ["n", "b.", "b.x", "b.y", "b.z", "a.k.m"]
     assert result["a.k.m"].tolist() == [1, 2, 3]
     assert result["a.k.m"].dtype == "int64"
-    assert result["b."].dtype == "str"
+    assert result["b."].dtype == STR
     assert result["b.x"].iloc[0] == [1, 2]
     assert result["b.y"].iloc[0] is True
     assert result["b.z"].iloc[2] == {}

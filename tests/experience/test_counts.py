@@ -7,6 +7,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 import ngdata
+from ngdata._arguments.texts import STR
 from ngdata.errors import InvalidQueryError, ResultTooLarge
 from tests.experience.test_against_pandas import (
     BOXES,
@@ -24,7 +25,7 @@ KEYS = ["event_type", "token_id", "trajectory_id", "metadata.note"]
 def noted(events):
     """Return the events with the text of a value of their metadata."""
     notes = [str(each["note"]) if each else None for each in events.metadata]
-    return events.assign(**{"metadata.note": pd.Series(notes, dtype="str", index=events.index)})
+    return events.assign(**{"metadata.note": pd.Series(notes, dtype=STR, index=events.index)})
 
 
 def counted(events, step, keys):

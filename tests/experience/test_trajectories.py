@@ -10,6 +10,7 @@ import pytest
 from sqlalchemy import select
 
 import ngdata
+from ngdata._arguments.texts import STR
 from ngdata.errors import ConfigError, IntegrityError, InvalidQueryError, NotFoundError
 from ngdata.repositories import DatabaseFactory, EventModel, RepositoryFactory
 from tests.conftest import execute
@@ -55,8 +56,8 @@ def test_an_empty_list_has_the_same_columns(ng):
     full = ng.experience.list_trajectories()
     assert empty.empty
     assert empty.dtypes.equals(full.dtypes)
-    assert dict(full.dtypes.astype(str)) == {
-        "trajectory_id": "str",
+    assert dict(full.dtypes) == {
+        "trajectory_id": STR,
         "start_time": UTC,
         "end_time": UTC,
         "event_count": "int64",

@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from ngdata._arguments.texts import STR
 from ngdata.errors import InvalidQueryError, ResultTooLarge
 from tests.conftest import SCALE
 
@@ -57,9 +58,13 @@ def test_days_are_those_of_the_clock(store, rewards, zone, day):
     frame = rewards[f"{zone} {day}"]
     result = store.experience.resample_rewards("1D", event_type=f"{zone} {day}", tz=zone)
     clock = pd.date_range(*frame.timestamp.agg(["min", "max"]), freq="min").floor("min")
-    clock = pd.date_range(clock[0] - pd.Timedelta("2D"), clock[-1], freq="min").tz_convert(zone)
+    clock = pd.date_range(clock[0] - pd.Timedelta("2D"), clock[-1], freq="min").tz_convert(
+        zoneinfo.ZoneInfo(zone)
+    )
     first = pd.Series(clock, index=clock.date).groupby(level=0).min()
-    expected = statistics(frame.groupby(frame.timestamp.dt.tz_convert(zone).dt.date))
+    expected = statistics(
+        frame.groupby(frame.timestamp.dt.tz_convert(zoneinfo.ZoneInfo(zone)).dt.date)
+    )
     days = [each for each in first.index if each >= expected.index[0]]
     expected = expected.reindex(days).fillna({"count": 0, "total_reward": 0})
     expected = expected.astype({"count": "int64"}).reset_index(drop=True)
@@ -77,13 +82,15 @@ def test_other_steps_have_one_length(store, rewards, freq):
         expected = statistics(
             frame.set_index("timestamp").resample(freq, origin=origin)
         ).reset_index()
-        expected["timestamp"] = expected.timestamp.dt.tz_convert(zone).dt.as_unit("us")
+        expected["timestamp"] = expected.timestamp.dt.tz_convert(
+            zoneinfo.ZoneInfo(zone)
+        ).dt.as_unit("us")
         pd.testing.assert_frame_equal(result, expected, check_freq=False)
 
 
 def test_days_equal_those_of_pandas_where_it_has_them(store, rewards):
     for zone, day in CHANGES[:5]:
-        frame = rewards[f"{zone} {day}"].set_index("timestamp").tz_convert(zone)
+        frame = rewards[f"{zone} {day}"].set_index("timestamp").tz_convert(zoneinfo.ZoneInfo(zone))
         expected = statistics(frame.resample("1D")).reset_index()
         result = store.experience.resample_rewards("1D", event_type=f"{zone} {day}", tz=zone)
         expected["timestamp"] = expected.timestamp.dt.as_unit("us")
@@ -105,8 +112,8 @@ def test_counts_have_the_steps_of_rewards(store, rewards, every):
 
 def test_counts_of_days_by_type_equal_those_of_pandas(store, rewards):
     names = [f"{zone} {day}" for zone, day in CHANGES if zone == "Europe/Berlin"]
-    frame = pd.concat([rewards[name] for name in names]).astype({"event_type": "str"})
-    frame["timestamp"] = frame.timestamp.dt.tz_convert("Europe/Berlin")
+    frame = pd.concat([rewards[name] for name in names]).astype({"event_type": STR})
+    frame["timestamp"] = frame.timestamp.dt.tz_convert(zoneinfo.ZoneInfo("Europe/Berlin"))
     days = frame.groupby([pd.Grouper(key="timestamp", freq="1D"), "event_type"])
     expected = days.size().rename("count").reset_index()
     expected["timestamp"] = expected.timestamp.dt.as_unit("us")

@@ -19,6 +19,7 @@ import uuid
 import pytest
 
 import ngdata
+from ngdata._arguments.texts import STR
 from ngdata._client import recording
 from ngdata.errors import DatabaseUnavailable, IntegrityError
 from tests.conftest import SCALE, empty, execute
@@ -169,6 +170,7 @@ def test_events_come_back_when_the_server_stays_away(observed):
             proxy.close()
             ids += [record("moved", state_after={"n": n}, priority=n) for n in range(5)]
         assert lost.value.unwritten.event_id.tolist() == ids[1:]
+        assert lost.value.unwritten.event_type.dtype == STR
 
         record = ng.experience.recorder(delay=0.001, wait=0.1)
         late = []

@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 
 import ngdata
-from tests.conftest import empty
+from tests.conftest import empty, with_texts
 
 NODES = 18
 
@@ -51,7 +51,7 @@ def connections(store, tokens):
     frame["target_id"] = frame.target_id.where(rng.random(count) > 0.1, frame.source_id)
     frame = pd.concat([frame, frame[:4].assign(weight=0.125)], ignore_index=True)
     frame["connection_id"] = store.graph.bulk_create(frame)
-    return frame
+    return with_texts(frame)
 
 
 @pytest.fixture(scope="module")

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from ngdata._arguments.texts import STR
 from ngdata._client.subgraph import Subgraph
 from ngdata.errors import (
     ConfigError,
@@ -183,7 +184,7 @@ def test_components_equal_networkx(store, tokens, connections, graph_of, strong,
 
     result = store.graph.components(strong=strong, **options)
 
-    assert [str(d) for d in result.dtypes] == ["str", "int64"]
+    assert list(result.dtypes) == [STR, "int64"]
     assert list(result.itertuples(index=False, name=None)) == [
         (token, number) for number, inside in enumerate(expected) for token in sorted(inside)
     ]

@@ -9,8 +9,9 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 import ngdata
+from ngdata._arguments.texts import STR
 from ngdata._query import paths
-from tests.conftest import empty
+from tests.conftest import empty, with_texts
 
 TOKENS = 40
 KINDS = ["thin", "thick"]
@@ -66,7 +67,8 @@ def expected_path(database, source, target, direction, kinds, weighted, max_dept
     values = (source, target, direction, kinds, weighted, max_depth)
     rows = database.execute(SERVER, values).fetchall()
     columns = ["step", "source_id", "target_id", "connection_id", "connection_type", "weight"]
-    return pd.DataFrame(rows, columns=columns).astype({"step": "int32"}) if rows else None
+    expected = pd.DataFrame(rows, columns=columns).astype({"step": "int32"})
+    return with_texts(expected) if rows else None
 
 
 @settings(max_examples=150)
@@ -310,7 +312,7 @@ def test_lengths_equal_networkx(
         )
 
     assert result.columns.tolist() == ["token_id", "length"]
-    assert [str(d) for d in result.dtypes] == ["str", "float64" if weighted else "int64"]
+    assert list(result.dtypes) == [STR, "float64" if weighted else "int64"]
     in_order = sorted(expected.items(), key=lambda item: (item[1], item[0]))
     assert list(result.itertuples(index=False, name=None)) == in_order
 

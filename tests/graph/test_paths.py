@@ -10,17 +10,18 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 import ngdata
+from ngdata._arguments.texts import STR
 from ngdata.errors import InvalidQueryError, NotFoundError
 
 NODES = 18
 COLUMNS = ["step", "source_id", "target_id", "connection_id", "connection_type", "weight"]
-DTYPES = ["int32", "str", "str", "str", "str", "float64"]
+DTYPES = ["int32", STR, STR, STR, STR, "float64"]
 
 
 def check_steps(path, source, target, graph, selected):
     """Check that each step is an arc of a selected connection, and starts where the last ended."""
     assert path.columns.tolist() == COLUMNS
-    assert [str(d) for d in path.dtypes] == DTYPES
+    assert list(path.dtypes) == DTYPES
     assert path.step.tolist() == list(range(1, len(path) + 1))
     nodes = [source, *path.target_id]
     assert path.source_id.tolist() == nodes[:-1]

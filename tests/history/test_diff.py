@@ -5,6 +5,7 @@ import pandas as pd
 import pytest
 
 import ngdata
+from ngdata._arguments.texts import STR
 from tests.history.conftest import same
 from tests.history.writers import Writers
 
@@ -52,7 +53,7 @@ def expected_of_tokens(client, first, second):
             rows.append([token, pd.NA, kind, *[np.nan] * 6])
     frame = pd.DataFrame(rows, columns=["token_id", "level", "change", *PLACES])
     return frame.astype(
-        {"token_id": "str", "level": "Int64", "change": "str"} | dict.fromkeys(PLACES, "float64")
+        {"token_id": STR, "level": "Int64", "change": STR} | dict.fromkeys(PLACES, "float64")
     )
 
 
@@ -99,7 +100,7 @@ def test_differences_are_those_of_the_copies(migrated_database, copies_of):
 def compare_reverse(client, first, second, expected):
     answer = client.diff(second, first)
     swapped = {"added": "removed", "removed": "added", "moved": "moved", "changed": "changed"}
-    back = expected.assign(change=expected.change.map(swapped).astype("str"))
+    back = expected.assign(change=expected.change.map(swapped).astype(STR))
     names = {f"{axis}_before": f"{axis}_after" for axis in "xyz"}
     back = back.rename(columns=names | {after: before for before, after in names.items()})
     same(answer, back[expected.columns])

@@ -11,6 +11,7 @@ from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
 from ngdata import plot
+from ngdata._arguments.texts import STR
 from ngdata.errors import InvalidQueryError
 from tests.conftest import SCALE
 from tests.plot.conftest import all_points, as_json, as_set, hovers, points_of, traces
@@ -119,6 +120,14 @@ def test_any_column_is_a_colour_or_an_error(values, is_hovered):
         if isinstance(trace["marker"]["color"], str):
             texts = {row["c"] for row in hovers(trace)}
             assert len(texts) == 1 or "missing" in trace["name"] or "infinite" in trace["name"]
+
+
+@pytest.mark.parametrize("dtype", [STR, object], ids=str)
+def test_texts_that_are_equal_up_to_a_nul_are_two_categories(dtype):
+    texts = pd.Series(["", "\0", "a", "a\0b", "a", "a\0b"], dtype=dtype)
+    frame = pd.DataFrame({"x": np.arange(6.0), "y": 1.0, "z": 0.0}).assign(c=texts)
+    groups = [points_of(trace)[:, 0].tolist() for trace in traces(plot.points(frame, color="c"))]
+    assert sorted(groups) == [[0.0], [1.0], [2.0, 4.0], [3.0, 5.0]]
 
 
 @few

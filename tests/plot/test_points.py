@@ -10,6 +10,7 @@ import pytest
 
 from ngdata import Sphere, plot
 from ngdata._arguments.palette import GREY, PALETTE
+from ngdata._arguments.texts import STR
 from ngdata.errors import InvalidQueryError
 from tests.plot.conftest import all_points, as_json, as_set, hovers, points_of, traces
 
@@ -164,8 +165,9 @@ def hashed(token_id):
     return hashlib.sha256((0).to_bytes(8, "big", signed=True) + uuid.UUID(token_id).bytes).digest()
 
 
-def test_a_sample_is_that_of_tokens_sample(worm):
-    figure = plot.points(worm, sample=100)
+@pytest.mark.parametrize("dtype", [STR, object], ids=str)
+def test_a_sample_is_that_of_tokens_sample(worm, dtype):
+    figure = plot.points(worm.astype({"token_id": dtype}), sample=100)
     expected = worm.loc[worm.token_id.map(hashed).sort_values().index[:100]].sort_index()
     (trace,) = traces(figure)
     np.testing.assert_array_equal(points_of(trace), expected[XYZ])

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from ngdata._arguments.texts import STR
 from ngdata._store import changes
 from tests.conftest import SCALE
 from tests.schema.test_triggers import derived, indexed
@@ -17,19 +18,20 @@ MOMENT = pd.Timestamp("2026-01-01", tz="UTC")
 FIGURES = ["start_time", "end_time", "event_count", "total_reward"]
 
 
+def nothing(columns):
+    """Return a frame without rows, of objects by id."""
+    return pd.DataFrame(columns=columns, index=pd.Index([], dtype=STR), dtype=object)
+
+
 class Copy:
     """The store's rows as pandas frames by id, changed by the same steps."""
 
     def __init__(self, ng, seed):
         self.ng = ng
         self.chance = random.Random(seed)
-        self.tokens = pd.DataFrame(columns=["token_type", "weight", "metadata", "coords"])
-        self.connections = pd.DataFrame(
-            columns=["source_id", "target_id", "connection_type", "weight"]
-        )
-        self.events = pd.DataFrame(
-            columns=["event_type", "timestamp", "reward", "token_id", "trajectory_id"]
-        )
+        self.tokens = nothing(["token_type", "weight", "metadata", "coords"])
+        self.connections = nothing(["source_id", "target_id", "connection_type", "weight"])
+        self.events = nothing(["event_type", "timestamp", "reward", "token_id", "trajectory_id"])
         self.runs = [str(uuid.UUID(int=number, version=4)) for number in range(3)]
         self.known_runs = set()
 
@@ -57,7 +59,7 @@ class Copy:
         }
         ids = self.ng.tokens.bulk_create(columns, coords=coords)
         rows = pd.DataFrame(columns | {"coords": list(coords)}, index=ids)
-        self.tokens = pd.concat([self.tokens, rows])
+        self.tokens = pd.concat([self.tokens, rows.astype(object)])
 
     def move_tokens(self):
         ids = self.some(self.tokens)
@@ -125,7 +127,7 @@ class Copy:
             }
         )
         created = self.ng.graph.bulk_create(frame)
-        self.connections = pd.concat([self.connections, frame.set_index(created)])
+        self.connections = pd.concat([self.connections, frame.set_index(created).astype(object)])
 
     def change_connections(self):
         ids = self.some(self.connections)
@@ -170,7 +172,7 @@ class Copy:
         )
         created = self.ng.experience.bulk_create(frame)
         self.known_runs |= set(frame.trajectory_id.dropna())
-        self.events = pd.concat([self.events, frame.set_index(created)])
+        self.events = pd.concat([self.events, frame.set_index(created).astype(object)])
 
     def time(self):
         return MOMENT + pd.Timedelta(self.chance.randint(0, 9), "s")
@@ -225,8 +227,11 @@ class Copy:
         assert len(stored) == len(self.events)
         stored = stored.loc[self.events.index]
         for name in self.events.columns:
-            both = stored[name].fillna("none"), self.events[name].fillna("none")
-            assert both[0].tolist() == both[1].tolist()
+            both = (
+                ["none" if pd.isna(value) else value for value in frame[name]]
+                for frame in (stored, self.events)
+            )
+            assert next(both) == next(both)
         figures = ng.experience.list_trajectories().set_index("trajectory_id")[FIGURES]
         assert set(figures.index) == self.known_runs
         events = self.events.groupby("trajectory_id")

@@ -8,6 +8,8 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from ngdata._arguments.texts import STR
+
 RNG = np.random.default_rng(7)
 ZERO = pd.Timestamp("2024-03-31T00:30Z")
 MICROSECOND = pd.Timedelta(1, "us")
@@ -37,7 +39,7 @@ def events(store):
     )
     frame["event_id"] = store.experience.bulk_create(frame)
     text = ["event_id", "event_type", "token_id", "trajectory_id"]
-    frame = frame.astype(dict.fromkeys(text, "str"))
+    frame = frame.astype(dict.fromkeys(text, STR))
     # Stable: events that are equal in both keep the order of the frame.
     return frame.sort_values(["timestamp", "sequence_number"], ignore_index=True)
 

@@ -9,6 +9,8 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from tests.conftest import with_texts
+
 NODES = 14
 RNG = np.random.default_rng(5)
 
@@ -36,7 +38,7 @@ def connections(store, tokens):
     frame = pd.concat([frame, frame[:8].assign(bidirectional=~frame.bidirectional[:8])])
     frame = frame.reset_index(drop=True)
     frame["connection_id"] = store.graph.bulk_create(frame)
-    return frame
+    return with_texts(frame)
 
 
 def graph_of(connections, tokens):

@@ -13,8 +13,9 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 import ngdata
+from ngdata._arguments.texts import STR
 from ngdata.errors import InvalidQueryError, NGDataError, ResultTooLarge
-from tests.conftest import SCALE
+from tests.conftest import SCALE, with_texts
 
 KEYS = [
     "a",
@@ -115,7 +116,7 @@ def store(new_migrated_database):
     frame["token_type"] = np.resize(["cell", "cable"], len(frame))
     with new_migrated_database() as url, ngdata.connect(url) as client:
         frame["token_id"] = client.tokens.bulk_create(frame)
-        yield client, frame
+        yield client, with_texts(frame)
 
 
 def rows_of(frame, where, box=ALL):
@@ -153,7 +154,7 @@ def test_a_column_is_the_text_of_the_value_of_any_key(store, key):
         client.tokens.find_in_region(*ALL, columns=[name, "x", "token_id"]),
         client.tokens.get(frame.token_id, columns=["token_id", name]),
     ):
-        assert read[name].dtype == "str"
+        assert read[name].dtype == STR
         texts = read.set_index("token_id")[name]
         for token_id, metadata in zip(frame.token_id, frame.metadata, strict=True):
             assert same_text(texts[token_id], value_at(metadata, key)), (key, metadata)
@@ -351,7 +352,7 @@ def test_join_is_a_left_join_of_pandas(store, rows):
     frame = pd.DataFrame(
         {
             "n": pd.array(rng.integers(0, 9, rows), "Int16"),
-            "neighbor_id": pd.Series(rng.choice(known, rows), dtype="str"),
+            "neighbor_id": pd.Series(rng.choice(known, rows), dtype=STR),
             "kind": pd.Categorical(rng.choice(["a", "b"], rows)),
             "at": pd.to_datetime(rng.integers(0, 9, rows), unit="s", utc=True),
         },
@@ -365,7 +366,13 @@ def test_join_is_a_left_join_of_pandas(store, rows):
     pd.testing.assert_frame_equal(result[list(frame.columns)], frame)
     expected = joined_by_pandas(frame, tokens, "neighbor_id", columns)
     pd.testing.assert_frame_equal(result, expected, check_dtype=rows > 0)
-    assert list(result.dtypes[columns]) == ["str", "float64"]
+    assert list(result.dtypes[columns]) == [STR, "float64"]
+    # A frame of its own, whatever is done to it.
+    result["n"].array[:] = 9
+    result.loc[:, "x"] = -1.0
+    result.attrs["ngdata"]["source"] = "changed"
+    pd.testing.assert_frame_equal(frame, before)
+    assert frame.attrs == {}
 
 
 def test_joined_columns_and_their_missing_values(store):

@@ -16,10 +16,11 @@ from hypothesis import strategies as st
 from scipy.spatial import cKDTree
 
 import ngdata
+from ngdata._arguments.texts import STR
 from ngdata._reading import batch_costs, batches, trees
 from ngdata._reading.region_sizes import LevelSize
 from ngdata.errors import ConfigError, InvalidQueryError, NotFoundError, ResultTooLarge
-from tests.conftest import empty, run
+from tests.conftest import empty, run, with_texts
 
 RNG = np.random.default_rng(7)
 AXES = [*"xyz"]
@@ -72,7 +73,7 @@ def tokens(ng):
         both.assign(level=level, **dict(zip(AXES, coords[0, level], strict=True)))
         for level in (0, 1)
     ]
-    return pd.concat(frames, ignore_index=True)
+    return with_texts(pd.concat(frames, ignore_index=True))
 
 
 def in_both_ways(read, *arguments, **options):
@@ -114,7 +115,7 @@ def expected(tokens, level, points, k=None, radii=math.inf, own=None, labels=Non
         away.append(distance[order])
         queries += [position if labels is None else labels[position]] * len(order)
     frame = rows.loc[np.concatenate(near), ["token_id", *AXES]].reset_index(drop=True)
-    frame.insert(0, "query", pd.Series(queries, dtype="int64" if labels is None else "str"))
+    frame.insert(0, "query", pd.Series(queries, dtype="int64" if labels is None else STR))
     return frame.assign(distance=np.concatenate(away))
 
 
@@ -306,7 +307,7 @@ EMPTY = {
     "list": [],
     "array": np.empty((0, 3)),
     "frame": pd.DataFrame(columns=AXES, dtype=float),
-    "ids": pd.Series([], dtype="str"),
+    "ids": pd.Series([], dtype=STR),
 }
 
 
@@ -333,9 +334,9 @@ def test_an_empty_level(ng, tokens):
             frame = in_both_ways(read, LATTICE, argument, 7)
         assert frame.dtypes.to_dict() == whole.dtypes.to_dict()
     with pytest.warns(UserWarning, match="no token has level"):
-        assert in_both_ways(ng.tokens.pairs_within, 1.0, 7).dtypes.astype(str).tolist() == [
-            "str",
-            "str",
+        assert in_both_ways(ng.tokens.pairs_within, 1.0, 7).dtypes.tolist() == [
+            STR,
+            STR,
             "float64",
         ]
 
@@ -350,7 +351,7 @@ def expected_pairs(first, second, radius, is_ordered):
     is_pair = ids[:, None] != others if is_ordered else ids[:, None] < others
     rows, columns = np.nonzero(is_pair & (away <= radius))
     pairs = {"token_id": ids[rows], "other_id": others[columns], "distance": away[rows, columns]}
-    return pd.DataFrame(pairs).astype({"token_id": "str", "other_id": "str"})
+    return pd.DataFrame(pairs).astype({"token_id": STR, "other_id": STR})
 
 
 BOX = ((0, 0, 0), (2, 2, 2))

@@ -9,6 +9,7 @@ import pytest
 import redis
 
 import ngdata
+from ngdata._arguments.texts import STR
 from ngdata._client.subgraph import Subgraph
 from ngdata.errors import ConfigError, IntegrityError, InvalidQueryError, NotFoundError
 from ngdata.ids import from_integers
@@ -68,7 +69,7 @@ def parts(result):
 
 
 def as_text(frame):
-    names = [name for name in TOKEN_COLUMNS if name in frame and frame[name].dtype != "str"]
+    names = [name for name in TOKEN_COLUMNS if name in frame and frame[name].dtype != STR]
     # The points of a batch are named by ids, if they are tokens.
     names += [name for name in ("query",) if name in frame and frame[name].dtype == "uint64"]
     return frame.assign(**{name: from_integers(frame[name], SPACE) for name in names})

@@ -17,6 +17,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 import ngdata
+from ngdata._arguments.texts import STR
 from ngdata._query import summaries
 from ngdata._store import migrate
 from ngdata.errors import InvalidQueryError, ResultTooLarge
@@ -47,10 +48,10 @@ def store(new_migrated_database):
     coords = np.full((COUNT, 8, 3), np.nan)
     frame = pd.DataFrame(
         {
-            "token_type": pd.Series(RNG.choice(TYPES, COUNT), dtype="str"),
+            "token_type": pd.Series(RNG.choice(TYPES, COUNT), dtype=STR),
             "weight": RNG.choice(WEIGHTS, COUNT),
             "flags": RNG.choice([0, 1, 6, 2**31 - 1], COUNT).astype("int32"),
-            "timestamp": START + RNG.integers(0, 5, COUNT) * pd.Timedelta("1us"),
+            "timestamp": (START + pd.to_timedelta(RNG.integers(0, 5, COUNT), "us")).as_unit("us"),
             "metadata": RNG.choice(KINDS, COUNT),
         }
     )
@@ -62,7 +63,7 @@ def store(new_migrated_database):
         times = ng.tokens.get(frame.token_id, columns=["created_at", "updated_at"])
         kinds = [(each or {}).get("kind") for each in frame.metadata]
         texts = [kind if kind is None else str(kind) for kind in kinds]
-        frame["metadata.kind"] = pd.Series(texts, dtype="str")
+        frame["metadata.kind"] = pd.Series(texts, dtype=STR)
         frame = pd.concat([frame, times], axis=1)
         for level in range(8):
             for place, axis in enumerate("xyz"):
@@ -282,7 +283,7 @@ def test_one_group_has_the_same_dtypes_without_tokens(store):
         "weight": ("weight", "max"),
     }
     full, empty = ng.tokens.aggregate(None, **named), ng.tokens.aggregate(None, 7, **named)
-    dtypes = ["int64", "Int64", "datetime64[us, UTC]", "str", "int64", "float64"]
+    dtypes = ["int64", "Int64", "datetime64[us, UTC]", STR, "int64", "float64"]
     for summary in (full, empty):
         assert len(summary) == 1
         assert [str(dtype) for dtype in summary.dtypes] == dtypes

@@ -11,7 +11,7 @@ import pytest
 
 import ngdata
 from ngdata.errors import InvalidQueryError
-from tests.conftest import run
+from tests.conftest import run, with_texts
 
 BOX = ((-9, -9, -9), (9, 9, 9))
 READS = {
@@ -190,7 +190,7 @@ def test_connections_and_events_as_pandas_counts_them(ng):
         weight_mean=("weight", "mean"),
         weight_max=("weight", "max"),
     )
-    pd.testing.assert_frame_equal(ng.graph.describe(), expected)
+    pd.testing.assert_frame_equal(ng.graph.describe(), with_texts(expected))
 
     events = pd.DataFrame({"event_type": rng.choice(["step", "end"], 50)})
     times = pd.Timestamp("2026-01-01", tz="UTC") + pd.to_timedelta(rng.integers(0, 99, 50), "min")
@@ -203,4 +203,4 @@ def test_connections_and_events_as_pandas_counts_them(ng):
         total_reward=("reward", "sum"),
         mean_reward=("reward", "mean"),
     )
-    pd.testing.assert_frame_equal(ng.experience.describe(), expected)
+    pd.testing.assert_frame_equal(ng.experience.describe(), with_texts(expected))

@@ -15,6 +15,7 @@ import pytest
 import ngdata
 from ngdata.datasets import load_celegans, load_celegans_async
 from ngdata.errors import InvalidQueryError
+from tests.conftest import with_texts
 
 ROOT = Path(__file__).parents[2]
 FILES = files("ngdata.datasets") / "celegans"
@@ -22,7 +23,7 @@ EVERYWHERE = ([-np.inf] * 3, [np.inf] * 3)
 
 
 def published(name: str) -> pd.DataFrame:
-    return pd.read_csv(str(FILES / name))
+    return with_texts(pd.read_csv(str(FILES / name)))
 
 
 def contents(ng: ngdata.Client) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -52,7 +53,7 @@ def test_segments_are_as_published(celegans):
     segments = published("segments.csv.gz")
     tokens = celegans.tokens.find_in_region(*EVERYWHERE, token_type="segment")
     whole = celegans.tokens.get(tokens.token_id, columns=["token_id", "metadata"])
-    metadata = pd.DataFrame(whole.metadata.tolist())
+    metadata = with_texts(pd.DataFrame(whole.metadata.tolist()))
     points = pd.concat([metadata, tokens[["x", "y", "z"]]], axis=1)
     points = points.sort_values(["neuron", "segment"], ignore_index=True)
     expected = segments.sort_values(["neuron", "segment"], ignore_index=True)

@@ -9,6 +9,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from ngdata._arguments.texts import STR
+
 LIMITS = ((-np.inf, -np.inf, -np.inf), (np.inf, np.inf, np.inf))
 
 
@@ -28,7 +30,7 @@ def events_of(frame) -> pd.DataFrame:
     """Compute a Dask frame of events, and return the dicts of its JSON text."""
     events = whole(frame).reset_index(drop=True)
     for name in ("state_before", "state_after", "action"):
-        assert frame.dtypes[name] == events[name].dtype == "str"
+        assert frame.dtypes[name] == events[name].dtype == STR
         dicts = [None if pd.isna(text) else json.loads(text) for text in events[name]]
         events[name] = pd.Series(dicts, index=events.index, dtype=object)
     return events

@@ -19,9 +19,11 @@ import pytest
 
 import ngdata
 from ngdata import EVERYWHERE, NOWHERE, Box, HalfSpace, Hull, Mesh, OrientedBox, Sphere
+from ngdata._arguments.texts import STR
 from ngdata._reading import data_sets
 from ngdata.errors import InvalidQueryError
 from ngdata.files import open_dataset
+from tests.conftest import with_texts
 from tests.scaling.conftest import LIMITS, random_events, random_tokens, same_set
 
 pytestmark = pytest.mark.filterwarnings("ignore:the answer is empty")
@@ -85,7 +87,7 @@ def test_files_and_row_groups(filled, folder):
     assert [pq.read_metadata(folder / name).num_rows for name in names] == [COUNT // 4] * 4
     assert {group.num_rows for group in row_groups(folder)} == {GROUP}
     everything = filled.tokens.find_in_region(*LIMITS, "motor")
-    same_set(pd.read_parquet(folder).drop(columns="geometry"), everything)
+    same_set(with_texts(pd.read_parquet(folder).drop(columns="geometry")), everything)
     # The same store gives the same files.
     filled.tokens.to_geoparquet(folder.parent / "again", level="motor", partitions=4)
     again = pd.read_parquet(folder.parent / "again")
@@ -206,7 +208,7 @@ def test_dask_reads_at_most_a_tenth(filled, folder):
     assert few.npartitions <= COUNT / GROUP / 10
     rows = few.compute(scheduler="synchronous").drop(columns="geometry").reset_index(drop=True)
     # Dask has a text dtype of its own.
-    rows = rows.astype({"token_id": "str", "token_type": "str"})
+    rows = rows.astype({"token_id": STR, "token_type": STR})
     same_set(rows, filled.tokens.find_in_region(BOX, level="motor"))
 
 

@@ -14,6 +14,7 @@ import pandas as pd
 import pytest
 
 import ngdata
+from ngdata._arguments.texts import STR
 from ngdata._store import changes
 from ngdata.errors import IntegrityError, InvalidQueryError, NGDataError, NotFoundError
 from tests.conftest import execute
@@ -270,7 +271,7 @@ def test_nothing_is_deleted_by_no_ids_and_a_filter(store):
     assert store.ng.tokens.delete(token_type=[]) == 0
     assert store.ng.graph.delete(source=[]) == 0
     assert store.ng.experience.delete_events([], start=0) == 0
-    empty = pd.DataFrame({"token_id": pd.Series(dtype="str"), "weight": pd.Series(dtype=float)})
+    empty = pd.DataFrame({"token_id": pd.Series(dtype=STR), "weight": pd.Series(dtype=float)})
     assert store.ng.tokens.bulk_update(empty) == 0
     assert store.ng.tokens.update([], weight=1.0) == 0
 

@@ -11,6 +11,7 @@ import pytest
 from typer.testing import CliRunner
 
 import ngdata
+from ngdata._arguments.texts import STR
 from ngdata.admin import cli
 from ngdata.errors import IntegrityError, InvalidQueryError
 from ngdata.files import load, load_async, parts, write_parquet
@@ -133,7 +134,7 @@ BAD_VALUES = [
 
 
 def test_a_bad_value_is_named_with_its_line_and_undoes_the_whole_file(ng, tmp_path):
-    text = CELLS.assign(metadata=CELLS.metadata.map(json.dumps)).astype("str")
+    text = CELLS.assign(metadata=CELLS.metadata.map(json.dumps)).astype(STR)
     # Each fifth value of token_type has two lines.
     line = f"line {423 + 2 + 85}"
     for column, value, match in BAD_VALUES:

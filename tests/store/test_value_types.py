@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from ngdata._arguments.texts import STR
 from ngdata._store.input_frames import as_dataframe
 from ngdata._store.value_types import (
     Boolean,
@@ -97,6 +98,16 @@ def test_a_missing_value_becomes_the_default():
             value_type.check_column(missing, "c", required=True)
 
 
+def test_times_that_nanoseconds_do_not_reach():
+    times = ["0900-01-01T00:00:00.000001", "2300-01-01", None]
+    column = pd.Series(np.array(times, "M8[us]")).dt.tz_localize("UTC")
+    assert Time().check_column(column, "t").to_pylist() == [
+        dt.datetime(900, 1, 1, microsecond=1, tzinfo=dt.UTC),
+        dt.datetime(2300, 1, 1, tzinfo=dt.UTC),
+        None,
+    ]
+
+
 @pytest.mark.parametrize("dtype", ["float64", "Float64", "double[pyarrow]", "Int64"])
 def test_milliseconds_with_gaps_of_every_dtype(dtype):
     milliseconds = pd.Series([1_577_836_800_000, None], dtype=dtype)
@@ -107,15 +118,15 @@ def test_milliseconds_with_gaps_of_every_dtype(dtype):
 @pytest.mark.parametrize(
     ("values", "dtype", "row"),
     [
-        (["a", None], "str", 1),
+        (["a", None], STR, 1),
         ([1.0, np.nan, 2.0], "float64", 1),
         ([EPOCH, EPOCH, pd.NaT], "datetime64[us, UTC]", 2),
-        ([ID, None], "str", 1),
+        ([ID, None], STR, 1),
     ],
     ids=["text", "number", "time", "id"],
 )
 def test_a_required_column_of_any_dtype_has_no_gaps(values, dtype, row):
-    value_type = {"str": Uuid() if ID in values else Text(), "float64": Number()}.get(dtype, Time())
+    value_type = {STR: Uuid() if ID in values else Text(), "float64": Number()}.get(dtype, Time())
     with pytest.raises(InvalidQueryError, match=f"c in row {row} must be given"):
         value_type.check_column(pd.Series(values, dtype=dtype), "c", required=True)
 

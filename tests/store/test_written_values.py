@@ -9,6 +9,7 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 
+from ngdata._arguments.texts import STR
 from ngdata.errors import InvalidQueryError
 
 MOMENTS = pd.Series(
@@ -86,7 +87,7 @@ def pandas_answer(frame):
         frame.timestamp.astype("datetime64[ns, UTC]").dt.floor("us").dt.as_unit("us")
     )
     expected["sequence_number"] = frame.sequence_number.astype(object).astype("Int64")
-    expected["event_type"] = frame.event_type.astype(object).astype("str")
+    expected["event_type"] = frame.event_type.astype(object).astype(STR)
     for name, default in (("reward", 0.0), ("priority", math.nan)):
         values = frame[name] if name in frame else pd.Series([None] * len(frame))
         expected[name] = (

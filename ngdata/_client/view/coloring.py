@@ -14,6 +14,7 @@ import pandas as pd
 from ngdata._arguments.numbers import number_text
 from ngdata._arguments.palette import GREY, PALETTE, SCALE, packed
 from ngdata._arguments.shown import shown
+from ngdata._arguments.texts import STR
 from ngdata.errors import InvalidQueryError
 
 __all__ = ["Bar", "Coloring", "Entry", "coloring_of"]
@@ -59,7 +60,7 @@ class _Categories(Coloring):
 
     def __init__(self, values: pd.Series[Any], title: str) -> None:
         self.title = title
-        counts = values.dropna().astype(str).value_counts()
+        counts = values.dropna().astype(STR).value_counts()
         names = sorted(counts.index, key=lambda name: (-counts[name], name))
         self._names = names[: len(PALETTE)]
         self._has_others = len(names) > len(PALETTE)
@@ -148,7 +149,7 @@ class Bar(Coloring):
     def _text(self, value: float) -> str:
         if not self._is_time:
             return number_text(value, 6)
-        return pd.Timestamp(round(value), unit="us").strftime("%Y-%m-%d %H:%M:%S")
+        return pd.Timestamp(np.datetime64(round(value), "us")).strftime("%Y-%m-%d %H:%M:%S")
 
 
 def coloring_of(values: pd.Series[Any] | None, name: str | None) -> Coloring:
