@@ -128,7 +128,7 @@ def test_written_rows_are_read_back(through, database_url):
     )
     for statement, params in (
         ("$1::text", ["UTC"]),
-        ("set_config('TimeZone', $1, false)", ["Japan"]),
+        ("set_config('TimeZone', $1, false)", ["Asia/Tokyo"]),
     ):
         count = f"SELECT count(*) AS many, {statement} AS a FROM tokens.tokens"
         assert through.sql(count, params).loc[0].tolist() == [2_000, *params]

@@ -239,7 +239,10 @@ def test_a_cancelled_write_leaves_the_old_file(database_url, tmp_path):
                 await writing
             assert await ang.pool_status() is not None
             busy = "state <> 'idle' AND application_name = 'ngdata'"
-            assert await asyncio.to_thread(backends, database_url, busy) == 0
+            # The server hears of it a moment later.
+            async with asyncio.timeout(30):
+                while await asyncio.to_thread(backends, database_url, busy):
+                    await asyncio.sleep(0.05)
 
     asyncio.run(run())
     assert path.read_text() == "old"
