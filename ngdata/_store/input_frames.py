@@ -178,20 +178,22 @@ def _with_checked_names(
         dataframe = dataframe.drop(columns=keys) if keys else dataframe
     unknown = [n for n in dataframe.columns if not isinstance(n, str) or n not in known]
     lacking = [name for name in required if name not in dataframe.columns]
+    names = ", ".join(map(shown, unknown[:_MAX_NAMES]))
+    names += f" and {len(unknown) - _MAX_NAMES} more" if len(unknown) > _MAX_NAMES else ""
     if lacking:
+        others = f"; it has {names}; rename what is meant" if unknown else ""
         raise InvalidQueryError(
-            f"the frame lacks the column {', '.join(lacking)}{_misspelt(lacking, unknown)}"
+            f"the frame lacks the column{'s' if len(lacking) > 1 else ''} {', '.join(lacking)}"
+            f"{_misspelt(lacking, unknown) or others}"
         )
     if not unknown:
         return dataframe
     if extra == "metadata":
         return into_metadata(dataframe, unknown)
-    names = ", ".join(map(shown, unknown[:_MAX_NAMES]))
-    more = f" and {len(unknown) - _MAX_NAMES} more" if len(unknown) > _MAX_NAMES else ""
     hint = "".join(did_you_mean(name, known) for name in unknown[:_MAX_NAMES])
     into = '; or pass extra="metadata" to keep others in metadata' if extra == "refuse" else ""
     raise InvalidQueryError(
-        f"unknown column{'s' if len(unknown) > 1 else ''} {names}{more}; the columns to write are "
+        f"unknown column{'s' if len(unknown) > 1 else ''} {names}; the columns to write are "
         f"{', '.join(known)}{hint}{into}"
     )
 

@@ -176,7 +176,7 @@ def check_changes(frame: Frame, level: Any, ids: IdSpace = UUIDS) -> FrameChange
         if len(axes) < len(_AXES):
             lacking = ", ".join(axis for axis in _AXES if axis not in axes)
             raise InvalidQueryError(
-                f"the frame lacks the column {lacking}; a point has x, y and z, so give all three, "
+                f"the frame lacks the column{'s' if len(axes) == 1 else ''} {lacking}; a point has x, y and z, so give all three, "
                 f"or drop {', '.join(axes)}"
             )
         columns |= {axis: pa.array(_check_axis(tokens[axis], axis)) for axis in _AXES}

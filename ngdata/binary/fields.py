@@ -38,7 +38,9 @@ def require(frame: Any, name: str, columns: Sequence[str]) -> None:
         raise InvalidQueryError(f"{name} must be a pandas DataFrame, not {shown(frame)}")
     missing = [column for column in columns if column not in frame.columns]
     if missing:
-        raise InvalidQueryError(f"the {name} lacks the column {', '.join(missing)}")
+        raise InvalidQueryError(
+            f"the {name} lacks the column{'s' if len(missing) > 1 else ''} {', '.join(missing)}"
+        )
 
 
 def as_times(microseconds: np.ndarray) -> Any:

@@ -469,7 +469,8 @@ def check_required(file: RowFile, columns: Mapping[str, str], required: Iterable
             else f"if it has another name there, say so: --map {name}=NAME, or columns={{{name!r}: NAME}}"
         )
         raise InvalidQueryError(
-            f"{file.path[:200]} lacks the column {', '.join(missing)}; it has {_listed(file.names)}; {advice}"
+            f"{file.path[:200]} lacks the column{'s' if len(missing) > 1 else ''} {', '.join(missing)}; "
+            f"it has {_listed(file.names)}; {advice}"
         )
 
 

@@ -119,7 +119,7 @@ def test_json_nested_too_deeply(ng, ids):
         ),
         (POINTS | {"level": [0, 0, 8]}, "level in row 2 must be"),
         (POINTS | {"level": [0, "motor", "moter"]}, "level in row 2 .*motor"),
-        ({"x": [1]}, "the frame lacks the column y, z"),
+        ({"x": [1]}, "the frame lacks the columns y, z"),
         ({"x": [1], "y": [1, 2], "z": [1]}, "the columns do not form a frame"),
         (
             {"x": 1, "y": 1, "z": 1},
@@ -127,7 +127,10 @@ def test_json_nested_too_deeply(ng, ids):
         ),
         ({"x": np.zeros((2, 2)), "y": [1, 2], "z": [1, 2]}, "the columns do not form a frame"),
         (pd.DataFrame([[1, 2, 3, 4]], columns=[*"xyzx"]), "two columns of one name: 'x'"),
-        (pd.DataFrame([[1, 2, 3]]), "the frame lacks the column x, y, z"),
+        (
+            pd.DataFrame([[1, 2, 3]]),
+            "the frame lacks the columns x, y, z; it has 0, 1, 2; rename what is meant",
+        ),
         (pd.Series([1.0], name="x"), "not Series"),
         (pa.array([1.0]), "DoubleArray|cannot be read as a frame"),
         ([(0, 0, 0)], "not list"),

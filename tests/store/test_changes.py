@@ -73,7 +73,7 @@ REFUSED = {
     "a part of a point": (
         lambda s: s.ng.tokens.bulk_update({"token_id": s.tokens, "x": 1.0}),
         InvalidQueryError,
-        "lacks the column y, z",
+        "lacks the columns y, z",
     ),
     "NaN in a point": (
         lambda s: s.ng.tokens.bulk_update(

@@ -172,7 +172,7 @@ def test_ids_that_exist_or_name_nothing_are_named_as_in_the_file(ng, tmp_path):
 
 BAD_FILES = [
     (b"", "is empty; its first line must name the columns"),
-    (b"x;y;z\n1;2;3\n", r"lacks the column x, y, z; .* separated by ';'"),
+    (b"x;y;z\n1;2;3\n", r"lacks the columns x, y, z; .* separated by ';'"),
     (b"X,y,z\n1,2,3\n", r"lacks the column x; it has X, y, z; .* --map x=NAME"),
     (b"x,y,z,x\n1,2,3,4\n", "two columns named 'x'"),
     (b"x,y,z\n1,2,3\n1,2\n", "has 3 columns, but line 3 has 2; a value that is missing"),
