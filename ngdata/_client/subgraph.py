@@ -158,7 +158,7 @@ def _rows(frame: pd.DataFrame, is_plain: bool) -> list[dict[Any, Any]]:
     if is_plain:
         return plain_rows(frame)
     # Without columns, pandas 2 returns no rows.
-    return frame.to_dict("records") if len(frame.columns) else [{} for _ in range(len(frame))]
+    return frame.to_dict("records") or [{} for _ in range(len(frame))]
 
 
 def arcs(
