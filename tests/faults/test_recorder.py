@@ -81,7 +81,8 @@ def test_a_frozen_server_is_waited_for(victim, url, caplog):
             thread.join(20)
             assert not thread.is_alive()
         assert written(url) == ids
-    assert re.search(r"has stopped answering \(\w+\)", caplog.text)
+    # Which of them depends on whether the server was frozen while it was asked.
+    assert re.search("has stopped answering|closed an idle connection", caplog.text)
 
 
 class Proxy:
