@@ -492,8 +492,8 @@ def test_the_cost_depends_on_the_rows_written_and_not_on_the_store(migrated_data
         "UPDATE tokens.tokens SET coord_x[1] = 7",
         "DELETE FROM tokens.tokens",
     ):
-        # Each token, its rows in the index, and the checks whether it still exists: 8 of each.  A
-        # few rows are met twice where a page was split meanwhile.
+        # Each token, its rows in the index, and the checks whether it still exists: 8 of each.  In
+        # some runs the server counts up to three rows more; the store has 5,000.
         assert 50 < asyncio.run(rows_read(statement)) < 50 * (1 + 8 + 8 + 8 + 1), statement
 
 
