@@ -39,6 +39,7 @@ from ngdata.files import open_dataset
 _COLUMNS: Final = ["token_id", "x", "y", "z", "token_type", "weight"]
 
 Way = Callable[[], Any]
+Corner = tuple[float, ...]
 
 
 @dataclass
@@ -213,33 +214,35 @@ def files(url: str, tokens: int, turns: int) -> str:
             compression="zstd",
         )
         del rows
-        middle = side(tokens) / 2
-        edge = side(min(_REGION_ROWS, tokens)) / 2
-        low, high = (middle - edge,) * 3, (middle + edge,) * 3
-        bounds = [(axis, low[n], high[n]) for n, axis in enumerate("xyz")]
+        edge = side(min(_REGION_ROWS, tokens))
+        random = np.random.default_rng(1)
 
-        def by_duckdb(path: Path) -> int:
-            where = " AND ".join(f"{axis} BETWEEN {a!r} AND {b!r}" for axis, a, b in bounds)
+        def bounds(low: Corner, high: Corner) -> zip[tuple[str, float, float]]:
+            return zip("xyz", low, high, strict=True)
+
+        def by_duckdb(path: Path, low: Corner, high: Corner) -> int:
+            between = (f"{axis} BETWEEN {a!r} AND {b!r}" for axis, a, b in bounds(low, high))
+            where = " AND ".join(between)
             query = f"SELECT token_id, x, y, z FROM '{path}/*.parquet' WHERE {where}"
             return len(connection.sql(query).to_arrow_table())
 
-        def by_polars(path: Path) -> int:
+        def by_polars(path: Path, low: Corner, high: Corner) -> int:
             frame = polars.scan_parquet(f"{path}/*.parquet").select("token_id", "x", "y", "z")
-            for axis, a, b in bounds:
+            for axis, a, b in bounds(low, high):
                 frame = frame.filter(polars.col(axis).is_between(a, b))
             return len(frame.collect())
 
-        def by_pyarrow(path: Path) -> int:
+        def by_pyarrow(path: Path, low: Corner, high: Corner) -> int:
             field = pyarrow.dataset.field
             where = pyarrow.dataset.scalar(True)
-            for axis, a, b in bounds:
+            for axis, a, b in bounds(low, high):
                 where = where & (field(axis) >= a) & (field(axis) <= b)
             rows = pyarrow.dataset.dataset(path, format="parquet")
             return len(rows.to_table(columns=["token_id", "x", "y", "z"], filter=where))
 
         data_set = open_dataset(ordered)
         columns = ["token_id", "x", "y", "z"]
-        ways: dict[str, Way] = {
+        ways: dict[str, Callable[[Corner, Corner], int]] = {
             f"{name}, {path.name}": functools.partial(read, path)
             for name, read in (
                 ("DuckDB", by_duckdb),
@@ -248,24 +251,28 @@ def files(url: str, tokens: int, turns: int) -> str:
             )
             for path in paths.values()
         }
-        ways["open_dataset, ordered"] = lambda: len(
+        ways["open_dataset, ordered"] = lambda low, high: len(
             data_set.find_in_region(low, high, columns=columns)
         )
-        ways["find_in_region of the server"] = lambda: len(
+        ways["find_in_region of the server"] = lambda low, high: len(
             ng.tokens.find_in_region(low, high, columns=columns)
         )
         results = Measured(tokens)
-        counts = set()
+        groups = []
         for _ in range(turns):
+            # Another cube each time: one in the middle is cut by every plane of the order.
+            corner = random.random(3) * (side(tokens) - edge)
+            low, high = tuple(corner.tolist()), tuple((corner + edge).tolist())
+            counts = set()
             for name, way in ways.items():
                 started = time.perf_counter()
-                counts.add(way())
+                counts.add(way(low, high))
                 results.seconds.setdefault(name, []).append(time.perf_counter() - started)
-        assert len(counts) == 1, counts
-        groups = data_set.find_in_region(low, high).attrs["ngdata"]["row_groups"]
+            assert len(counts) == 1, counts
+            groups.append(data_set.find_in_region(low, high).attrs["ngdata"]["row_groups"])
         lines = [
-            f"A region of {counts.pop():,} of {tokens:,} tokens; of {data_set.row_groups} row groups in order, "
-            f"it needs {groups}.",
+            f"{turns} cubes of about {_REGION_ROWS:,} of {tokens:,} tokens; of {data_set.row_groups} row groups in "
+            f"order, they need {min(groups)} to {max(groups)}, {np.median(groups):.0f} in the median.",
             "",
             f"| reader | {', ms | '.join(paths)}, ms | shuffled / in order | as sent / in order |",
             "|---|---:|---:|---:|---:|---:|",
