@@ -7,10 +7,10 @@ are the same on the site as in the repository.  All warnings are errors.
 import sys
 from pathlib import Path
 
+import ngdata
+
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "docs"))
-
-import ngdata  # noqa: E402
 
 project = "ngdata"
 author = "The ngdata developers"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final, Literal, TypeVar
@@ -14,7 +15,17 @@ from ngdata._arguments.shown import guarded, shown
 from ngdata._arguments.suggestions import did_you_mean
 from ngdata.errors import InvalidQueryError
 
-__all__ = ["STR", "as_path", "as_text", "as_texts", "checked_word", "plain_text"]
+__all__ = [
+    "STR",
+    "as_path",
+    "as_text",
+    "as_texts",
+    "checked_word",
+    "columns_text",
+    "is_text_type",
+    "plain_text",
+    "with_text_dtype",
+]
 
 WordT = TypeVar("WordT", bound=str)
 
@@ -30,6 +41,40 @@ def _text_dtype() -> pd.StringDtype[Literal["pyarrow"]]:
 
 STR: Final = _text_dtype()
 """The dtype of text in frames: Arrow's, missing is NaN.  pandas 3 infers it too, and calls it `str`."""
+
+
+def with_text_dtype(values: pd.Series[Any]) -> pd.Series[Any]:
+    """Return a column of objects that are text or missing as `STR`; any other as it is.
+
+    Text that is not Unicode, such as half of a pair of surrogates, stays an object too.
+
+    Examples
+    --------
+    >>> from ngdata._arguments.texts import with_text_dtype
+    >>> with_text_dtype(pd.Series(["a", None], dtype=object)).isna().tolist()
+    [False, True]
+    """
+    if values.dtype == object and pd.api.types.infer_dtype(values, skipna=True) == "string":
+        with contextlib.suppress(UnicodeEncodeError):
+            return values.astype(STR)
+    return values
+
+
+def is_text_type(kind: pa.DataType) -> bool:
+    """Return whether a type of Arrow is text that `STR` can hold as it is."""
+    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind))
+
+
+def columns_text(names: Sequence[str]) -> str:
+    """Return how an error names columns.
+
+    Examples
+    --------
+    >>> from ngdata._arguments.texts import columns_text
+    >>> columns_text(["x"]), columns_text(["x", "y"])
+    ('column x', 'columns x, y')
+    """
+    return f"column{'s' if len(names) > 1 else ''} {', '.join(names)}"
 
 
 def plain_text(value: object) -> str | None:

@@ -24,7 +24,7 @@ import pyarrow as pa
 from ngdata._arguments.json_text import JsonError, json_text
 from ngdata._arguments.levels import LEVELS
 from ngdata._arguments.shown import own_error, shown
-from ngdata._arguments.texts import STR
+from ngdata._arguments.texts import STR, is_text_type
 from ngdata._reading.frames import objects
 from ngdata.errors import InvalidQueryError
 
@@ -267,7 +267,7 @@ def from_table(table: pa.Table, source: str) -> pd.DataFrame:
 
 def _with_texts(frame: pd.DataFrame, table: pa.Table) -> pd.DataFrame:
     """Return the frame that pandas made of a table with its text as `STR`; pandas 2 makes objects."""
-    texts = {field.name for field in table.schema if _is_text(field.type)}
+    texts = {field.name for field in table.schema if is_text_type(field.type)}
     texts &= {name for name, dtype in frame.dtypes.items() if pd.api.types.is_object_dtype(dtype)}
     frame = frame.astype(dict.fromkeys(texts, STR)) if texts else frame
     pandas = json.loads((table.schema.metadata or {}).get(_PANDAS, b"{}"))
@@ -283,10 +283,6 @@ def _with_texts(frame: pd.DataFrame, table: pa.Table) -> pd.DataFrame:
             index = index.astype(STR)
     frame.index = index
     return frame
-
-
-def _is_text(kind: pa.DataType) -> bool:
-    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind))
 
 
 def _marks(metadata: Mapping[bytes, bytes], table: pa.Table, source: str) -> dict[str, str]:
@@ -319,7 +315,7 @@ def _damaged(source: str, reason: str) -> InvalidQueryError:
 
 
 def _from_json(column: pa.ChunkedArray, name: str, source: str) -> list[Any]:
-    if not _is_text(column.type):
+    if not is_text_type(column.type):
         raise _damaged(source, f"column {shown(name)} must be JSON text, and is {column.type}")
     values: list[Any] = []
     for row, text in enumerate(column.to_pylist()):

@@ -7,7 +7,7 @@ from typing import Any
 
 import pandas as pd
 
-from ngdata._arguments.texts import STR
+from ngdata._arguments.texts import with_text_dtype
 from ngdata._reading.frames import objects
 from ngdata.errors import InvalidQueryError
 
@@ -82,7 +82,5 @@ def _collect_leaves(cell: Mapping[str, Any], prefix: str, leaves: dict[str, Any]
 def _series(values: list[Any], index: pd.Index[Any]) -> pd.Series[Any]:
     if any(isinstance(value, list | Mapping) for value in values):
         return pd.Series(objects(values), index=index)
-    series = pd.Series(values, index=index)
     # pandas 2 leaves text as objects.
-    is_text = series.dtype == object and pd.api.types.infer_dtype(series, skipna=True) == "string"
-    return series.astype(STR) if is_text else series
+    return with_text_dtype(pd.Series(values, index=index))

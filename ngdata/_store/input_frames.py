@@ -15,7 +15,7 @@ import pyarrow as pa
 
 from ngdata._arguments.shown import MAX_SHOWN, own_error, shown
 from ngdata._arguments.suggestions import did_you_mean
-from ngdata._arguments.texts import STR
+from ngdata._arguments.texts import STR, columns_text
 from ngdata._query.model import is_metadata_key
 from ngdata._store.extra_columns import into_metadata
 from ngdata.errors import InvalidQueryError
@@ -183,8 +183,7 @@ def _with_checked_names(
     if lacking:
         others = f"; it has {names}; rename what is meant" if unknown else ""
         raise InvalidQueryError(
-            f"the frame lacks the column{'s' if len(lacking) > 1 else ''} {', '.join(lacking)}"
-            f"{_misspelt(lacking, unknown) or others}"
+            f"the frame lacks the {columns_text(lacking)}{_misspelt(lacking, unknown) or others}"
         )
     if not unknown:
         return dataframe

@@ -15,6 +15,7 @@ from ngdata._arguments.levels import LEVELS, level_index
 from ngdata._arguments.numbers import is_number
 from ngdata._arguments.points import MAX_COORDINATE, as_point, unmasked
 from ngdata._arguments.shown import guarded, shown
+from ngdata._arguments.texts import columns_text
 from ngdata._query.places import Place
 from ngdata._store.changes import Assignment, FrameChanges, assignments, frame_changes
 from ngdata._store.fields import TOKENS
@@ -174,9 +175,9 @@ def check_changes(frame: Frame, level: Any, ids: IdSpace = UUIDS) -> FrameChange
         columns |= _coordinate_columns(_check_coords_column(tokens["coords"]))
     elif axes:
         if len(axes) < len(_AXES):
-            lacking = ", ".join(axis for axis in _AXES if axis not in axes)
+            lacking = columns_text([axis for axis in _AXES if axis not in axes])
             raise InvalidQueryError(
-                f"the frame lacks the column{'s' if len(axes) == 1 else ''} {lacking}; a point has x, y and z, so give all three, "
+                f"the frame lacks the {lacking}; a point has x, y and z, so give all three, "
                 f"or drop {', '.join(axes)}"
             )
         columns |= {axis: pa.array(_check_axis(tokens[axis], axis)) for axis in _AXES}

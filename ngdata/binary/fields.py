@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from ngdata._arguments.shown import guarded, shown
+from ngdata._arguments.texts import columns_text
 from ngdata._store.value_types import Integer, Number, Time, first_true, invalid_value
 from ngdata.errors import InvalidQueryError
 
@@ -38,9 +39,7 @@ def require(frame: Any, name: str, columns: Sequence[str]) -> None:
         raise InvalidQueryError(f"{name} must be a pandas DataFrame, not {shown(frame)}")
     missing = [column for column in columns if column not in frame.columns]
     if missing:
-        raise InvalidQueryError(
-            f"the {name} lacks the column{'s' if len(missing) > 1 else ''} {', '.join(missing)}"
-        )
+        raise InvalidQueryError(f"the {name} lacks the {columns_text(missing)}")
 
 
 def as_times(microseconds: np.ndarray) -> Any:

@@ -26,6 +26,7 @@ import pyarrow.parquet as pq
 
 from ngdata._arguments.shown import own_error, shown
 from ngdata._arguments.suggestions import did_you_mean
+from ngdata._arguments.texts import columns_text, is_text_type
 from ngdata._connections.driver_errors import shortage
 from ngdata._store.value_types import JsonObject, ValueType
 from ngdata.errors import InvalidQueryError
@@ -382,7 +383,7 @@ class ParquetFile(RowFile):
         """Return the columns of a part; those of dicts may be JSON text."""
         return {
             name: json_column(values, name)
-            if isinstance(types.get(name), JsonObject) and _is_text(values.type)
+            if isinstance(types.get(name), JsonObject) and is_text_type(values.type)
             else values
             for name, values in part.columns.items()
         }
@@ -469,7 +470,7 @@ def check_required(file: RowFile, columns: Mapping[str, str], required: Iterable
             else f"if it has another name there, say so: --map {name}=NAME, or columns={{{name!r}: NAME}}"
         )
         raise InvalidQueryError(
-            f"{file.path[:200]} lacks the column{'s' if len(missing) > 1 else ''} {', '.join(missing)}; "
+            f"{file.path[:200]} lacks the {columns_text(missing)}; "
             f"it has {_listed(file.names)}; {advice}"
         )
 
@@ -481,10 +482,6 @@ def _listed(names: Sequence[str]) -> str:
 
 def _renamed(batch: pa.RecordBatch, columns: Mapping[str, str]) -> dict[str, pa.Array]:
     return {columns[name]: batch.column(name) for name in batch.schema.names if name in columns}
-
-
-def _is_text(value_type: pa.DataType) -> bool:
-    return bool(pa.types.is_string(value_type) or pa.types.is_large_string(value_type))
 
 
 def _decompressed(file: BinaryIO, path: str) -> Any:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import math
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -13,7 +12,7 @@ import pandas as pd
 from ngdata._arguments.numbers import as_float, number_text
 from ngdata._arguments.palette import GREY, PALETTE, SCALE
 from ngdata._arguments.shown import shown
-from ngdata._arguments.texts import STR
+from ngdata._arguments.texts import with_text_dtype
 from ngdata.errors import InvalidQueryError
 from ngdata.plot.frames import column, numbers, reads_column
 from ngdata.plot.texts import brief, plain
@@ -238,13 +237,9 @@ def categories(values: pd.Series[Any], rows: np.ndarray, title: str, first: int 
         if _is_object(values):
             # Values of all kinds, also those that cannot be compared or hashed.
             keys = values.map(lambda value: shown(value), na_action="ignore")
-            kind = pd.api.types.infer_dtype(values, skipna=True)
-            if kind in ("string", "boolean"):
-                keys = values.astype(object)
-            if kind == "string":
+            if pd.api.types.infer_dtype(values, skipna=True) in ("string", "boolean"):
                 # Of objects, texts are equal for pandas where they are up to NUL.
-                with contextlib.suppress(UnicodeEncodeError):
-                    keys = values.astype(STR)
+                keys = with_text_dtype(values.astype(object))
         codes, uniques = pd.factorize(keys)
         names = [brief(name) for name in uniques]
         counts = np.bincount(codes[codes >= 0], minlength=len(names))

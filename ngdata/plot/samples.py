@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 from typing import Any, Final
 
@@ -13,7 +12,7 @@ import pyarrow as pa
 from ngdata._arguments.ids import id_bytes
 from ngdata._arguments.integer_ids import integer_column, uuid_bytes
 from ngdata._arguments.numbers import positive
-from ngdata._arguments.texts import STR
+from ngdata._arguments.texts import is_text_type, with_text_dtype
 
 __all__ = ["SAMPLE", "sampled"]
 
@@ -65,16 +64,10 @@ def _keys(ids: pd.Series[Any]) -> list[bytes]:
     numbers = integer_column(ids)
     if numbers is not None and numbers[1] is None:
         return _rows(uuid_bytes(numbers[0], ""))
-    if ids.dtype == object and pd.api.types.infer_dtype(ids) == "string":
-        with contextlib.suppress(UnicodeEncodeError):
-            ids = ids.astype(STR)
+    ids = with_text_dtype(ids)
     if isinstance(ids.dtype, pd.StringDtype):
         text = pa.array(ids, from_pandas=True)
-        raw = (
-            id_bytes(text)
-            if pa.types.is_string(text.type) or pa.types.is_large_string(text.type)
-            else None
-        )
+        raw = id_bytes(text) if is_text_type(text.type) else None
         if raw is not None:
             return _rows(raw)
     return [str(value).encode("utf-8", "surrogatepass") for value in ids]
