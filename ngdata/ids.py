@@ -51,7 +51,7 @@ from ngdata._arguments.integer_ids import (
 )
 from ngdata._arguments.numbers import is_number
 from ngdata._arguments.shown import guarded
-from ngdata._arguments.texts import STR, as_text
+from ngdata._arguments.texts import as_text, text_column
 from ngdata.errors import InvalidQueryError
 
 __all__ = ["from_integers", "to_integers"]
@@ -103,7 +103,7 @@ def _ids_of_integers(values: Any, name: str, space: str) -> str | pd.Series[str]
     texts = id_text(uuid_bytes(numbers, space))
     if missing is not None:
         texts = pc.if_else(pa.array(missing), pa.scalar(None, texts.type), texts)
-    return _on_index(texts.to_pandas(types_mapper=lambda _: STR), values)
+    return _on_index(text_column(texts), values)
 
 
 @overload

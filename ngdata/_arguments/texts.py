@@ -24,6 +24,7 @@ __all__ = [
     "columns_text",
     "is_text_type",
     "plain_text",
+    "text_column",
     "with_text_dtype",
 ]
 
@@ -58,6 +59,12 @@ def with_text_dtype(values: pd.Series[Any]) -> pd.Series[Any]:
         with contextlib.suppress(UnicodeEncodeError):
             return values.astype(STR)
     return values
+
+
+def text_column(values: pa.Array | pa.ChunkedArray) -> pd.Series[Any]:
+    """Return text of Arrow as a column of `STR`."""
+    column: pd.Series[Any] = values.to_pandas(types_mapper=lambda _: STR)
+    return column
 
 
 def is_text_type(kind: pa.DataType) -> bool:

@@ -14,7 +14,7 @@ import pyarrow as pa
 from ngdata._arguments.cards import Card, methods_of
 from ngdata._arguments.id_space import UUIDS, IdSpace
 from ngdata._arguments.numbers import as_flag
-from ngdata._arguments.texts import STR, checked_word
+from ngdata._arguments.texts import checked_word, text_column
 from ngdata._client.suggesting import Suggesting
 from ngdata._connections.database import Database
 from ngdata._connections.threads import in_daemon_thread
@@ -101,7 +101,7 @@ class Namespace(Suggesting):
         extra: Extra = "refuse",
         on_conflict: OnConflict = "error",
         targets: Mapping[str, str] = MappingProxyType({}),
-    ) -> tuple[list[str], Counts]:
+    ) -> tuple[pa.ChunkedArray, Counts]:
         """Build and check the rows, write them in one transaction; return their ids, and counts.
 
         `at_once` returns the number of rows in each statement, `around` a context manager for the
@@ -128,8 +128,7 @@ class Namespace(Suggesting):
                     targets=targets,
                 )
                 connection.rows_written = counts.created + counts.updated
-        ids: list[str] = written["id"].to_pylist()
-        return ids, counts
+        return written["id"], counts
 
     async def _write_one(self, table: FieldTable, row: Mapping[str, Any]) -> str:
         """Write one row that is checked, and return its id."""
@@ -194,10 +193,10 @@ class Namespace(Suggesting):
 
 
 def as_series(
-    ids: list[str], counts: Counts, name: str, frame: Any, space: IdSpace = UUIDS
+    ids: pa.ChunkedArray, counts: Counts, name: str, frame: Any, space: IdSpace = UUIDS
 ) -> pd.Series[Any]:
     """Return the ids of a frame's rows on the frame's index, ready to be assigned to it."""
-    index = frame.index if isinstance(frame, pd.DataFrame) else None
-    series = space.column(pd.Series(ids, index=index, name=name, dtype=STR))
+    texts = text_column(ids).rename(name)
+    series = space.column(texts.set_axis(frame.index) if isinstance(frame, pd.DataFrame) else texts)
     series.attrs["ngdata"] = counts._asdict()
     return series

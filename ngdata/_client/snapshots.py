@@ -17,7 +17,7 @@ import pyarrow.compute as pc
 from ngdata._arguments.cards import Card
 from ngdata._arguments.id_space import UUIDS, IdSpace
 from ngdata._arguments.ids import id_text
-from ngdata._arguments.texts import STR
+from ngdata._arguments.texts import STR, text_column
 from ngdata._client.components import clustering_coefficient
 from ngdata._client.subgraph import Subgraph
 from ngdata._store.snapshots import CONNECTIONS, TOKENS, GraphMetrics, decode, encode
@@ -107,13 +107,13 @@ def load(rows: pd.DataFrame, token_ids: IdSpace = UUIDS) -> Snapshot:
     )
     ids = _id_texts(tokens["id"])
     sources, targets = (connections[name].to_numpy() for name in ("source", "target"))
-    own_ids: Any = token_ids.column(_as_str(ids)).array
+    own_ids: Any = token_ids.column(text_column(ids)).array
     connection_frame = pd.DataFrame(
         {
-            "connection_id": _as_str(_id_texts(connections["id"])),
+            "connection_id": text_column(_id_texts(connections["id"])),
             "source_id": own_ids.take(sources),
             "target_id": own_ids.take(targets),
-            "connection_type": _as_str(connections["connection_type"].cast(pa.string())),
+            "connection_type": text_column(connections["connection_type"].cast(pa.string())),
             "weight": connections["weight"].to_numpy().copy(),
             "bidirectional": connections["bidirectional"].to_numpy().copy(),
         }
@@ -134,10 +134,6 @@ def _id_texts(ids: pa.ChunkedArray) -> pa.Array:
         if len(chunk)
     )
     return id_text(np.frombuffer(raw, np.uint8))
-
-
-def _as_str(values: pa.Array | pa.ChunkedArray) -> Any:
-    return values.to_pandas(types_mapper=lambda _: STR)
 
 
 def compare(a: Snapshot, b: Snapshot) -> pd.DataFrame:

@@ -15,12 +15,12 @@ from itertools import chain
 from typing import Any, Final
 
 import asyncpg
-import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from pyarrow import csv
 
 from ngdata._connections.threads import Worker
+from ngdata._store.array_text import array_text
 from ngdata._store.integrity import integrity_error
 from ngdata._store.progress import progress_bar, redrawn
 from ngdata._store.row_names import row_name
@@ -55,7 +55,7 @@ async def copy_into(
     relation : str
         ``schema.table``.
     rows : pyarrow.Table
-        With the table's column names.  A list of floats becomes an array, with NULL for NaN.
+        With the table's column names.  Arrays are columns as `array_text` takes them.
     where : str
         The server's address, for errors.
     rows_per_copy : int, optional
@@ -178,23 +178,7 @@ class _CsvPrefetch:
 
 
 def _as_csv(batch: pa.RecordBatch) -> bytes:
-    columns = [
-        _as_array_text(column) if pa.types.is_fixed_size_list(column.type) else column
-        for column in batch.columns
-    ]
+    columns = [array_text(column) for column in batch.columns]
     sink = io.BytesIO()
     csv.write_csv(pa.record_batch(columns, batch.schema.names), sink, _CSV)
     return sink.getvalue()
-
-
-def _as_array_text(lists: pa.FixedSizeListArray) -> pa.Array:
-    """Return PostgreSQL's text of arrays; Arrow writes each float so that it reads back the same."""
-    rows = lists.flatten().to_numpy().reshape(len(lists), -1)
-    elements = [
-        pa.array(np.ascontiguousarray(values), mask=np.isnan(values)).cast(pa.string())
-        for values in rows.T
-    ]
-    joined = pc.binary_join_element_wise(
-        *elements, ",", null_handling="replace", null_replacement="NULL"
-    )
-    return pc.binary_join_element_wise("{", joined, "}", "")

@@ -44,7 +44,6 @@ from ngdata._store.value_types import (
     TokenUuid,
     Uuid,
     ValueType,
-    first_true,
     invalid_value,
 )
 from ngdata.errors import IntegrityError
@@ -268,9 +267,9 @@ def _ids_of_rows(
 ) -> pa.Array:
     """Check a column in which each id may appear once."""
     ids = value_type.check_column(values, name, required=required)
-    text = ids.to_pandas()
-    repeated = first_true((text.duplicated() & text.notna()).to_numpy())
-    if repeated is not None:
+    if pc.count_distinct(ids).as_py() < len(ids) - ids.null_count:
+        text = ids.to_pandas()
+        repeated = int((text.duplicated() & text.notna()).to_numpy().argmax())
         first = int((text == text[repeated]).to_numpy().argmax())
         raise IntegrityError(
             f"{name} {text[repeated]} appears in {row_names(first, repeated)}; nothing was written"

@@ -17,6 +17,7 @@ from ngdata._arguments.points import MAX_COORDINATE, as_point, unmasked
 from ngdata._arguments.shown import guarded, shown
 from ngdata._arguments.texts import columns_text
 from ngdata._query.places import Place
+from ngdata._store.array_text import ARRAY_ELEMENT, array_element
 from ngdata._store.changes import Assignment, FrameChanges, assignments, frame_changes
 from ngdata._store.fields import TOKENS
 from ngdata._store.input_frames import Extra, Frame, as_dataframe, to_dataframe, with_points
@@ -73,21 +74,23 @@ def check_frame(
             # A frame without columns and without an index has as many rows as the coordinates.
             coords = _as_floats(coords)
             tokens = pd.DataFrame(index=range(len(coords) if coords.ndim else 0))
-        points = check_coords(coords, len(tokens))
+        coordinates = _coordinate_columns(check_coords(coords, len(tokens)))
     else:
         frame = to_dataframe(with_points(frame))
         if "coords" in frame.columns:
             optional = (*TOKENS.optional, "coords")
             ignored = _READ_ONLY | {"level"}
             tokens = as_dataframe(frame, TOKENS.required, optional, ignored, extra)
-            points = _check_coords_column(tokens["coords"])
+            coordinates = _coordinate_columns(_check_coords_column(tokens["coords"]))
         else:
             optional = (*TOKENS.optional, "level")
             required = (*_AXES, *TOKENS.required)
             tokens = as_dataframe(frame, required, optional, _READ_ONLY, extra)
-            points = np.full((len(tokens), 8, 3), np.nan)
-            place = np.column_stack([_check_axis(tokens[axis], axis) for axis in _AXES])
-            points[np.arange(len(tokens)), _levels_of_rows(tokens, given_level)] = place
+            point = {axis: _check_axis(tokens[axis], axis) for axis in _AXES}
+            levels = _levels_of_rows(tokens, given_level)
+            coordinates = {
+                f"coord_{axis}": array_element(levels, values) for axis, values in point.items()
+            }
     try:
         columns = TOKENS.check_frame(tokens, ids)
     except IntegrityError as error:
@@ -97,7 +100,7 @@ def check_frame(
             f"{error}; a token with places on several levels is one row, with a column coords of "
             "arrays of shape (8, 3)"
         ) from None
-    return pa.table(columns | _coordinate_columns(points))
+    return pa.table(columns | coordinates)
 
 
 # Of an existing token, the levels that a frame does not have stay as they are.
@@ -241,8 +244,11 @@ def rows_per_copy(rows: pa.Table) -> int:
 
     Each level on which a token is defined is a row of the spatial index.
     """
-    coordinates = rows["coord_x"].combine_chunks().flatten().to_numpy()
-    written = rows.num_rows + int(np.count_nonzero(~np.isnan(coordinates)))
+    places = rows.num_rows
+    if rows["coord_x"].type != ARRAY_ELEMENT:
+        coordinates = rows["coord_x"].combine_chunks().flatten().to_numpy()
+        places = int(np.count_nonzero(~np.isnan(coordinates)))
+    written = rows.num_rows + places
     count: int = _ROWS_WRITTEN_PER_COPY * rows.num_rows // max(written, 1)
     return count
 

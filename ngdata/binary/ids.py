@@ -25,7 +25,7 @@ from ngdata._arguments.ids import id_bytes, id_text
 from ngdata._arguments.integer_ids import numbers_of_uuids
 from ngdata._arguments.points import unmasked
 from ngdata._arguments.shown import guarded, shown
-from ngdata._arguments.texts import STR
+from ngdata._arguments.texts import STR, text_column
 from ngdata._store.value_types import Integer, TokenUuid, Uuid, first_true
 from ngdata.errors import InvalidQueryError
 from ngdata.ids import from_integers
@@ -179,7 +179,7 @@ def connection_ids(records: np.ndarray, numbers: np.ndarray) -> pd.Series[str]:
 
 def as_text(raw: np.ndarray) -> pd.Series[str]:
     """Return UUIDs of 16 bytes as canonical text, converted at once."""
-    return pd.Series(id_text(raw).to_pandas(types_mapper=lambda _: STR))
+    return text_column(id_text(raw))
 
 
 def from_text(values: pd.Series[Any], name: str, value_type: Uuid | None = None) -> np.ndarray:

@@ -21,7 +21,7 @@ MOMENTS = pd.date_range("2024-01-01", periods=3, tz="Asia/Tokyo")
 
 
 def x_of(rows):
-    return [point[0] for point in rows["coord_x"].to_pylist()]
+    return rows["coord_x"].combine_chunks().field("value").to_pylist()
 
 
 # --- the index -------------------------------------------------------------------------------------
@@ -260,13 +260,17 @@ def test_a_geodataframe_has_its_points_in_its_geometry(name):
         tokens.check_frame(frame.drop(columns=["x", "y", "z"]), 6, None),
         tokens.check_frame(frame, 6, None),
     ):
-        assert [point[6] for point in written["coord_x"].to_pylist()] == POINTS["x"]
+        elements = [{"index": 6, "value": x} for x in POINTS["x"]]
+        assert written["coord_x"].to_pylist() == elements
     changes = tokens.check_changes(frame.assign(token_id=IDS), 0)
     assert changes.rows["x"].to_pylist() == POINTS["x"]
     flat = geopandas.GeoDataFrame(
         {"z": [7, 8.0]}, geometry=geopandas.points_from_xy([1, 2], [3, 4])
     )
-    assert [p[0] for p in tokens.check_frame(flat, 0, None)["coord_z"].to_pylist()] == [7, 8]
+    heights = [
+        element["value"] for element in tokens.check_frame(flat, 0, None)["coord_z"].to_pylist()
+    ]
+    assert heights == [7, 8]
 
 
 def test_a_geometry_that_is_no_point_is_refused():

@@ -132,10 +132,8 @@ def test_a_level_for_each_row():
         {"x": [1.0, 2], "y": [0.0, 0], "z": [0.0, 0], "level": ["motor", "social"]}
     )
     rows = tokens.check_frame(frame, 0, None)
-    assert [[n for n, x in enumerate(row) if x == x] for row in rows["coord_x"].to_pylist()] == [
-        [2],
-        [5],
-    ]
+    elements = [{"index": 2, "value": 1.0}, {"index": 5, "value": 2.0}]
+    assert rows["coord_x"].to_pylist() == elements
     same = str(uuid.uuid4())
     with pytest.raises(IntegrityError, match=r"rows 0 and 1.*is one row, with a column coords"):
         tokens.check_frame(frame.assign(token_id=same), 0, None)
