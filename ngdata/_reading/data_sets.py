@@ -76,8 +76,8 @@ async def write_tokens(
 ) -> int:
     """Write a region as a data set in Morton order; return the number of rows.
 
-    One statement reads the box around the tokens and their number, another all rows: these are of
-    one moment, and what was written between the two is in the files too.
+    One statement reads where the tokens are and their number, another all rows: these are of one
+    moment, and what was written between the two is in the files too.
     """
     whole = regions.region(place, tokens, columns)
     names = [column.name for column in whole.columns]
@@ -90,9 +90,8 @@ async def write_tokens(
     cut = _Cut.of(0, partitions, chunk_rows)
     target = target_directory(path, overwrite=overwrite)
     [row] = (await reader.frame(morton.extent(place, tokens), "off")).to_numpy().tolist()
-    around = morton.Extent(int(row[0]), row[1:4], row[4:7])
-    query = regions.region(place, tokens, names, order=morton.order(around))
-    cut = _Cut.of(around.rows, partitions, chunk_rows)
+    query = regions.region(place, tokens, names, order=morton.order(morton.Box.around(row[1:])))
+    cut = _Cut.of(int(row[0]), partitions, chunk_rows)
     files = _DataSet(
         AtomicDirectory(target, overwrite=overwrite), RegionFile, reader, query, "tokens", cut
     )

@@ -1,6 +1,6 @@
-"""`ngdata optimize`: put the rows of the spatial index in the order of the Hilbert curve, level by level.
+"""`ngdata optimize`: put the rows of the spatial index in the order of a Morton curve, level by level.
 
-A bulk load writes its rows in that order; later rows are appended, and updates scatter them.  Rows
+An initial load writes its rows in that order; later rows are appended, and updates scatter them.  Rows
 that are near each other in space then lie on many pages.  Each level is one transaction of CLUSTER,
 which keeps the rows that older snapshots see: a new table swapped for the old one would lock readers
 out for a moment only, but appear empty to older snapshots.
@@ -28,6 +28,7 @@ from ngdata._local.fallback import resolve_servers
 from ngdata._query.filters import TokenFilter
 from ngdata._query.places import Place
 from ngdata._query.regions import region
+from ngdata._store.index_repair import place_on_curve
 from ngdata._store.owner_locks import lock_tables, require_owner
 
 __all__ = ["Optimized", "optimize"]
@@ -67,7 +68,7 @@ class Optimized:
 
 
 def optimize(settings: Settings | None = None, *, progress: bool | None = None) -> list[Optimized]:
-    """Put the spatial index in the order of the Hilbert curve, and analyze it.
+    """Put the spatial index in the order of a Morton curve, and analyze it.
 
     While a level is rewritten, reads of regions and writes of tokens wait.  If it is interrupted,
     the levels completed before stay reordered; no result of any read changes.
@@ -145,10 +146,17 @@ async def _reorder(connection: asyncpg.Connection[Any], where: str, level: int) 
     await connection.execute("SET LOCAL statement_timeout = 0")
     await lock_tables(connection, where, f"{_partition(level)} IN ACCESS EXCLUSIVE MODE")
     start = time.perf_counter()
-    # A B-tree of geometries is in the order of the curve.
-    await connection.execute(f"CREATE INDEX along_the_curve ON {_partition(level)} (geom)")
+    axes = [f"ST_{axis}(geom)" for axis in "XYZ"]
+    key = await place_on_curve(connection, _partition(level), axes, axes)
+    # A function: as the index's own expression, the key is too long.
+    function = "tokens.along_the_curve(geom geometry)"
+    await connection.execute(f"CREATE FUNCTION {function} RETURNS int8 IMMUTABLE RETURN {key}")
+    await connection.execute(
+        f"CREATE INDEX along_the_curve ON {_partition(level)} (tokens.along_the_curve(geom), token_id)"
+    )
     await connection.execute(f"CLUSTER {_partition(level)} USING along_the_curve")
     await connection.execute("DROP INDEX tokens.along_the_curve")
+    await connection.execute(f"DROP FUNCTION {function}")
     return time.perf_counter() - start
 
 

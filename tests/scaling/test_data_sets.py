@@ -130,6 +130,19 @@ def test_points_that_are_hard_to_order(ng, tmp_path):
             )
 
 
+def test_one_token_far_away_does_not_spoil_the_order(ng, tmp_path):
+    frame = points(COUNT)
+    frame.loc[0, ["x", "y", "z"]] = 1e30
+    ng.tokens.bulk_create(frame)
+    path = tmp_path / "far"
+    assert ng.tokens.to_geoparquet(path, partitions=1, chunk_rows=GROUP) == COUNT
+    data_set = open_dataset(path)
+    found = data_set.find_in_region(SHAPES["box"])
+    assert len(found) > 10
+    assert found.attrs["ngdata"]["row_groups"] < 0.1 * data_set.row_groups
+    assert data_set.count_in_region(EVERYWHERE) == COUNT
+
+
 # --- other readers -----------------------------------------------------------------------------------
 
 
