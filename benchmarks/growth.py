@@ -4,8 +4,9 @@
 
 Each store is loaded by `bulk_load(initial=True)` from frames that are made while it loads, in a process of
 its own, whose memory is measured.  Its tokens have the density of all others (`benchmarks.store`), so a
-region of n rows is the same cube in each.  The questions are put in turns within a store, and the
-stores follow one another: ratios between stores depend on what else the machine does.
+region of n rows is the same cube in each.  Before it is asked, it is vacuumed, and written to disk.
+The questions are put in turns within a store, and the stores follow one another: ratios between
+stores depend on what else the machine does.
 """
 
 from __future__ import annotations
@@ -100,6 +101,7 @@ async def measure(url: str, tokens: int, turns: int = _TURNS, part: int = 50_000
     output, _ = await loading.communicate()
     assert loading.returncode == 0
     loaded = json.loads(output)
+    await asyncio.to_thread(store.settle, url)
     size = "SELECT {} AS bytes"
     partitions = (
         "(SELECT sum(pg_total_relation_size(relid)) FROM pg_partition_tree('tokens.spatial_index'))"
