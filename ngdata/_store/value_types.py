@@ -331,7 +331,8 @@ class Number(ValueType):
         if values.dtype.kind not in "iuf":
             return np.array(self._check_each(values, name, math.nan), np.float64)
         with np.errstate(over="ignore"):
-            numbers: np.ndarray = values.to_numpy(np.float64, na_value=np.nan)
+            # A copy, since the caller may go on with the frame while its rows are sent.
+            numbers: np.ndarray = values.to_numpy(np.float64, copy=True, na_value=np.nan)
         row = first_true(np.isinf(numbers))
         if row is not None:
             raise invalid_value(name, row, values.iloc[row], "finite")

@@ -287,3 +287,19 @@ def test_a_geometry_that_is_no_point_is_refused():
     }.items():
         with pytest.raises(InvalidQueryError, match=problem):
             tokens.check_frame(bad, 0, None)
+
+
+@pytest.mark.parametrize("kind", [dict, pd.DataFrame])
+def test_rows_are_those_that_were_checked(kind):
+    """An async caller may write to its arrays before the rows are sent."""
+    arrays = {name: np.arange(4.0) for name in ("x", "y", "z", "weight")}
+    arrays["flags"] = np.arange(4)
+    arrays["coords"] = np.zeros((4, 8, 3))
+    points = {name: array for name, array in arrays.items() if name != "coords"}
+    frame = points if kind is dict else pd.DataFrame(points, copy=False)
+    others = {name: points[name] for name in ("weight", "flags")}
+    written = [tokens.check_frame(frame, 0, None), tokens.check_frame(others, 0, arrays["coords"])]
+    before = [rows.to_pylist() for rows in written]
+    for array in arrays.values():
+        array[...] = 7
+    assert [rows.to_pylist() for rows in written] == before
