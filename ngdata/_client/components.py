@@ -85,8 +85,16 @@ def clustering_coefficient(
         return None
     sparse = import_optional("scipy.sparse", "a snapshot's clustering coefficient", "graph")
     low, high = np.minimum(sources, targets), np.maximum(sources, targets)
-    pairs = np.unique((low.astype(np.int64) * count + high)[low != high])
-    low, high = pairs // count, pairs % count
+    # In place and in few bytes: of a graph of 30 million connections, each of these is a quarter of a gigabyte.
+    pairs = low.astype(np.int64)
+    pairs *= count
+    pairs += high
+    pairs = pairs[low != high]
+    del low, high
+    pairs.sort()
+    pairs = pairs[np.diff(pairs, prepend=-1) > 0]
+    low, high = ((pairs // count).astype(np.int32), (pairs % count).astype(np.int32))
+    del pairs
     degrees = np.bincount(low, minlength=count) + np.bincount(high, minlength=count)
     # Arcs from the end of lower degree to the other.
     reversed_ = degrees[low] > degrees[high]

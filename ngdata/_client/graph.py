@@ -5,9 +5,11 @@ from __future__ import annotations
 import time
 import uuid
 from collections.abc import Sequence
+from functools import partial
 from typing import Any, Final, Literal
 
 import pandas as pd
+import pyarrow as pa
 import pyarrow.compute as pc
 
 from ngdata._arguments.id_space import TokenId, TokenIds
@@ -608,7 +610,11 @@ class AsyncGraph(AsyncGraphWrites):
         """
         text = None if label is None else as_text(label, "label")
         answer, _ = await self._reader.answer(snapshot_reads.whole_graph(), "off")
-        row = await in_daemon_thread(lambda: snapshots.snapshot_row(answer.table))
+        graph = await in_daemon_thread(partial(snapshots.graph_of, answer.table))
+        # Or the rows would be in memory beside all that follows.
+        del answer
+        pa.default_memory_pool().release_unused()
+        row = await in_daemon_thread(partial(snapshots.snapshot_row, graph))
         async with self._transaction() as connection:
             return await insert_snapshot(connection, text, row.created_at, row.metrics, row.data)
 

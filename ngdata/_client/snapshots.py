@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from copy import deepcopy
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import pandas as pd
@@ -22,7 +22,20 @@ from ngdata._client.components import clustering_coefficient
 from ngdata._client.subgraph import Subgraph
 from ngdata._store.snapshots import CONNECTIONS, TOKENS, GraphMetrics, decode, encode
 
-__all__ = ["Snapshot", "SnapshotRow", "compare", "load", "snapshot_row"]
+__all__ = ["Graph", "Snapshot", "SnapshotRow", "compare", "graph_of", "load", "snapshot_row"]
+
+_ID: Final = pa.binary(16)
+
+# The columns of a connection, in the order of `CONNECTIONS`.
+_OF_CONNECTION: Final = (
+    "id",
+    "source_id",
+    "target_id",
+    "connection_type",
+    "weight",
+    "bidirectional",
+)
+_ROWS_AT_ONCE: Final = 100_000
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -55,30 +68,52 @@ class SnapshotRow:
     data: bytes
 
 
-def snapshot_row(rows: pa.Table) -> SnapshotRow:
-    """Return the row of a snapshot from the rows of `ngdata._query.snapshots.whole_graph`."""
-    created_at = rows["taken"].drop_null()[0].as_py()
-    rows = rows.filter(pc.is_valid(rows["id"]))
-    is_token = pc.is_null(rows["source_id"])
-    ids = rows.filter(is_token)["id"].combine_chunks().cast(pa.binary(16))
-    ids = ids.take(pc.sort_indices(ids))
-    edges = rows.filter(pc.invert(is_token)).combine_chunks()
-    ends = [
-        pc.index_in(edges[name].cast(pa.binary(16)), value_set=ids).combine_chunks()
-        for name in ("source_id", "target_id")
-    ]
+@dataclass(frozen=True)
+class Graph:
+    """A graph in its compact form, at a time."""
+
+    created_at: Any
+    tokens: pa.Table
+    connections: pa.Table
+
+
+def graph_of(rows: pa.Table) -> Graph:
+    """Return the graph from the rows of `ngdata._query.snapshots.whole_graph`.
+
+    They are taken apart in small parts, so that there are never two copies of all of them.
+    """
+    created_at, ids = None, []
+    edges: dict[str, list[pa.Array]] = {name: [] for name in _OF_CONNECTION}
+    for batch in rows.to_batches(_ROWS_AT_ONCE):
+        taken = batch["taken"].drop_null()
+        if len(taken):
+            created_at = taken[0].as_py()
+        is_edge = pc.is_valid(batch["source_id"])
+        is_token = pc.and_not(pc.is_valid(batch["id"]), is_edge)
+        ids.append(batch["id"].filter(is_token).cast(_ID))
+        for name, chunks in edges.items():
+            values = batch[name].filter(is_edge)
+            chunks.append(values.cast(_ID) if name.endswith("id") else values)
+    token_ids = pa.chunked_array(ids, _ID).combine_chunks()
+    token_ids = token_ids.take(pc.sort_indices(token_ids))
+    # The last use of each, so that its parts are freed.
+    columns = {name: pa.chunked_array(edges.pop(name)) for name in _OF_CONNECTION}
+    for name in ("source_id", "target_id"):
+        columns[name] = pc.index_in(columns[name], value_set=token_ids)
+    columns["connection_type"] = columns["connection_type"].dictionary_encode()
     connections = pa.table(
-        [
-            edges["id"].cast(pa.binary(16)),
-            *ends,
-            edges["connection_type"].combine_chunks().dictionary_encode(),
-            edges["weight"],
-            edges["bidirectional"],
-        ],
-        schema=CONNECTIONS,
+        [column.combine_chunks() for column in columns.values()], schema=CONNECTIONS
     )
-    tokens = pa.table([ids], schema=TOKENS)
-    return SnapshotRow(created_at, _metrics(tokens, connections), encode(tokens, connections))
+    return Graph(created_at, pa.table([token_ids], schema=TOKENS), connections)
+
+
+def snapshot_row(graph: Graph) -> SnapshotRow:
+    """Return the row of a snapshot of a graph."""
+    return SnapshotRow(
+        graph.created_at,
+        _metrics(graph.tokens, graph.connections),
+        encode(graph.tokens, graph.connections),
+    )
 
 
 def _metrics(tokens: pa.Table, connections: pa.Table) -> GraphMetrics:

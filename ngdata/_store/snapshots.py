@@ -63,16 +63,19 @@ def encode(tokens: pa.Table, connections: pa.Table) -> bytes:
     ResultTooLarge
         They are more than can be read back.
     """
-    streams = [write_table(tokens), write_table(connections)]
-    if max(map(len, streams)) > _MAX_STREAM_BYTES:
-        raise ResultTooLarge(
-            f"a snapshot of {connections.num_rows:,} connections takes {max(map(len, streams)):,} bytes, "
-            f"and {_MAX_STREAM_BYTES:,} can be read back; keep this graph as files, from "
-            "graph.connections()",
-            connections.num_rows,
-        )
-    bodies = [pa.compress(stream, "zstd", asbytes=True) for stream in streams]
-    sizes = [len(part) for part in (*bodies, *streams)]
+    bodies, sizes = [], []
+    for table in (tokens, connections):
+        stream = write_table(table)
+        sizes.append(len(stream))
+        if len(stream) > _MAX_STREAM_BYTES:
+            raise ResultTooLarge(
+                f"a snapshot of {connections.num_rows:,} connections takes {len(stream):,} bytes, "
+                f"and {_MAX_STREAM_BYTES:,} can be read back; keep this graph as files, from "
+                "graph.connections()",
+                connections.num_rows,
+            )
+        bodies.append(pa.compress(stream, "zstd", asbytes=True))
+    sizes = [*map(len, bodies), *sizes]
     return _ENVELOPE.seal(dict(zip(_HEAD, sizes, strict=True)), *bodies)
 
 
