@@ -20,7 +20,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
-from playwright.sync_api import Browser, Page
+from playwright.sync_api import Browser, Error, Locator, Page
 
 __all__ = ["PATIENCE", "Lab", "Notebook", "jupyterlab"]
 
@@ -70,6 +70,7 @@ class Notebook:
         self.messages: list[int] = []
         self.errors: list[str] = []
         self.origins: set[str] = set()
+        page.set_default_timeout(PATIENCE * 1000)
         page.on("websocket", self._opened)
         page.on("request", lambda request: self._asked(request.url))
         page.on("console", self._reported)
@@ -94,18 +95,17 @@ class Notebook:
     def wait_until_idle(self) -> None:
         """Wait until the kernel runs nothing."""
         indicator = ".jp-Notebook-ExecutionIndicator[data-status=idle]"
-        self.page.wait_for_selector(indicator, timeout=PATIENCE * 1000)
+        self.page.wait_for_selector(indicator)
 
-    def cell(self, number: int) -> Any:
+    def cell(self, number: int) -> Locator:
         """Return a cell; the first one is 1."""
         return self.page.locator(".jp-Notebook .jp-CodeCell").nth(number - 1)
 
     def run(self, number: int, *, wait: bool = True) -> str:
         """Run a cell, and return the text of its output when it ends."""
         cell = self.cell(number)
-        cell.scroll_into_view_if_needed()
-        cell.locator(".jp-InputPrompt").click()
         prompt = cell.locator(".jp-InputPrompt")
+        prompt.click()
         before = prompt.inner_text()
         self.page.keyboard.press("Control+Enter")
         # While it starts, JupyterLab may not hear the keys.
@@ -133,11 +133,20 @@ class Notebook:
     def until(self, condition: Any, what: str) -> None:
         """Wait for a condition, in the browser's own loop."""
         deadline = time.monotonic() + PATIENCE
-        while not condition():
+        while not _holds(condition):
             assert time.monotonic() < deadline, f"{what}: {self.page.inner_text('.jp-Notebook')}"
             self.page.wait_for_timeout(100)
         if os.environ.get("SHOTS"):
             self.page.screenshot(path=f"{os.environ['SHOTS']}/{what.replace(' ', '_')}.png")
+
+    def scroll_to(self, element: Locator) -> None:
+        """Scroll an element into view."""
+
+        def is_there() -> bool:
+            element.scroll_into_view_if_needed()
+            return True
+
+        self.until(is_there, "an element in view")
 
     def saved(self) -> dict[str, Any]:
         """Save the notebook, and return the file."""
@@ -153,6 +162,16 @@ class Notebook:
             return dict(json.loads(self.path.read_text()))
         except json.JSONDecodeError:
             return {}
+
+
+def _holds(condition: Any) -> bool:
+    """Return whether a condition holds; not yet, while JupyterLab draws its element anew."""
+    try:
+        return bool(condition())
+    except Error as error:
+        if "not attached to the DOM" not in str(error):
+            raise
+        return False
 
 
 class Lab:

@@ -36,7 +36,6 @@ def opened(lab, path: Path) -> Notebook:
     copy = lab._root / path.name
     shutil.copy(path, copy)
     page = lab._browser.new_page(viewport={"width": 1200, "height": 1000})
-    page.set_default_timeout(PATIENCE * 1000)
     return Notebook(page, lab._address, copy)
 
 
@@ -49,11 +48,11 @@ def coloured(element) -> int:
 def wait_for_picture(notebook: Notebook, number: int, what: str) -> None:
     """Wait until a cell shows a picture with colours in it, in full."""
     cell = notebook.cell(number)
-    cell.scroll_into_view_if_needed()
+    notebook.scroll_to(cell)
     picture = cell.locator(PICTURE).first
-    picture.wait_for(timeout=PATIENCE * 1000)
+    picture.wait_for()
     output = cell.locator(".jp-Cell-outputArea")
-    output.scroll_into_view_if_needed()
+    notebook.scroll_to(output)
     notebook.until(lambda: coloured(output) > 300, what)
     place, room = picture.bounding_box(), output.bounding_box()
     assert place["x"] >= room["x"]

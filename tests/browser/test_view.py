@@ -67,7 +67,7 @@ def test_view(lab, store):
 
     # Nearer, all tokens in sight are read, while a cell runs.
     notebook.run(5, wait=False)
-    canvas.scroll_into_view_if_needed()
+    notebook.scroll_to(canvas)
     place = canvas.bounding_box()
     notebook.page.mouse.move(place["x"] + place["width"] / 2, place["y"] + place["height"] / 2)
     for _ in range(10):
@@ -82,7 +82,7 @@ def test_view(lab, store):
     slider = notebook.cell(1).locator(".noUi-handle-lower").first
     notebook.until(slider.is_visible, "sliders")
     assert "Box((10.125, 20.25, 30.5), (60.0, 70.0, 80.0))" in notebook.run(4)
-    slider.scroll_into_view_if_needed()
+    notebook.scroll_to(slider)
     slider.focus()
     notebook.page.keyboard.press("ArrowRight")
     notebook.until(lambda: "Box((10.125," not in notebook.output(1), "the moved slider")
