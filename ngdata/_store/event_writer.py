@@ -237,8 +237,12 @@ def _named(error: NGDataError, events: list[Numbered]) -> list[Numbered]:
 
 def events_frame(rows: Sequence[EventRow], ids: IdSpace = UUIDS) -> pd.DataFrame:
     """Return checked events as a frame that `bulk_create` writes."""
-    frame: pd.DataFrame = EVENTS.table(rows).to_pandas(
-        types_mapper={pa.int64(): pd.Int64Dtype(), pa.string(): STR}.get
+    table = EVENTS.table(rows)
+    dtypes = {pa.int64(): pd.Int64Dtype(), pa.string(): STR}
+    # Column by column: of a whole table, Arrow's own threads convert it, and wait for Python for ever if
+    # the program exits meanwhile.
+    frame = pd.DataFrame(
+        {name: table[name].to_pandas(types_mapper=dtypes.get) for name in table.column_names}
     )
     for field in EVENTS.fields:
         if isinstance(field.type, JsonObject):

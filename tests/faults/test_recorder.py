@@ -336,6 +336,29 @@ for _ in range(1000):
     assert ("ValueError" in err) == is_error
 
 
+def test_threads_that_are_refused_do_not_hold_up_the_exit(observed, script):
+    """Each refusal has a frame, which Arrow's own threads must not make while Python ends."""
+    code = """
+import threading, time
+ng = ngdata.connect(URL)
+record = ng.experience.recorder()
+record.close()
+def work():
+    while True:
+        try:
+            record("late")
+        except ngdata.errors.NGDataError as error:
+            assert len(error.unwritten) == 1
+for _ in range(3):
+    threading.Thread(target=work, daemon=True).start()
+time.sleep(0.5)
+"""
+    with script(code) as first, script(code) as second:
+        for program in (first, second):
+            assert program.communicate(timeout=60) == ("", "")
+            assert program.returncode == 0
+
+
 def test_an_exit_says_what_it_could_not_write(observed, script):
     code = """
 ng = ngdata.connect(URL)
