@@ -71,6 +71,9 @@ class Notebook:
         self.errors: list[str] = []
         self.origins: set[str] = set()
         page.set_default_timeout(PATIENCE * 1000)
+        # Where JupyterLab learns late which kernels there are, it asks, over the cells.
+        question = page.locator(".jp-Dialog", has_text="Select Kernel")
+        page.add_locator_handler(question, lambda asked: asked.locator(".jp-mod-accept").click())
         page.on("websocket", self._opened)
         page.on("request", lambda request: self._asked(request.url))
         page.on("console", self._reported)
