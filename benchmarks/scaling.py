@@ -258,6 +258,12 @@ def files(url: str, tokens: int, turns: int) -> str:
             ng.tokens.find_in_region(low, high, columns=columns)
         )
         results = Measured(tokens)
+
+        def groups_read(low: Corner, high: Corner) -> int:
+            return int(data_set.find_in_region(low, high).attrs["ngdata"]["row_groups"])
+
+        middle = (side(tokens) - edge) / 2
+        in_the_middle = groups_read((middle,) * 3, (middle + edge,) * 3)
         groups = []
         for _ in range(turns):
             # Another cube each time: one in the middle is cut by every plane of the order.
@@ -269,10 +275,11 @@ def files(url: str, tokens: int, turns: int) -> str:
                 counts.add(way(low, high))
                 results.seconds.setdefault(name, []).append(time.perf_counter() - started)
             assert len(counts) == 1, counts
-            groups.append(data_set.find_in_region(low, high).attrs["ngdata"]["row_groups"])
+            groups.append(groups_read(low, high))
         lines = [
             f"{turns} cubes of about {_REGION_ROWS:,} of {tokens:,} tokens; of {data_set.row_groups} row groups in "
-            f"order, they need {min(groups)} to {max(groups)}, {np.median(groups):.0f} in the median.",
+            f"order, they need {min(groups)} to {max(groups)}, {np.median(groups):.0f} in the median; one in the very "
+            f"middle needs {in_the_middle}.",
             "",
             f"| reader | {', ms | '.join(paths)}, ms | shuffled / in order | as sent / in order |",
             "|---|---:|---:|---:|---:|---:|",
