@@ -26,9 +26,9 @@ from ngdata._config.sources import (
 )
 from ngdata._config.url import URL
 from ngdata._config.yaml_file import from_mapping, load_config_file
-from ngdata.errors import ConfigError, shown
+from ngdata.errors import ConfigError, InvalidQueryError, shown
 
-__all__ = ["ServerParts", "Settings", "load_settings", "resolve_settings"]
+__all__ = ["ServerParts", "Settings", "as_settings", "load_settings", "resolve_settings"]
 
 
 def _plain_text(value: Any) -> Any:
@@ -173,6 +173,32 @@ def load_settings(**arguments: Any) -> Settings:
             f"unknown setting {unknown[0]!r}; the settings are {', '.join(Settings.model_fields)}"
         )
     return resolve_settings(from_arguments(arguments))
+
+
+def as_settings(settings: Settings | None) -> Settings:
+    """Return an argument of the type `Settings`; for None, the settings of the environment.
+
+    Raises
+    ------
+    InvalidQueryError
+        It is neither.
+
+    Examples
+    --------
+    >>> from ngdata._config.settings import as_settings
+    >>> as_settings(None).pool_max_size
+    20
+    """
+    if settings is None:
+        return load_settings()
+    kind = type(settings)
+    if not issubclass(kind, Settings):
+        # Its value may be an address with a password.
+        raise InvalidQueryError(
+            f"settings must be None or settings of ngdata, not of type {kind.__name__}; leave it out, "
+            "and name the server in NGDATA_DATABASE_URL"
+        )
+    return settings
 
 
 def resolve_settings(strongest: Source) -> Settings:

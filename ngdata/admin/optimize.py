@@ -19,7 +19,7 @@ import numpy as np
 from tqdm.auto import tqdm
 
 from ngdata._arguments.levels import LEVELS
-from ngdata._config.settings import Settings, load_settings
+from ngdata._config.settings import Settings, as_settings
 from ngdata._connections.background_loop import background_loop
 from ngdata._connections.database import Database
 from ngdata._connections.opening import open_database
@@ -87,6 +87,8 @@ def optimize(settings: Settings | None = None, *, progress: bool | None = None) 
 
     Raises
     ------
+    InvalidQueryError
+        If `settings` is of another type.
     ConfigError
         If the user is not the owner of the index; the message names the owner.
     NGDataError
@@ -98,7 +100,7 @@ def optimize(settings: Settings | None = None, *, progress: bool | None = None) 
     >>> optimize()[0].level
     'physical'
     """
-    return background_loop().run(_optimize_store(settings or load_settings(), progress))
+    return background_loop().run(_optimize_store(as_settings(settings), progress))
 
 
 async def _optimize_store(settings: Settings, progress: bool | None) -> list[Optimized]:

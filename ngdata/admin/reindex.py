@@ -16,7 +16,7 @@ import asyncpg
 from tqdm.auto import tqdm
 
 from ngdata._arguments.levels import LEVELS
-from ngdata._config.settings import Settings, load_settings
+from ngdata._config.settings import Settings, as_settings
 from ngdata._connections.background_loop import background_loop
 from ngdata._connections.opening import open_database
 from ngdata._connections.threads import in_daemon_thread
@@ -57,6 +57,8 @@ def reindex(settings: Settings | None = None, *, progress: bool | None = None) -
 
     Raises
     ------
+    InvalidQueryError
+        If `settings` is of another type.
     ConfigError
         If the user is not the owner of the index; the message names the owner.
     NGDataError
@@ -68,7 +70,7 @@ def reindex(settings: Settings | None = None, *, progress: bool | None = None) -
     >>> reindex()
     Reindexed(removed=0, added=0)
     """
-    return background_loop().run(_reindex_store(settings or load_settings(), progress))
+    return background_loop().run(_reindex_store(as_settings(settings), progress))
 
 
 async def _reindex_store(settings: Settings, progress: bool | None) -> Reindexed:

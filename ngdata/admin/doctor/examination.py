@@ -10,10 +10,10 @@ import asyncpg
 from pydantic import SecretStr
 
 from ngdata import _local
-from ngdata._arguments.shown import is_instance, shown
+from ngdata._arguments.shown import shown
 from ngdata._client import health
 from ngdata._client.health import DatabaseHealth, RedisHealth
-from ngdata._config.settings import Settings, load_settings
+from ngdata._config.settings import Settings, as_settings
 from ngdata._connections.background_loop import background_loop
 from ngdata._connections.database import Database
 from ngdata._connections.opening import open_database
@@ -62,13 +62,10 @@ def examine(
     >>> [finding.check for finding in examine() if finding.state == "wrong"]
     []
     """
-    if settings is not None and not is_instance(settings, Settings, "settings"):
-        raise InvalidQueryError(
-            f"settings must be None or settings of ngdata, not {shown(settings)}"
-        )
+    settings = as_settings(settings)
     if not callable(on_check):
         raise InvalidQueryError(f"on_check must be a function, not {shown(on_check)}")
-    return background_loop().run(_examine(settings or load_settings(), on_check))
+    return background_loop().run(_examine(settings, on_check))
 
 
 async def _examine(settings: Settings, on_check: Callable[[str], None]) -> list[Finding]:
