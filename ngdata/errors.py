@@ -53,9 +53,16 @@ MAX_MESSAGE: Final = 2000
 MAX_SHOWN: Final = 200
 """The most characters of a caller's value in a message."""
 
+# The most characters of a value that are searched for a password; one may be a token of thousands.
+_MAX_READ: Final = 20_000
+
+# What a password follows in an address: the user, or the name of the option.
+_USER: Final = re.compile("://[^:@/?#]*:")
+_OPTION: Final = re.compile("password=", re.IGNORECASE)
+
 
 def shown(value: object) -> str:
-    """Return the repr of a value for an error: one line, at most 200 characters, of any object.
+    """Return the repr of a value for an error: one line, at most 200 characters, no address's password.
 
     Examples
     --------
@@ -63,9 +70,11 @@ def shown(value: object) -> str:
     >>> from ngdata.errors import shown
     >>> shown(np.float32(0.1)), len(shown("long " * 1000))
     ('0.10000000149011612', 200)
+    >>> shown("postgresql://me:secret@db.example/neurograph")
+    "'postgresql://me:***@db.example/neurograph'"
     """
     if type(value) in (str, bytes):
-        value = value[: MAX_SHOWN + 1]  # type: ignore[index]  # the rest would be cut anyway
+        value = value[:_MAX_READ]  # type: ignore[index]
     try:
         # Where NumPy is not loaded, no value is one of its own.
         scalar = getattr(sys.modules.get("numpy"), "generic", ())
@@ -73,11 +82,22 @@ def shown(value: object) -> str:
         # A repr of several lines is that of a frame or an array.
         text = " ".join(text.split()) if "\n" in text else text
         text = text.encode("utf-8", "backslashreplace").decode()
+        text = _without_passwords(text[: 2 * _MAX_READ])
     except (ValueError, RecursionError, NotImplementedError):  # the last: a Timestamp of year 20000
         return f"a {type(value).__name__[:100]} too large to show"
     except Exception:  # whatever a method of the caller's object raises
         return f"a {type(value).__name__[:100]} that cannot be shown"
     return text if len(text) <= MAX_SHOWN else text[: MAX_SHOWN - 3] + "..."
+
+
+def _without_passwords(text: str) -> str:
+    """Return a text without the passwords of addresses, which may stand where something else is due."""
+    end = text.rfind("@")
+    if (user := _USER.search(text)) and user.end() <= end:
+        text = f"{text[: user.end()]}***{text[end:]}"
+    if option := _OPTION.search(text):
+        text = f"{text[: option.end()]}***"
+    return text
 
 
 _CONTROL: Final = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")

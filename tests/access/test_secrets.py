@@ -25,7 +25,13 @@ from ngdata._config import postgres_url
 from ngdata._config.settings import load_settings
 from ngdata._config.yaml_file import load_config_file
 from ngdata._store import migrate
-from ngdata.errors import ConfigError, DatabaseUnavailable, NGDataError
+from ngdata.admin import examine
+from ngdata.admin.optimize import optimize
+from ngdata.admin.reindex import reindex
+from ngdata.binary import token_rows
+from ngdata.datasets import load_celegans
+from ngdata.errors import ConfigError, DatabaseUnavailable, InvalidQueryError, NGDataError
+from ngdata.files import open_dataset, read_parquet
 
 SECRET = "Sesame1@Sesame2/Sesame3:Sesame4?Sesame5#Sesame6%41Sesame7+ [Sesame8]'\"ä$"
 ESCAPED = quote(SECRET, safe="")
@@ -161,6 +167,36 @@ def test_urls_that_cannot_be_read(url):
     assert_hidden(shown_by(caught.value))
     with pytest.raises(NGDataError) as caught:
         migrate.upgrade(url)
+    assert_hidden(shown_by(caught.value))
+
+
+@pytest.mark.parametrize("function", [examine, optimize, reindex], ids=lambda f: f.__name__)
+def test_an_address_in_place_of_settings(function):
+    with pytest.raises(
+        InvalidQueryError, match=r"^settings must .* of type str; leave it"
+    ) as caught:
+        function(f"postgresql://me:{ESCAPED}@localhost:1/store")
+    assert_hidden(shown_by(caught.value))
+
+
+@pytest.mark.parametrize(
+    "function",
+    [load_celegans, open_dataset, read_parquet, ngdata.Box, ngdata.ids.to_integers, token_rows],
+    ids=lambda f: f.__name__,
+)
+@pytest.mark.parametrize(
+    "url",
+    [
+        f"postgresql://me:{ESCAPED}@localhost:1/store",
+        f"postgresql://me:{SECRET}@localhost:1/store",
+        f"postgresql://localhost/store?user=me&password={ESCAPED}",
+        f"redis://:{ESCAPED * 20}@localhost:1/0",
+        pytest.param([f"redis://:{ESCAPED}@localhost:1/0"], id="list"),
+    ],
+)
+def test_an_address_in_place_of_another_argument(function, url):
+    with pytest.raises(InvalidQueryError) as caught:
+        function(*[url] * (2 if function is ngdata.Box else 1))
     assert_hidden(shown_by(caught.value))
 
 
