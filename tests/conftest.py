@@ -326,6 +326,14 @@ def _no_listeners_stay() -> Iterator[None]:
     logger.setLevel(level)
 
 
+@pytest.fixture
+def patient_redis(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Reads and writes wait for Redis, however busy the machine is, rather than do without it."""
+    from ngdata._reading.cache import redis_tier
+
+    monkeypatch.setattr(redis_tier, "_READ_TIMEOUT", 60.0)
+
+
 @pytest.fixture(name="execute")
 def _execute() -> Any:
     """The function, for tests that cannot import it."""

@@ -28,7 +28,6 @@ from ngdata._connections.database import Database
 from ngdata._connections.libpq import connect_libpq
 from ngdata._connections.opening import open_database
 from ngdata._connections.session_settings import SETTINGS
-from ngdata._reading.cache import redis_tier
 from ngdata._reading.cache.versions import Versions
 from ngdata._store import migrate
 from ngdata.admin import examine
@@ -402,14 +401,13 @@ def restricted(store: str) -> Iterator[str]:
         )
 
 
+@pytest.mark.usefixtures("patient_redis")
 @pytest.mark.parametrize("security", ["on", "off"])
 @pytest.mark.parametrize("way", WAYS)
 def test_no_role_reads_the_rows_of_another_from_redis(
     store, server, restricted, monkeypatch, way, security
 ):
     """A role in PGOPTIONS reached the reads, and their rows were kept under the other role's key."""
-    # A client waits so long at its end, too, for Redis to keep the answer.
-    monkeypatch.setattr(redis_tier, "_READ_TIMEOUT", 60.0)
 
     def count(url: str) -> tuple[int, str]:
         with ngdata.connect(url, redis_url=server.redis_url) as ng:

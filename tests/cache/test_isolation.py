@@ -340,6 +340,7 @@ def test_every_read_with_a_cache_is_tested(filled):
     assert methods == set(READS) | COMPOSED
 
 
+@pytest.mark.usefixtures("patient_redis")
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("read", READS)
 def test_the_caller_owns_the_result_of_each_read_from_each_tier(filled, read):

@@ -239,6 +239,7 @@ def test_a_role_that_may_not_read_the_log_reads_as_a_whole(database_url):
         execute(database_url, f"DROP OWNED BY {role}", f"DROP ROLE {role}")
 
 
+@pytest.mark.usefixtures("patient_redis")
 def test_another_client_mends_what_redis_has(database_url, own_redis):
     async def main():
         async with (

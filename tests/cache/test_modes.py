@@ -87,6 +87,7 @@ def test_the_ttl_can_be_configured(database_url, tmp_path, monkeypatch):
         assert _ttl(ng) == 90
 
 
+@pytest.mark.usefixtures("patient_redis")
 def test_ttl_reads_no_database_and_limits_the_age(database_url, own_redis, monkeypatch):
     """The test moves the clock instead of waiting."""
     moved = types.SimpleNamespace(wall=1_000_000.0, elapsed=5.0)
@@ -385,6 +386,7 @@ def test_a_role_that_loses_access_to_the_versions_reads_on_without_a_cache(datab
 # --------------------------------------------------------------------------------------- statistics
 
 
+@pytest.mark.usefixtures("patient_redis")
 def test_stats_count_each_read_once(database_url, own_redis):
     async def main():
         async with (

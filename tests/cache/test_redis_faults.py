@@ -15,7 +15,7 @@ import pytest
 import redis
 
 import ngdata
-from ngdata._reading.cache import circuit_breaker, redis_tier
+from ngdata._reading.cache import circuit_breaker
 from ngdata.errors import CacheWarning
 from tests.cache.conftest import eventually, outsider, points, run, same
 
@@ -154,12 +154,8 @@ def test_many_reads_at_once_while_redis_is_stopped(database_url, own_redis):
     run(main())
 
 
-def test_more_reads_at_once_than_connections_are_not_a_failure(
-    database_url, own_redis, monkeypatch
-):
-    # The reads wait for a connection, however busy the machine is.
-    monkeypatch.setattr(redis_tier, "_READ_TIMEOUT", 60.0)
-
+@pytest.mark.usefixtures("patient_redis")
+def test_more_reads_at_once_than_connections_are_not_a_failure(database_url, own_redis):
     async def main():
         async with two_clients(database_url, own_redis.url) as (one, two):
             boxes = [((0, 0, 0), (n / 10, 9, 9)) for n in range(60)]
@@ -174,6 +170,7 @@ def test_more_reads_at_once_than_connections_are_not_a_failure(
     run(main())
 
 
+@pytest.mark.usefixtures("patient_redis")
 def test_redis_that_is_out_of_memory(database_url, redis_server):
     """Stored answers are still used, writes pause for a while, and there is one warning."""
     server = redis_server("--maxmemory-policy", "noeviction")
@@ -220,6 +217,7 @@ def test_a_redis_replica_that_refuses_writes(database_url, redis_server):
     run(main())
 
 
+@pytest.mark.usefixtures("patient_redis")
 def test_redis_that_is_flushed(database_url, own_redis):
     async def main():
         async with two_clients(database_url, own_redis.url) as (one, two):
@@ -305,6 +303,7 @@ DAMAGES = [
 ]
 
 
+@pytest.mark.usefixtures("patient_redis")
 @pytest.mark.parametrize(
     ("damage", "mode"),
     [
@@ -344,6 +343,7 @@ def test_a_value_that_ngdata_did_not_write_is_a_miss_and_is_replaced(
         run(main())
 
 
+@pytest.mark.usefixtures("patient_redis")
 def test_answers_under_each_others_keys(database_url, own_redis):
     async def main():
         async with two_clients(database_url, own_redis.url) as (one, two):
@@ -506,6 +506,7 @@ def test_a_server_that_is_not_redis(database_url, tmp_path, own_redis):
         run(main())
 
 
+@pytest.mark.usefixtures("patient_redis")
 def test_no_connection_stays_open(database_url, own_redis):
     """Although reads were cancelled while they ran."""
 

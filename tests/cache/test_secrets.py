@@ -10,7 +10,6 @@ import pytest
 import ngdata
 from ngdata._query.model import Column, Kind
 from ngdata._reading.answer import Answer
-from ngdata._reading.cache import redis_tier
 from ngdata._reading.cache.codec import FormatError, decode, encode
 from tests.cache.conftest import eventually, outsider, points, run
 from tests.cache.test_modes import role, source
@@ -163,10 +162,9 @@ def test_what_all_readers_can_read_signs_nothing(database_url):
     run(main())
 
 
-def test_an_analyst_cannot_forge_the_answer_of_another_role(database_url, own_redis, monkeypatch):
+@pytest.mark.usefixtures("patient_redis")
+def test_an_analyst_cannot_forge_the_answer_of_another_role(database_url, own_redis):
     """With all that it can read, and all of Redis to write to."""
-    # The right answer is stored again each time, however busy the machine is.
-    monkeypatch.setattr(redis_tier, "_READ_TIMEOUT", 60.0)
 
     async def main():
         async with two_analysts(database_url) as (_, one, other):
@@ -222,6 +220,7 @@ def test_a_signed_answer_with_altered_rows_is_a_miss():
             decode("key", mixture, columns, b"secret", 1 << 20)
 
 
+@pytest.mark.usefixtures("patient_redis")
 def test_two_clients_of_one_role_share_answers_and_two_roles_do_not(database_url, own_redis):
     async def main():
         async with two_analysts(database_url) as (_, one, other):

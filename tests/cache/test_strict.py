@@ -17,7 +17,6 @@ import pytest
 
 import ngdata
 from ngdata._local.binaries import find_psql
-from ngdata._reading.cache import redis_tier
 from tests.cache.conftest import WHOLE, outsider, points, run, same
 from tests.conftest import SCALE
 
@@ -164,6 +163,7 @@ class Interleaving:
         self.sources.add(frame.attrs["ngdata"]["source"])
 
 
+@pytest.mark.usefixtures("patient_redis")
 @pytest.mark.parametrize("seed", range(2 * SCALE))
 def test_random_interleavings_never_return_a_stale_answer(database_url, server, seed):
     """600 steps for each seed, about half of them reads."""
@@ -222,16 +222,15 @@ def test_writers_of_other_programs_are_seen_at_once(database_url, server):
                 assert client.tokens.count_in_region(*WHOLE) == number + 1
 
 
+@pytest.mark.usefixtures("patient_redis")
 def test_readers_see_whole_and_acknowledged_transactions_while_all_write_at_once(
-    database_url, server, monkeypatch
+    database_url, server
 ):
     """Writers move weight within batches of four tokens, in one transaction each.
 
     A reader must never see part of a transaction, never see a batch go back, and see every
     transaction that was acknowledged before the read.
     """
-    # Of Redis too, however busy the machine is.
-    monkeypatch.setattr(redis_tier, "_READ_TIMEOUT", 60.0)
     batches, seconds = 3, 6.0
 
     async def writer(client, batch, ids, acknowledged, stop):

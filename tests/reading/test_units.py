@@ -98,6 +98,7 @@ def test_a_unit_is_that_of_the_rows_own_snapshot(store):
     run(main())
 
 
+@pytest.mark.usefixtures("patient_redis")
 def test_a_unit_from_redis(store, server):
     url, _ = store
     with ngdata.connect(url, redis_url=server.redis_url) as one:

@@ -73,6 +73,7 @@ async def in_redis(redis_manager, many):
         await eventually(lambda: len(client.keys("ngdata:*")) == many)
 
 
+@pytest.mark.usefixtures("patient_redis")
 def test_each_tier_returns_the_entity_unchanged(cached):
     async def go(manager, redis_manager):
         async with tokens_of(manager, redis_manager) as tokens:
